@@ -1,0 +1,15 @@
+//! The Kubernetes API of the operator: group `signing.odj.cloud`, version `v1alpha1`.
+//!
+//! Types and their validation only; what they mean is decided in `operator/core`.
+
+mod exclusion_list;
+mod ring;
+mod status;
+
+pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
+pub use ring::{
+    Layout, Pipeline, PolicyAction, PolicySpec, RotationSpec, SigningKeyRing, SigningKeyRingSpec,
+};
+pub use status::{
+    PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus,
+};

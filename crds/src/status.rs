@@ -1,0 +1,105 @@
+//! The status of a `SigningKeyRing`: a report, rebuilt from the ledger.
+
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator knows of a ring.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKeyRingStatus {
+    /// The `metadata.generation` this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The value of the annotation `signing.odj.cloud/rotate` whose version is
+    /// current; wait for it to see a rotation done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_rotation: Option<String>,
+    /// The version that signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<u32>,
+    /// The versions whose signatures are accepted, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_versions: Vec<u32>,
+    /// How many namespaces carry the ring's label.
+    #[serde(default)]
+    pub enrolled_namespaces: u32,
+    /// When the schedule rotates next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_time: Option<Time>,
+    /// Every version the ledger knows, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionStatus>,
+    /// Where the ring's rule is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyStatus>,
+    /// The Secrets that receive the key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<PipelineStatus>,
+    /// Standard conditions: `Ready`, `Reconciling`, `Stalled` (kstatus),
+    /// `KeysAvailable`, `PolicyEnforced`, `PipelinesPublished`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One version of the ring's key.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// The version's number; never given out twice.
+    pub version: u32,
+    /// What the version is good for.
+    pub state: VersionState,
+    /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo.
+    pub fingerprint: String,
+    /// The public key as PEM.
+    pub public_key: String,
+    /// When the key pair was generated.
+    pub created_at: Time,
+    /// When it began to sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Time>,
+}
+
+/// What a version is good for.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionState {
+    /// Generated; Kyverno is being told.
+    Pending,
+    /// Signs and verifies.
+    Current,
+    /// Verifies only.
+    Accepted,
+    /// Fell out of the window: its images are refused.
+    Retired,
+}
+
+/// The rule that Kyverno enforces for the ring.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// The kind of the policy.
+    pub kind: String,
+    /// The name of the policy.
+    pub name: String,
+    /// The name of the ring's rule in it.
+    pub rule: String,
+}
+
+/// A Secret that receives the newest key.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineStatus {
+    /// The namespace of the Secret.
+    pub namespace: String,
+    /// The name of the Secret.
+    pub secret_name: String,
+    /// The version the Secret holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// `Published`, or why it is not.
+    pub state: String,
+}
