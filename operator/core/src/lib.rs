@@ -1,1 +1,23 @@
-//! placeholder
+//! The pure part of the operator: what a ring's state is, what to do next and
+//! what Kyverno is told.
+//!
+//! ```text
+//!  observe (operator)          this crate                     act (operator)
+//!  stores, gate, Secrets ──► Snapshot ──► plan() ──► Plan ──► writes, in order
+//!                                  ledgers, lists ──► render() ──► policies
+//! ```
+//!
+//! Nothing here is async, reads a clock, draws randomness or can hold a
+//! private key: time and everything seen are parameters, and what comes out
+//! is plain data. The manifest enforces it: there is no client to depend on.
+
+pub mod duration;
+pub mod images;
+pub mod ledger;
+pub mod marks;
+pub mod names;
+pub mod packing;
+pub mod plan;
+pub mod render;
+pub mod report;
+pub mod snapshot;

@@ -1,0 +1,227 @@
+//! Patterns against every spelling of an image, judged by an oracle that
+//! knows Docker's rules and nothing of globs.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The platform's list.
+const PLATFORM: [&str; 16] = [
+    "eu.gcr.io/sit-odj/*",
+    "eu.gcr.io/sit-odj/debug/*",
+    "reg.infra.ske.eu01.stackit.cloud/*",
+    "kbudde/rabbitmq-exporter:*",
+    "bitnami/postgres-exporter:*",
+    "prom/mysqld-exporter:*",
+    "percona/mongodb_exporter:*",
+    "google/apigee-envoy-adapter:*",
+    "prom/prometheus:*",
+    "grafana/promtail:*",
+    "docker.io/busybox:*",
+    "quay.io/jetstack/*",
+    "ghcr.io/kyverno/*",
+    "k8s.gcr.io/ingress-nginx/*",
+    "registry.k8s.io/ingress-nginx/*",
+    "registry.k8s.io/kube-state-metrics/kube-state-metrics:*",
+];
+
+/// What Kyverno 1.19 compares for a pod's image.
+fn kyvernos_string(image: &str) -> String {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    let last = name.rfind('/').map_or(0, |i| i + 1);
+    let (name, tag) = match name[last..].find(':') {
+        Some(colon) => (&name[..last + colon], Some(&name[last + colon + 1..])),
+        None => (name, None),
+    };
+    let first = name.split('/').next().unwrap();
+    let has_host =
+        name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let name = if has_host { name.to_owned() } else { format!("docker.io/{name}") };
+    match digest {
+        Some(digest) => format!("{name}@{digest}"),
+        None => format!("{name}:{}", tag.unwrap_or("latest")),
+    }
+}
+
+/// go-wildcard: anchored, `*` crosses everything.
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len()).any(|i| rest.is_char_boundary(i) && glob(tail, &rest[i..]))
+        }),
+    }
+}
+
+fn skips(pattern: &str, image: &str) -> bool {
+    let text = kyvernos_string(image);
+    Pattern::parse(pattern).unwrap().spellings().iter().any(|g| glob(g, &text))
+}
+
+/// The canonical repository of an image, by Docker's rules.
+fn repository(image: &str) -> String {
+    let name = kyvernos_string(image);
+    let name = name.split('@').next().unwrap();
+    let last = name.rfind('/').unwrap() + 1;
+    let name = &name[..last + name[last..].find(':').unwrap_or(name.len() - last)];
+    let name = name.replacen("index.docker.io/", "docker.io/", 1);
+    match name.strip_prefix("docker.io/") {
+        Some(short) if !short.contains('/') => format!("docker.io/library/{short}"),
+        _ => name,
+    }
+}
+
+#[test]
+fn every_spelling_of_the_platforms_images_is_skipped() {
+    for pattern in PLATFORM {
+        let base = pattern.trim_end_matches('*').trim_end_matches(':');
+        let repositories = if base.ends_with('/') {
+            vec![format!("{base}x"), format!("{base}a/b"), format!("{base}a/b/c")]
+        } else {
+            let short = base.trim_start_matches("docker.io/");
+            let hub = !short.split('/').next().unwrap().contains('.');
+            let mut all = vec![base.to_owned()];
+            if hub {
+                all.extend([short.to_owned(), format!("docker.io/{short}"), format!("index.docker.io/{short}")]);
+            }
+            if hub && !short.contains('/') {
+                all.extend(
+                    ["library/", "docker.io/library/", "index.docker.io/library/"]
+                        .map(|p| format!("{p}{short}")),
+                );
+            }
+            all
+        };
+        for repository in repositories {
+            for suffix in ["", ":v1", &format!("@{DIGEST}"), &format!(":v1@{DIGEST}")] {
+                let image = format!("{repository}{suffix}");
+                assert!(skips(pattern, &image), "{pattern} misses {image}");
+            }
+        }
+    }
+}
+
+#[test]
+fn near_misses_are_not_skipped() {
+    for image in [
+        "evil.example/quay.io/jetstack/x",
+        "quay.io/jetstack-evil/x",
+        "quay.io/jetstack",
+        "quay.io:443/jetstack/x",
+        "docker.io/kbudde/rabbitmq-exporter-evil:1",
+        "kbudde/rabbitmq-exporter/evil:1",
+        "evil.example/kbudde/rabbitmq-exporter:1",
+        "prom/prometheus2:1",
+        "busybox2",
+        "evil/busybox:1",
+        "registry.k8s.io/kube-state-metrics/kube-state-metrics-evil:1",
+        "reg.infra.ske.eu01.stackit.cloud.evil.example/x",
+    ] {
+        for pattern in PLATFORM {
+            assert!(!skips(pattern, image), "{pattern} skips {image}");
+        }
+    }
+}
+
+#[test]
+fn normal_forms() {
+    for (text, normal) in [
+        ("busybox", "docker.io/library/busybox:*"),
+        ("docker.io/busybox:*", "docker.io/library/busybox:*"),
+        ("index.docker.io/library/busybox", "docker.io/library/busybox:*"),
+        ("prom/*", "docker.io/prom/*"),
+        ("index.docker.io/*", "docker.io/*"),
+        ("localhost:5000/a/b:1.*", "localhost:5000/a/b:1.*"),
+        ("quay.io/a/b:1.2", "quay.io/a/b:1.2"),
+        ("quay.io/*", "quay.io/*"),
+    ] {
+        assert_eq!(Pattern::parse(text).unwrap().to_string(), normal, "{text}");
+    }
+    let digest = format!("quay.io/a/b@{DIGEST}");
+    assert_eq!(Pattern::parse(&digest).unwrap().to_string(), digest);
+    assert_eq!(Pattern::parse(&format!("quay.io/a/b:1@{DIGEST}")).unwrap().to_string(), digest);
+}
+
+#[test]
+fn what_would_widen_is_refused() {
+    for text in [
+        "*", "*/x", "*.gcr.io/x/*", "quay.io*", "quay.io/jetstack*", "quay.io/*/x", "quay.io/a?/b",
+        "quay.io/a:*:*", "quay.io/a/**", "", "/", "/*", "quay.io/", "quay.io//x", "quay.io/../x",
+        "quay.io/./x", "quay.io/A/b", "Quay.io/a/b:1", "quay.io/a%2fb", "quay.io./a", "[::1]:5000/a",
+        "quay.io/a b", "quay.io/a\n/b", "quay.io/ä", "https://quay.io/a", "quay.io:0/a",
+        "quay.io:99999/a", "quay.io/a@sha256:*", "quay.io/a@sha256:00", "quay.io/a:", "quay.io/-a",
+        "quay.io/a-", "quay.io/a___b", "quay.io/a..b", "docker.io/library/*", "library/*",
+        "quay.io/a:{{x}}", "quay.io/a:1@*", "-quay.io/a", "quay.io/a:.b",
+    ] {
+        assert!(Pattern::parse(text).is_err(), "{text:?}");
+    }
+    assert!(Pattern::parse(&format!("quay.io/{}", "a".repeat(MAX_LENGTH))).is_err());
+}
+
+#[test]
+fn covered_patterns_are_dropped() {
+    let patterns = [
+        "eu.gcr.io/sit-odj/debug/*", "eu.gcr.io/sit-odj/*", "eu.gcr.io/sit-odj/*", "busybox:1.36",
+        "docker.io/library/busybox:*", "eu.gcr.io/sit-odj-evil/*", "quay.io/a:1.*", "quay.io/a:1.2",
+    ];
+    let minimal = minimal(patterns.iter().map(|p| Pattern::parse(p).unwrap()).collect());
+    let texts: Vec<String> = minimal.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "docker.io/library/busybox:*",
+            "eu.gcr.io/sit-odj/*",
+            "eu.gcr.io/sit-odj-evil/*",
+            "quay.io/a:1.*",
+        ]
+    );
+}
+
+fn segment() -> impl Strategy<Value = String> {
+    prop_oneof![Just("a"), Just("b"), Just("library"), Just("a-b"), Just("ab"), Just("x_y")]
+        .prop_map(str::to_owned)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let host = prop_oneof![
+        Just(""), Just("docker.io/"), Just("index.docker.io/"), Just("quay.io/"),
+        Just("localhost:5000/"), Just("evil.example/")
+    ];
+    (host, proptest::collection::vec(segment(), 1..4))
+        .prop_map(|(host, path)| format!("{host}{}", path.join("/")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn globs_agree_with_the_oracle(
+        pattern in name(),
+        tree in any::<bool>(),
+        image in name(),
+        suffix in prop_oneof![Just(""), Just(":1"), Just("@D"), Just(":1@D")],
+    ) {
+        let image = format!("{image}{}", suffix.replace('D', DIGEST));
+        let written = if tree { format!("{pattern}/*") } else { format!("{pattern}:*") };
+        let Ok(parsed) = Pattern::parse(&written) else { return Ok(()) };
+        let expected = if tree {
+            let tree = parsed.to_string();
+            repository(&image).starts_with(tree.trim_end_matches('*'))
+        } else {
+            repository(&image) == repository(&pattern)
+        };
+        prop_assert_eq!(skips(&written, &image), expected, "{} {}", written, image);
+    }
+
+    #[test]
+    fn nothing_panics_and_normal_forms_are_stable(text in ".{0,40}|[a-z./:*@-]{0,30}") {
+        if let Ok(pattern) = Pattern::parse(&text) {
+            prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Whether Kyverno enforces what the ledger says: decided once, used by every
+//! step and by the report.
+
+use std::time::Duration;
+
+use crate::{
+    ledger::Ledger,
+    snapshot::{Answer, PolicyFound, Snapshot},
+};
+
+/// Whether Kyverno enforces the ring's present key set, in every policy that
+/// holds its rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// It does, for this long.
+    Acknowledged(Duration),
+    /// It was not asked yet.
+    NotAsked,
+    /// It still answers with another key set, for this long since that changed.
+    Behind(Duration),
+    /// The cluster does not serve ClusterPolicy.
+    KyvernoMissing,
+    /// An object with the policy's name is not ours.
+    Conflict(String),
+    /// Kyverno refused the policy, in these words.
+    Rejected(String, String),
+    /// The policy does not exist, and this is why it could not be created.
+    PolicyMissing(String, Option<String>),
+    /// The policy is newer than the ledger.
+    LedgerBehind(String),
+    /// Pods pass without having been verified.
+    Open(String),
+    /// Kyverno does not answer: pods are refused.
+    Mute(String, String),
+    /// Something else answered.
+    Unreadable(String, String),
+}
+
+/// What the policies and the gate say of this ledger: the worst of its policies.
+#[must_use]
+pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
+    if !snapshot.kyverno_served {
+        return Enforcement::KyvernoMissing;
+    }
+    let key_set = ledger.key_set();
+    ledger
+        .rule
+        .settings
+        .policies()
+        .map(|policy| of_policy(snapshot, ledger, &key_set, policy))
+        .reduce(worse)
+        .unwrap_or(Enforcement::NotAsked)
+}
+
+/// Whether one policy is acknowledged with the ledger's present key set.
+#[must_use]
+pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
+    let enforcement = of_policy(snapshot, ledger, &ledger.key_set(), policy);
+    matches!(enforcement, Enforcement::Acknowledged(_))
+}
+
+fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
+    use Enforcement::{Acknowledged, Behind, NotAsked};
+    match (a, b) {
+        (Acknowledged(a), Acknowledged(b)) => Acknowledged(a.min(b)),
+        (Acknowledged(_), other) | (other, Acknowledged(_)) => other,
+        (NotAsked | Behind(_), other) => other,
+        (other, _) => other,
+    }
+}
+
+fn of_policy(snapshot: &Snapshot, ledger: &Ledger, key_set: &str, policy: &str) -> Enforcement {
+    let name = || policy.to_owned();
+    let found = snapshot.policies.get(policy);
+    if found == Some(&PolicyFound::Foreign) {
+        return Enforcement::Conflict(name());
+    }
+    let answer = snapshot.gate.get(policy).unwrap_or(&Answer::NotAsked);
+    if let Answer::Mute(text) = answer {
+        return Enforcement::Mute(name(), text.clone());
+    }
+    match found {
+        None => return Enforcement::PolicyMissing(name(), None),
+        Some(PolicyFound::Absent { failure }) => {
+            let text = failure.as_ref().map(|f| f.message.clone());
+            return Enforcement::PolicyMissing(name(), text);
+        }
+        Some(PolicyFound::Ours { failure: Some(failure), .. }) if failure.refused => {
+            return Enforcement::Rejected(name(), failure.message.clone());
+        }
+        Some(PolicyFound::Ours { mark: Some(mark), .. })
+            if mark.sequence > ledger.rule.sequence =>
+        {
+            return Enforcement::LedgerBehind(name());
+        }
+        Some(_) => {}
+    }
+    match answer {
+        Answer::NotAsked => Enforcement::NotAsked,
+        Answer::Mute(text) => Enforcement::Mute(name(), text.clone()),
+        Answer::Open => Enforcement::Open(name()),
+        Answer::Unreadable(text) => Enforcement::Unreadable(name(), text.clone()),
+        Answer::Answered { mark, held } => match mark {
+            Some(mark) if mark.key_set == key_set => Enforcement::Acknowledged(*held),
+            _ => Enforcement::Behind(*held),
+        },
+    }
+}

@@ -1,0 +1,41 @@
+//! What the policies should say of a ring, and where: its action, its
+//! exclusions, and the move from one policy to another.
+
+use super::enforcement;
+use crate::{
+    ledger::{Change, Ledger, RuleSettings},
+    packing,
+    snapshot::Snapshot,
+};
+
+/// The rule of a ring that has none yet.
+pub(super) fn first(snapshot: &Snapshot) -> RuleSettings {
+    RuleSettings {
+        action: snapshot.ring.action,
+        exclude: snapshot.ring.exclude.clone(),
+        policy: snapshot.free_place.clone(),
+        leaving: None,
+    }
+}
+
+/// The change that brings the ring's rule to what is asked. A ring whose
+/// action changed joins the new policy first and leaves the old one only when
+/// the new one was acknowledged.
+pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
+    let now = &ledger.rule.settings;
+    let action = snapshot.ring.action;
+    let mut wanted = RuleSettings {
+        action,
+        exclude: snapshot.ring.exclude.clone(),
+        ..now.clone()
+    };
+    if packing::action(&now.policy) != Some(action) {
+        // A move that is asked back while under way turns around.
+        let back = now.leaving.clone().filter(|p| packing::action(p) == Some(action));
+        wanted.policy = back.unwrap_or_else(|| snapshot.free_place.clone());
+        wanted.leaving = Some(now.policy.clone());
+    } else if now.leaving.is_some() && enforcement::acknowledged_by(snapshot, ledger, &now.policy) {
+        wanted.leaving = None;
+    }
+    (wanted != *now).then_some(Change::Rule(wanted))
+}

@@ -1,0 +1,127 @@
+//! Which pipeline Secrets to write or delete, and when the pending version
+//! becomes current.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Enforcement, enforcement};
+use crate::{
+    ledger::{Change, Ledger, PipelineRef, Version},
+    snapshot::{Layout, PipelineFound, Snapshot},
+};
+
+/// Brings the pipelines to the version they should hold, then activates it.
+pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if let Some(target) = target(snapshot, ledger) {
+        let stale: Vec<_> = stale(snapshot, ledger, target).collect();
+        let add: BTreeSet<_> = stale
+            .iter()
+            .map(|(pipeline, ..)| (*pipeline).clone())
+            .filter(|pipeline| !ledger.publications.contains(pipeline))
+            .collect();
+        if !add.is_empty() {
+            // Written down before the Secrets are: a crash in between must
+            // not leave a key that nobody remembers.
+            return vec![Action::Commit(Change::Publications { add, strike: BTreeSet::new() })];
+        }
+        actions.extend(stale.into_iter().map(|(pipeline, layout, drifted)| Action::WriteSecret {
+            pipeline: pipeline.clone(),
+            layout,
+            version: target.number,
+            drifted,
+        }));
+        let pending = ledger.pending().is_some_and(|v| v.number == target.number);
+        if pending && holding_back(snapshot, ledger, target).next().is_none() {
+            let keep = snapshot.ring.keep;
+            actions.push(Action::Commit(Change::Activate { version: target.number, keep }));
+            return actions;
+        }
+    }
+    let (deletions, strike) = unpublish(snapshot, ledger, |pipeline| {
+        !snapshot.ring.pipelines.contains_key(pipeline)
+    });
+    actions.extend(deletions);
+    if !strike.is_empty() {
+        actions.push(Action::Commit(Change::Publications { add: BTreeSet::new(), strike }));
+    }
+    actions
+}
+
+/// The version that the pipelines should hold: the pending one once Kyverno
+/// has accepted it for the whole soak, until then the current one.
+#[must_use]
+pub fn target<'a>(snapshot: &Snapshot, ledger: &'a Ledger) -> Option<&'a Version> {
+    let soaked = matches!(
+        enforcement::of(snapshot, ledger),
+        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak
+    );
+    ledger.pending().filter(|_| soaked).or_else(|| ledger.current())
+}
+
+/// The pipelines that do not hold the target although we may write them, and
+/// whether somebody else had changed what they hold.
+fn stale<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+    target: &'a Version,
+) -> impl Iterator<Item = (&'a PipelineRef, Layout, bool)> {
+    snapshot.ring.pipelines.iter().filter_map(move |(pipeline, wanted)| {
+        match snapshot.pipelines.get(pipeline)? {
+            PipelineFound::Absent => {
+                let drifted = snapshot.reported.published.contains(pipeline);
+                Some((pipeline, *wanted, drifted))
+            }
+            PipelineFound::Ours { fingerprint, layout, intact } => {
+                let newer = ledger.by_fingerprint(fingerprint).is_some_and(|v| v.number > target.number);
+                let right = *fingerprint == target.fingerprint && *layout == Some(*wanted) && *intact;
+                (!right && !newer).then_some((pipeline, *wanted, !intact))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// The pipelines that hold, or may hold, a version older than `pending`.
+pub fn holding_back<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+    pending: &'a Version,
+) -> impl Iterator<Item = &'a PipelineRef> {
+    snapshot.ring.pipelines.keys().filter(move |pipeline| {
+        match snapshot.pipelines.get(*pipeline) {
+            Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != pending.fingerprint,
+            Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {
+                ledger.publications.contains(*pipeline)
+            }
+            Some(_) => false,
+        }
+    })
+}
+
+/// Deletes the published Secrets that `unwanted` names, and strikes out those
+/// that were seen to be gone.
+pub(super) fn unpublish(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    unwanted: impl Fn(&PipelineRef) -> bool,
+) -> (Vec<Action>, BTreeSet<PipelineRef>) {
+    let mut deletions = Vec::new();
+    let mut strike = BTreeSet::new();
+    for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
+        match snapshot.pipelines.get(pipeline) {
+            Some(PipelineFound::Ours { .. }) => {
+                deletions.push(Action::DeleteSecret(pipeline.clone()));
+            }
+            Some(
+                PipelineFound::Absent
+                | PipelineFound::NoNamespace
+                | PipelineFound::Foreign
+                | PipelineFound::OursUnknownKey,
+            ) => {
+                strike.insert(pipeline.clone());
+            }
+            Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {}
+        }
+    }
+    (deletions, strike)
+}

@@ -1,0 +1,206 @@
+//! The ClusterPolicy that holds a pack of rings: one rule each, and the rule
+//! that answers when the policy is asked.
+//!
+//! Every field is written out, those at Kyverno's defaults too: the result is
+//! compared with what the API server holds, and a default filled in there
+//! would look like somebody's edit.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    images::{self, Pattern},
+    ledger::{Action, Exclusion, Ledger, Version},
+    marks::{Mark, Marks},
+    names, packing,
+};
+
+/// API version of the rendered kind.
+pub const API_VERSION: &str = "kyverno.io/v1";
+
+/// The rendered kind.
+pub const KIND: &str = "ClusterPolicy";
+
+/// The seconds a Pod's admission may take: registries are slow, and the
+/// maximum that Kubernetes allows is 30.
+const TIMEOUT_SECONDS: u32 = 30;
+
+/// What a policy is rendered from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The policy's name; it decides between Enforce and Audit.
+    pub policy: &'a str,
+    /// The ledgers placed here, by ring.
+    pub ledgers: BTreeMap<&'a str, &'a Ledger>,
+    /// Rules of rings whose ledger cannot be read: they stay word for word.
+    pub kept: BTreeMap<&'a str, KeptRule>,
+    /// What the cluster's exclusion lists hold.
+    pub excluded: &'a [Exclusion],
+    /// Where the gate's dry runs take place.
+    pub operator_namespace: &'a str,
+    /// The key of the namespace label that enrols.
+    pub enrolment_label: &'a str,
+    /// Decides which exclusions have expired.
+    pub now: Timestamp,
+}
+
+/// A rule as it was found in a policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptRule {
+    /// What the policy said of it.
+    pub mark: Mark,
+    /// The rule.
+    pub rule: Value,
+}
+
+/// A rendered policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// What it says of its rings.
+    pub marks: Marks,
+    /// Annotations, [`names::ANNOTATION_MARKS`] among them.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `spec`.
+    pub spec: Value,
+}
+
+/// Renders a policy, or nothing if no ring is left in it.
+#[must_use]
+pub fn render(input: &Input<'_>) -> Option<Rendered> {
+    let action = packing::action(input.policy)?;
+    let mut rules: BTreeMap<&str, (Mark, Value)> = input
+        .kept
+        .iter()
+        .map(|(ring, kept)| (*ring, (kept.mark.clone(), kept.rule.clone())))
+        .collect();
+    for (ring, ledger) in &input.ledgers {
+        let mark = Mark { sequence: ledger.rule.sequence, key_set: ledger.key_set() };
+        rules.insert(ring, (mark, ring_rule(input, action, ring, ledger)));
+    }
+    if rules.is_empty() {
+        return None;
+    }
+    let marks: BTreeMap<String, Mark> =
+        rules.iter().map(|(ring, (mark, _))| ((*ring).to_owned(), mark.clone())).collect();
+    let marks = Marks(marks);
+    let mut rules: Vec<Value> = rules.into_values().map(|(_, rule)| rule).collect();
+    rules.push(gate_rule(input, &marks));
+    let annotations = BTreeMap::from([
+        // Only Pods are verified: rules derived for Deployments would verify
+        // the same images twice and pin digests into what GitOps compares.
+        ("pod-policies.kyverno.io/autogen-controllers".to_owned(), "none".to_owned()),
+        (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
+    ]);
+    let labels =
+        BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
+    Some(Rendered { marks, annotations, labels, spec: spec(action, rules) })
+}
+
+fn spec(action: Action, rules: Vec<Value>) -> Value {
+    // An error (a registry that is down) blocks whenever this is Fail, in
+    // Audit too, so only Enforce rings get it.
+    let failure_policy = match action {
+        Action::Enforce => "Fail",
+        Action::Audit => "Ignore",
+    };
+    json!({
+        "admission": true,
+        // Background scans only feed reports, and fetch every image again.
+        "background": false,
+        "emitWarning": false,
+        // Deprecated and defaulted by the CRD; each rule says its own.
+        "validationFailureAction": "Audit",
+        // matchConditions must never be set here: Kyverno 1.19 would then
+        // verify nothing and refuse every pod as "unverified".
+        "webhookConfiguration": {
+            "failurePolicy": failure_policy,
+            "timeoutSeconds": TIMEOUT_SECONDS,
+        },
+        "rules": rules,
+    })
+}
+
+fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> Value {
+    let enforce = action == Action::Enforce;
+    let mut verify = json!({
+        "type": "Cosign",
+        "failureAction": if enforce { "Enforce" } else { "Audit" },
+        "imageReferences": ["*"],
+        "required": true,
+        // Kyverno refuses a policy that audits and pins. Where tags are not
+        // pinned a missing digest must not be a finding of its own.
+        "mutateDigest": enforce,
+        "verifyDigest": enforce,
+        // A hit by tag would skip verification and pin whatever the tag
+        // points at by now.
+        "useCache": false,
+        // count 1 is "any of"; left out it would be "all of". One entry per
+        // key, newest first: verification stops at the first that fits.
+        "attestors": [{
+            "count": 1,
+            "entries": ledger.accepted().map(key_entry).collect::<Vec<_>>(),
+        }],
+    });
+    let skip = skipped_images(input, &ledger.rule.settings.exclude);
+    if !skip.is_empty() {
+        verify["skipImageReferences"] = json!(skip);
+    }
+    json!({
+        "name": ring,
+        "match": {"any": [{"resources": {
+            "kinds": ["Pod"],
+            // DELETE and CONNECT are Kyverno's defaults too, and would make
+            // the deletion of pods depend on Kyverno.
+            "operations": ["CREATE", "UPDATE"],
+            "namespaceSelector": {"matchLabels": {input.enrolment_label: ring}},
+        }}]},
+        "skipBackgroundRequests": true,
+        "verifyImages": [verify],
+    })
+}
+
+fn key_entry(version: &Version) -> Value {
+    json!({"keys": {
+        "publicKeys": version.public_key,
+        "signatureAlgorithm": "sha256",
+        // Without both, Kyverno fetches Sigstore's public trust root.
+        "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
+        "ctlog": {"ignoreSCT": true},
+    }})
+}
+
+/// The exclusions that count now, from the lists and the ring, as the globs
+/// that Kyverno compares.
+fn skipped_images(input: &Input<'_>, own: &[Exclusion]) -> Vec<String> {
+    let patterns = input
+        .excluded
+        .iter()
+        .chain(own)
+        .filter(|exclusion| exclusion.counts(input.now))
+        .filter_map(|exclusion| Pattern::parse(&exclusion.image).ok())
+        .collect();
+    images::minimal(patterns).iter().flat_map(Pattern::spellings).collect()
+}
+
+/// Answers the dry run of a Pod with what the policy says of its rings. A
+/// mutation, because ClusterPolicy verifies images in its mutating handler:
+/// the answer comes from where the verification does.
+fn gate_rule(input: &Input<'_>, marks: &Marks) -> Value {
+    json!({
+        "name": names::GATE_RULE,
+        "match": {"any": [{"resources": {
+            "kinds": ["Pod"],
+            "operations": ["CREATE"],
+            "namespaces": [input.operator_namespace],
+            "selector": {"matchLabels": {names::LABEL_GATE: input.policy}},
+        }}]},
+        "skipBackgroundRequests": true,
+        "mutate": {"patchStrategicMerge": {"metadata": {"annotations": {
+            names::ANNOTATION_GATE_ANSWER: marks.to_string(),
+        }}}},
+    })
+}

@@ -1,0 +1,170 @@
+//! The condition `PolicyEnforced`: whether the gate is closed, open or mute.
+
+use std::time::Duration;
+
+use super::{Condition, Kind, Reason, Stage, Status};
+use crate::{
+    ledger::{Action, Ledger},
+    plan::{Enforcement, enforcement},
+    snapshot::{Answer, Snapshot},
+};
+
+/// How long Kyverno may answer with an older key set before that is reported.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
+    let before = || snapshot.reported.policy_enforced.clone();
+    let Some(ledger) = ledger else {
+        // What is in force stays in force: a lost ledger changes no rule.
+        return match before() {
+            Some(before) if stage == Stage::Lost => before,
+            _ => new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned()),
+        };
+    };
+    let found = enforcement::of(snapshot, ledger);
+    match found {
+        Enforcement::Acknowledged(_) => enforced(ledger),
+        Enforcement::NotAsked => before().unwrap_or_else(|| {
+            new(Status::Unknown, Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
+        }),
+        // The usual seconds of a rotation: the previous key set stands.
+        Enforcement::Behind(held) if held < PATIENCE => match before() {
+            Some(before) if before.status == Status::True => before,
+            _ => new(
+                Status::False,
+                Reason::PolicyPending,
+                "Kyverno was told and has not caught up yet".to_owned(),
+            ),
+        },
+        problem => {
+            let (reason, message) = explain(snapshot, ledger, &problem);
+            new(Status::False, reason, message)
+        }
+    }
+}
+
+fn enforced(ledger: &Ledger) -> Condition {
+    let settings = &ledger.rule.settings;
+    let versions: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
+    let versions = versions.join(", ");
+    let policy = &settings.policy;
+    match settings.action {
+        Action::Enforce => new(
+            Status::True,
+            Reason::Enforced,
+            format!("Kyverno accepts the versions {versions}, by policy {policy}"),
+        ),
+        Action::Audit => new(
+            Status::True,
+            Reason::Audited,
+            format!("Kyverno reports images of none of the versions {versions}, by policy {policy}, and refuses nothing"),
+        ),
+    }
+}
+
+/// Why a rotation waits for Kyverno, if it does.
+pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
+    let found = enforcement::of(snapshot, ledger);
+    match found {
+        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak => None,
+        Enforcement::Acknowledged(_) => Some(format!(
+            "Kyverno accepts it and the soak of {}s has to pass before it signs",
+            snapshot.ring.soak.as_secs()
+        )),
+        Enforcement::NotAsked => Some("Kyverno has to be asked whether it accepts it".to_owned()),
+        Enforcement::Behind(_) => Some("Kyverno has to catch up with the policy".to_owned()),
+        problem => Some(explain(snapshot, ledger, &problem).1),
+    }
+}
+
+/// Why a removed ring's rule is still in force, if it is.
+pub(super) fn leaving(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
+    ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(policy) {
+        Some(Answer::Mute(text)) => Some(mute(policy, text)),
+        Some(Answer::Answered { mark: Some(_), .. }) => {
+            Some(format!("its rule is being taken out of policy {policy}"))
+        }
+        _ => None,
+    })
+}
+
+fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason, String) {
+    match found {
+        Enforcement::KyvernoMissing => (
+            Reason::KyvernoMissing,
+            "OPEN: the cluster does not serve clusterpolicies.kyverno.io, so no image is \
+             verified. Install Kyverno 1.19"
+                .to_owned(),
+        ),
+        Enforcement::Conflict(policy) => (
+            Reason::PolicyConflict,
+            format!(
+                "ClusterPolicy {policy} exists and is not the operator's, so it is left alone. \
+                 Rename or delete it: kubectl delete clusterpolicy {policy}"
+            ),
+        ),
+        Enforcement::Rejected(policy, text) => (
+            Reason::PolicyRejected,
+            format!("Kyverno refused policy {policy}, its last accepted state stays: {text}"),
+        ),
+        Enforcement::PolicyMissing(policy, text) => (
+            Reason::PolicyMissing,
+            match text {
+                Some(text) => format!(
+                    "OPEN: policy {policy} does not exist and could not be created, so images \
+                     are not verified: {text}"
+                ),
+                None => format!("policy {policy} does not exist yet; it is being created"),
+            },
+        ),
+        Enforcement::LedgerBehind(policy) => (
+            Reason::LedgerBehindPolicy,
+            format!(
+                "policy {policy} carries a newer state of this ring than its ledger, so an older \
+                 ledger was restored or the policy edited; the policy stays as it is. If the \
+                 ledger is right, let it be written anew: kubectl delete clusterpolicy {policy}"
+            ),
+        ),
+        Enforcement::Open(policy) => (
+            Reason::GateOpen,
+            format!(
+                "OPEN: a pod that Kyverno should have answered for passed without an answer, so \
+                 images are not verified. Policy {policy} exists; Kyverno's webhook \
+                 configurations are gone or it has not loaded the policy: kubectl get \
+                 mutatingwebhookconfigurations; restart Kyverno's admission controller to have \
+                 them written again"
+            ),
+        ),
+        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(policy, text)),
+        Enforcement::Unreadable(policy, text) => (
+            Reason::GateUnreadable,
+            format!(
+                "policy {policy} could not be asked, because something else answered the dry run \
+                 of a Pod in namespace {}: {text}",
+                snapshot.operator.namespace
+            ),
+        ),
+        Enforcement::Behind(_) => (
+            Reason::PolicyBehind,
+            format!(
+                "Kyverno does not answer with the key set that policy {} holds; look at the logs \
+                 of its admission controller",
+                ledger.rule.settings.policy
+            ),
+        ),
+        Enforcement::Acknowledged(_) | Enforcement::NotAsked => {
+            (Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
+        }
+    }
+}
+
+fn mute(policy: &str, text: &str) -> String {
+    format!(
+        "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
+         Kyverno's admission controller back; a rotation waits and goes on by itself"
+    )
+}
+
+fn new(status: Status, reason: Reason, message: String) -> Condition {
+    Condition { kind: Kind::PolicyEnforced, status, reason, message }
+}

@@ -1,0 +1,198 @@
+//! All that the planner may see of a ring and of the world around it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    ledger::{Action, Exclusion, Ledger, PipelineRef},
+    marks::Mark,
+    report::Condition,
+};
+
+/// What a pass over one ring has observed.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The ring's name.
+    pub name: String,
+    /// What the ring asks for.
+    pub ring: Ring,
+    /// What the operator knows of it.
+    pub ledger: LedgerFound,
+    /// What the ring's status said before this pass.
+    pub reported: Reported,
+    /// Whether the cluster serves Kyverno's ClusterPolicy.
+    pub kyverno_served: bool,
+    /// Every policy of ours, and every foreign object with the name of one.
+    pub policies: BTreeMap<String, PolicyFound>,
+    /// What the policies that should hold the ring's rule answered when asked.
+    pub gate: BTreeMap<String, Answer>,
+    /// The pipeline Secrets of the spec and of the ledger.
+    pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
+    /// The namespaces that carry the ring's label and are not being deleted.
+    pub enrolled: BTreeSet<String>,
+    /// The policy with room for this ring, by its action.
+    pub free_place: String,
+    /// The time of this pass.
+    pub now: Timestamp,
+    /// Facts about this operator that messages name.
+    pub operator: OperatorFacts,
+}
+
+/// Facts about this operator that messages name.
+#[derive(Clone, Debug)]
+pub struct OperatorFacts {
+    /// Where it runs and keeps its ledgers.
+    pub namespace: String,
+    /// The key of the namespace label that enrols.
+    pub enrolment_label: String,
+}
+
+/// What a ring asks for, read once from its object.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    /// How many versions are accepted.
+    pub keep: u32,
+    /// The schedule's period.
+    pub every: Option<Duration>,
+    /// How long a new key is accepted before it signs.
+    pub soak: Duration,
+    /// Where the newest key goes.
+    pub pipelines: BTreeMap<PipelineRef, Layout>,
+    /// Refuse or report.
+    pub action: Action,
+    /// The ring's own exclusions.
+    pub exclude: Vec<Exclusion>,
+    /// The rotation annotation's value.
+    pub token: Option<String>,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
+    /// Whether it may go although namespaces are enrolled.
+    pub allow_unenforced: bool,
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// Why parts of the object cannot be served; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// How a pipeline Secret names its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `cosign.key`, `cosign.password`, `cosign.pub`.
+    Cosign,
+    /// `COSIGN_PRIVATE_KEY`, `COSIGN_PASSWORD`, `COSIGN_PUBLIC_KEY`.
+    Environment,
+}
+
+impl Layout {
+    /// The name that the API and the Secret's annotation use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cosign => "Cosign",
+            Self::Environment => "Environment",
+        }
+    }
+}
+
+/// The ring's ledger as found.
+#[derive(Clone, Debug)]
+pub enum LedgerFound {
+    /// There is none.
+    Absent,
+    /// It can be read.
+    Present(Ledger),
+    /// It cannot be trusted; the text says why.
+    Damaged(String),
+}
+
+/// What the status said before, as far as a decision rests on it.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// The newest version the status names: evidence that keys existed.
+    pub newest_version: Option<u32>,
+    /// The rotation that was last reported done.
+    pub observed_rotation: Option<String>,
+    /// The pipelines that it says hold the newest key.
+    pub published: BTreeSet<PipelineRef>,
+    /// The condition `PolicyEnforced`.
+    pub policy_enforced: Option<Condition>,
+}
+
+/// A policy object as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyFound {
+    /// Not ours; it is left alone.
+    Foreign,
+    /// Ours.
+    Ours {
+        /// What it says of this ring.
+        mark: Option<Mark>,
+        /// Why its last write failed, while it does not hold what it should.
+        failure: Option<WriteFailure>,
+    },
+    /// It does not exist.
+    Absent {
+        /// Why creating it failed.
+        failure: Option<WriteFailure>,
+    },
+}
+
+/// Why a policy could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteFailure {
+    /// Kyverno looked at it and refused it.
+    pub refused: bool,
+    /// The API server's words.
+    pub message: String,
+}
+
+/// What a policy's gate rule answered when it was asked last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was not asked since the operator started.
+    NotAsked,
+    /// Kyverno answered.
+    Answered {
+        /// What it says of this ring.
+        mark: Option<Mark>,
+        /// How long, from the first such answer to the last, it has been
+        /// saying this while the ledger's key set was what it is now.
+        held: Duration,
+    },
+    /// The Pod passed without an answer: nothing verifies images.
+    Open,
+    /// Kyverno cannot be reached: pods are refused.
+    Mute(String),
+    /// Something else answered.
+    Unreadable(String),
+}
+
+/// A pipeline Secret as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PipelineFound {
+    /// Its namespace does not exist.
+    NoNamespace,
+    /// Its namespace exists, the Secret does not.
+    Absent,
+    /// The namespace's owner did not let us look.
+    Forbidden,
+    /// A Secret of that name is not ours; it is left alone.
+    Foreign,
+    /// Ours.
+    Ours {
+        /// The fingerprint of the key it holds.
+        fingerprint: String,
+        /// The layout it was written in.
+        layout: Option<Layout>,
+        /// Whether nobody else has written its data.
+        intact: bool,
+    },
+    /// It names this ring but no key that the ledger knows.
+    OursUnknownKey,
+    /// Looking or writing failed otherwise.
+    Failed(String),
+}

@@ -1,0 +1,184 @@
+//! Executes a plan. The only writer of the operator, the gate's dry runs and
+//! events aside. Every write is a compare-and-swap: a create that must not
+//! exist yet, or a replacement or deletion of exactly what was observed.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use signingkeyring_core::{
+    ledger::{Change, PipelineRef, State},
+    names,
+    plan::Action,
+    snapshot::{LedgerFound, PipelineFound},
+};
+use signingkeyring_crds::SigningKeyRing;
+use tracing::{info, warn};
+
+use crate::{
+    context::Context,
+    error::{Error, brief},
+    observe::{Observed, is_rights_problem},
+    telemetry,
+};
+
+pub mod ledger;
+pub mod pipelines;
+pub mod policies;
+pub mod status;
+
+/// What executing a plan came to.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Whether anything was written, so that the ring is to be looked at again.
+    pub wrote: bool,
+    /// Pipelines that could not be written or deleted, and why.
+    pub failed: Vec<(PipelineRef, PipelineFound)>,
+}
+
+/// Executes actions in order. A pipeline that fails does not hold up the
+/// others; everything else that fails ends the pass.
+///
+/// # Errors
+/// If the ring, its ledger or the API server would not have it.
+pub async fn act(
+    context: &Context,
+    object: &SigningKeyRing,
+    observed: &Observed,
+    actions: &[Action],
+) -> Result<Done, Error> {
+    let mut done = Done::default();
+    for action in actions {
+        let result = execute(context, object, observed, action).await;
+        match (action, result) {
+            (_, Ok(())) => done.wrote = true,
+            (
+                Action::WriteSecret { pipeline, .. } | Action::DeleteSecret(pipeline),
+                Err(Error::Api { source, .. }),
+            ) => {
+                let found = if is_rights_problem(&source) {
+                    PipelineFound::Forbidden
+                } else {
+                    PipelineFound::Failed(brief(&source))
+                };
+                warn!(ring = object.name_any(), %pipeline, error = brief(&source), "pipeline not served");
+                done.failed.push((pipeline.clone(), found));
+            }
+            (_, Err(error)) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+async fn execute(
+    context: &Context,
+    object: &SigningKeyRing,
+    observed: &Observed,
+    action: &Action,
+) -> Result<(), Error> {
+    let ring = object.name_any();
+    let on = telemetry::ring_reference(&ring, object.uid().as_deref());
+    match action {
+        Action::AddFinalizer => set_finalizer(context, object, true).await,
+        Action::RemoveFinalizer => set_finalizer(context, object, false).await,
+        Action::Commit(change) => commit(context, &ring, &on, observed, change).await,
+        Action::WriteSecret { pipeline, layout, version, drifted } => {
+            pipelines::write(context, &ring, observed, pipeline, *layout, *version).await?;
+            info!(ring, %pipeline, version, drifted, "pipeline Secret written");
+            let (warning, reason) =
+                if *drifted { (true, "PipelineRestored") } else { (false, "PipelinePublished") };
+            if *drifted {
+                context.metrics.drift_undone("Secret");
+            }
+            let note = format!("Secret {pipeline} holds version {version}");
+            context.events.publish(&on, warning, reason, "Publish", &note).await;
+            Ok(())
+        }
+        Action::DeleteSecret(pipeline) => {
+            pipelines::delete(context, observed, pipeline).await?;
+            info!(ring, %pipeline, "pipeline Secret deleted");
+            let note = format!("Secret {pipeline} was deleted");
+            context.events.publish(&on, false, "PipelineRemoved", "Unpublish", &note).await;
+            Ok(())
+        }
+        Action::DeleteLedger => {
+            ledger::delete(context, &ring, observed).await?;
+            info!(ring, "ledger deleted");
+            Ok(())
+        }
+    }
+}
+
+async fn commit(
+    context: &Context,
+    ring: &str,
+    on: &ObjectReference,
+    observed: &Observed,
+    change: &Change,
+) -> Result<(), Error> {
+    let next = ledger::commit(context, ring, observed, change).await?;
+    let events = &context.events;
+    let fingerprint = |number: u32| {
+        let row = next.versions.iter().find(|v| v.number == number);
+        row.map_or("", |row| row.fingerprint.as_str()).to_owned()
+    };
+    match change {
+        Change::Mint { version, .. } => {
+            let fingerprint = fingerprint(*version);
+            info!(ring, version, fingerprint, "version minted");
+            let note = format!("version {version} was generated, {fingerprint}");
+            events.publish(on, false, "VersionMinted", "Mint", &note).await;
+        }
+        Change::Activate { version, .. } => {
+            let fingerprint = fingerprint(*version);
+            info!(ring, version, fingerprint, "version current");
+            context.metrics.version_activated();
+            let note = format!("version {version} signs, {fingerprint}");
+            events.publish(on, false, "VersionCurrent", "Activate", &note).await;
+        }
+        Change::Window { .. } => info!(ring, "window moved"),
+        Change::Rule(rule) => info!(ring, policy = rule.policy, "rule changed"),
+        Change::Publications { .. } => info!(ring, "publications recorded"),
+        Change::Remove(_) => info!(ring, "ring removed, its rule leaves the policies"),
+    }
+    if let LedgerFound::Present(before) = &observed.snapshot.ledger {
+        for version in next.versions.iter().filter(|v| v.state == State::Retired) {
+            let was = before.versions.iter().find(|v| v.number == version.number);
+            if was.is_some_and(|was| was.state != State::Retired) {
+                let number = version.number;
+                info!(ring, version = number, fingerprint = version.fingerprint, "version retired");
+                let note = format!("images of version {number} are refused from now on");
+                events.publish(on, false, "VersionRetired", "Retire", &note).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts our finalizer on a ring, or takes it off, unless its finalizers have
+/// changed since it was observed.
+async fn set_finalizer(
+    context: &Context,
+    object: &SigningKeyRing,
+    present: bool,
+) -> Result<(), Error> {
+    let name = object.name_any();
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|f| f != names::FINALIZER);
+    if present {
+        finalizers.push(names::FINALIZER.to_owned());
+    }
+    let patch = json!({"metadata": {
+        "finalizers": finalizers,
+        "resourceVersion": object.resource_version(),
+    }});
+    let api: Api<SigningKeyRing> = Api::all(context.client.clone());
+    let params = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(&name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) if !present && crate::error::is_code(&error, 404) => Ok(()),
+        Err(error) => Err(Error::api(format!("finalizer of ring {name}"), error)),
+    }
+}

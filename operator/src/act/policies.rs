@@ -1,0 +1,73 @@
+//! The ClusterPolicies: created, replaced and deleted as a whole.
+//!
+//! A replacement rather than a server-side apply, because every field of the
+//! spec decides what is verified: one that somebody added (matchConditions,
+//! an exclude block) has to go, and apply would leave it.
+
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+    core::{DynamicObject, ObjectMeta, TypeMeta},
+};
+use serde_json::json;
+use signingkeyring_core::{
+    names,
+    render::{API_VERSION, KIND, Rendered},
+};
+
+use crate::{
+    context::Context,
+    error::{Error, is_code},
+    kyverno,
+};
+
+/// Creates a policy, or replaces the one that was found.
+///
+/// # Errors
+/// If it changed since it was found, or Kyverno or the API server refuses.
+pub async fn write(
+    context: &Context,
+    name: &str,
+    found: Option<&DynamicObject>,
+    rendered: &Rendered,
+) -> Result<DynamicObject, Error> {
+    let mut metadata = found.map_or_else(
+        || ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        |found| found.metadata.clone(),
+    );
+    metadata.managed_fields = None;
+    metadata.annotations.get_or_insert_default().extend(rendered.annotations.clone());
+    metadata.labels.get_or_insert_default().extend(rendered.labels.clone());
+    let object = DynamicObject {
+        types: Some(TypeMeta { api_version: API_VERSION.to_owned(), kind: KIND.to_owned() }),
+        metadata,
+        data: json!({"spec": rendered.spec}),
+    };
+    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
+    let api = kyverno::api(context.client.clone());
+    let result = match found {
+        Some(_) => api.replace(name, &params, &object).await,
+        None => api.create(&params, &object).await,
+    };
+    result.map_err(|error| Error::api(format!("ClusterPolicy {name}"), error))
+}
+
+/// Deletes a policy in which no ring is left.
+///
+/// # Errors
+/// If it changed since it was found, or Kyverno or the API server refuses.
+pub async fn delete(context: &Context, found: &DynamicObject) -> Result<(), Error> {
+    let name = found.name_any();
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: found.uid(),
+            resource_version: found.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    match kyverno::api(context.client.clone()).delete(&name, &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_code(&error, 404) => Ok(()),
+        Err(error) => Err(Error::api(format!("ClusterPolicy {name}"), error)),
+    }
+}

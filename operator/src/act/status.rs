@@ -1,0 +1,248 @@
+//! One status write a pass, and none if nothing changed; an event for every
+//! condition that turned.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use signingkeyring_core::{
+    ledger::{Ledger, State},
+    names, packing,
+    render::KIND,
+    report::{Condition, Kind, Reason, Report, Status},
+    snapshot::{LedgerFound, Snapshot},
+};
+use signingkeyring_crds::{
+    PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionState,
+    VersionStatus,
+};
+
+use crate::{
+    context::Context,
+    error::{Error, is_code},
+    telemetry,
+};
+
+/// Writes the status if it differs from the one that was seen.
+///
+/// # Errors
+/// If the API server refuses.
+pub async fn write(
+    context: &Context,
+    object: &SigningKeyRing,
+    snapshot: &Snapshot,
+    report: &Report,
+) -> Result<(), Error> {
+    let before = object.status.clone().unwrap_or_default();
+    let status = build(object, &before, snapshot, report);
+    if object.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let name = object.name_any();
+    patch(context, &name, &json!(status)).await?;
+    let on = telemetry::ring_reference(&name, object.uid().as_deref());
+    for condition in &report.conditions {
+        if turned(&before, condition) {
+            let reason = format!("{:?}", condition.reason);
+            let warning = is_bad(condition);
+            context.events.publish(&on, warning, &reason, "Reconcile", &condition.message).await;
+        }
+    }
+    Ok(())
+}
+
+/// Reports on a ring whose object cannot be read, leaving the rest of its
+/// status as it is.
+///
+/// # Errors
+/// If the API server refuses.
+pub async fn write_unreadable(
+    context: &Context,
+    name: &str,
+    generation: Option<i64>,
+    why: &str,
+) -> Result<(), Error> {
+    let message = format!(
+        "this operator cannot read the ring ({why}), perhaps because a newer one wrote it. Its \
+         rule stays in force word for word; upgrade the operator or take the field out"
+    );
+    let api: Api<kube::core::DynamicObject> =
+        Api::all_with(context.client.clone(), &kube::core::ApiResource::erase::<SigningKeyRing>(&()));
+    let found = api.get_opt(name).await.map_err(|e| Error::api(format!("ring {name}"), e))?;
+    let Some(found) = found else { return Ok(()) };
+    let mut status = found.data.get("status").cloned().unwrap_or_else(|| json!({}));
+    let old: Vec<ApiCondition> = status
+        .get("conditions")
+        .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
+        .unwrap_or_default();
+    let new = |kind, status| Condition {
+        kind,
+        status,
+        reason: Reason::SpecUnreadable,
+        message: message.clone(),
+    };
+    let ours = [new(Kind::Ready, Status::False), new(Kind::Stalled, Status::True)];
+    let kinds: Vec<String> = ours.iter().map(|c| format!("{:?}", c.kind)).collect();
+    let mut conditions: Vec<ApiCondition> =
+        ours.iter().map(|c| condition(c, &old, generation)).collect();
+    conditions.extend(
+        old.iter()
+            .filter(|c| !kinds.contains(&c.type_) && c.type_ != format!("{:?}", Kind::Reconciling))
+            .cloned(),
+    );
+    if conditions == old {
+        return Ok(());
+    }
+    status["conditions"] = json!(conditions);
+    patch(context, name, &status).await?;
+    let on = telemetry::ring_reference(name, found.uid().as_deref());
+    let reason = format!("{:?}", Reason::SpecUnreadable);
+    context.events.publish(&on, true, &reason, "Reconcile", &message).await;
+    Ok(())
+}
+
+async fn patch(context: &Context, name: &str, status: &serde_json::Value) -> Result<(), Error> {
+    let api: Api<kube::core::DynamicObject> =
+        Api::all_with(context.client.clone(), &kube::core::ApiResource::erase::<SigningKeyRing>(&()));
+    let body = json!({
+        "apiVersion": format!("{}/v1alpha1", names::GROUP),
+        "kind": "SigningKeyRing",
+        "metadata": {"name": name},
+        "status": status,
+    });
+    let params = PatchParams::apply(names::MANAGER).force();
+    match api.patch_status(name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => Ok(()),
+        // Deleted meanwhile: there is nobody to report to.
+        Err(error) if is_code(&error, 404) => Ok(()),
+        Err(error) => Err(Error::api(format!("status of ring {name}"), error)),
+    }
+}
+
+fn build(
+    object: &SigningKeyRing,
+    before: &SigningKeyRingStatus,
+    snapshot: &Snapshot,
+    report: &Report,
+) -> SigningKeyRingStatus {
+    let generation = object.metadata.generation;
+    let mut status = SigningKeyRingStatus {
+        observed_generation: generation,
+        observed_rotation: report.observed_rotation.clone(),
+        enrolled_namespaces: u32::try_from(snapshot.enrolled.len()).unwrap_or(u32::MAX),
+        next_rotation_time: report.next_rotation.map(Time),
+        pipelines: report
+            .pipelines
+            .iter()
+            .map(|line| PipelineStatus {
+                namespace: line.pipeline.namespace.clone(),
+                secret_name: line.pipeline.name.clone(),
+                version: line.version,
+                state: format!("{:?}", line.reason),
+            })
+            .collect(),
+        conditions: report
+            .conditions
+            .iter()
+            .map(|c| condition(c, &before.conditions, generation))
+            .collect(),
+        ..SigningKeyRingStatus::default()
+    };
+    match &snapshot.ledger {
+        LedgerFound::Present(ledger) => from_ledger(&mut status, ledger, &snapshot.name),
+        // What was known stays known: it is the evidence that keys existed.
+        LedgerFound::Absent | LedgerFound::Damaged(_) => {
+            status.current_version = before.current_version;
+            status.accepted_versions.clone_from(&before.accepted_versions);
+            status.versions.clone_from(&before.versions);
+            status.policy.clone_from(&before.policy);
+        }
+    }
+    status
+}
+
+fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
+    status.current_version = ledger.current().map(|v| v.number);
+    status.accepted_versions = ledger.accepted().map(|v| v.number).collect();
+    status.versions = ledger
+        .versions
+        .iter()
+        .rev()
+        .map(|version| VersionStatus {
+            version: version.number,
+            state: match version.state {
+                State::Pending => VersionState::Pending,
+                State::Current => VersionState::Current,
+                State::Accepted => VersionState::Accepted,
+                State::Retired => VersionState::Retired,
+            },
+            fingerprint: version.fingerprint.clone(),
+            public_key: version.public_key.clone(),
+            created_at: Time(version.created_at),
+            activated_at: version.activated_at.map(Time),
+        })
+        .collect();
+    let name = &ledger.rule.settings.policy;
+    if packing::action(name).is_some() {
+        status.policy = Some(PolicyStatus {
+            kind: KIND.to_owned(),
+            name: name.clone(),
+            rule: ring.to_owned(),
+        });
+    }
+}
+
+fn condition(
+    new: &Condition,
+    before: &[ApiCondition],
+    generation: Option<i64>,
+) -> ApiCondition {
+    let type_ = format!("{:?}", new.kind);
+    let status = format!("{:?}", new.status);
+    let same = before.iter().find(|c| c.type_ == type_ && c.status == status);
+    ApiCondition {
+        last_transition_time: same
+            .map_or_else(|| Time(crate::clock::now()), |c| c.last_transition_time.clone()),
+        message: new.message.chars().take(4096).collect(),
+        observed_generation: generation,
+        reason: format!("{:?}", new.reason),
+        status,
+        type_,
+    }
+}
+
+/// Whether a condition is worth an event: it turned, or its reason did.
+fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
+    let old = before.conditions.iter().find(|c| c.type_ == format!("{:?}", new.kind));
+    let same = old.is_some_and(|old| {
+        old.status == format!("{:?}", new.status) && old.reason == format!("{:?}", new.reason)
+    });
+    // Ready only repeats what the others say, and the usual steps of a
+    // rotation have events of their own.
+    let repeats = match new.kind {
+        Kind::Ready => new.reason != Reason::Available,
+        Kind::Reconciling => new.reason != Reason::DeletionBlocked,
+        _ => false,
+    };
+    !same && !repeats
+}
+
+fn is_bad(condition: &Condition) -> bool {
+    match condition.kind {
+        Kind::Stalled => true,
+        Kind::Reconciling => condition.reason == Reason::DeletionBlocked,
+        _ => {
+            condition.reason == Reason::SecretLeftBehind
+                || (condition.status == Status::False
+                    && !matches!(
+                        condition.reason,
+                        Reason::FirstVersionPending
+                            | Reason::PolicyPending
+                            | Reason::PublicationPending
+                            | Reason::Deleting
+                    ))
+        }
+    }
+}

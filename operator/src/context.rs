@@ -1,0 +1,50 @@
+//! What every part of the operator works with.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kube::Client;
+
+use crate::{
+    cache::Cache,
+    gate::Gate,
+    queue::Queue,
+    settings::Settings,
+    telemetry::{Events, Metrics},
+};
+
+/// What every part of the operator works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The connection to the API server.
+    pub client: Client,
+    /// As given on the command line.
+    pub settings: Arc<Settings>,
+    /// What the watches have seen.
+    pub cache: Arc<Cache>,
+    /// What the policies' gates have answered.
+    pub gate: Arc<Gate>,
+    /// The rings to look at.
+    pub rings: Arc<Queue>,
+    /// The policies to look at.
+    pub policies: Arc<Queue>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Writes events.
+    pub events: Events,
+    /// What this process has said already.
+    pub announced: Arc<Announced>,
+}
+
+/// Remembers what was said, for what lasts and is to be said once.
+#[derive(Debug, Default)]
+pub struct Announced(Mutex<HashSet<String>>);
+
+impl Announced {
+    /// Whether this is said for the first time.
+    pub fn first_time(&self, what: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
+    }
+}

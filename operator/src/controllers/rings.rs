@@ -1,0 +1,135 @@
+//! One pass over one ring: observe, plan, act, report.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use signingkeyring_core::{
+    plan::{self, Action},
+    report::{Kind, Reason, Report, Status},
+    snapshot::LedgerFound,
+};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::{
+    act::{self, act},
+    context::Context,
+    error::Error,
+    observe::{observe, touches_pipelines},
+    queue::Outcome,
+};
+
+const NAME: &str = "rings";
+
+/// Works on rings for ever.
+pub async fn run(context: &Context) {
+    let concurrency = usize::from(context.settings.concurrency);
+    context.rings.run(concurrency, |ring| pass(context, ring)).await;
+}
+
+async fn pass(context: &Context, ring: String) -> Outcome {
+    let start = Instant::now();
+    let result = reconcile(context, &ring).await;
+    let (outcome, word) = match result {
+        Ok(outcome) => (outcome, "success"),
+        Err(error @ (Error::Conflict(_) | Error::Change(_))) => {
+            debug!(ring, %error, "starting over");
+            (Outcome::Failed, error.category())
+        }
+        Err(error) => {
+            warn!(ring, %error, "pass failed");
+            (Outcome::Failed, error.category())
+        }
+    };
+    context.metrics.reconciled(NAME, word, start.elapsed());
+    context.metrics.queue_depth(NAME, context.rings.depth());
+    outcome
+}
+
+async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
+    let Some(found) = context.cache.ring(ring) else {
+        // A ring taken away by force keeps its rule; the policy's pass says so.
+        context.metrics.ring_state(ring, None);
+        return Ok(Outcome::Done);
+    };
+    let object = match &found.0 {
+        Ok(object) => object,
+        Err(invalid) => {
+            let generation = invalid.metadata.generation;
+            act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
+            context.metrics.ring_state(ring, Some("stalled"));
+            return Ok(Outcome::DoneFor(context.settings.recheck_interval));
+        }
+    };
+    let mut observed = observe(context, object).await;
+    let plan = plan::plan(&observed.snapshot);
+    debug!(ring, actions = ?plan.actions, "planned");
+    let mut report = plan.report;
+    let mut wrote = false;
+    match act(context, object, &observed, &plan.actions).await {
+        Ok(done) => {
+            wrote = done.wrote;
+            if !done.failed.is_empty() {
+                observed.snapshot.pipelines.extend(done.failed);
+                report = plan::plan(&observed.snapshot).report;
+            }
+        }
+        // Nothing mends these but a person: the ring says so.
+        Err(Error::ForeignLedger(why) | Error::DamagedLedger(why)) => {
+            observed.snapshot.ledger = LedgerFound::Damaged(why);
+            report = plan::plan(&observed.snapshot).report;
+        }
+        Err(error) => return Err(error),
+    }
+    if plan.actions.contains(&Action::RemoveFinalizer) {
+        context.metrics.ring_state(ring, None);
+        return Ok(Outcome::Done);
+    }
+    act::status::write(context, object, &observed.snapshot, &report).await?;
+    context.metrics.ring_state(ring, Some(state(&report)));
+    if plan.actions.iter().any(|action| matches!(action, Action::Commit(_))) {
+        context.gate.poke();
+    }
+    // The ledger and the finalizer are watched; pipeline Secrets are not.
+    let look_again = wrote
+        && (plan.actions.iter().any(touches_pipelines)
+            || plan.actions.iter().any(|action| matches!(action, Action::Commit(_))));
+    if look_again {
+        return Ok(Outcome::Again);
+    }
+    Ok(Outcome::DoneFor(next_look(context, ring, plan.wake)))
+}
+
+/// When to look again although nothing changes: at the latest after the
+/// recheck interval, spread by name so that the rings do not move in step.
+fn next_look(context: &Context, ring: &str, wake: Option<Duration>) -> Duration {
+    let interval = context.settings.recheck_interval;
+    let spread = ring.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
+    let early = interval / 5 * (spread % 100) / 100;
+    let recheck = interval - early;
+    wake.map_or(recheck, |wake| recheck.min(wake + Duration::from_secs(1)))
+}
+
+/// A ring's state for metrics.
+fn state(report: &Report) -> &'static str {
+    let find = |kind| report.conditions.iter().find(|c| c.kind == kind);
+    let deleting = |reason| matches!(reason, Reason::Deleting | Reason::DeletionBlocked);
+    match (find(Kind::Ready), find(Kind::Stalled), find(Kind::Reconciling)) {
+        (Some(ready), _, _) if deleting(ready.reason) => "deleting",
+        (_, Some(_), _) => "stalled",
+        (Some(ready), _, _) if ready.status != Status::True => "not_ready",
+        (_, _, Some(_)) => "rotating",
+        _ => "ready",
+    }
+}
+
+/// The rings that are to be looked at when the operator starts.
+#[must_use]
+pub fn all(context: &Context) -> Vec<String> {
+    let mut rings: Vec<String> =
+        context.cache.rings.state().iter().map(|ring| ring.name_any()).collect();
+    rings.extend(context.cache.ledgers.rings());
+    rings.sort();
+    rings.dedup();
+    rings
+}

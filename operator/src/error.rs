@@ -1,0 +1,100 @@
+//! What can go wrong in a pass, to which object, and what becomes of it.
+
+use signingkeyring_core::ledger::{ChangeError, LedgerError};
+
+use crate::keys::KeyError;
+
+/// An error of one pass over one object. Its text never holds key material.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call to the API server failed.
+    #[error("{what}: {}", brief(.source))]
+    Api {
+        /// What was attempted, on which object.
+        what: String,
+        /// The API server's answer.
+        source: Box<kube::Error>,
+    },
+    /// Somebody else wrote the object since it was observed; the next pass
+    /// starts from what they wrote.
+    #[error("{0} changed since it was observed")]
+    Conflict(String),
+    /// A Secret with the ledger's name is not a ledger.
+    #[error(
+        "Secret {0} has the name of the ring's ledger and is not one; it is left alone. Delete it"
+    )]
+    ForeignLedger(String),
+    /// The ledger's Secret does not hold what its table says.
+    #[error("{0}")]
+    DamagedLedger(String),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The planned change does not fit the ledger.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A key pair could not be generated.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A background computation was cut off by the shutdown.
+    #[error("interrupted by the shutdown")]
+    Interrupted,
+}
+
+impl Error {
+    /// Wraps a failed call, telling a conflict from the rest.
+    pub fn api(what: impl Into<String>, source: kube::Error) -> Self {
+        match &source {
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict(what.into()),
+            _ => Self::Api { what: what.into(), source: Box::new(source) },
+        }
+    }
+
+    /// A word for metrics.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api_error",
+            Self::Conflict(_) => "conflict",
+            Self::ForeignLedger(_) | Self::DamagedLedger(_) | Self::Ledger(_) => "ledger_damaged",
+            Self::Change(_) => "stale_plan",
+            Self::Key(_) => "key_error",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Whether the object or the subject does not exist (any more).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if is_code(source, 404))
+    }
+
+    /// Whether the operator lacks the right.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if is_code(source, 403))
+    }
+}
+
+/// Whether the API server answered with this status code.
+#[must_use]
+pub fn is_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+/// The part of an API error that a person reads.
+#[must_use]
+pub fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Asks Kyverno whether it enforces a policy, and remembers the answers.
+//!
+//! The question is the server-side dry run of a Pod in the operator's own
+//! namespace that names the policy in a label; the policy's gate rule stamps
+//! its answer on the Pod. It goes the way of every pod and creates nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::PostParams};
+use serde_json::json;
+use signingkeyring_core::{
+    ledger::Ledger,
+    marks::{Mark, Marks},
+    names,
+    snapshot::Answer,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{clock, context::Context, error::brief};
+
+/// After this long without an answer Kyverno counts as mute.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a policy is asked while something is on its way.
+const URGENT: Duration = Duration::from_secs(1);
+
+/// How often a policy is asked that has been failing for a while.
+const FAILING: Duration = Duration::from_secs(4);
+
+/// After this many failures in a row a policy counts as failing.
+const FAILURES: u32 = 10;
+
+/// How many policies are asked at once.
+const CONCURRENCY: usize = 8;
+
+/// What a policy's gate said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The policy's marks, as Kyverno has loaded them.
+    Marks(Marks),
+    /// The Pod passed without an answer.
+    Open,
+    /// Kyverno cannot be reached.
+    Mute(String),
+    /// Something else answered.
+    Unreadable(String),
+}
+
+impl Heard {
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Marks(_) => "answered",
+            Self::Open => "open",
+            Self::Mute(_) => "mute",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    heard: Heard,
+    asked: Instant,
+    failures: u32,
+    /// Since when each ring's answer has been what it is, and for which
+    /// key set of its ledger.
+    held: HashMap<String, Held>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    answered: Option<String>,
+    wanted: String,
+    since: Instant,
+}
+
+/// The answers of the policies' gates, in memory only: an operator that
+/// starts asks again.
+#[derive(Debug, Default)]
+pub struct Gate {
+    records: RwLock<HashMap<String, Record>>,
+    poke: Notify,
+}
+
+impl Gate {
+    /// What a policy's gate said of one ring.
+    #[must_use]
+    pub fn answer(&self, policy: &str, ring: &str) -> Answer {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = records.get(policy) else { return Answer::NotAsked };
+        match &record.heard {
+            Heard::Open => Answer::Open,
+            Heard::Mute(text) => Answer::Mute(text.clone()),
+            Heard::Unreadable(text) => Answer::Unreadable(text.clone()),
+            Heard::Marks(marks) => Answer::Answered {
+                mark: marks.0.get(ring).cloned(),
+                held: record
+                    .held
+                    .get(ring)
+                    .map_or(Duration::ZERO, |held| record.asked.duration_since(held.since)),
+            },
+        }
+    }
+
+    /// Asks the policies that have something on their way right now.
+    pub fn poke(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Forgets a policy.
+    pub fn forget(&self, policy: &str) {
+        self.write().remove(policy);
+    }
+
+    /// Takes in an answer; returns the one before.
+    fn record(
+        &self,
+        policy: &str,
+        heard: Heard,
+        asked: Instant,
+        wanted: &HashMap<String, String>,
+    ) -> Option<Heard> {
+        let mut records = self.write();
+        let before = records.remove(policy);
+        let failed = !matches!(heard, Heard::Marks(_));
+        let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
+        let held = match &heard {
+            Heard::Marks(marks) => {
+                hold(marks, wanted, before.as_ref().map(|b| &b.held), asked)
+            }
+            _ => HashMap::new(),
+        };
+        let record = Record { heard, asked, failures, held };
+        records.insert(policy.to_owned(), record);
+        before.map(|b| b.heard)
+    }
+
+    /// How long until a policy is to be asked again, and whether its last
+    /// answer was none.
+    fn due(&self, policy: &str, unsettled: bool, now: Instant) -> (Option<Duration>, bool) {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = records.get(policy) else { return (Some(Duration::ZERO), false) };
+        let failed = record.failures > 0;
+        let pause = match (failed, unsettled) {
+            (true, _) if record.failures > FAILURES => FAILING,
+            (true, _) | (false, true) => URGENT,
+            (false, false) => return (None, false),
+        };
+        (Some((record.asked + pause).saturating_duration_since(now)), failed)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries on, per ring, since when the answer has been what it is. It starts
+/// anew when the answer or the ledger's key set changes, and after any time
+/// without an answer.
+fn hold(
+    marks: &Marks,
+    wanted: &HashMap<String, String>,
+    before: Option<&HashMap<String, Held>>,
+    asked: Instant,
+) -> HashMap<String, Held> {
+    wanted
+        .iter()
+        .map(|(ring, wanted)| {
+            let answered = marks.0.get(ring).map(|mark| mark.key_set.clone());
+            let since = before
+                .and_then(|held| held.get(ring))
+                .filter(|held| held.answered == answered && held.wanted == *wanted)
+                .map_or(asked, |held| held.since);
+            (ring.clone(), Held { answered, wanted: wanted.clone(), since })
+        })
+        .collect()
+}
+
+/// Asks for ever: what is on its way every second, what rests in turn.
+pub async fn run(context: &Context) {
+    let mut last_at_rest = Instant::now();
+    let mut turn = 0;
+    loop {
+        let now = Instant::now();
+        let policies =
+            if context.cache.kyverno_served() { context.cache.ledgers.policies() } else { vec![] };
+        let mut due = Vec::new();
+        let mut at_rest = Vec::new();
+        for policy in policies {
+            match context.gate.due(&policy, unsettled(context, &policy), now).0 {
+                Some(pause) if pause.is_zero() => due.push(policy),
+                Some(_) => {}
+                None => at_rest.push(policy),
+            }
+        }
+        if !at_rest.is_empty() && now.duration_since(last_at_rest) >= context.settings.gate_interval
+        {
+            last_at_rest = now;
+            turn += 1;
+            due.push(at_rest[turn % at_rest.len()].clone());
+        }
+        let failed = ask_all(context, due).await;
+        if failed {
+            // One that is open or mute: ask the others at once.
+            ask_all(context, at_rest).await;
+        }
+        tokio::select! {
+            () = sleep(URGENT / 4) => {}
+            () = context.gate.poke.notified() => {}
+        }
+    }
+}
+
+/// Asks policies; returns whether one that had answered before does not any more.
+async fn ask_all(context: &Context, policies: Vec<String>) -> bool {
+    stream::iter(policies)
+        .map(|policy| async move { ask_one(context, &policy).await })
+        .buffer_unordered(CONCURRENCY)
+        .fold(false, |any, lost| async move { any || lost })
+        .await
+}
+
+/// Whether something about a policy's rings is on its way.
+fn unsettled(context: &Context, policy: &str) -> bool {
+    context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
+        let Ok(ledger) = &row.ledger else { return false };
+        on_its_way(ledger)
+            || !matches!(
+                context.gate.answer(policy, ring),
+                Answer::Answered { mark: Some(Mark { key_set, .. }), .. } if key_set == row.key_set
+            )
+    })
+}
+
+fn on_its_way(ledger: &Ledger) -> bool {
+    ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
+}
+
+async fn ask_one(context: &Context, policy: &str) -> bool {
+    let placed = context.cache.ledgers.placed_in(policy);
+    let wanted = placed.iter().map(|(ring, row)| (ring.clone(), row.key_set.clone())).collect();
+    let asked = Instant::now();
+    let heard = ask(context, policy).await;
+    let took = asked.elapsed();
+    let state = heard.state();
+    debug!(policy, state, latency = ?took, "gate asked");
+    context.metrics.gate_answered(policy, state, clock::now().as_second(), took);
+    let failed = !matches!(heard, Heard::Marks(_));
+    let before = context.gate.record(policy, heard.clone(), asked, &wanted);
+    let changed = before.as_ref() != Some(&heard);
+    if before.as_ref().map(Heard::state) != Some(state) {
+        match &heard {
+            Heard::Marks(_) => info!(policy, "the gate answers"),
+            Heard::Open => warn!(policy, "the gate is open: images are not verified"),
+            Heard::Mute(text) => warn!(policy, text, "the gate is mute: pods are refused"),
+            Heard::Unreadable(text) => warn!(policy, text, "the gate's answer is unreadable"),
+        }
+        // Kyverno may take policies again.
+        context.policies.wake(policy);
+    }
+    for (ring, row) in &placed {
+        let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
+        let acknowledged = matches!(
+            &heard,
+            Heard::Marks(marks) if marks.0.get(ring).is_some_and(|m| m.key_set == row.key_set)
+        );
+        if changed || on_its_way || (!failed && !acknowledged) {
+            context.rings.wake(ring);
+        }
+    }
+    failed && matches!(before, Some(Heard::Marks(_)))
+}
+
+/// Asks a policy's gate.
+async fn ask(context: &Context, policy: &str) -> Heard {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let pod = match serde_json::from_value(question(policy)) {
+        Ok(pod) => pod,
+        Err(error) => return Heard::Unreadable(error.to_string()),
+    };
+    let dry_run = PostParams { dry_run: true, field_manager: Some(names::MANAGER.to_owned()) };
+    match timeout(PATIENCE, pods.create(&dry_run, &pod)).await {
+        Err(_) => Heard::Mute(format!("no answer within {}s", PATIENCE.as_secs())),
+        Ok(Ok(pod)) => understand(&pod),
+        Ok(Err(error)) => misunderstand(&error),
+    }
+}
+
+/// A Pod that every Pod Security level admits. Its image is never fetched.
+fn question(policy: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "signing-gate-", "labels": {names::LABEL_GATE: policy}},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "gate",
+                "image": "gate.invalid/gate",
+                "resources": {
+                    "requests": {"cpu": "1m", "memory": "1Mi"},
+                    "limits": {"cpu": "1m", "memory": "1Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    })
+}
+
+fn understand(pod: &Pod) -> Heard {
+    let annotations = pod.metadata.annotations.as_ref();
+    match annotations.and_then(|a| a.get(names::ANNOTATION_GATE_ANSWER)) {
+        None => Heard::Open,
+        Some(text) => match text.parse() {
+            Ok(marks) => Heard::Marks(marks),
+            Err(error) => Heard::Unreadable(error.to_string()),
+        },
+    }
+}
+
+/// What a failed dry run means. Only Kyverno's own webhooks failing is a mute
+/// gate; a quota, Pod Security or another webhook says nothing of Kyverno.
+fn misunderstand(error: &kube::Error) -> Heard {
+    let text = brief(error);
+    if text.contains("failed calling webhook") && text.contains("kyverno") {
+        Heard::Mute(stable(&text))
+    } else {
+        Heard::Unreadable(stable(&text))
+    }
+}
+
+/// The text without what differs from one call to the next (generated names,
+/// source ports), so that the same fault is told once.
+fn stable(text: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.split_whitespace() {
+        let volatile = word.contains("signing-gate-") || word.contains("->");
+        words.push(if volatile { "..." } else { word });
+    }
+    let text = words.join(" ");
+    text.chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(text: &str) -> Heard {
+        Heard::Marks(text.parse().unwrap())
+    }
+
+    fn wanted(key_set: &str) -> HashMap<String, String> {
+        HashMap::from([("shop".to_owned(), key_set.to_owned())])
+    }
+
+    fn held(gate: &Gate) -> Duration {
+        match gate.answer("p", "shop") {
+            Answer::Answered { held, .. } => held,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        gate.record("p", marks("shop=1.aa"), start, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO);
+        gate.record("p", marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
+        assert_eq!(held(&gate), 3 * second);
+
+        gate.record("p", Heard::Open, start + 4 * second, &wanted("aa"));
+        assert_eq!(gate.answer("p", "shop"), Answer::Open);
+        gate.record("p", marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
+
+        gate.record("p", marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
+        assert_eq!(held(&gate), Duration::ZERO, "a new key set starts it again");
+        gate.record("p", marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
+        gate.record("p", marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
+        assert_eq!(held(&gate), 2 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
+        let gate = Gate::default();
+        let now = Instant::now();
+        assert_eq!(gate.due("p", false, now), (Some(Duration::ZERO), false));
+        gate.record("p", marks("shop=1.aa"), now, &wanted("aa"));
+        assert_eq!(gate.due("p", false, now), (None, false));
+        assert_eq!(gate.due("p", true, now), (Some(URGENT), false));
+        gate.record("p", Heard::Open, now, &wanted("aa"));
+        assert_eq!(gate.due("p", false, now), (Some(URGENT), true));
+        for _ in 0..FAILURES {
+            gate.record("p", Heard::Open, now, &wanted("aa"));
+        }
+        assert_eq!(gate.due("p", false, now), (Some(FAILING), true));
+    }
+
+    #[test]
+    fn only_kyvernos_webhooks_make_the_gate_mute() {
+        let error = |message: &str| {
+            let status = kube::core::Status::failure(message, "InternalError").with_code(500);
+            kube::Error::Api(status.boxed())
+        };
+        let mute = error(
+            "Internal error occurred: failed calling webhook \"mutate.kyverno.svc-fail\": dial \
+             tcp 127.0.0.1:9443: connect: connection refused",
+        );
+        assert!(matches!(misunderstand(&mute), Heard::Mute(_)));
+        for other in [
+            "Internal error occurred: failed calling webhook \"sidecar.istio.io\": timeout",
+            "pods \"signing-gate-x\" is forbidden: exceeded quota: pods",
+        ] {
+            assert!(matches!(misunderstand(&error(other)), Heard::Unreadable(_)), "{other}");
+        }
+    }
+}

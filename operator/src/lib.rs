@@ -1,0 +1,24 @@
+//! A Kubernetes operator for image-signing key rings: observe, plan, act.
+//!
+//! `watches` and `gate` keep a picture of the cluster, `observe` makes a
+//! snapshot of it for one ring, `signingkeyring_core::plan` decides, `act`
+//! writes. See ARCHITECTURE.md.
+
+pub mod act;
+pub mod cache;
+pub mod clock;
+pub mod context;
+pub mod controllers;
+pub mod error;
+pub mod exclusions;
+pub mod gate;
+pub mod http;
+pub mod key_material;
+pub mod keys;
+pub mod kyverno;
+pub mod observe;
+pub mod queue;
+pub mod runtime;
+pub mod settings;
+pub mod telemetry;
+pub mod watches;

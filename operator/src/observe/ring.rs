@@ -1,0 +1,117 @@
+//! From a ring's object to what it asks for, defaults and problems included.
+
+use std::time::Duration;
+
+use kube::{ResourceExt, core::DynamicObject};
+use signingkeyring_core::{
+    duration,
+    images::Pattern,
+    ledger::{Action, Exclusion, PipelineRef},
+    names,
+    plan::MAX_TOKEN,
+    snapshot::{Layout, Ring},
+};
+use signingkeyring_crds as api;
+
+/// Reads a ring. What the API server should have refused and did not (an
+/// older CRD, validation switched off) becomes a problem, never a panic.
+pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ring {
+    let spec = &object.spec;
+    let mut problems = Vec::new();
+    let soak = duration::parse(&spec.rotation.soak).unwrap_or_else(|error| {
+        problems.push(format!("spec.rotation.soak: {error}"));
+        Duration::from_secs(10)
+    });
+    let every = spec.rotation.every.as_deref().and_then(|text| match duration::parse(text) {
+        Ok(every) if every >= Duration::from_secs(3600) => Some(every),
+        Ok(_) => {
+            problems.push("spec.rotation.every: write at least 1h".to_owned());
+            None
+        }
+        Err(error) => {
+            problems.push(format!("spec.rotation.every: {error}"));
+            None
+        }
+    });
+    let token = object.annotations().get(names::ANNOTATION_ROTATE).cloned();
+    if token.as_deref().is_some_and(|token| token.chars().count() > MAX_TOKEN) {
+        problems.push(format!(
+            "the annotation {} asks for nothing because it is longer than {MAX_TOKEN} characters; \
+             write a shorter value, such as a date",
+            names::ANNOTATION_ROTATE
+        ));
+    }
+    let mut exclude = Vec::new();
+    for entry in &spec.policy.exclude {
+        match exclusion(entry) {
+            Ok(exclusion) => exclude.push(exclusion),
+            Err(problem) => problems.push(format!("spec.policy.exclude: {problem}")),
+        }
+    }
+    exclude.sort();
+    exclude.dedup();
+    let mut pipelines = std::collections::BTreeMap::new();
+    for pipeline in &spec.pipelines {
+        if pipeline.namespace == operator_namespace {
+            problems.push(format!(
+                "spec.pipelines: {operator_namespace} is the operator's own namespace and holds \
+                 every private key; name the pipeline's namespace"
+            ));
+            continue;
+        }
+        let reference = PipelineRef {
+            namespace: pipeline.namespace.clone(),
+            name: pipeline.secret_name.clone(),
+        };
+        pipelines.insert(reference, layout(pipeline.layout));
+    }
+    Ring {
+        keep: spec.keep_versions.clamp(1, 10),
+        every,
+        soak,
+        pipelines,
+        action: match spec.policy.action {
+            api::PolicyAction::Enforce => Action::Enforce,
+            api::PolicyAction::Audit => Action::Audit,
+        },
+        exclude,
+        token,
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        allow_unenforced: object
+            .annotations()
+            .get(names::ANNOTATION_ALLOW_UNENFORCED)
+            .is_some_and(|value| value == "true"),
+        finalizer: object.finalizers().iter().any(|f| f == names::FINALIZER),
+        problems,
+    }
+}
+
+fn layout(layout: api::Layout) -> Layout {
+    match layout {
+        api::Layout::Cosign => Layout::Cosign,
+        api::Layout::Environment => Layout::Environment,
+    }
+}
+
+/// Reads one exclusion.
+///
+/// # Errors
+/// If its image or its date cannot be read; the text says what to write.
+pub fn exclusion(entry: &api::ImageExclusion) -> Result<Exclusion, String> {
+    Pattern::parse(&entry.image).map_err(|error| error.to_string())?;
+    let expires = match &entry.expires {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            format!("expires {text:?} is no date; write one such as 2027-01-31")
+        })?),
+    };
+    Ok(Exclusion { image: entry.image.clone(), expires })
+}
+
+/// Whether a policy was written by this operator. Either trace is enough: an
+/// edit that takes one away is undone, not mistaken for a foreign object.
+#[must_use]
+pub fn is_ours(policy: &DynamicObject) -> bool {
+    policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
+        || policy.annotations().contains_key(names::ANNOTATION_MARKS)
+}

@@ -1,0 +1,263 @@
+//! A work queue of names: each is worked on once at a time, woken as often as
+//! one likes, and tried again with growing pauses when it fails.
+//!
+//! kube's `Controller` drops a name that its store does not hold. Here those
+//! are work too: a policy that has yet to be created, a ledger whose ring was
+//! taken away by force.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    future::Future,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How a piece of work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done until woken.
+    Done,
+    /// Done; look again after this long.
+    DoneFor(Duration),
+    /// Something was written: look again at once.
+    Again,
+    /// Failed: look again after a pause that doubles with every failure in a row.
+    Failed,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<String>,
+    queued: HashSet<String>,
+    running: HashSet<String>,
+    /// Woken while running.
+    again: HashSet<String>,
+    /// One alarm a name.
+    alarms: BTreeSet<(Instant, String)>,
+    alarm_of: HashMap<String, Instant>,
+    failures: HashMap<String, u32>,
+}
+
+impl Queue {
+    /// Wakes a name: it is worked on as soon as there is room.
+    pub fn wake(&self, name: &str) {
+        self.lock().wake(name);
+        self.changed.notify_one();
+    }
+
+    /// How many names wait or are worked on.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let state = self.lock();
+        state.queued.len() + state.running.len()
+    }
+
+    /// Works on what is woken, at most `concurrency` names at once, for ever.
+    pub async fn run<F, W>(&self, concurrency: usize, work: W)
+    where
+        W: Fn(String) -> F,
+        F: Future<Output = Outcome>,
+    {
+        let mut running = FuturesUnordered::new();
+        loop {
+            let (started, next_alarm) = self.lock().start(concurrency, Instant::now());
+            for name in started {
+                let outcome = work(name.clone());
+                running.push(async move { (name, outcome.await) });
+            }
+            let alarm = async {
+                match next_alarm {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = alarm => {}
+                Some((name, outcome)) = running.next() => {
+                    self.lock().finish(&name, outcome, Instant::now());
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake(&mut self, name: &str) {
+        if self.running.contains(name) {
+            self.again.insert(name.to_owned());
+        } else if self.queued.insert(name.to_owned()) {
+            self.ready.push_back(name.to_owned());
+        }
+    }
+
+    /// Moves what is due into `running`; returns it, and when the next alarm is.
+    fn start(&mut self, concurrency: usize, now: Instant) -> (Vec<String>, Option<Instant>) {
+        while let Some((at, name)) = self.alarms.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.clear_alarm(&name);
+            self.wake(&name);
+        }
+        let room = concurrency.saturating_sub(self.running.len());
+        let count = room.min(self.ready.len());
+        let started: Vec<String> = self.ready.drain(..count).collect();
+        for name in &started {
+            self.queued.remove(name);
+            self.running.insert(name.clone());
+        }
+        (started, self.alarms.first().map(|(at, _)| *at))
+    }
+
+    fn finish(&mut self, name: &str, outcome: Outcome, now: Instant) {
+        self.running.remove(name);
+        let failures = match outcome {
+            Outcome::Failed => self.failures.get(name).copied().unwrap_or(0) + 1,
+            _ => 0,
+        };
+        if failures == 0 {
+            self.failures.remove(name);
+        } else {
+            self.failures.insert(name.to_owned(), failures);
+        }
+        self.clear_alarm(name);
+        let woken = self.again.remove(name);
+        match outcome {
+            // A wake-up does not shorten the pause after a failure: whatever
+            // fails at every event would otherwise never pause.
+            Outcome::Failed => self.set_alarm(name, now + pause(failures)),
+            Outcome::Again => self.wake(name),
+            _ if woken => self.wake(name),
+            Outcome::DoneFor(pause) => self.set_alarm(name, now + pause),
+            Outcome::Done => {}
+        }
+    }
+
+    fn set_alarm(&mut self, name: &str, at: Instant) {
+        self.alarms.insert((at, name.to_owned()));
+        self.alarm_of.insert(name.to_owned(), at);
+    }
+
+    fn clear_alarm(&mut self, name: &str) {
+        if let Some(at) = self.alarm_of.remove(name) {
+            self.alarms.remove(&(at, name.to_owned()));
+        }
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    type Log = Arc<Mutex<Vec<(String, Duration)>>>;
+
+    /// Runs the queue for `time` and returns who was worked on, and when.
+    async fn run(
+        queue: &Queue,
+        time: Duration,
+        concurrency: usize,
+        work: impl Fn(usize) -> (Duration, Outcome),
+    ) -> Vec<(String, Duration)> {
+        let log: Log = Arc::default();
+        let start = Instant::now();
+        let job = queue.run(concurrency, |name| {
+            let count = log.lock().unwrap().iter().filter(|(n, _)| *n == name).count();
+            log.lock().unwrap().push((name, start.elapsed()));
+            let (takes, outcome) = work(count);
+            async move {
+                tokio::time::sleep(takes).await;
+                outcome
+            }
+        });
+        let _ = tokio::time::timeout(time, job).await;
+        Arc::try_unwrap(log).unwrap().into_inner().unwrap()
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_woken_twice_runs_once() {
+        let queue = Queue::default();
+        queue.wake("a");
+        queue.wake("a");
+        let log = run(&queue, SECOND, 4, |_| (Duration::ZERO, Outcome::Done)).await;
+        assert_eq!(log.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_woken_while_it_runs_runs_again_and_never_twice_at_once() {
+        let queue = Queue::default();
+        queue.wake("a");
+        let waker = async {
+            tokio::time::sleep(SECOND / 2).await;
+            queue.wake("a");
+            std::future::pending::<()>().await;
+        };
+        let job = run(&queue, SECOND * 10, 4, |_| (SECOND, Outcome::Done));
+        let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn concurrency_is_bounded() {
+        let queue = Queue::default();
+        for name in ["a", "b", "c", "d"] {
+            queue.wake(name);
+        }
+        let log = run(&queue, SECOND * 10, 2, |_| (SECOND, Outcome::Done)).await;
+        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_pause_longer_and_longer_and_success_forgets_them() {
+        let queue = Queue::default();
+        queue.wake("a");
+        let log = run(&queue, Duration::from_secs(3), 1, |count| {
+            (Duration::ZERO, if count < 3 { Outcome::Failed } else { Outcome::Done })
+        })
+        .await;
+        let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
+        assert_eq!(at, [0, 250, 750, 1750]);
+        assert_eq!(pause(40), LONGEST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_pass_replaces_the_alarm() {
+        let queue = Queue::default();
+        queue.wake("a");
+        let log = run(&queue, SECOND * 7, 1, |count| {
+            let next = if count == 0 { SECOND } else { SECOND * 5 };
+            (Duration::ZERO, Outcome::DoneFor(next))
+        })
+        .await;
+        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1, 6]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Puts the parts together and runs them until the process is told to stop.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context as _;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::reflector,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Barrier,
+};
+use tracing::info;
+
+use crate::{
+    cache::{Cache, Ledgers, Namespaces, Written},
+    context::{Announced, Context},
+    controllers, gate, http,
+    gate::Gate,
+    kyverno,
+    queue::Queue,
+    settings::Settings,
+    telemetry::{Events, Metrics},
+    watches,
+};
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot start, or one of its parts ends on its own.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client = connect(&settings).await?;
+    let (context, writers) = assemble(client, settings);
+    let ready = Arc::new(AtomicBool::new(false));
+    let listed = Arc::new(Barrier::new(watches::WATCHES + 1));
+    info!(
+        namespace = context.settings.namespace,
+        enrolment_label = context.settings.enrolment_label,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    tokio::select! {
+        result = http::serve(&context, Arc::clone(&ready)) => {
+            result.with_context(|| format!("serving on {}", context.settings.listen))?;
+            anyhow::bail!("the HTTP server ended")
+        }
+        () = watches::run(&context, writers, Arc::clone(&listed)) => {
+            anyhow::bail!("the watches ended")
+        }
+        () = work(&context, &listed, &ready) => anyhow::bail!("the controllers ended"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whatever was under way is a start state like any other.
+    info!("stopped");
+    Ok(())
+}
+
+/// Works once everything has been seen: a decision on half a picture could
+/// take a missing ledger for a lost one.
+async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
+    listed.wait().await;
+    ready.store(true, Ordering::Relaxed);
+    info!(rings = context.cache.rings.len(), "working");
+    watches::wake_all(context);
+    futures::join!(
+        controllers::rings::run(context),
+        controllers::policies::run(context),
+        gate::run(context),
+    );
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<Client> {
+    let config = match &settings.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path)
+                .with_context(|| format!("reading kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => Config::incluster().context(
+            "not in a cluster; name a kubeconfig with --kubeconfig or the environment variable \
+             KUBECONFIG",
+        )?,
+    };
+    let client = Client::try_from(config)?;
+    let version = client.apiserver_version().await.context("the API server does not answer")?;
+    info!(kubernetes = version.git_version, "connected");
+    Ok(client)
+}
+
+fn assemble(client: Client, settings: Settings) -> (Context, watches::Writers) {
+    let (rings, rings_writer) = reflector::store();
+    let (lists, lists_writer) = reflector::store();
+    let policies_writer = reflector::store::Writer::new(kyverno::resource());
+    let cache = Cache {
+        rings,
+        lists,
+        policies: policies_writer.as_reader(),
+        ledgers: Ledgers::default(),
+        namespaces: Namespaces::default(),
+        written: Written::default(),
+        kyverno_served: AtomicBool::new(true),
+    };
+    let context = Context {
+        events: Events::new(client.clone()),
+        client,
+        settings: Arc::new(settings),
+        cache: Arc::new(cache),
+        gate: Arc::new(Gate::default()),
+        rings: Arc::new(Queue::default()),
+        policies: Arc::new(Queue::default()),
+        metrics: Arc::new(Metrics::default()),
+        announced: Arc::new(Announced::default()),
+    };
+    let writers =
+        watches::Writers { rings: rings_writer, lists: lists_writer, policies: policies_writer };
+    (context, writers)
+}

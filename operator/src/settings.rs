@@ -1,0 +1,142 @@
+//! Settings of the operator: flags, each also an environment variable.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use signingkeyring_core::{duration, names};
+
+/// Image-signing key rings, enforced by Kyverno.
+///
+/// Watches SigningKeyRings: mints a P-256 key pair per version, hands the
+/// newest one to the application's pipelines as a Secret that cosign reads,
+/// and keeps a rule per ring in Kyverno ClusterPolicies that hold the accepted
+/// public keys. Runs in a cluster, or outside of one with a kubeconfig.
+///
+/// Ends with 0 after SIGTERM or SIGINT, with 1 if it cannot start, with 2 if
+/// it is called wrongly.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "signingkeyring-operator", version, max_term_width = 100)]
+pub struct Settings {
+    /// The kubeconfig to use; without it the Pod's ServiceAccount.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The operator's own namespace: it keeps the ledgers (Secrets with the
+    /// private keys), and the gate's dry-run Pods are asked for there.
+    #[arg(long, env = "SIGNING_NAMESPACE", default_value = "signing-system")]
+    pub namespace: String,
+
+    /// The key of the namespace label whose value names the namespace's ring.
+    #[arg(
+        long,
+        env = "SIGNING_ENROLMENT_LABEL",
+        default_value = names::LABEL_RING,
+        value_parser = label_key
+    )]
+    pub enrolment_label: String,
+
+    /// How many rings share one ClusterPolicy. Fewer objects make every pod
+    /// admission in the cluster faster; a refused policy holds up more rings.
+    #[arg(
+        long,
+        env = "SIGNING_RINGS_PER_POLICY",
+        default_value_t = 25,
+        value_parser = clap::value_parser!(u16).range(1..=100)
+    )]
+    pub rings_per_policy: u16,
+
+    /// At rest, one policy is asked this often whether Kyverno enforces it, in
+    /// turn. During a rotation its policy is asked every second.
+    #[arg(long, env = "SIGNING_GATE_INTERVAL", default_value = "3s", value_parser = interval)]
+    pub gate_interval: Duration,
+
+    /// How often every ring is looked at although nothing changed. Pipeline
+    /// Secrets are not watched, so this bounds how long an edit of one stays.
+    #[arg(long, env = "SIGNING_RECHECK_INTERVAL", default_value = "2m", value_parser = interval)]
+    pub recheck_interval: Duration,
+
+    /// How many rings are worked on at once.
+    #[arg(
+        long,
+        env = "SIGNING_CONCURRENCY",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub concurrency: u16,
+
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "SIGNING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// How log lines look.
+    #[arg(long, env = "SIGNING_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as
+    /// `info,signingkeyring_operator::gate=debug`.
+    #[arg(long, env = "SIGNING_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
+/// A label key: an optional DNS prefix and a slash, then a name.
+fn label_key(text: &str) -> Result<String, String> {
+    let (prefix, name) = text.rsplit_once('/').unwrap_or(("", text));
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let name_fits = name.len() <= 63
+        && name.chars().all(inner)
+        && edge(name.chars().next())
+        && edge(name.chars().next_back());
+    let prefix_fits = prefix.len() <= 253
+        && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+    if name_fits && prefix_fits && !text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a label key such as odj.cloud/application".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        for argument in Settings::command().get_arguments() {
+            if !["help", "version"].contains(&argument.get_id().as_str()) {
+                assert!(argument.get_env().is_some(), "{}", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn label_keys() {
+        for good in ["signing.odj.cloud/ring", "odj.cloud/application", "ring"] {
+            assert!(label_key(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/ring", "a/", "A.b/ring", "ring!", "-ring", "a b"] {
+            assert!(label_key(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Follows the cluster: keeps the cache and wakes whoever a change concerns.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{DeserializeGuard, DynamicObject, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::store::Writer,
+        watcher::{self, Event, watcher},
+    },
+};
+use signingkeyring_core::{ledger::Ledger, names};
+use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
+use tokio::sync::Barrier;
+use tracing::{info, warn};
+
+use crate::{
+    cache::LedgerRow, context::Context, controllers::rings, error::is_code, kyverno,
+    observe::is_ours,
+};
+
+/// The writing ends of the cache's stores.
+pub struct Writers {
+    /// Of the rings.
+    pub rings: Writer<DeserializeGuard<SigningKeyRing>>,
+    /// Of the exclusion lists.
+    pub lists: Writer<DeserializeGuard<ImageExclusionList>>,
+    /// Of the policies.
+    pub policies: Writer<DynamicObject>,
+}
+
+/// How many watches there are; each has to list once before anything is decided.
+pub const WATCHES: usize = 5;
+
+/// Follows the cluster for ever. `listed` is passed when all have listed once.
+pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
+    futures::join!(
+        watch_rings(context, writers.rings, &listed),
+        watch_lists(context, writers.lists, &listed),
+        watch_policies(context, writers.policies, &listed),
+        watch_ledgers(context, &listed),
+        watch_namespaces(context, &listed),
+    );
+}
+
+/// Wakes everything: after a list, what was missed is not known.
+pub fn wake_all(context: &Context) {
+    for ring in rings::all(context) {
+        context.rings.wake(&ring);
+    }
+    wake_all_policies(context);
+}
+
+fn wake_all_policies(context: &Context) {
+    for policy in context.cache.ledgers.policies() {
+        context.policies.wake(&policy);
+    }
+    for policy in context.cache.policies.state() {
+        if is_ours(&policy) {
+            context.policies.wake(&policy.name_any());
+        }
+    }
+}
+
+/// Lets the first list of a watch pass the barrier, in the background.
+struct First(Option<Arc<Barrier>>);
+
+impl First {
+    fn new(listed: &Arc<Barrier>) -> Self {
+        Self(Some(Arc::clone(listed)))
+    }
+
+    /// Returns whether this was the first.
+    fn pass(&mut self) -> bool {
+        let Some(barrier) = self.0.take() else { return false };
+        tokio::spawn(async move { barrier.wait().await });
+        true
+    }
+}
+
+async fn watch_rings(
+    context: &Context,
+    mut writer: Writer<DeserializeGuard<SigningKeyRing>>,
+    listed: &Arc<Barrier>,
+) {
+    let api: Api<DeserializeGuard<SigningKeyRing>> = Api::all(context.client.clone());
+    let mut stream = events("rings", watcher(api, watcher::Config::default()));
+    let mut first = First::new(listed);
+    while let Some(event) = stream.next().await {
+        let wake = match &event {
+            Event::Apply(ring) => context
+                .cache
+                .ring(&ring.name_any())
+                .is_none_or(|old| meaning(old.meta()) != meaning(ring.meta()))
+                .then(|| ring.name_any()),
+            Event::Delete(ring) => Some(ring.name_any()),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
+        };
+        writer.apply_watcher_event(&event);
+        if let Some(ring) = wake {
+            context.rings.wake(&ring);
+            // A ring that vanished without teardown is its policy's to tell.
+            if let (Event::Delete(_), Some(row)) = (&event, context.cache.ledgers.get(&ring)) {
+                wake_policies_of(context, &row);
+            }
+        }
+        if matches!(event, Event::InitDone) && !first.pass() {
+            wake_all(context);
+        }
+    }
+}
+
+/// What of a ring's metadata a pass depends on. Its status, which this
+/// operator writes, is no reason to look again.
+fn meaning(
+    meta: &kube::core::ObjectMeta,
+) -> (
+    Option<i64>,
+    Option<&std::collections::BTreeMap<String, String>>,
+    Option<&Vec<String>>,
+    bool,
+    Option<&String>,
+) {
+    (
+        meta.generation,
+        meta.annotations.as_ref(),
+        meta.finalizers.as_ref(),
+        meta.deletion_timestamp.is_some(),
+        meta.uid.as_ref(),
+    )
+}
+
+async fn watch_lists(
+    context: &Context,
+    mut writer: Writer<DeserializeGuard<ImageExclusionList>>,
+    listed: &Arc<Barrier>,
+) {
+    let api: Api<DeserializeGuard<ImageExclusionList>> = Api::all(context.client.clone());
+    let mut stream = events("exclusion lists", watcher(api, watcher::Config::default()));
+    let mut first = First::new(listed);
+    while let Some(event) = stream.next().await {
+        writer.apply_watcher_event(&event);
+        match event {
+            Event::Apply(_) | Event::Delete(_) => wake_all_policies(context),
+            Event::InitDone if !first.pass() => wake_all_policies(context),
+            Event::InitDone | Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+async fn watch_policies(
+    context: &Context,
+    mut writer: Writer<DynamicObject>,
+    listed: &Arc<Barrier>,
+) {
+    let mut first = First::new(listed);
+    let mut stream = watcher(kyverno::api(context.client.clone()), watcher::Config::default())
+        .default_backoff()
+        .boxed();
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(event) => event.modify(|policy| policy.metadata.managed_fields = None),
+            Err(error) => {
+                if is_missing(&error) {
+                    // Not a fault of ours: there is no Kyverno.
+                    set_served(context, false);
+                    writer.apply_watcher_event(&Event::Init);
+                    writer.apply_watcher_event(&Event::InitDone);
+                    first.pass();
+                } else {
+                    warn!(what = "policies", %error, "watch failed, trying again");
+                }
+                continue;
+            }
+        };
+        let wake = match &event {
+            Event::Apply(policy) => context.cache.policy(&policy.name_any()).is_none_or(|old| {
+                old.data["spec"] != policy.data["spec"]
+                    || old.annotations() != policy.annotations()
+                    || old.labels() != policy.labels()
+            }),
+            Event::Delete(_) => true,
+            Event::Init | Event::InitApply(_) | Event::InitDone => false,
+        };
+        writer.apply_watcher_event(&event);
+        if let (true, Event::Apply(policy) | Event::Delete(policy)) = (wake, &event) {
+            let name = policy.name_any();
+            let placed = context.cache.ledgers.placed_in(&name);
+            if is_ours(policy) || !placed.is_empty() {
+                context.policies.wake(&name);
+            }
+            for (ring, _) in placed {
+                context.rings.wake(&ring);
+            }
+        }
+        if matches!(event, Event::InitDone) {
+            set_served(context, true);
+            if !first.pass() {
+                wake_all(context);
+            }
+        }
+    }
+}
+
+fn set_served(context: &Context, served: bool) {
+    if context.cache.kyverno_served.swap(served, Ordering::Relaxed) != served {
+        if served {
+            info!("the cluster serves ClusterPolicy");
+        } else {
+            warn!("the cluster does not serve ClusterPolicy: install Kyverno");
+        }
+        wake_all(context);
+    }
+}
+
+/// Whether a watch fails because the kind is not served.
+fn is_missing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            is_code(error, 404)
+        }
+        _ => false,
+    }
+}
+
+async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
+    let api: Api<PartialObjectMeta<Secret>> =
+        Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
+    let mut stream = events("ledgers", watcher(api, config));
+    let mut first = First::new(listed);
+    let mut relisted: Option<Vec<String>> = None;
+    while let Some(event) = stream.next().await {
+        match event {
+            Event::Init => relisted = Some(Vec::new()),
+            Event::InitApply(secret) => {
+                if let (Some(ring), Some(relisted)) = (put_ledger(context, &secret), &mut relisted)
+                {
+                    relisted.push(ring);
+                }
+            }
+            Event::InitDone => {
+                let relisted = relisted.take().unwrap_or_default();
+                for ring in context.cache.ledgers.rings() {
+                    if !relisted.contains(&ring) {
+                        forget_ledger(context, &ring);
+                    }
+                }
+                if !first.pass() {
+                    wake_all(context);
+                }
+            }
+            Event::Apply(secret) => {
+                if let Some(ring) = put_ledger(context, &secret) {
+                    wake_ledger(context, &ring);
+                }
+            }
+            Event::Delete(secret) => {
+                let name = secret.name_any();
+                if let Some(ring) = names::ring_of_ledger(&name) {
+                    forget_ledger(context, ring);
+                }
+            }
+        }
+    }
+}
+
+fn put_ledger(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> {
+    let name = secret.name_any();
+    let ring = names::ring_of_ledger(&name)?;
+    let ledger = match secret.annotations().get(names::ANNOTATION_LEDGER) {
+        Some(json) => Ledger::parse(json).map_err(|error| error.to_string()),
+        None => Err(format!("its annotation {} is missing", names::ANNOTATION_LEDGER)),
+    };
+    let version = secret.resource_version().unwrap_or_default();
+    context.cache.ledgers.put(ring, LedgerRow::new(version, ledger));
+    Some(ring.to_owned())
+}
+
+fn forget_ledger(context: &Context, ring: &str) {
+    let row = context.cache.ledgers.get(ring);
+    context.cache.ledgers.remove(ring);
+    context.rings.wake(ring);
+    if let Some(row) = row {
+        wake_policies_of(context, &row);
+    }
+}
+
+fn wake_ledger(context: &Context, ring: &str) {
+    context.rings.wake(ring);
+    if let Some(row) = context.cache.ledgers.get(ring) {
+        wake_policies_of(context, &row);
+    }
+}
+
+fn wake_policies_of(context: &Context, row: &LedgerRow) {
+    if let Ok(ledger) = &row.ledger {
+        for policy in ledger.rule.settings.policies() {
+            context.policies.wake(policy);
+        }
+    }
+}
+
+async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
+    let mut stream = events("namespaces", watcher(api, watcher::Config::default()));
+    let mut first = First::new(listed);
+    let mut relisted: Option<Vec<String>> = None;
+    while let Some(event) = stream.next().await {
+        match event {
+            Event::Init => relisted = Some(Vec::new()),
+            Event::InitApply(namespace) => {
+                if let Some(relisted) = &mut relisted {
+                    relisted.push(namespace.name_any());
+                }
+                put_namespace(context, &namespace);
+            }
+            Event::InitDone => {
+                let relisted = relisted.take().unwrap_or_default();
+                for name in context.cache.namespaces.names() {
+                    if !relisted.contains(&name) {
+                        context.cache.namespaces.remove(&name);
+                    }
+                }
+                if !first.pass() {
+                    wake_all(context);
+                }
+            }
+            Event::Apply(namespace) => put_namespace(context, &namespace),
+            Event::Delete(namespace) => {
+                let name = namespace.name_any();
+                if let Some(ring) = context.cache.namespaces.remove(&name) {
+                    context.rings.wake(&ring);
+                }
+                wake_publishers(context, &name);
+            }
+        }
+    }
+}
+
+fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
+    let name = namespace.name_any();
+    let deleting = namespace.metadata.deletion_timestamp.is_some();
+    let label = namespace.labels().get(&context.settings.enrolment_label);
+    let ring = label.filter(|_| !deleting).map(String::as_str);
+    let is_new = !context.cache.namespaces.exists(&name);
+    let before = context.cache.namespaces.put(&name, ring);
+    if before.as_deref() != ring {
+        for ring in before.as_deref().into_iter().chain(ring) {
+            context.rings.wake(ring);
+        }
+    }
+    if is_new {
+        wake_publishers(context, &name);
+    }
+}
+
+/// Wakes the rings that publish into a namespace that came or went.
+fn wake_publishers(context: &Context, namespace: &str) {
+    for ring in context.cache.rings.state() {
+        let publishes = ring
+            .0
+            .as_ref()
+            .is_ok_and(|r| r.spec.pipelines.iter().any(|p| p.namespace == namespace));
+        if publishes {
+            context.rings.wake(&ring.name_any());
+        }
+    }
+}
+
+/// A watch's events; failures are logged and tried again.
+fn events<K: Send + 'static>(
+    what: &'static str,
+    stream: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+) -> futures::stream::BoxStream<'static, Event<K>> {
+    stream
+        .default_backoff()
+        .filter_map(move |event| async move {
+            event
+                .inspect_err(|error| warn!(what, %error, "watch failed, trying again"))
+                .ok()
+        })
+        .boxed()
+}
