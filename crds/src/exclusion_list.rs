@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
     plural = "imageexclusionlists",
     shortname = "iel",
     category = "signing",
+    printcolumn = r#"{"name": "Images", "type": "string", "jsonPath": ".spec.images[*].image"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     derive = "Default",
     derive = "PartialEq"
 )]
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub struct ImageExclusionListSpec {
     /// The images that need no signature.
     #[serde(default)]
+    #[schemars(length(max = 500))]
     pub images: Vec<ImageExclusion>,
 }
 
@@ -33,13 +36,20 @@ pub struct ImageExclusion {
     /// repository with every tag and digest (`docker.io/library/redis:*`), tags by
     /// prefix (`quay.io/org/app:1.*`), one tag or one digest. An image
     /// without a registry host is one of Docker Hub.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][A-Za-z0-9._:/@*?-]*$')").message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]
     pub image: String,
     /// Why no signature is needed.
+    #[schemars(length(min = 1, max = 512))]
     pub reason: String,
     /// Who answers for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub owner: Option<String>,
     /// The last day (UTC) on which it counts, for example `2027-01-31`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))$') || self.matches('^([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29$')").message("expires must be a date that exists, such as 2027-01-31"))]
     pub expires: Option<String>,
 }

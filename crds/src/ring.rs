@@ -20,6 +20,17 @@ use crate::{ImageExclusion, SigningKeyRingStatus};
     shortname = "skr",
     category = "signing",
     status = "SigningKeyRingStatus",
+    printcolumn = r#"{"name": "Current", "type": "integer", "jsonPath": ".status.currentVersion", "description": "The version that signs"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.acceptedVersions", "description": "The versions whose signatures are accepted"}"#,
+    printcolumn = r#"{"name": "Namespaces", "type": "integer", "jsonPath": ".status.enrolledNamespaces", "description": "How many namespaces are enrolled"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.policy.name", "priority": 1}"#,
+    printcolumn = r#"{"name": "Fingerprint", "type": "string", "jsonPath": ".status.versions[?(@.state==\"Current\")].fingerprint", "priority": 1}"#,
+    printcolumn = r#"{"name": "Next rotation", "type": "date", "jsonPath": ".status.nextRotationTime", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#,
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name must be a DNS label of at most 63 characters (a-z, 0-9 and -), such as the application's name: it becomes a label value and a rule's name"),
+    validation = Rule::new("self.metadata.name != 'signing-gate'").message("metadata.name signing-gate is reserved; name the ring after its application"),
     derive = "Default",
     derive = "PartialEq"
 )]
@@ -27,12 +38,17 @@ use crate::{ImageExclusion, SigningKeyRingStatus};
 pub struct SigningKeyRingSpec {
     /// How many versions are accepted, the current one included.
     #[serde(default = "default_keep_versions")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10").message("keepVersions must be between 1 and 10"))]
+    #[schemars(with = "i32")]
     pub keep_versions: u32,
     /// When versions are replaced.
     #[serde(default)]
     pub rotation: RotationSpec,
-    /// Where the newest key goes. Never the operator's own namespace.
+    /// Where the newest key goes: each Secret once, and never the operator's
+    /// own namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "secretName".into()]))]
     pub pipelines: Vec<Pipeline>,
     /// How images are checked.
     #[serde(default)]
@@ -48,10 +64,14 @@ pub struct RotationSpec {
     /// fleet does not rotate at once. Without it only the annotation
     /// `signing.odj.cloud/rotate` rotates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^([1-9][0-9]{0,4}[dh]|([6-9][0-9]|[1-9][0-9]{2,6})m|(3[6-9][0-9]{2}|[4-9][0-9]{3}|[1-9][0-9]{4,8})s)$')").message("rotation.every must be a whole number and one unit (s, m, h or d), at least 1h, for example 90d"))]
     pub every: Option<String>,
     /// How long Kyverno must have accepted a new key before a pipeline signs
     /// with it, for example `10s`.
     #[serde(default = "default_soak")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^(0|[1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|3600)s$|^(0|[1-5]?[0-9]|60)m$|^[01]h$')").message("rotation.soak must be a whole number and one unit (s, m or h), at most 1h, for example 10s"))]
     pub soak: String,
 }
 
@@ -67,9 +87,13 @@ impl Default for RotationSpec {
 pub struct Pipeline {
     /// The namespace of the Secret. Its owner grants the operator access by
     /// binding the ClusterRole `signingkeyring-pipeline` there.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("namespace must be the name of a namespace: a-z, 0-9 and -, at most 63 characters"))]
     pub namespace: String,
     /// The name of the Secret.
     #[serde(default = "default_secret_name")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("secretName must be the name of a Secret: a-z, 0-9, - and ., for example image-signing"))]
     pub secret_name: String,
     /// The names under which the Secret holds the key.
     #[serde(default)]
@@ -98,6 +122,7 @@ pub struct PolicySpec {
     /// Images that need no signature in this ring's namespaces, on top of
     /// every `ImageExclusionList` of the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
     pub exclude: Vec<ImageExclusion>,
 }
 

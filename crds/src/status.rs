@@ -19,12 +19,15 @@ pub struct SigningKeyRingStatus {
     pub observed_rotation: Option<String>,
     /// The version that signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub current_version: Option<u32>,
     /// The versions whose signatures are accepted, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<i32>")]
     pub accepted_versions: Vec<u32>,
     /// How many namespaces carry the ring's label.
     #[serde(default)]
+    #[schemars(with = "i32")]
     pub enrolled_namespaces: u32,
     /// When the schedule rotates next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +53,7 @@ pub struct SigningKeyRingStatus {
 #[serde(rename_all = "camelCase")]
 pub struct VersionStatus {
     /// The version's number; never given out twice.
+    #[schemars(with = "i32")]
     pub version: u32,
     /// What the version is good for.
     pub state: VersionState,
@@ -99,6 +103,7 @@ pub struct PipelineStatus {
     pub secret_name: String,
     /// The version the Secret holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub version: Option<u32>,
     /// `Published`, or why it is not.
     pub state: String,

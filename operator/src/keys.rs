@@ -1,44 +1,120 @@
 //! P-256 key pairs, sealed as cosign reads them.
 
-use std::fmt;
+use std::{fmt, ops::Deref};
 
 use base64ct::{Base64, Encoding};
 use p256::{
-    SecretKey,
+    PublicKey, SecretKey,
     elliptic_curve::Generate,
-    pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding},
+    pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding},
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 mod cosign_pem;
 mod secretbox;
+#[cfg(test)]
+mod tests;
 
 /// What can go wrong with a key. No text holds key material.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The operating system gave no randomness.
-    #[error("the operating system gave no randomness; try again")]
+    #[error(
+        "no key was made: the operating system gave no randomness; check getrandom on the node"
+    )]
     Randomness,
     /// A key could not be encoded.
-    #[error("a key pair could not be encoded")]
+    #[error(
+        "no key was made: it could not be encoded; this is a defect of the operator, report it"
+    )]
     Encoding,
     /// Not the PEM that cosign writes.
     #[error("not an encrypted cosign private key: {0}; make one with cosign generate-key-pair")]
     Format(&'static str),
     /// A private key that the password does not open.
-    #[error("the password does not open the private key, or the key was damaged")]
+    #[error(
+        "the password does not open the private key, or the key was damaged; \
+         give the password it was made with, without a newline"
+    )]
     Password,
     /// Not a P-256 public key.
-    #[error("not a P-256 public key in PEM")]
+    #[error(
+        "not a P-256 public key in PEM; cosign public-key --key prints the one of a private key"
+    )]
     PublicKey,
+}
+
+/// The password of a sealed private key, exactly the bytes that cosign takes.
+/// It cannot be printed or copied, and is wiped when dropped.
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    /// 256 bits of the operating system's randomness in base64: printable,
+    /// and without the newline that cosign would take for a part of it.
+    fn random() -> Result<Self, KeyError> {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        fill(bytes.as_mut_slice())?;
+        let text = Base64::encode_string(bytes.as_slice());
+        Ok(Self(text.into_bytes().into()))
+    }
+}
+
+/// The bytes, for whom they are meant.
+impl Deref for Password {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Password").finish_non_exhaustive()
+    }
+}
+
+/// An opened private key. It cannot be printed or copied, and is wiped when
+/// dropped (`SecretKey` does that).
+pub struct PrivateKey(SecretKey);
+
+impl PrivateKey {
+    fn generate() -> Result<Self, KeyError> {
+        SecretKey::try_generate()
+            .map(Self)
+            .map_err(|_| KeyError::Randomness)
+    }
+
+    /// The public key that belongs to it, as [`KeyPair::public_pem`]. It is
+    /// computed from the private key, so it tells whether the two fit.
+    ///
+    /// # Errors
+    /// If it cannot be encoded, which does not happen.
+    pub fn public_pem(&self) -> Result<String, KeyError> {
+        let public = self.0.public_key();
+        public
+            .to_public_key_pem(LineEnding::LF)
+            .map_err(|_| KeyError::Encoding)
+    }
+
+    fn seal(&self, password: &Password) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let der = self.0.to_pkcs8_der().map_err(|_| KeyError::Encoding)?;
+        cosign_pem::seal(der.as_bytes(), password)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey").finish_non_exhaustive()
+    }
 }
 
 /// A new key pair: the private key sealed with a random password. It cannot be
 /// printed or copied, and is wiped when dropped.
 pub struct KeyPair {
     sealed: Zeroizing<Vec<u8>>,
-    password: Zeroizing<Vec<u8>>,
+    password: Password,
     public: String,
     fingerprint: String,
 }
@@ -51,13 +127,17 @@ impl KeyPair {
     /// # Errors
     /// If the operating system gives no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        let key = SecretKey::try_generate().map_err(|_| KeyError::Randomness)?;
-        let password = random_password()?;
-        let der = key.to_pkcs8_der().map_err(|_| KeyError::Encoding)?;
-        let sealed = cosign_pem::seal(der.as_bytes(), &password)?;
-        let public = public_pem(&key)?;
-        let fingerprint = fingerprint(&public)?;
-        Ok(Self { sealed, password, public, fingerprint })
+        let key = PrivateKey::generate()?;
+        let password = Password::random()?;
+        let sealed = key.seal(&password)?;
+        let public = key.public_pem()?;
+        let fingerprint = fingerprint_of(&public)?;
+        Ok(Self {
+            sealed,
+            password,
+            public,
+            fingerprint,
+        })
     }
 
     /// The private key in cosign's encrypted PEM.
@@ -66,20 +146,20 @@ impl KeyPair {
         &self.sealed
     }
 
-    /// The password: printable, without a newline, exactly the bytes that
-    /// cosign takes.
+    /// The password that opens it.
     #[must_use]
-    pub fn password(&self) -> &[u8] {
+    pub fn password(&self) -> &Password {
         &self.password
     }
 
-    /// SubjectPublicKeyInfo as PEM.
+    /// SubjectPublicKeyInfo as PEM, byte for byte what cosign writes to
+    /// `cosign.pub`.
     #[must_use]
     pub fn public_pem(&self) -> &str {
         &self.public
     }
 
-    /// The public key's [`fingerprint`].
+    /// The public key's fingerprint, see [`fingerprint_of`].
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -88,85 +168,39 @@ impl KeyPair {
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyPair").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("KeyPair")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 
-/// The public key that belongs to a sealed private key.
+/// Opens a P-256 private key in cosign's encrypted PEM. Costs what
+/// [`KeyPair::generate`] costs, up to four times that for a foreign key.
 ///
 /// # Errors
-/// If it is not a P-256 key in cosign's encrypted PEM, or the password is wrong.
-pub fn public_key_of(sealed: &[u8], password: &[u8]) -> Result<String, KeyError> {
-    use p256::pkcs8::DecodePrivateKey;
-    let der = cosign_pem::open(sealed, password)?;
-    let key = SecretKey::from_pkcs8_der(&der)
-        .map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))?;
-    public_pem(&key)
+/// If it is not such a key, or the password is wrong.
+pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyError> {
+    let der = cosign_pem::open(encrypted_pem, password)?;
+    let key = SecretKey::from_pkcs8_der(&der);
+    key.map(PrivateKey)
+        .map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))
 }
 
 /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo: the
-/// hint that cosign's bundles name a key by.
+/// hint by which cosign's bundles name a key.
 ///
 /// # Errors
 /// If the PEM is not a P-256 public key.
-pub fn fingerprint(public_pem: &str) -> Result<String, KeyError> {
-    let key =
-        p256::PublicKey::from_public_key_pem(public_pem).map_err(|_| KeyError::PublicKey)?;
+pub fn fingerprint_of(public_pem: &str) -> Result<String, KeyError> {
+    let key = PublicKey::from_public_key_pem(public_pem).map_err(|_| KeyError::PublicKey)?;
     let der = key.to_public_key_der().map_err(|_| KeyError::PublicKey)?;
-    Ok(format!("SHA256:{}", Base64::encode_string(&Sha256::digest(der.as_bytes()))))
-}
-
-fn public_pem(key: &SecretKey) -> Result<String, KeyError> {
-    key.public_key().to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::Encoding)
-}
-
-/// 256 bits in base64: printable, no newline.
-fn random_password() -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    fill(bytes.as_mut_slice())?;
-    Ok(Zeroizing::new(Base64::encode_string(bytes.as_slice()).into_bytes()))
+    Ok(format!(
+        "SHA256:{}",
+        Base64::encode_string(&Sha256::digest(der.as_bytes()))
+    ))
 }
 
 /// Fills a buffer with the operating system's randomness.
 fn fill(buffer: &mut [u8]) -> Result<(), KeyError> {
     getrandom::fill(buffer).map_err(|_| KeyError::Randomness)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_opens_with_its_password_and_nothing_else() {
-        let pair = KeyPair::generate().unwrap();
-        assert_eq!(public_key_of(pair.encrypted_pem(), pair.password()).unwrap(), pair.public_pem());
-        assert_eq!(public_key_of(pair.encrypted_pem(), b"wrong"), Err(KeyError::Password));
-        assert!(pair.password().iter().all(u8::is_ascii_graphic));
-        assert_eq!(fingerprint(pair.public_pem()).unwrap(), pair.fingerprint());
-    }
-
-    #[test]
-    fn nothing_printable_holds_key_material() {
-        let pair = KeyPair::generate().unwrap();
-        let published = crate::key_material::PublishedKey::new(
-            pair.encrypted_pem().to_vec(),
-            pair.password().to_vec(),
-            pair.public_pem().to_owned(),
-            pair.fingerprint().to_owned(),
-        );
-        let printed = format!("{pair:?} {pair:#?} {published:?} {published:#?}");
-        let sealed = String::from_utf8(pair.encrypted_pem().to_vec()).unwrap();
-        let password = String::from_utf8(pair.password().to_vec()).unwrap();
-        let decimals = format!("{:?}", &pair.password()[..4]);
-        for secret in [sealed.lines().nth(1).unwrap(), &password, decimals.trim_matches(['[', ']'])] {
-            assert!(!printed.contains(secret));
-        }
-        assert!(printed.contains(pair.fingerprint()), "the fingerprint is what may be shown");
-    }
-
-    #[test]
-    fn fingerprints_only_p256_keys() {
-        assert_eq!(fingerprint("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), Err(KeyError::PublicKey));
-        assert_eq!(fingerprint(""), Err(KeyError::PublicKey));
-    }
 }

@@ -2,6 +2,7 @@
 //! NaCl", 2009): XSalsa20 with the first 32 bytes of its stream as the
 //! one-time Poly1305 key, and the tag before the ciphertext.
 
+use p256::elliptic_curve::subtle::ConstantTimeEq;
 use poly1305::{Poly1305, universal_hash::KeyInit};
 use salsa20::{
     XSalsa20,
@@ -26,9 +27,9 @@ pub(super) fn seal(key: &[u8; 32], nonce: &[u8; 24], message: &[u8]) -> Vec<u8> 
 pub(super) fn open(key: &[u8; 32], nonce: &[u8; 24], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (tag, body) = sealed.split_at_checked(TAG)?;
     let (mut cipher, authenticator) = start(key, nonce);
-    // Compared in constant time: `Tag` is a universal hash's, not bytes.
-    let computed = authenticator.compute_unpadded(body);
-    if !constant_time_eq(&computed, tag) {
+    // In constant time, and before anything is decrypted. `Poly1305::verify`
+    // would pad the last block, which secretbox does not.
+    if !bool::from(authenticator.compute_unpadded(body).ct_eq(tag)) {
         return None;
     }
     let mut message = Zeroizing::new(body.to_vec());
@@ -44,17 +45,15 @@ fn start(key: &[u8; 32], nonce: &[u8; 24]) -> (XSalsa20, Poly1305) {
     (cipher, authenticator)
 }
 
-/// Whether two tags are equal, in a time that does not tell where they differ.
-fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+        (0..hex.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+            .collect()
     }
 
     /// The example of section 10 of "Cryptography in NaCl", `tests/secretbox.c`.
@@ -64,8 +63,9 @@ mod tests {
             bytes("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389")
                 .try_into()
                 .unwrap();
-        let nonce: [u8; 24] =
-            bytes("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37").try_into().unwrap();
+        let nonce: [u8; 24] = bytes("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37")
+            .try_into()
+            .unwrap();
         let message = bytes(
             "be075fc53c81f2d5cf141316ebeb0c7b5228c52a4c62cbd44b66849b64244ffce5ecbaaf33bd751a1ac728d4\
              5e6c61296cdc3c01233561f41db66cce314adb310e3be8250c46f06dceea3a7fa1348057e2f6556ad6b1318a\

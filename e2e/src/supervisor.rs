@@ -1,0 +1,234 @@
+//! Starts a whole cluster, keeps it, and ends it: the part of the program
+//! `cluster` that owns the processes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    components::{Component, Ports, Running, tail},
+    pki::{self, Authority, Credential},
+    proxy, tools,
+};
+
+/// What one needs to know to use a cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Info {
+    /// Its folder: certificates, logs, data.
+    pub folder: PathBuf,
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The API server's URL.
+    pub server: String,
+    /// The registry, as image references name it.
+    pub registry: String,
+    /// The process that owns the cluster.
+    pub supervisor: u32,
+    /// The processes of the cluster.
+    pub processes: Vec<u32>,
+}
+
+/// A running cluster; it ends with this value.
+#[derive(Debug)]
+pub struct Supervisor {
+    ports: Ports,
+    folder: PathBuf,
+    proxy: u16,
+    running: Vec<Running>,
+}
+
+impl Supervisor {
+    /// Starts a cluster in a folder of its own, which is emptied first.
+    ///
+    /// # Errors
+    /// If a component does not start; its log is shown.
+    pub async fn start(folder: &Path) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        let folder = folder.canonicalize()?;
+        let authority = Arc::new(Authority::new()?);
+        pki::write_control_plane(&authority, &folder)?;
+        let ports = Ports::free()?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let proxy = listener.local_addr()?.port();
+        let registry = format!("127.0.0.1:{}", ports.registry);
+        tokio::spawn(proxy::serve(listener, authority, registry));
+        let mut cluster = Self { ports, folder, proxy, running: Vec::new() };
+        fs::write(
+            cluster.kubeconfig(),
+            pki::kubeconfig(&cluster.server(), &cluster.folder, &Credential::Admin),
+        )?;
+        for component in Component::ALL {
+            cluster.start_component(component).await?;
+        }
+        Ok(cluster)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("admin.kubeconfig")
+    }
+
+    fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.api_server)
+    }
+
+    /// What one needs to know to use it.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        Info {
+            folder: self.folder.clone(),
+            kubeconfig: self.kubeconfig(),
+            server: self.server(),
+            registry: format!("localhost:{}", self.ports.registry),
+            supervisor: std::process::id(),
+            processes: self.running.iter().filter_map(Running::id).collect(),
+        }
+    }
+
+    async fn start_component(&mut self, component: Component) -> Result<()> {
+        if self.running.iter().any(|running| running.component == component) {
+            return Ok(());
+        }
+        let progress = Instant::now();
+        if component == Component::Kyverno {
+            self.install_kyverno().await?;
+        }
+        let running =
+            Running::start(component, &self.ports, &self.folder, self.proxy).await?;
+        self.running.push(running);
+        let ready: &[&str] = match component {
+            Component::ApiServer => &["get", "--raw=/readyz"],
+            // Pods are admitted once their namespace has its account.
+            Component::ControllerManager => &["get", "serviceaccount", "default"],
+            // Answered by Kyverno's own webhook.
+            Component::Kyverno => &["create", "--dry-run=server", "--filename=probe.yaml"],
+            Component::Etcd | Component::Registry => &[],
+        };
+        if !ready.is_empty() {
+            self.wait_for(component, ready).await?;
+        }
+        let (name, took) = (component.name(), progress.elapsed());
+        eprintln!("  {name} is ready after {:.1} s", took.as_secs_f64());
+        Ok(())
+    }
+
+    async fn install_kyverno(&self) -> Result<()> {
+        let probe = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: probe}\nspec: \
+                     {background: false, rules: [{name: probe, match: {any: [{resources: {kinds: \
+                     [ConfigMap]}}]}, validate: {message: probe, deny: {}}}]}\n";
+        fs::write(self.folder.join("probe.yaml"), probe)?;
+        let crds = tools::folder().join("kyverno-crds").display().to_string();
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &crds]).await?;
+        let wait = ["wait", "--for=condition=Established", "--all", "crd", "--timeout=60s"];
+        self.kubectl(&wait).await?;
+        if self.kubectl(&["get", "namespace", "kyverno"]).await.is_err() {
+            self.kubectl(&["create", "namespace", "kyverno"]).await?;
+        }
+        Ok(())
+    }
+
+    async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(tools::program("kubectl")?)
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {error}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn wait_for(&self, component: Component, arguments: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            match self.kubectl(arguments).await {
+                Ok(_) if component == Component::Kyverno => {
+                    // The dry run also passes while the webhook is not there yet.
+                    let configuration = "kyverno-policy-validating-webhook-cfg";
+                    let found = self
+                        .kubectl(&[
+                            "get",
+                            "validatingwebhookconfiguration",
+                            configuration,
+                            "--output=jsonpath={.webhooks[*].name}",
+                        ])
+                        .await;
+                    if found.is_ok_and(|names| !names.is_empty()) {
+                        return Ok(());
+                    }
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    let log = self.folder.join(format!("{}.log", component.name()));
+                    bail!("{} is not ready: {error:#}\n{}", component.name(), tail(&log));
+                }
+                Err(_) => {}
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Follows commands, one a line, until the other side closes: `stop NAME`
+    /// and `start NAME`. Each is answered with a line.
+    ///
+    /// # Errors
+    /// If standard input fails.
+    pub async fn obey(&mut self) -> Result<()> {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        while let Some(line) = lines.next_line().await? {
+            match self.command(&line).await {
+                Ok(()) => answer("ok"),
+                Err(error) => answer(&format!("error {error:#}").replace('\n', " ")),
+            }
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, line: &str) -> Result<()> {
+        let (verb, name) = line.split_once(' ').context("write: stop NAME or start NAME")?;
+        let component = Component::named(name).with_context(|| format!("no component {name}"))?;
+        match verb {
+            "start" => self.start_component(component).await,
+            "stop" => {
+                let found = self.running.iter().position(|r| r.component == component);
+                match found {
+                    Some(index) => self.running.remove(index).kill().await,
+                    None => Ok(()),
+                }
+            }
+            _ => bail!("no command {verb}"),
+        }
+    }
+
+    /// Ends everything.
+    pub async fn end(mut self) {
+        // Kyverno first: it would log the end of the others as errors.
+        while let Some(running) = self.running.pop() {
+            if let Err(error) = running.kill().await {
+                eprintln!("ending a component: {error:#}");
+            }
+        }
+    }
+}
+
+/// Standard output is the protocol of this program.
+pub fn answer(line: &str) {
+    println!("{line}");
+}
