@@ -27,7 +27,7 @@ use crate::{ImageExclusion, SigningKeyRingStatus};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.policy.name", "priority": 1}"#,
     printcolumn = r#"{"name": "Fingerprint", "type": "string", "jsonPath": ".status.versions[?(@.state==\"Current\")].fingerprint", "priority": 1}"#,
-    printcolumn = r#"{"name": "Next rotation", "type": "date", "jsonPath": ".status.nextRotationTime", "priority": 1}"#,
+    printcolumn = r#"{"name": "Next rotation", "type": "string", "jsonPath": ".status.nextRotationTime", "priority": 1}"#,
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#,
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name must be a DNS label of at most 63 characters (a-z, 0-9 and -), such as the application's name: it becomes a label value and a rule's name"),
     validation = Rule::new("self.metadata.name != 'signing-gate'").message("metadata.name signing-gate is reserved; name the ring after its application"),

@@ -29,6 +29,7 @@ pub struct Ports {
     /// The registry.
     pub registry: u16,
     kyverno: u16,
+    kyverno_metrics: u16,
 }
 
 impl Ports {
@@ -39,7 +40,7 @@ impl Ports {
     pub fn free() -> Result<Self> {
         // Held together until all are chosen, so that they differ.
         let held: Vec<TcpListener> =
-            (0..6).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+            (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
         let ports: Vec<u16> =
             held.iter().map(|l| Ok(l.local_addr()?.port())).collect::<Result<_>>()?;
         Ok(Self {
@@ -49,6 +50,7 @@ impl Ports {
             controller_manager: ports[3],
             registry: ports[4],
             kyverno: ports[5],
+            kyverno_metrics: ports[6],
         })
     }
 }
@@ -152,7 +154,8 @@ impl Component {
                 "--tlsSecretName=kyverno-tls".into(),
                 "--tlsKeyAlgorithm=ECDSA".into(),
                 "--controllerRuntimeMetricsAddress=0".into(),
-                "--disableMetrics".into(),
+                // Its default port would be taken by the Kyverno of another cluster.
+                format!("--metricsPort={}", ports.kyverno_metrics),
                 "--admissionReports=false".into(),
                 "--leaderElectionRetryPeriod=500ms".into(),
                 "-v=2".into(),

@@ -61,6 +61,7 @@ impl Supervisor {
         }
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
+        fs::create_dir(folder.join("images"))?;
         let authority = Arc::new(Authority::new()?);
         pki::write_control_plane(&authority, &folder)?;
         let ports = Ports::free()?;

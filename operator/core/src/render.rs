@@ -164,13 +164,16 @@ fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> 
 }
 
 fn key_entry(version: &Version) -> Value {
-    json!({"keys": {
-        "publicKeys": version.public_key,
+    json!({
+        "keys": {
+            "publicKeys": version.public_key,
+            "signatureAlgorithm": "sha256",
+            // Without both, Kyverno fetches Sigstore's public trust root.
+            "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
+            "ctlog": {"ignoreSCT": true},
+        },
         "signatureAlgorithm": "sha256",
-        // Without both, Kyverno fetches Sigstore's public trust root.
-        "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
-        "ctlog": {"ignoreSCT": true},
-    }})
+    })
 }
 
 /// The exclusions that count now, from the lists and the ring, as the globs

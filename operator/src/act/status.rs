@@ -221,12 +221,24 @@ fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
     });
     // Ready only repeats what the others say, and the usual steps of a
     // rotation have events of their own.
-    let repeats = match new.kind {
-        Kind::Ready => new.reason != Reason::Available,
-        Kind::Reconciling => new.reason != Reason::DeletionBlocked,
-        _ => false,
+    let worth = match new.kind {
+        Kind::Ready => new.reason == Reason::Available,
+        Kind::Reconciling => new.reason == Reason::DeletionBlocked,
+        _ => !is_usual(new.reason),
     };
-    !same && !repeats
+    !same && worth
+}
+
+/// Reasons that pass by themselves in a ring's usual life.
+fn is_usual(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::FirstVersionPending
+            | Reason::PolicyPending
+            | Reason::PublicationPending
+            | Reason::GateNotAsked
+            | Reason::Deleting
+    )
 }
 
 fn is_bad(condition: &Condition) -> bool {
@@ -235,14 +247,7 @@ fn is_bad(condition: &Condition) -> bool {
         Kind::Reconciling => condition.reason == Reason::DeletionBlocked,
         _ => {
             condition.reason == Reason::SecretLeftBehind
-                || (condition.status == Status::False
-                    && !matches!(
-                        condition.reason,
-                        Reason::FirstVersionPending
-                            | Reason::PolicyPending
-                            | Reason::PublicationPending
-                            | Reason::Deleting
-                    ))
+                || (condition.status == Status::False && !is_usual(condition.reason))
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn open(key: &[u8; 32], nonce: &[u8; 24], sealed: &[u8]) -> Option<Ze
     let (mut cipher, authenticator) = start(key, nonce);
     // In constant time, and before anything is decrypted. `Poly1305::verify`
     // would pad the last block, which secretbox does not.
-    if !bool::from(authenticator.compute_unpadded(body).ct_eq(tag)) {
+    if !bool::from(authenticator.compute_unpadded(body).as_slice().ct_eq(tag)) {
         return None;
     }
     let mut message = Zeroizing::new(body.to_vec());

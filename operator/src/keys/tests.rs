@@ -84,29 +84,23 @@ fn a_sealed_key_of_another_kind_is_refused() {
     ));
 }
 
-/// Every way in which `bytes` might end up in a text: as they are, in base64
-/// and as the numbers that `Debug` makes of a slice, in one line and in many.
-fn spellings(bytes: &[u8]) -> Vec<String> {
-    // A few bytes tell: a text that holds them all holds their beginning.
-    let head = &bytes[..bytes.len().min(12)];
-    let numbers = |text: String| text.trim_matches(['[', ']', '\n', ' ', ',']).to_owned();
-    let hex = |upper| {
-        head.iter().map(|b| {
-            if upper {
-                format!("{b:02X}")
-            } else {
-                format!("{b:02x}")
-            }
-        })
-    };
-    vec![
-        String::from_utf8_lossy(head).into_owned(),
+/// Every way in which `bytes` might end up in a text without white space: as
+/// they are, in base64, in hexadecimal, and as the numbers that `Debug` makes of
+/// a slice. Of their beginning only: a text that holds all of it holds that.
+fn spellings(bytes: &[u8]) -> [String; 4] {
+    let head = &bytes[..12];
+    let numbers = squeezed(&format!("{head:?}"));
+    [
+        squeezed(&String::from_utf8_lossy(head)),
         Base64::encode_string(head),
-        numbers(format!("{:?}", &head[..4])),
-        numbers(format!("{:#?}", &head[..4])),
-        hex(false).collect(),
-        hex(true).collect(),
+        head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        numbers.trim_matches(['[', ']']).to_owned(),
     ]
+}
+
+/// A text without white space: `{:#?}` breaks and indents what `{:?}` does not.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
 }
 
 #[test]
@@ -132,6 +126,7 @@ fn nothing_printable_holds_key_material() {
         printed.push_str(&format!("{error} {error:?} {error:#?}\n"));
     }
 
+    let printed = squeezed(&printed);
     let scalar = opened.0.to_bytes();
     let pkcs8 = opened.0.to_pkcs8_der().unwrap();
     let body = pair
