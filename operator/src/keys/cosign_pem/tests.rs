@@ -141,7 +141,7 @@ fn what_cosign_does_not_write_is_refused() {
         ("/ciphertext", json!(null)),
     ] {
         let other = changed(&sealed, |json| {
-            *json.pointer_mut(field).unwrap() = value.clone()
+            *json.pointer_mut(field).unwrap() = value.clone();
         });
         let error = open(&other, PASSWORD).unwrap_err();
         assert!(
