@@ -1,5 +1,8 @@
 //! Keys against the real cosign: it reads ours, and we read what it writes.
-#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy only knows the tests themselves")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; clippy only knows the tests themselves"
+)]
 
 use std::{
     fs,
