@@ -10,6 +10,4 @@ pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListS
 pub use ring::{
     Layout, Pipeline, PolicyAction, PolicySpec, RotationSpec, SigningKeyRing, SigningKeyRingSpec,
 };
-pub use status::{
-    PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus,
-};
+pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};

@@ -1,6 +1,5 @@
 //! The status of a `SigningKeyRing`: a report, rebuilt from the ledger.
 
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;

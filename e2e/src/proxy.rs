@@ -61,7 +61,8 @@ async fn forward(connection: TcpStream, authority: &Authority, registry: &str) -
 
 fn tls(authority: &Authority, host: &str) -> Result<ServerConfig> {
     let identity = authority.server(&[host])?;
-    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;
+    let certificate =
+        rustls::pki_types::CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ServerConfig::builder_with_provider(provider)

@@ -109,8 +109,7 @@ impl Supervisor {
         if component == Component::Kyverno {
             self.install_kyverno().await?;
         }
-        let running =
-            Running::start(component, &self.ports, &self.folder, self.proxy).await?;
+        let running = Running::start(component, &self.ports, &self.folder, self.proxy).await?;
         self.running.push(running);
         let ready: &[&str] = match component {
             Component::ApiServer => &["get", "--raw=/readyz"],

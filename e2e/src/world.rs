@@ -169,9 +169,8 @@ impl World {
     /// If it does not become so in time; the text has the ring's status.
     pub async fn wait_for_condition(&self, ring: &str, kind: &str, wanted: &str) -> Result<String> {
         let what = format!("ring {ring}: {kind} = {wanted}");
-        let found = wait_until(&what, async || {
-            Ok(self.condition(ring, kind).await?.starts_with(wanted))
-        });
+        let found =
+            wait_until(&what, async || Ok(self.condition(ring, kind).await?.starts_with(wanted)));
         self.explain(ring, found.await).await?;
         self.condition(ring, kind).await
     }
@@ -209,7 +208,8 @@ impl World {
     /// If the registry refuses.
     pub async fn push(&self, repository: &str, tag: &str) -> Result<String> {
         let name = format!("{}/{repository}", self.info.registry);
-        let layer = self.info.folder.join(format!("layer-{}-{tag}.tar", repository.replace('/', "-")));
+        let layer =
+            self.info.folder.join(format!("layer-{}-{tag}.tar", repository.replace('/', "-")));
         fs::write(&layer, tar(&format!("{repository}:{tag}")))?;
         let layer_name = layer.display().to_string();
         let target = format!("{name}:{tag}");
@@ -349,10 +349,7 @@ pub fn manifest(ring: &str, more: &str) -> String {
 /// # Errors
 /// If it does not within [`DEADLINE`]; the text says what was waited for and
 /// the last error.
-pub async fn wait_until(
-    what: &str,
-    mut holds: impl AsyncFnMut() -> Result<bool>,
-) -> Result<()> {
+pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     let mut last = None;
     loop {
@@ -379,9 +376,12 @@ pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
 /// The operator's process, with its own ServiceAccount's rights.
 #[derive(Debug)]
 pub struct Operator {
-    child: Child,
+    /// Ends the operator when its standard input closes.
+    guard: Child,
     /// Its log.
     pub log: PathBuf,
+    /// Where it serves health and metrics.
+    pub port: u16,
 }
 
 impl Operator {
@@ -389,8 +389,19 @@ impl Operator {
     ///
     /// # Errors
     /// If it is not; the text has the end of its log.
-    pub async fn start(world: &World, program: &Path, arguments: &[&str]) -> Result<Self> {
-        let account = ["create", "token", "signingkeyring-operator", "--namespace=signing-system", "--duration=8h"];
+    pub async fn start(
+        world: &World,
+        guard: &Path,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let account = [
+            "create",
+            "token",
+            "signingkeyring-operator",
+            "--namespace=signing-system",
+            "--duration=8h",
+        ];
         let token = world.kubectl(&account).await?;
         let folder = &world.info.folder;
         let credential = Credential::Token(token.trim());
@@ -399,24 +410,24 @@ impl Operator {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = folder.join("operator.log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(program)
+        let guard = Command::new(guard)
+            .arg("guard")
+            .arg(program)
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(arguments)
             .env("KUBECONFIG", &path)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file)
-            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let operator = Self { child, log };
+        let operator = Self { guard, log, port };
         let ready = wait_until("the operator is ready", async || {
             Ok(http_get(port, "/readyz").await?.starts_with("HTTP/1.1 200"))
         });
         if let Err(error) = ready.await {
             bail!("{error:#}\n{}", tail(&operator.log));
         }
-        fs::write(folder.join("operator.port"), port.to_string())?;
         Ok(operator)
     }
 
@@ -425,18 +436,19 @@ impl Operator {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
+        drop(self.guard.stdin.take());
+        self.guard.wait().await?;
+        Ok(())
     }
 
-    /// Asks it to end and returns its exit code.
+    /// Asks it to end (SIGTERM) and returns its exit code.
     ///
     /// # Errors
     /// If it does not end in time.
     pub async fn stop(mut self) -> Result<Option<i32>> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.and_then(rustix::process::Pid::from_raw).context("it has ended already")?;
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
-        let status = tokio::time::timeout(DEADLINE, self.child.wait()).await;
+        let stdin = self.guard.stdin.as_mut().context("it has ended already")?;
+        stdin.write_all(b"term\n").await?;
+        let status = tokio::time::timeout(DEADLINE, self.guard.wait()).await;
         Ok(status.context("it does not end")??.code())
     }
 
@@ -445,7 +457,7 @@ impl Operator {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn wait(&mut self) -> Result<()> {
-        self.child.wait().await?;
+        self.guard.wait().await?;
         Ok(())
     }
 }
@@ -467,7 +479,8 @@ pub async fn http_get(port: u16, path: &str) -> Result<String> {
 /// A tar archive of one small file (POSIX ustar).
 fn tar(content: &str) -> Vec<u8> {
     let mut header = [0_u8; 512];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, "content");
     put(100, "0000644\0");
     put(108, "0000000\0");

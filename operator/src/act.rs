@@ -175,7 +175,8 @@ async fn set_finalizer(
         "resourceVersion": object.resource_version(),
     }});
     let api: Api<SigningKeyRing> = Api::all(context.client.clone());
-    let params = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+    let params =
+        PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(&name, &params, &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(error) if !present && crate::error::is_code(&error, 404) => Ok(()),

@@ -8,7 +8,8 @@ use signingkeyring_core::ledger::Exclusion;
 use tracing::{info, warn};
 
 use crate::{
-    cache::LedgerRow, clock, context::Context, controllers::policies::is_skipped, observe, telemetry,
+    cache::LedgerRow, clock, context::Context, controllers::policies::is_skipped, observe,
+    telemetry,
 };
 
 /// What the cluster's exclusion lists say.

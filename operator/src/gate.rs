@@ -135,9 +135,7 @@ impl Gate {
         let failed = !matches!(heard, Heard::Marks(_));
         let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
         let held = match &heard {
-            Heard::Marks(marks) => {
-                hold(marks, wanted, before.as_ref().map(|b| &b.held), asked)
-            }
+            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), asked),
             _ => HashMap::new(),
         };
         let record = Record { heard, asked, failures, held };

@@ -45,6 +45,8 @@ impl PublishedKey {
 
 impl std::fmt::Debug for PublishedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublishedKey").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("PublishedKey")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }

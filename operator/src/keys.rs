@@ -81,9 +81,7 @@ pub struct PrivateKey(SecretKey);
 
 impl PrivateKey {
     fn generate() -> Result<Self, KeyError> {
-        SecretKey::try_generate()
-            .map(Self)
-            .map_err(|_| KeyError::Randomness)
+        SecretKey::try_generate().map(Self).map_err(|_| KeyError::Randomness)
     }
 
     /// The public key that belongs to it, as [`KeyPair::public_pem`]. It is
@@ -93,9 +91,7 @@ impl PrivateKey {
     /// If it cannot be encoded, which does not happen.
     pub fn public_pem(&self) -> Result<String, KeyError> {
         let public = self.0.public_key();
-        public
-            .to_public_key_pem(LineEnding::LF)
-            .map_err(|_| KeyError::Encoding)
+        public.to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::Encoding)
     }
 
     fn seal(&self, password: &Password) -> Result<Zeroizing<Vec<u8>>, KeyError> {
@@ -132,12 +128,7 @@ impl KeyPair {
         let sealed = key.seal(&password)?;
         let public = key.public_pem()?;
         let fingerprint = fingerprint_of(&public)?;
-        Ok(Self {
-            sealed,
-            password,
-            public,
-            fingerprint,
-        })
+        Ok(Self { sealed, password, public, fingerprint })
     }
 
     /// The private key in cosign's encrypted PEM.
@@ -168,9 +159,7 @@ impl KeyPair {
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyPair")
-            .field("fingerprint", &self.fingerprint)
-            .finish_non_exhaustive()
+        f.debug_struct("KeyPair").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
     }
 }
 
@@ -182,8 +171,7 @@ impl fmt::Debug for KeyPair {
 pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyError> {
     let der = cosign_pem::open(encrypted_pem, password)?;
     let key = SecretKey::from_pkcs8_der(&der);
-    key.map(PrivateKey)
-        .map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))
+    key.map(PrivateKey).map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))
 }
 
 /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo: the
@@ -194,10 +182,7 @@ pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyErro
 pub fn fingerprint_of(public_pem: &str) -> Result<String, KeyError> {
     let key = PublicKey::from_public_key_pem(public_pem).map_err(|_| KeyError::PublicKey)?;
     let der = key.to_public_key_der().map_err(|_| KeyError::PublicKey)?;
-    Ok(format!(
-        "SHA256:{}",
-        Base64::encode_string(&Sha256::digest(der.as_bytes()))
-    ))
+    Ok(format!("SHA256:{}", Base64::encode_string(&Sha256::digest(der.as_bytes()))))
 }
 
 /// Fills a buffer with the operating system's randomness.

@@ -21,8 +21,8 @@ use crate::{clock, context::Context};
 mod pipelines;
 mod ring;
 
-pub use pipelines::is_rights_problem;
 pub(crate) use pipelines::entries;
+pub use pipelines::is_rights_problem;
 pub use ring::{exclusion, is_ours};
 
 /// What a pass over one ring has observed.
@@ -169,12 +169,7 @@ fn condition(
         _ => Status::Unknown,
     };
     let reason: report::Reason = found.reason.parse().ok()?;
-    Some(Condition {
-        kind: Kind::PolicyEnforced,
-        status,
-        reason,
-        message: found.message.clone(),
-    })
+    Some(Condition { kind: Kind::PolicyEnforced, status, reason, message: found.message.clone() })
 }
 
 /// Whether executing an action needs the pipelines to be looked at again.

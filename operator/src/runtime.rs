@@ -20,9 +20,9 @@ use tracing::info;
 use crate::{
     cache::{Cache, Ledgers, Namespaces, Written},
     context::{Announced, Context},
-    controllers, gate, http,
+    controllers, gate,
     gate::Gate,
-    kyverno,
+    http, kyverno,
     queue::Queue,
     settings::Settings,
     telemetry::{Events, Metrics},

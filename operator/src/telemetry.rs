@@ -127,11 +127,7 @@ impl Metrics {
             self.duration.clone(),
         );
         r.register("rings", "Rings by state", self.rings.clone());
-        r.register(
-            "queue_depth",
-            "Names that wait or are worked on",
-            self.queue_depth.clone(),
-        );
+        r.register("queue_depth", "Names that wait or are worked on", self.queue_depth.clone());
         r.register("versions_activated", "Versions that became current", self.rotations.clone());
         r.register("policy_writes", "Policies written", self.policy_writes.clone());
         r.register("drift_undone", "Edits by others that were undone", self.drift.clone());

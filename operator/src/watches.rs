@@ -380,9 +380,7 @@ fn events<K: Send + 'static>(
     stream
         .default_backoff()
         .filter_map(move |event| async move {
-            event
-                .inspect_err(|error| warn!(what, %error, "watch failed, trying again"))
-                .ok()
+            event.inspect_err(|error| warn!(what, %error, "watch failed, trying again")).ok()
         })
         .boxed()
 }

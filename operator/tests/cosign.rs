@@ -1,8 +1,5 @@
 //! Keys against the real cosign: it reads ours, and we read what it writes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests; clippy only knows the tests themselves"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy only knows the tests themselves")]
 
 use std::{
     fs,
@@ -39,10 +36,7 @@ impl Cosign {
     /// proxy is a port where nobody listens.
     fn output(&self, arguments: &str, variables: &[(&str, &[u8])]) -> Output {
         let mut command = Command::new(&self.program);
-        command
-            .args(arguments.split(' '))
-            .current_dir(&self.folder)
-            .env_clear();
+        command.args(arguments.split(' ')).current_dir(&self.folder).env_clear();
         command.env("HOME", &self.folder);
         for proxy in ["HTTP_PROXY", "HTTPS_PROXY"] {
             command.env(proxy, "http://127.0.0.1:1");
@@ -64,10 +58,7 @@ impl Cosign {
     /// Why a command that has to fail does.
     fn refusal(&self, arguments: &str, variables: &[(&str, &[u8])]) -> String {
         let output = self.output(arguments, variables);
-        assert!(
-            !output.status.success(),
-            "cosign {arguments} should have failed"
-        );
+        assert!(!output.status.success(), "cosign {arguments} should have failed");
         String::from_utf8(output.stderr).unwrap()
     }
 
@@ -105,11 +96,7 @@ fn assert_signed_by(cosign: &Cosign, pair: &KeyPair) {
     assert!(why.contains("verif"), "refused for another reason: {why}");
 
     let bundle: serde_json::Value = serde_json::from_slice(&cosign.read("bundle.json")).unwrap();
-    let hint = bundle
-        .pointer("/verificationMaterial/publicKey/hint")
-        .unwrap()
-        .as_str()
-        .unwrap();
+    let hint = bundle.pointer("/verificationMaterial/publicKey/hint").unwrap().as_str().unwrap();
     assert_eq!(format!("SHA256:{hint}"), pair.fingerprint());
 }
 
@@ -125,14 +112,9 @@ fn signs_with_our_key_from_a_file() {
 #[test]
 fn signs_with_our_key_from_the_environment() {
     let (cosign, pair) = (Cosign::new("env"), KeyPair::generate().unwrap());
-    let variables = [
-        ("COSIGN_PRIVATE_KEY", pair.encrypted_pem()),
-        ("COSIGN_PASSWORD", &pair.password()[..]),
-    ];
-    cosign.run(
-        &format!("{SIGN} --key env://COSIGN_PRIVATE_KEY blob"),
-        &variables,
-    );
+    let variables =
+        [("COSIGN_PRIVATE_KEY", pair.encrypted_pem()), ("COSIGN_PASSWORD", &pair.password()[..])];
+    cosign.run(&format!("{SIGN} --key env://COSIGN_PRIVATE_KEY blob"), &variables);
     assert_signed_by(&cosign, &pair);
 }
 
@@ -141,10 +123,7 @@ fn prints_our_public_key_byte_for_byte() {
     let (cosign, pair) = (Cosign::new("public"), KeyPair::generate().unwrap());
     cosign.write("cosign.key", pair.encrypted_pem());
     let password = ("COSIGN_PASSWORD", &pair.password()[..]);
-    assert_eq!(
-        cosign.run("public-key --key cosign.key", &[password]),
-        pair.public_pem()
-    );
+    assert_eq!(cosign.run("public-key --key cosign.key", &[password]), pair.public_pem());
 }
 
 /// Why the password has no newline: cosign does not take one off.
@@ -156,24 +135,15 @@ fn takes_the_password_byte_for_byte() {
     let with_newline = [&pair.password()[..], b"\n"].concat();
     let variables = [("COSIGN_PASSWORD", &with_newline[..])];
     let why = cosign.refusal("public-key --key cosign.key", &variables);
-    assert!(
-        why.contains("decryption failed"),
-        "refused for another reason: {why}"
-    );
+    assert!(why.contains("decryption failed"), "refused for another reason: {why}");
 }
 
 #[test]
 fn we_read_what_cosign_writes() {
     let cosign = Cosign::new("generate");
-    cosign.run(
-        "generate-key-pair",
-        &[("COSIGN_PASSWORD", b"chosen by hand")],
-    );
+    cosign.run("generate-key-pair", &[("COSIGN_PASSWORD", b"chosen by hand")]);
     let (sealed, public) = (cosign.read("cosign.key"), cosign.read("cosign.pub"));
     let opened = keys::open(&sealed, b"chosen by hand").unwrap();
     assert_eq!(opened.public_pem().unwrap().as_bytes(), public);
-    assert_eq!(
-        keys::open(&sealed, b"another").unwrap_err(),
-        KeyError::Password
-    );
+    assert_eq!(keys::open(&sealed, b"another").unwrap_err(), KeyError::Password);
 }

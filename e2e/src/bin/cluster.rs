@@ -16,7 +16,10 @@ use signingkeyring_e2e::{
     supervisor::{Info, Supervisor, answer},
     tools,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    signal::unix::{SignalKind, signal},
+};
 
 /// Starts and ends test clusters of real components on loopback ports.
 #[derive(Parser)]
@@ -42,6 +45,13 @@ enum Action {
         #[arg(long)]
         detached: bool,
     },
+    /// Run a program and end it when standard input closes, so that it never
+    /// outlives its owner. A line on standard input sends it SIGTERM.
+    Guard {
+        /// The program and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -54,6 +64,11 @@ fn main() -> Result<()> {
             // A read of standard input cannot be cancelled; do not wait for it.
             runtime.shutdown_background();
             result
+        }
+        Action::Guard { command } => {
+            let runtime = tokio::runtime::Runtime::new()?;
+            let code = runtime.block_on(guard(&command))?;
+            std::process::exit(code)
         }
     }
 }
@@ -69,9 +84,7 @@ async fn hold(folder: &Path, detached: bool) -> Result<()> {
     let line = serde_json::to_string(&cluster.info())?;
     fs::write(folder.join("cluster.json"), &line)?;
     answer(&line);
-    let obey = async {
-        if detached { std::future::pending().await } else { cluster.obey().await }
-    };
+    let obey = async { if detached { std::future::pending().await } else { cluster.obey().await } };
     let result = tokio::select! {
         result = obey => result,
         _ = terminate.recv() => Ok(()),
@@ -79,6 +92,29 @@ async fn hold(folder: &Path, detached: bool) -> Result<()> {
     };
     cluster.end().await;
     result
+}
+
+async fn guard(command: &[String]) -> Result<i32> {
+    let (program, arguments) = command.split_first().context("no program")?;
+    let mut child =
+        tokio::process::Command::new(program).args(arguments).stdin(Stdio::null()).spawn()?;
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(status?.code().unwrap_or(1)),
+            line = lines.next_line() => match line {
+                Ok(Some(_)) => {
+                    if let Some(process) = child.id().and_then(pid) {
+                        kill_process(process, Signal::TERM)?;
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    child.kill().await?;
+                    return Ok(1);
+                }
+            }
+        }
+    }
 }
 
 fn standing() -> PathBuf {

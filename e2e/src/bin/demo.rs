@@ -3,7 +3,7 @@
 
 use std::{
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -39,7 +39,7 @@ async fn main() -> Result<()> {
     let world = World { info: cluster.info.clone() };
     let mut steps = vec![("cluster started".to_owned(), start.elapsed())];
     let result = tokio::select! {
-        result = run(&world, &mut steps) => result,
+        result = run(&world, &program, &mut steps) => result,
         _ = tokio::signal::ctrl_c() => return Ok(()),
     };
     let (mut operator, wrong) = match result {
@@ -62,7 +62,11 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn run(world: &World, steps: &mut Vec<(String, Duration)>) -> Result<(Operator, usize)> {
+async fn run(
+    world: &World,
+    guard: &Path,
+    steps: &mut Vec<(String, Duration)>,
+) -> Result<(Operator, usize)> {
     say("Installing: kubectl apply -k manifests");
     let (installed, took) = timed(world.install()).await;
     installed?;
@@ -70,7 +74,7 @@ async fn run(world: &World, steps: &mut Vec<(String, Duration)>) -> Result<(Oper
 
     say("Starting the operator with its own ServiceAccount");
     let program: PathBuf = tools::operator()?;
-    let (operator, took) = timed(Operator::start(world, &program, &[])).await;
+    let (operator, took) = timed(Operator::start(world, guard, &program, &[])).await;
     let operator = operator?;
     steps.push(("operator ready".to_owned(), took));
 
@@ -86,7 +90,9 @@ async fn run(world: &World, steps: &mut Vec<(String, Duration)>) -> Result<(Oper
     let mut images = Vec::new();
     for version in 1..=VERSIONS {
         if version > 1 {
-            say(&format!("Rotating: kubectl annotate skr {RING} signing.odj.cloud/rotate=demo-{version}"));
+            say(&format!(
+                "Rotating: kubectl annotate skr {RING} signing.odj.cloud/rotate=demo-{version}"
+            ));
             let (rotated, took) = timed(world.rotate(RING, &format!("demo-{version}"))).await;
             rotated?;
             steps.push((format!("rotated: version {version} signs"), took));
@@ -160,7 +166,11 @@ async fn verdicts(world: &World, images: &[String], others: &Others) -> Result<u
         if let Verdict::Refused(text) = verdict {
             let reason = text.lines().map(str::trim).filter(|line| !line.is_empty());
             let reason = reason.last().context("a refusal without a reason")?;
-            table.push_str(&format!("  {:<24} {}\n", "", reason.chars().take(150).collect::<String>()));
+            table.push_str(&format!(
+                "  {:<24} {}\n",
+                "",
+                reason.chars().take(150).collect::<String>()
+            ));
         }
     }
     print(&format!("\nVerdicts in namespace {NAMESPACE} after {VERSIONS} versions:\n{table}"));

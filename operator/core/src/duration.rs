@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// A duration that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no duration: write a whole number and one of the units s, m, h, d, for example 90d")]
+#[error(
+    "{0:?} is no duration: write a whole number and one of the units s, m, h, d, for example 90d"
+)]
 pub struct DurationError(String);
 
 /// Reads a duration such as `90d`, `36h`, `10m` or `0s`.
@@ -35,7 +37,9 @@ mod tests {
 
     #[test]
     fn reads_each_unit() {
-        for (text, seconds) in [("0s", 0), ("10s", 10), ("90m", 5_400), ("36h", 129_600), ("90d", 7_776_000)] {
+        for (text, seconds) in
+            [("0s", 0), ("10s", 10), ("90m", 5_400), ("36h", 129_600), ("90d", 7_776_000)]
+        {
             assert_eq!(parse(text).unwrap().as_secs(), seconds, "{text}");
         }
     }

@@ -82,7 +82,10 @@ impl Pattern {
         if body.contains(['*', '?']) {
             return Err(wildcard());
         }
-        if body.len() != text.len() && !body.ends_with('/') && !tag_of(body).is_some_and(|t| t.1.is_some()) {
+        if body.len() != text.len()
+            && !body.ends_with('/')
+            && !tag_of(body).is_some_and(|t| t.1.is_some())
+        {
             return Err(wildcard());
         }
         let starred = body.len() != text.len();
@@ -256,7 +259,9 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     name.split('.').all(label)
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+'))
+        && port.is_none_or(|port| {
+            port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+')
+        })
 }
 
 /// The grammar of github.com/distribution/reference: lower-case words joined
@@ -270,9 +275,9 @@ fn is_segment(segment: &str) -> bool {
     let joins = segment.split(word).filter(|join| !join.is_empty());
     segment.starts_with(word)
         && segment.ends_with(word)
-        && joins.into_iter().all(|join| {
-            matches!(join, "." | "_" | "__") || join.bytes().all(|byte| byte == b'-')
-        })
+        && joins
+            .into_iter()
+            .all(|join| matches!(join, "." | "_" | "__") || join.bytes().all(|byte| byte == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -217,7 +217,9 @@ pub enum LedgerError {
     #[error("its annotation contradicts itself: {0}")]
     Inconsistent(&'static str),
     /// Written by another operator version.
-    #[error("it has format {0}, this operator reads format {FORMAT}; run the operator that wrote it")]
+    #[error(
+        "it has format {0}, this operator reads format {FORMAT}; run the operator that wrote it"
+    )]
     Format(u32),
 }
 

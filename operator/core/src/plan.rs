@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::{
     ledger::{Change, Ledger, PipelineRef},
     report::{self, Report, Stage},
-    snapshot::{Layout, LedgerFound, PolicyFound, Snapshot, PipelineFound},
+    snapshot::{Layout, LedgerFound, PipelineFound, PolicyFound, Snapshot},
 };
 
 pub mod enforcement;

@@ -95,8 +95,7 @@ pub fn render(input: &Input<'_>) -> Option<Rendered> {
         ("pod-policies.kyverno.io/autogen-controllers".to_owned(), "none".to_owned()),
         (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
     ]);
-    let labels =
-        BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
+    let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
     Some(Rendered { marks, annotations, labels, spec: spec(action, rules) })
 }
 

@@ -197,12 +197,8 @@ pub fn report(snapshot: &Snapshot, stage: Stage, next_rotation: Option<Timestamp
 }
 
 fn ready(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Condition {
-    let not_ready = |reason, message| Condition {
-        kind: Kind::Ready,
-        status: Status::False,
-        reason,
-        message,
-    };
+    let not_ready =
+        |reason, message| Condition { kind: Kind::Ready, status: Status::False, reason, message };
     match stage {
         Stage::Deleting => return not_ready(Reason::Deleting, deleting(snapshot)),
         Stage::DeletionBlocked => return not_ready(Reason::DeletionBlocked, blocked(snapshot)),
@@ -247,8 +243,7 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
 }
 
 fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: u32) -> (Reason, String) {
-    let reason =
-        if pending == 1 { Reason::FirstVersionPending } else { Reason::Rotating };
+    let reason = if pending == 1 { Reason::FirstVersionPending } else { Reason::Rotating };
     let waiting = policy::waiting_on(snapshot, ledger)
         .or_else(|| pipelines::waiting_on(snapshot, ledger))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
@@ -257,12 +252,8 @@ fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: u32) -> (Reason, Stri
 
 /// What only a person can mend.
 fn stalled(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Option<Condition> {
-    let stalled = |reason, message| Condition {
-        kind: Kind::Stalled,
-        status: Status::True,
-        reason,
-        message,
-    };
+    let stalled =
+        |reason, message| Condition { kind: Kind::Stalled, status: Status::True, reason, message };
     if !snapshot.ring.problems.is_empty() {
         return Some(stalled(Reason::SpecInvalid, snapshot.ring.problems.join("; ")));
     }

@@ -15,8 +15,7 @@ use signingkeyring_core::{
     snapshot::{LedgerFound, Snapshot},
 };
 use signingkeyring_crds::{
-    PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionState,
-    VersionStatus,
+    PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionState, VersionStatus,
 };
 
 use crate::{
@@ -68,8 +67,10 @@ pub async fn write_unreadable(
         "this operator cannot read the ring ({why}), perhaps because a newer one wrote it. Its \
          rule stays in force word for word; upgrade the operator or take the field out"
     );
-    let api: Api<kube::core::DynamicObject> =
-        Api::all_with(context.client.clone(), &kube::core::ApiResource::erase::<SigningKeyRing>(&()));
+    let api: Api<kube::core::DynamicObject> = Api::all_with(
+        context.client.clone(),
+        &kube::core::ApiResource::erase::<SigningKeyRing>(&()),
+    );
     let found = api.get_opt(name).await.map_err(|e| Error::api(format!("ring {name}"), e))?;
     let Some(found) = found else { return Ok(()) };
     let mut status = found.data.get("status").cloned().unwrap_or_else(|| json!({}));
@@ -104,8 +105,10 @@ pub async fn write_unreadable(
 }
 
 async fn patch(context: &Context, name: &str, status: &serde_json::Value) -> Result<(), Error> {
-    let api: Api<kube::core::DynamicObject> =
-        Api::all_with(context.client.clone(), &kube::core::ApiResource::erase::<SigningKeyRing>(&()));
+    let api: Api<kube::core::DynamicObject> = Api::all_with(
+        context.client.clone(),
+        &kube::core::ApiResource::erase::<SigningKeyRing>(&()),
+    );
     let body = json!({
         "apiVersion": format!("{}/v1alpha1", names::GROUP),
         "kind": "SigningKeyRing",
@@ -186,19 +189,12 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
         .collect();
     let name = &ledger.rule.settings.policy;
     if packing::action(name).is_some() {
-        status.policy = Some(PolicyStatus {
-            kind: KIND.to_owned(),
-            name: name.clone(),
-            rule: ring.to_owned(),
-        });
+        status.policy =
+            Some(PolicyStatus { kind: KIND.to_owned(), name: name.clone(), rule: ring.to_owned() });
     }
 }
 
-fn condition(
-    new: &Condition,
-    before: &[ApiCondition],
-    generation: Option<i64>,
-) -> ApiCondition {
+fn condition(new: &Condition, before: &[ApiCondition], generation: Option<i64>) -> ApiCondition {
     let type_ = format!("{:?}", new.kind);
     let status = format!("{:?}", new.status);
     let same = before.iter().find(|c| c.type_ == type_ && c.status == status);

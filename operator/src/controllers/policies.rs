@@ -88,8 +88,7 @@ async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
         return remove(context, policy, found).await;
     };
     let drift = drifted(found, written.as_ref());
-    let outcome = exclusions::next_expiry(&lists, &placed)
-        .map_or(Outcome::Done, Outcome::DoneFor);
+    let outcome = exclusions::next_expiry(&lists, &placed).map_or(Outcome::Done, Outcome::DoneFor);
     if found.is_some_and(|found| holds(found, &rendered, written.as_ref())) {
         if context.cache.written.fine(policy) {
             wake_rings(context, &placed);
@@ -169,11 +168,7 @@ fn kept(
 /// Whether the policy holds what was rendered. Where the API server makes
 /// something else of it (a later Kyverno's defaults), what it made of our last
 /// write counts, so that the two do not write against each other for ever.
-fn holds(
-    found: &DynamicObject,
-    rendered: &Rendered,
-    written: Option<&WrittenPolicy>,
-) -> bool {
+fn holds(found: &DynamicObject, rendered: &Rendered, written: Option<&WrittenPolicy>) -> bool {
     let spec = &found.data["spec"];
     let same_spec = *spec == rendered.spec
         || written.is_some_and(|w| w.sent == rendered.spec && w.stored.data["spec"] == *spec);
@@ -281,4 +276,3 @@ pub(crate) fn is_skipped(exclusion: &Exclusion, skipped: &BTreeSet<String>) -> b
     Pattern::parse(&exclusion.image)
         .is_ok_and(|pattern| pattern.spellings().iter().any(|glob| skipped.contains(glob)))
 }
-

@@ -61,21 +61,12 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     let params = Params { n: N, r: R, p: P };
     let key = derive(password, &salt, params)?;
     let envelope = Envelope {
-        kdf: Kdf {
-            name: "scrypt".to_owned(),
-            params,
-            salt: Base64::encode_string(&salt),
-        },
-        cipher: Cipher {
-            name: "nacl/secretbox".to_owned(),
-            nonce: Base64::encode_string(&nonce),
-        },
+        kdf: Kdf { name: "scrypt".to_owned(), params, salt: Base64::encode_string(&salt) },
+        cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: Base64::encode_string(&nonce) },
         ciphertext: Base64::encode_string(&secretbox::seal(&key, &nonce, der)),
     };
     let json = serde_json::to_vec(&envelope).map_err(|_| KeyError::Encoding)?;
-    Ok(Zeroizing::new(
-        armour(&Base64::encode_string(&json)).into_bytes(),
-    ))
+    Ok(Zeroizing::new(armour(&Base64::encode_string(&json)).into_bytes()))
 }
 
 /// Opens a sealed key; returns PKCS#8 DER.
@@ -87,20 +78,11 @@ pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     let envelope: Envelope =
         serde_json::from_slice(&json).map_err(|_| KeyError::Format("its JSON is damaged"))?;
     if envelope.kdf.name != "scrypt" || envelope.cipher.name != "nacl/secretbox" {
-        return Err(KeyError::Format(
-            "it is sealed in a way cosign does not use",
-        ));
+        return Err(KeyError::Format("it is sealed in a way cosign does not use"));
     }
     let params = envelope.kdf.params;
     // Anything else would let a key's author choose how much memory we spend.
-    if !matches!(
-        params,
-        Params {
-            n: 0x8000 | 0x1_0000 | 0x2_0000,
-            r: R,
-            p: P
-        }
-    ) {
+    if !matches!(params, Params { n: 0x8000 | 0x1_0000 | 0x2_0000, r: R, p: P }) {
         return Err(KeyError::Format("its scrypt parameters are not cosign's"));
     }
     let salt = decode(&envelope.kdf.salt)?;
@@ -145,9 +127,7 @@ fn unarmour(pem: &[u8]) -> Result<Vec<u8>, KeyError> {
     if pem.len() > LONGEST {
         return Err(KeyError::Format("it is too long"));
     }
-    let text = std::str::from_utf8(pem)
-        .map_err(|_| KeyError::Format("it is not text"))?
-        .trim();
+    let text = std::str::from_utf8(pem).map_err(|_| KeyError::Format("it is not text"))?.trim();
     let body = [LABEL, OLD_LABEL]
         .iter()
         .find_map(|label| {

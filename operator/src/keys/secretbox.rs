@@ -50,10 +50,7 @@ mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-            .collect()
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
     }
 
     /// The example of section 10 of "Cryptography in NaCl", `tests/secretbox.c`.
@@ -63,9 +60,8 @@ mod tests {
             bytes("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389")
                 .try_into()
                 .unwrap();
-        let nonce: [u8; 24] = bytes("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37")
-            .try_into()
-            .unwrap();
+        let nonce: [u8; 24] =
+            bytes("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37").try_into().unwrap();
         let message = bytes(
             "be075fc53c81f2d5cf141316ebeb0c7b5228c52a4c62cbd44b66849b64244ffce5ecbaaf33bd751a1ac728d4\
              5e6c61296cdc3c01233561f41db66cce314adb310e3be8250c46f06dceea3a7fa1348057e2f6556ad6b1318a\

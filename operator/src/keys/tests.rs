@@ -10,33 +10,17 @@ fn a_pair_opens_with_its_password_and_nothing_else() {
     let pair = KeyPair::generate().unwrap();
     let opened = open(pair.encrypted_pem(), pair.password()).unwrap();
     assert_eq!(opened.public_pem().unwrap(), pair.public_pem());
-    assert_eq!(
-        open(pair.encrypted_pem(), b"wrong").unwrap_err(),
-        KeyError::Password
-    );
+    assert_eq!(open(pair.encrypted_pem(), b"wrong").unwrap_err(), KeyError::Password);
     let other = KeyPair::generate().unwrap();
-    assert_eq!(
-        open(pair.encrypted_pem(), other.password()).unwrap_err(),
-        KeyError::Password
-    );
-    assert_ne!(
-        opened.public_pem().unwrap(),
-        other.public_pem(),
-        "that is how a misfit is told"
-    );
+    assert_eq!(open(pair.encrypted_pem(), other.password()).unwrap_err(), KeyError::Password);
+    assert_ne!(opened.public_pem().unwrap(), other.public_pem(), "that is how a misfit is told");
 }
 
 #[test]
 fn the_password_is_printable_and_long_enough() {
     let password = Password::random().unwrap();
-    assert!(
-        password.iter().all(u8::is_ascii_graphic),
-        "and so holds no newline"
-    );
-    let bits = Base64::decode_vec(str::from_utf8(&password).unwrap())
-        .unwrap()
-        .len()
-        * 8;
+    assert!(password.iter().all(u8::is_ascii_graphic), "and so holds no newline");
+    let bits = Base64::decode_vec(str::from_utf8(&password).unwrap()).unwrap().len() * 8;
     assert_eq!(bits, 256);
 }
 
@@ -78,10 +62,7 @@ fn fingerprints_only_p256_keys() {
 #[test]
 fn a_sealed_key_of_another_kind_is_refused() {
     let sealed = cosign_pem::seal(b"no PKCS#8", b"password").unwrap();
-    assert!(matches!(
-        open(&sealed, b"password"),
-        Err(KeyError::Format(_))
-    ));
+    assert!(matches!(open(&sealed, b"password"), Err(KeyError::Format(_))));
 }
 
 /// Every way in which `bytes` might end up in a text without white space: as
@@ -114,9 +95,7 @@ fn nothing_printable_holds_key_material() {
         pair.fingerprint().to_owned(),
     );
     let values: [&dyn Debug; 4] = [&pair, pair.password(), &opened, &published];
-    let mut printed: String = values
-        .map(|value| format!("{value:?} {value:#?}\n"))
-        .concat();
+    let mut printed: String = values.map(|value| format!("{value:?} {value:#?}\n")).concat();
     for error in [
         open(pair.encrypted_pem(), b"wrong").unwrap_err(),
         open(&pair.encrypted_pem()[..200], pair.password()).unwrap_err(),
@@ -129,32 +108,16 @@ fn nothing_printable_holds_key_material() {
     let printed = squeezed(&printed);
     let scalar = opened.0.to_bytes();
     let pkcs8 = opened.0.to_pkcs8_der().unwrap();
-    let body = pair
-        .encrypted_pem()
-        .split(|&byte| byte == b'\n')
-        .nth(1)
-        .unwrap();
+    let body = pair.encrypted_pem().split(|&byte| byte == b'\n').nth(1).unwrap();
     // The key's own part of the PKCS#8: its head is the same for every key.
-    let inner = pkcs8
-        .as_bytes()
-        .windows(scalar.len())
-        .position(|w| w == &scalar[..])
-        .unwrap();
-    for secret in [
-        pair.encrypted_pem(),
-        body,
-        pair.password(),
-        &scalar,
-        &pkcs8.as_bytes()[inner..],
-    ] {
+    let inner = pkcs8.as_bytes().windows(scalar.len()).position(|w| w == &scalar[..]).unwrap();
+    for secret in [pair.encrypted_pem(), body, pair.password(), &scalar, &pkcs8.as_bytes()[inner..]]
+    {
         for spelling in spellings(secret) {
             assert!(!printed.contains(&spelling), "{printed}");
         }
     }
-    assert!(
-        printed.contains(pair.fingerprint()),
-        "the fingerprint is what may be shown"
-    );
+    assert!(printed.contains(pair.fingerprint()), "the fingerprint is what may be shown");
 }
 
 /// A type that can be shown or copied has two ways to be `Sealed`, so naming

@@ -75,11 +75,7 @@ pub fn is_rights_problem(error: &kube::Error) -> bool {
     is_code(error, 403) && brief(error).contains(" cannot ")
 }
 
-fn found(
-    secret: &PartialObjectMeta<Secret>,
-    ring: &str,
-    ledger: &LedgerFound,
-) -> PipelineFound {
+fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -> PipelineFound {
     let annotations = secret.metadata.annotations.clone().unwrap_or_default();
     let get = |key: &str| annotations.get(key).map(String::as_str);
     if get(names::ANNOTATION_RING) != Some(ring) {

@@ -99,12 +99,13 @@ fn layout(layout: api::Layout) -> Layout {
 /// If its image or its date cannot be read; the text says what to write.
 pub fn exclusion(entry: &api::ImageExclusion) -> Result<Exclusion, String> {
     Pattern::parse(&entry.image).map_err(|error| error.to_string())?;
-    let expires = match &entry.expires {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            format!("expires {text:?} is no date; write one such as 2027-01-31")
-        })?),
-    };
+    let expires =
+        match &entry.expires {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                format!("expires {text:?} is no date; write one such as 2027-01-31")
+            })?),
+        };
     Ok(Exclusion { image: entry.image.clone(), expires })
 }
 

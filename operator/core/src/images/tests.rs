@@ -39,8 +39,7 @@ fn kyvernos_string(image: &str) -> String {
         None => (name, None),
     };
     let first = name.split('/').next().unwrap();
-    let has_host =
-        name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let has_host = name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     let name = if has_host { name.to_owned() } else { format!("docker.io/{name}") };
     match digest {
         Some(digest) => format!("{name}@{digest}"),
@@ -87,7 +86,11 @@ fn every_spelling_of_the_platforms_images_is_skipped() {
             let hub = !short.split('/').next().unwrap().contains('.');
             let mut all = vec![base.to_owned()];
             if hub {
-                all.extend([short.to_owned(), format!("docker.io/{short}"), format!("index.docker.io/{short}")]);
+                all.extend([
+                    short.to_owned(),
+                    format!("docker.io/{short}"),
+                    format!("index.docker.io/{short}"),
+                ]);
             }
             if hub && !short.contains('/') {
                 all.extend(
@@ -150,13 +153,46 @@ fn normal_forms() {
 #[test]
 fn what_would_widen_is_refused() {
     for text in [
-        "*", "*/x", "*.gcr.io/x/*", "quay.io*", "quay.io/jetstack*", "quay.io/*/x", "quay.io/a?/b",
-        "quay.io/a:*:*", "quay.io/a/**", "", "/", "/*", "quay.io/", "quay.io//x", "quay.io/../x",
-        "quay.io/./x", "quay.io/A/b", "Quay.io/a/b:1", "quay.io/a%2fb", "quay.io./a", "[::1]:5000/a",
-        "quay.io/a b", "quay.io/a\n/b", "quay.io/ä", "https://quay.io/a", "quay.io:0/a",
-        "quay.io:99999/a", "quay.io/a@sha256:*", "quay.io/a@sha256:00", "quay.io/a:", "quay.io/-a",
-        "quay.io/a-", "quay.io/a___b", "quay.io/a..b", "docker.io/library/*", "library/*",
-        "quay.io/a:{{x}}", "quay.io/a:1@*", "-quay.io/a", "quay.io/a:.b",
+        "*",
+        "*/x",
+        "*.gcr.io/x/*",
+        "quay.io*",
+        "quay.io/jetstack*",
+        "quay.io/*/x",
+        "quay.io/a?/b",
+        "quay.io/a:*:*",
+        "quay.io/a/**",
+        "",
+        "/",
+        "/*",
+        "quay.io/",
+        "quay.io//x",
+        "quay.io/../x",
+        "quay.io/./x",
+        "quay.io/A/b",
+        "Quay.io/a/b:1",
+        "quay.io/a%2fb",
+        "quay.io./a",
+        "[::1]:5000/a",
+        "quay.io/a b",
+        "quay.io/a\n/b",
+        "quay.io/ä",
+        "https://quay.io/a",
+        "quay.io:0/a",
+        "quay.io:99999/a",
+        "quay.io/a@sha256:*",
+        "quay.io/a@sha256:00",
+        "quay.io/a:",
+        "quay.io/-a",
+        "quay.io/a-",
+        "quay.io/a___b",
+        "quay.io/a..b",
+        "docker.io/library/*",
+        "library/*",
+        "quay.io/a:{{x}}",
+        "quay.io/a:1@*",
+        "-quay.io/a",
+        "quay.io/a:.b",
     ] {
         assert!(Pattern::parse(text).is_err(), "{text:?}");
     }
@@ -166,8 +202,14 @@ fn what_would_widen_is_refused() {
 #[test]
 fn covered_patterns_are_dropped() {
     let patterns = [
-        "eu.gcr.io/sit-odj/debug/*", "eu.gcr.io/sit-odj/*", "eu.gcr.io/sit-odj/*", "busybox:1.36",
-        "docker.io/library/busybox:*", "eu.gcr.io/sit-odj-evil/*", "quay.io/a:1.*", "quay.io/a:1.2",
+        "eu.gcr.io/sit-odj/debug/*",
+        "eu.gcr.io/sit-odj/*",
+        "eu.gcr.io/sit-odj/*",
+        "busybox:1.36",
+        "docker.io/library/busybox:*",
+        "eu.gcr.io/sit-odj-evil/*",
+        "quay.io/a:1.*",
+        "quay.io/a:1.2",
     ];
     let minimal = minimal(patterns.iter().map(|p| Pattern::parse(p).unwrap()).collect());
     let texts: Vec<String> = minimal.iter().map(ToString::to_string).collect();
@@ -189,8 +231,12 @@ fn segment() -> impl Strategy<Value = String> {
 
 fn name() -> impl Strategy<Value = String> {
     let host = prop_oneof![
-        Just(""), Just("docker.io/"), Just("index.docker.io/"), Just("quay.io/"),
-        Just("localhost:5000/"), Just("evil.example/")
+        Just(""),
+        Just("docker.io/"),
+        Just("index.docker.io/"),
+        Just("quay.io/"),
+        Just("localhost:5000/"),
+        Just("evil.example/")
     ];
     (host, proptest::collection::vec(segment(), 1..4))
         .prop_map(|(host, path)| format!("{host}{}", path.join("/")))

@@ -74,8 +74,7 @@ fn retired_versions_are_forgotten_beyond_ten() {
 #[test]
 fn a_pending_version_does_not_count_in_the_window() {
     let ledger = rotated(2, 3);
-    let minted =
-        apply(Some(&ledger), &Change::Mint { version: 4, token: None, rule: settings() });
+    let minted = apply(Some(&ledger), &Change::Mint { version: 4, token: None, rule: settings() });
     let accepted: Vec<u32> = minted.accepted().map(|v| v.number).collect();
     assert_eq!(accepted, [4, 3, 2, 1]);
     assert_ne!(minted.key_set(), ledger.key_set());
@@ -141,7 +140,8 @@ fn reads_back_what_it_writes_and_refuses_damage() {
 
 #[test]
 fn an_exclusion_counts_through_its_last_day() {
-    let exclusion = Exclusion { image: "redis".into(), expires: Some("2027-01-31".parse().unwrap()) };
+    let exclusion =
+        Exclusion { image: "redis".into(), expires: Some("2027-01-31".parse().unwrap()) };
     assert!(exclusion.counts("2027-01-31T23:59:59Z".parse().unwrap()));
     assert!(!exclusion.counts("2027-02-01T00:00:00Z".parse().unwrap()));
 }

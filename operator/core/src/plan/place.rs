@@ -24,11 +24,7 @@ pub(super) fn first(snapshot: &Snapshot) -> RuleSettings {
 pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let now = &ledger.rule.settings;
     let action = snapshot.ring.action;
-    let mut wanted = RuleSettings {
-        action,
-        exclude: snapshot.ring.exclude.clone(),
-        ..now.clone()
-    };
+    let mut wanted = RuleSettings { action, exclude: snapshot.ring.exclude.clone(), ..now.clone() };
     if packing::action(&now.policy) != Some(action) {
         // A move that is asked back while under way turns around.
         let back = now.leaving.clone().filter(|p| packing::action(p) == Some(action));

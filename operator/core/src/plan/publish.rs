@@ -37,9 +37,8 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
             return actions;
         }
     }
-    let (deletions, strike) = unpublish(snapshot, ledger, |pipeline| {
-        !snapshot.ring.pipelines.contains_key(pipeline)
-    });
+    let (deletions, strike) =
+        unpublish(snapshot, ledger, |pipeline| !snapshot.ring.pipelines.contains_key(pipeline));
     actions.extend(deletions);
     if !strike.is_empty() {
         actions.push(Action::Commit(Change::Publications { add: BTreeSet::new(), strike }));
@@ -72,8 +71,10 @@ fn stale<'a>(
                 Some((pipeline, *wanted, drifted))
             }
             PipelineFound::Ours { fingerprint, layout, intact } => {
-                let newer = ledger.by_fingerprint(fingerprint).is_some_and(|v| v.number > target.number);
-                let right = *fingerprint == target.fingerprint && *layout == Some(*wanted) && *intact;
+                let newer =
+                    ledger.by_fingerprint(fingerprint).is_some_and(|v| v.number > target.number);
+                let right =
+                    *fingerprint == target.fingerprint && *layout == Some(*wanted) && *intact;
                 (!right && !newer).then_some((pipeline, *wanted, !intact))
             }
             _ => None,
@@ -87,14 +88,12 @@ pub fn holding_back<'a>(
     ledger: &'a Ledger,
     pending: &'a Version,
 ) -> impl Iterator<Item = &'a PipelineRef> {
-    snapshot.ring.pipelines.keys().filter(move |pipeline| {
-        match snapshot.pipelines.get(*pipeline) {
-            Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != pending.fingerprint,
-            Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {
-                ledger.publications.contains(*pipeline)
-            }
-            Some(_) => false,
+    snapshot.ring.pipelines.keys().filter(move |pipeline| match snapshot.pipelines.get(*pipeline) {
+        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != pending.fingerprint,
+        Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {
+            ledger.publications.contains(*pipeline)
         }
+        Some(_) => false,
     })
 }
 

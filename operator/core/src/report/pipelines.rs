@@ -23,12 +23,8 @@ pub(super) fn condition(
     snapshot: &Snapshot,
     ledger: Option<&Ledger>,
 ) -> (Condition, Vec<PipelineReport>) {
-    let lines: Vec<(PipelineReport, String)> = snapshot
-        .ring
-        .pipelines
-        .keys()
-        .map(|pipeline| line(snapshot, ledger, pipeline))
-        .collect();
+    let lines: Vec<(PipelineReport, String)> =
+        snapshot.ring.pipelines.keys().map(|pipeline| line(snapshot, ledger, pipeline)).collect();
     let left_behind = ledger.and_then(|ledger| {
         left_behind(snapshot, ledger, |p| !snapshot.ring.pipelines.contains_key(p))
     });
@@ -90,7 +86,10 @@ fn line(
         ),
         Some(PipelineFound::Forbidden) => (
             Reason::AccessNotGranted,
-            format!("{pipeline}: the namespace's owner has to grant access: {}", grant(snapshot, pipeline)),
+            format!(
+                "{pipeline}: the namespace's owner has to grant access: {}",
+                grant(snapshot, pipeline)
+            ),
         ),
         Some(PipelineFound::Foreign | PipelineFound::OursUnknownKey) => (
             Reason::SecretConflict,

@@ -57,7 +57,9 @@ fn enforced(ledger: &Ledger) -> Condition {
         Action::Audit => new(
             Status::True,
             Reason::Audited,
-            format!("Kyverno reports images of none of the versions {versions}, by policy {policy}, and refuses nothing"),
+            format!(
+                "Kyverno reports images of none of the versions {versions}, by policy {policy}, and refuses nothing"
+            ),
         ),
     }
 }

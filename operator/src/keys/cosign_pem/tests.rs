@@ -41,16 +41,9 @@ fn no_other_password_opens_it() {
 fn two_seals_of_one_key_share_nothing() {
     let json =
         |sealed: &[u8]| -> Value { serde_json::from_slice(&unarmour(sealed).unwrap()).unwrap() };
-    let (a, b) = (
-        json(&seal(DER, PASSWORD).unwrap()),
-        json(&seal(DER, PASSWORD).unwrap()),
-    );
+    let (a, b) = (json(&seal(DER, PASSWORD).unwrap()), json(&seal(DER, PASSWORD).unwrap()));
     for field in ["/kdf/salt", "/cipher/nonce", "/ciphertext"] {
-        assert_ne!(
-            a.pointer(field).unwrap(),
-            b.pointer(field).unwrap(),
-            "{field}"
-        );
+        assert_ne!(a.pointer(field).unwrap(), b.pointer(field).unwrap(), "{field}");
     }
 }
 
@@ -93,11 +86,7 @@ fn every_cost_that_cosign_reads_is_read() {
             "cipher": {"name": "nacl/secretbox", "nonce": Base64::encode_string(&[7; 24])},
             "ciphertext": Base64::encode_string(&secretbox::seal(&key, &[7; 24], DER)),
         });
-        assert_eq!(
-            *open(&wrap(json.to_string().as_bytes()), PASSWORD).unwrap(),
-            DER,
-            "{n}"
-        );
+        assert_eq!(*open(&wrap(json.to_string().as_bytes()), PASSWORD).unwrap(), DER, "{n}");
     }
 }
 
@@ -111,11 +100,7 @@ fn a_changed_salt_nonce_or_ciphertext_is_refused() {
             *bytes.last_mut().unwrap() ^= 1;
             *value = Base64::encode_string(&bytes).into();
         });
-        assert_eq!(
-            open(&tampered, PASSWORD).unwrap_err(),
-            KeyError::Password,
-            "{field}"
-        );
+        assert_eq!(open(&tampered, PASSWORD).unwrap_err(), KeyError::Password, "{field}");
     }
 }
 
@@ -144,10 +129,7 @@ fn what_cosign_does_not_write_is_refused() {
             *json.pointer_mut(field).unwrap() = value.clone();
         });
         let error = open(&other, PASSWORD).unwrap_err();
-        assert!(
-            matches!(error, KeyError::Format(_)),
-            "{field} = {value}: {error}"
-        );
+        assert!(matches!(error, KeyError::Format(_)), "{field} = {value}: {error}");
     }
 }
 
@@ -163,10 +145,7 @@ fn other_pems_and_long_ones_are_refused() {
         &text.replace(&format!("END {LABEL}"), &format!("END {OLD_LABEL}")),
         &long,
     ] {
-        assert!(matches!(
-            open(other.as_bytes(), PASSWORD),
-            Err(KeyError::Format(_))
-        ));
+        assert!(matches!(open(other.as_bytes(), PASSWORD), Err(KeyError::Format(_))));
     }
 }
 

@@ -1,0 +1,102 @@
+//! One cluster and one operator for all tests of a binary.
+
+use std::{
+    path::Path,
+    sync::{LazyLock, OnceLock},
+};
+
+use anyhow::Result;
+use signingkeyring_e2e::{
+    cluster::Cluster,
+    tools,
+    world::{Operator, World, http_get},
+};
+use tokio::{runtime::Runtime, sync::Mutex};
+
+/// The tests' runtime. One for all, because the cluster outlives each.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Everything; it ends with this process, because the programs that own it see
+/// their standard input close.
+pub struct Shared {
+    pub cluster: Cluster,
+    pub world: World,
+    /// Taken by tests that stop it.
+    pub operator: Mutex<Option<Operator>>,
+}
+
+static SHARED: OnceLock<Shared> = OnceLock::new();
+
+/// Settings that make tests quick: nothing else differs from a real cluster.
+pub const QUICK: [&str; 4] = [
+    "--gate-interval=1s",
+    "--recheck-interval=4s",
+    "--log-level",
+    "info,signingkeyring_operator=debug",
+];
+
+impl Shared {
+    /// Starts the operator with more settings.
+    pub async fn start_operator(&self, more: &[&str]) -> Result<()> {
+        let arguments: Vec<&str> = QUICK.iter().chain(more).copied().collect();
+        let operator = start_operator(&self.world, &arguments).await?;
+        *self.operator.lock().await = Some(operator);
+        Ok(())
+    }
+
+    /// Ends the operator as a crash would.
+    pub async fn kill_operator(&self) -> Result<()> {
+        match self.operator.lock().await.take() {
+            Some(operator) => operator.kill().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// What the operator's /metrics shows.
+    pub async fn metrics(&self) -> Result<String> {
+        let port = self.operator.lock().await.as_ref().map_or(0, |operator| operator.port);
+        http_get(port, "/metrics").await
+    }
+}
+
+fn guard() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_cluster"))
+}
+
+async fn start_operator(world: &World, arguments: &[&str]) -> Result<Operator> {
+    Operator::start(world, guard(), &tools::operator()?, arguments).await
+}
+
+async fn start() -> Result<Shared> {
+    let name = env!("CARGO_CRATE_NAME");
+    let cluster = Cluster::start(guard(), name).await?;
+    let world = World { info: cluster.info.clone() };
+    world.install().await?;
+    let operator = start_operator(&world, &QUICK).await?;
+    Ok(Shared { cluster, world, operator: Mutex::new(Some(operator)) })
+}
+
+/// Runs a test. When it fails, the ends of all components' logs are shown.
+pub fn run(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    let shared = SHARED.get_or_init(|| RUNTIME.block_on(start()).expect("the cluster starts"));
+    if let Err(error) = RUNTIME.block_on(test(shared)) {
+        panic!("{error:#}\n{}", shared.cluster.logs());
+    }
+}
+
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Runs a test that needs the cluster and the operator for itself.
+pub fn in_turn(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    // A test that failed is no reason for the next not to run.
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    run(async |shared| {
+        if shared.operator.lock().await.is_none() {
+            shared.start_operator(&[]).await?;
+        }
+        shared.cluster.start_again("kyverno").await?;
+        test(shared).await
+    });
+}

@@ -1,0 +1,94 @@
+//! Bad manifests get the API server's error, with what to write instead.
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e::world::manifest;
+
+use crate::common::run;
+
+fn exclude(entry: &str) -> String {
+    manifest("bad", &format!("  policy: {{exclude: [{{reason: because, {entry}}}]}}\n"))
+}
+
+fn rotation(rotation: &str) -> String {
+    manifest("bad", "").replace("{soak: 1s}", &format!("{{{rotation}}}"))
+}
+
+#[test]
+fn bad_manifests_are_refused_with_a_sentence() {
+    run(async |shared| {
+        let twice = manifest("bad", "")
+            .replace("[{namespace: bad-ci}]", "[{namespace: ci}, {namespace: ci}]");
+        let rows = [
+            (manifest("bad", "  keepVersions: 0\n"), "keepVersions must be between 1 and 10"),
+            (manifest("bad", "  keepVersions: 11\n"), "keepVersions must be between 1 and 10"),
+            (
+                twice,
+                "spec.pipelines[1]: Duplicate value: {\"namespace\":\"ci\",\"secretName\":\"image-signing\"}",
+            ),
+            (rotation("every: often"), "at least 1h, for example 90d"),
+            (rotation("every: 59m"), "at least 1h, for example 90d"),
+            (rotation("soak: ten"), "at most 1h, for example 10s"),
+            (
+                exclude("image: 'quay.io/x/*', expires: soon"),
+                "expires must be a date that exists, such as 2027-01-31",
+            ),
+            (
+                exclude("image: 'quay.io/x/*', expires: '2027-02-29'"),
+                "expires must be a date that exists, such as 2027-01-31",
+            ),
+            (exclude("image: 'quay.io/*/x'"), "a wildcard stands only at the end"),
+            (exclude("image: '*.io/x/*'"), "never in the host"),
+            (exclude("image: 'quay.io/jetstack*'"), "a wildcard stands only at the end"),
+            (
+                manifest("bad.name", ""),
+                "metadata.name must be a DNS label of at most 63 characters",
+            ),
+            (
+                manifest(&"a".repeat(64), "").replace("-ci", ""),
+                "metadata.name must be a DNS label of at most 63 characters",
+            ),
+            (manifest("signing-gate", ""), "metadata.name signing-gate is reserved"),
+        ];
+        for (yaml, sentence) in rows {
+            match shared.world.apply(&yaml).await {
+                Ok(_) => anyhow::bail!("accepted, without {sentence:?}:\n{yaml}"),
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    ensure!(text.contains(sentence), "{sentence:?} is not in: {text}\n{yaml}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn kubectl_shows_and_explains() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("shown").await?;
+        let table = world.kubectl(&["get", "skr", "shown", "-o", "wide"]).await?;
+        for column in [
+            "CURRENT",
+            "ACCEPTED",
+            "NAMESPACES",
+            "READY",
+            "AGE",
+            "POLICY",
+            "FINGERPRINT",
+            "NEXT ROTATION",
+            "MESSAGE",
+            "[1]",
+            "True",
+            "signing-enforce-",
+            "SHA256:",
+        ] {
+            ensure!(table.contains(column), "{column} is not in:\n{table}");
+        }
+        world.kubectl(&["get", "signing"]).await?;
+        world.kubectl(&["get", "iel", "odj-platform"]).await?;
+        let text = world.kubectl(&["explain", "skr.spec.rotation.every"]).await?;
+        ensure!(text.contains("Rotate this often"), "{text}");
+        Ok(()) as Result<()>
+    });
+}

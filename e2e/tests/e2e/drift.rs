@@ -1,0 +1,126 @@
+//! Edits by others are undone, with an event.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e::world::{World, wait_until};
+
+use crate::common::run;
+
+async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()> {
+    wait_until(&format!("event {reason} on {object}"), async || {
+        let field = format!("--field-selector=reason={reason},regarding.name={object}");
+        let events = world
+            .kubectl(&["get", "events.events.k8s.io", "-n", "default", &field, "-o", "name"])
+            .await?;
+        Ok(!events.trim().is_empty())
+    })
+    .await
+}
+
+#[test]
+fn an_edited_or_deleted_policy_is_restored_within_a_second() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("drift").await?;
+        let policy = world.ring("drift", "{.status.policy.name}").await?;
+        let rules = async || {
+            world
+                .get(
+                    &["clusterpolicy", &policy],
+                    "{.spec.rules[?(@.name==\"drift\")].verifyImages[0].failureAction}",
+                )
+                .await
+        };
+        let edits: [&[&str]; 4] = [
+            &[
+                "patch",
+                "clusterpolicy",
+                &policy,
+                "--type=json",
+                "-p",
+                r#"[{"op":"replace","path":"/spec/rules","value":[{"name":"none","match":{"any":[{"resources":{"kinds":["ConfigMap"]}}]},"validate":{"message":"x","deny":{}}}]}]"#,
+            ],
+            &[
+                "patch",
+                "clusterpolicy",
+                &policy,
+                "--type=merge",
+                "-p",
+                r#"{"spec":{"webhookConfiguration":{"failurePolicy":"Ignore"}}}"#,
+            ],
+            &[
+                "patch",
+                "clusterpolicy",
+                &policy,
+                "--type=json",
+                "-p",
+                r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"remove","path":"/spec/rules/0"}]"#,
+            ],
+            &["delete", "clusterpolicy", &policy],
+        ];
+        for edit in edits {
+            let before = world.get(&["clusterpolicy", &policy], "{.spec}").await?;
+            world.kubectl(edit).await?;
+            let start = Instant::now();
+            wait_until("the policy is restored", async || {
+                Ok(world
+                    .get(&["clusterpolicy", &policy], "{.spec}")
+                    .await
+                    .is_ok_and(|spec| spec == before))
+            })
+            .await?;
+            // The edit's and the look's own time counts against it.
+            ensure!(
+                start.elapsed() < Duration::from_secs(2),
+                "{edit:?} took {:?}",
+                start.elapsed()
+            );
+            ensure!(rules().await? == "Enforce");
+        }
+        wait_for_event(world, "PolicyRestored", &policy).await
+    });
+}
+
+#[test]
+fn an_edited_or_deleted_pipeline_secret_is_restored_at_the_next_check() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("mended").await?;
+        let secret = ["secret", "image-signing", "-n", "mended-ci"];
+        let before = world.get(&secret, "{.data}").await?;
+        let edits: [&[&str]; 3] = [
+            &[
+                "patch",
+                "secret",
+                "image-signing",
+                "-n",
+                "mended-ci",
+                "--type=merge",
+                "-p",
+                r#"{"data":{"cosign.key":"c3RvbGVu"}}"#,
+            ],
+            &[
+                "patch",
+                "secret",
+                "image-signing",
+                "-n",
+                "mended-ci",
+                "--type=merge",
+                "-p",
+                r#"{"data":{"cosign.password":null}}"#,
+            ],
+            &["delete", "secret", "image-signing", "-n", "mended-ci"],
+        ];
+        for edit in edits {
+            world.kubectl(edit).await?;
+            wait_until(&format!("{edit:?} is undone"), async || {
+                Ok(world.get(&secret, "{.data}").await.is_ok_and(|data| data == before))
+            })
+            .await?;
+        }
+        wait_for_event(world, "PipelineRestored", "mended").await?;
+        ensure!(world.ring("mended", "{.status.currentVersion}").await? == "1");
+        Ok(())
+    });
+}

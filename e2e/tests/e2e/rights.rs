@@ -1,0 +1,122 @@
+//! The operator may do what it needs and nothing else.
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e::world::{manifest, wait_until};
+
+use crate::common::run;
+
+#[test]
+fn consent_is_asked_for_and_the_message_grants_it() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: asks-closed}}").await?;
+        world.apply(&signingkeyring_e2e::world::namespaces("asks")).await?;
+        let pipelines = "[{namespace: asks-ci}, {namespace: asks-closed, secretName: other-name}, {namespace: asks-missing}]";
+        world.apply(&manifest("asks", "").replace("[{namespace: asks-ci}]", pipelines)).await?;
+        let text = world
+            .wait_for_condition("asks", "PipelinesPublished", "False AccessNotGranted")
+            .await?;
+        ensure!(
+            text.contains("asks-missing/image-signing: the namespace does not exist"),
+            "{text}"
+        );
+        // The others are served all the same, and signing goes on.
+        world.wait_for_field("asks", "{.status.currentVersion}", "1").await?;
+        ensure!(
+            world.get(&["secret", "image-signing", "-n", "asks-ci"], "{.kind}").await? == "Secret"
+        );
+
+        // What the message says is what one runs.
+        let from =
+            text.find("kubectl create rolebinding").ok_or_else(|| anyhow::anyhow!("{text}"))?;
+        let commands = text[from..].split(';').next().unwrap_or_default();
+        for command in commands.split(" && ") {
+            let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+            world.kubectl(&words).await?;
+        }
+        world.kubectl(&["create", "namespace", "asks-missing"]).await?;
+        world
+            .kubectl(&[
+                "create",
+                "rolebinding",
+                "p",
+                "-n",
+                "asks-missing",
+                "--clusterrole=signingkeyring-pipeline",
+                "--serviceaccount=signing-system:signingkeyring-operator",
+            ])
+            .await?;
+        world.wait_for_condition("asks", "PipelinesPublished", "True Published").await?;
+        ensure!(
+            world.get(&["secret", "other-name", "-n", "asks-closed"], "{.kind}").await? == "Secret"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn consent_that_was_withdrawn_holds_up_a_rotation_until_the_pipeline_is_taken_out() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("withdrawn").await?;
+        world
+            .kubectl(&["delete", "rolebinding", "signingkeyring-pipeline", "-n", "withdrawn-ci"])
+            .await?;
+        world.ask_for_rotation("withdrawn", "next").await?;
+        wait_until("the rotation says what it waits for", async || {
+            let text = world.condition("withdrawn", "Reconciling").await?;
+            Ok(text.contains("withdrawn-ci/image-signing hold an older key, or may"))
+        })
+        .await?;
+        ensure!(world.ring("withdrawn", "{.status.currentVersion}").await? == "1");
+
+        world
+            .apply(&manifest("withdrawn", "").replace("[{namespace: withdrawn-ci}]", "[]"))
+            .await?;
+        world.wait_for_field("withdrawn", "{.status.observedRotation}", "next").await?;
+        let text = world
+            .wait_for_condition("withdrawn", "PipelinesPublished", "True SecretLeftBehind")
+            .await?;
+        ensure!(text.contains("withdrawn-ci/image-signing"), "{text}");
+        world.apply(&signingkeyring_e2e::world::consent("withdrawn-ci")).await?;
+        wait_until("the Secret left behind is deleted", async || {
+            Ok(world
+                .get(&["secret", "image-signing", "-n", "withdrawn-ci"], "{.kind}")
+                .await
+                .is_err())
+        })
+        .await
+    });
+}
+
+#[test]
+fn the_operator_has_no_right_it_does_not_use() {
+    run(async |shared| {
+        let world = &shared.world;
+        let can = async |verb: &str, what: &str, namespace: &str| -> Result<bool> {
+            let account = "--as=system:serviceaccount:signing-system:signingkeyring-operator";
+            let answer =
+                world.kubectl(&["auth", "can-i", verb, what, account, "-n", namespace]).await;
+            // can-i ends with 1 when the answer is no.
+            Ok(answer.is_ok_and(|text| text.trim() == "yes"))
+        };
+        for verb in ["get", "list", "watch", "create", "update", "delete"] {
+            ensure!(can(verb, "secrets", "signing-system").await?, "{verb} ledgers");
+            ensure!(!can(verb, "secrets", "default").await?, "{verb} secrets in default");
+            ensure!(!can(verb, "secrets", "kyverno").await?, "{verb} secrets in kyverno");
+        }
+        for (verb, what) in [
+            ("create", "pods"),
+            ("delete", "namespaces"),
+            ("create", "clusterroles.rbac.authorization.k8s.io"),
+            ("create", "signingkeyrings.signing.odj.cloud"),
+            ("delete", "signingkeyrings.signing.odj.cloud"),
+            ("update", "imageexclusionlists.signing.odj.cloud"),
+            ("delete", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+            ("impersonate", "users"),
+        ] {
+            ensure!(!can(verb, what, "default").await?, "{verb} {what}");
+        }
+        Ok(())
+    });
+}

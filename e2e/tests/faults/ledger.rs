@@ -1,0 +1,145 @@
+//! Nothing is minted over a loss, and a ring that cannot be read keeps its rule.
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e::world::{Verdict, wait_until};
+
+use crate::common::in_turn;
+
+#[test]
+fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("lost").await?;
+        let signed = world.push("lost/app", "v1").await?;
+        world.sign(&signed, "lost-ci/image-signing").await?;
+        world.wait_until_admitted("lost-dev", &signed).await?;
+        let backup = world
+            .kubectl(&["get", "secret", "ring-lost", "-n", "signing-system", "-o", "yaml"])
+            .await?;
+
+        world.kubectl(&["delete", "secret", "ring-lost", "-n", "signing-system"]).await?;
+        let text = world.wait_for_condition("lost", "Stalled", "True KeyMaterialLost").await?;
+        ensure!(text.contains("Restore the Secret"), "{text}");
+        world.wait_for_condition("lost", "Ready", "False KeyMaterialLost").await?;
+        world.ask_for_rotation("lost", "now").await?;
+
+        // The rule outlives an edit of its policy, a restart and the status.
+        let policy = world.ring("lost", "{.status.policy.name}").await?;
+        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        wait_until("the rule is back", async || {
+            let rule = world
+                .get(&["clusterpolicy", &policy], "{.spec.rules[?(@.name==\"lost\")].name}")
+                .await;
+            Ok(rule.is_ok_and(|rule| rule == "lost"))
+        })
+        .await?;
+        shared.kill_operator().await?;
+        world
+            .kubectl(&[
+                "patch",
+                "skr",
+                "lost",
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                r#"{"status":null}"#,
+            ])
+            .await?;
+        shared.start_operator(&[]).await?;
+        world.wait_for_condition("lost", "Stalled", "True KeyMaterialLost").await?;
+        world.wait_until_admitted("lost-dev", &signed).await?;
+        let unsigned = world.push("lost/unsigned", "v1").await?;
+        ensure!(world.admit("lost-dev", &unsigned).await? != Verdict::Admitted);
+        ensure!(
+            world.get(&["secret", "ring-lost", "-n", "signing-system"], "{.kind}").await.is_err(),
+            "a ledger was made"
+        );
+
+        // A backup brings everything back; the rotation asked for meanwhile follows.
+        let backup: Vec<&str> = backup
+            .lines()
+            .filter(|l| !l.contains("resourceVersion:") && !l.contains("uid:"))
+            .collect();
+        world.apply(&backup.join("\n")).await?;
+        world.wait_for_field("lost", "{.status.observedRotation}", "now").await?;
+        world.wait_for_condition("lost", "Ready", "True").await?;
+        ensure!(world.ring("lost", "{.status.currentVersion}").await? == "2");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_ledger_does_not_keep_a_ring_from_being_deleted() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("lostgone").await?;
+        let policy = world.ring("lostgone", "{.status.policy.name}").await?;
+        world.kubectl(&["delete", "secret", "ring-lostgone", "-n", "signing-system"]).await?;
+        world.wait_for_condition("lostgone", "Stalled", "True KeyMaterialLost").await?;
+        world.kubectl(&["delete", "namespace", "lostgone-dev", "--wait=true"]).await?;
+        world.kubectl(&["delete", "skr", "lostgone", "--timeout=60s"]).await?;
+        let rule = world
+            .get(&["clusterpolicy", &policy], "{.spec.rules[?(@.name==\"lostgone\")].name}")
+            .await;
+        ensure!(rule.unwrap_or_default().is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_ring_of_a_later_schema_keeps_its_rule() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("later").await?;
+        let unsigned = world.push("later/app", "v1").await?;
+        let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+        let add =
+            format!(r#"[{{"op":"add","path":"{schema}/escrow","value":{{"type":"string"}}}}]"#);
+        world
+            .kubectl(&[
+                "patch",
+                "crd",
+                "signingkeyrings.signing.odj.cloud",
+                "--type=json",
+                "-p",
+                &add,
+            ])
+            .await?;
+        wait_until("the later field is stored", async || {
+            let patch =
+                ["patch", "skr", "later", "--type=merge", "-p", r#"{"spec":{"escrow":"yes"}}"#];
+            world.kubectl(&patch).await?;
+            Ok(world.ring("later", "{.spec.escrow}").await? == "yes")
+        })
+        .await?;
+        let text = world.wait_for_condition("later", "Stalled", "True SpecUnreadable").await?;
+        ensure!(text.contains("escrow") && text.contains("upgrade the operator"), "{text}");
+        let policy = world.ring("later", "{.status.policy.name}").await?;
+        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.wait_until_refused("later-dev", &unsigned).await?;
+
+        let remove = format!(r#"[{{"op":"remove","path":"{schema}/escrow"}}]"#);
+        world
+            .kubectl(&[
+                "patch",
+                "skr",
+                "later",
+                "--type=merge",
+                "-p",
+                r#"{"spec":{"escrow":null}}"#,
+            ])
+            .await?;
+        world
+            .kubectl(&[
+                "patch",
+                "crd",
+                "signingkeyrings.signing.odj.cloud",
+                "--type=json",
+                "-p",
+                &remove,
+            ])
+            .await?;
+        world.wait_for_condition("later", "Ready", "True").await?;
+        Ok(()) as Result<()>
+    });
+}

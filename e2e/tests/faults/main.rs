@@ -1,0 +1,9 @@
+//! What the operator promises while something fails. Each of these tests stops
+//! or breaks a part that the others need, so they take turns.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod gate;
+mod ledger;
+mod operator;
