@@ -50,7 +50,8 @@ fn bad_manifests_are_refused_with_a_sentence() {
             (manifest("signing-gate", ""), "metadata.name signing-gate is reserved"),
         ];
         for (yaml, sentence) in rows {
-            match shared.world.apply(&yaml).await {
+            let create = ["create", "--filename=-"];
+            match shared.world.run("kubectl", &create, &[], &yaml).await {
                 Ok(_) => anyhow::bail!("accepted, without {sentence:?}:\n{yaml}"),
                 Err(error) => {
                     let text = format!("{error:#}");

@@ -38,7 +38,7 @@ fn names() -> Vec<(String, String)> {
     for tree in TREES {
         let below: &[&str] = match tree {
             "registry.k8s.io/kube-state-metrics" => &["kube-state-metrics"],
-            _ => &["x", "nested/a/b"],
+            _ => &["app", "nested/a/b"],
         };
         for path in below {
             let name = format!("{tree}/{path}");

@@ -68,9 +68,10 @@ fn line(
     };
     let (reason, text) = match found {
         Some(PipelineFound::Ours { .. }) => {
-            let newest = ledger.and_then(|ledger| publish::target(snapshot, ledger));
-            match (held, newest) {
-                (Some(held), Some(target)) if held >= target.number => {
+            // One that is about to be switched still holds the key that signs.
+            let signing = ledger.and_then(Ledger::current).map(|current| current.number);
+            match (held, signing) {
+                (Some(held), Some(signing)) if held >= signing => {
                     (Reason::Published, String::new())
                 }
                 _ => pending,

@@ -1,0 +1,269 @@
+//! The planner, case by case: what it does next and what it says.
+
+use crate::world::{SOAK, World, pipeline};
+use signingkeyring_core::{
+    ledger::{Action as RuleAction, Change, State},
+    plan::Action,
+    report::{Kind, Reason, Status},
+};
+
+fn settled() -> World {
+    let mut world = World::new();
+    assert!(world.settle());
+    world
+}
+
+fn actions(world: &World) -> Vec<Action> {
+    world.plan().unwrap().actions
+}
+
+fn current(world: &World) -> u32 {
+    world.ledger.as_ref().unwrap().current().unwrap().number
+}
+
+fn states(world: &World) -> Vec<(u32, State)> {
+    world.ledger.as_ref().unwrap().versions.iter().map(|v| (v.number, v.state)).collect()
+}
+
+fn rotate(world: &mut World, token: &str) {
+    world.ring_mut().token = Some(token.to_owned());
+    assert!(world.settle());
+}
+
+#[test]
+fn a_ring_is_born_in_this_order() {
+    let mut world = World::new();
+    assert_eq!(actions(&world), [Action::AddFinalizer]);
+    world.pass(1);
+    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Mint { version: 1, .. })]));
+    world.pass(1);
+    assert_eq!(actions(&world), [], "there is no policy yet");
+    world.sync_policies();
+    assert_eq!(actions(&world), [], "Kyverno has not answered");
+    world.load();
+    world.ask();
+    assert_eq!(actions(&world), [], "the soak has not passed");
+    world.tick(SOAK as i64 - 1);
+    world.ask();
+    assert_eq!(actions(&world), [], "the soak has not passed");
+    world.tick(1);
+    world.ask();
+    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Publications { .. })]));
+    world.pass(1);
+    assert!(matches!(
+        &actions(&world)[..],
+        [
+            Action::WriteSecret { version: 1, .. },
+            Action::Commit(Change::Activate { version: 1, .. })
+        ]
+    ));
+    world.pass(2);
+    assert_eq!(actions(&world), []);
+    assert_eq!(current(&world), 1);
+}
+
+#[test]
+fn the_fourth_rotation_retires_the_first_version() {
+    use State::{Accepted, Current, Retired};
+    let mut world = settled();
+    for token in ["b", "c", "d"] {
+        rotate(&mut world, token);
+    }
+    assert_eq!(states(&world), [(1, Retired), (2, Accepted), (3, Accepted), (4, Current)]);
+    assert_eq!(world.minted, 4);
+}
+
+#[test]
+fn tokens() {
+    let mut world = World::new();
+    world.ring_mut().token = Some("a".into());
+    assert!(world.settle());
+    assert_eq!(world.minted, 1, "the value at creation asks for nothing");
+    rotate(&mut world, "b");
+    rotate(&mut world, "a");
+    assert_eq!(world.minted, 2, "a returning value asks for nothing");
+    rotate(&mut world, "");
+    assert_eq!(world.minted, 2, "an empty value asks for nothing");
+    rotate(&mut world, &"x".repeat(254));
+    assert_eq!(world.minted, 2, "an overlong value asks for nothing");
+    rotate(&mut world, "c");
+    assert_eq!(world.minted, 3);
+    assert_eq!(world.plan().unwrap().report.observed_rotation.as_deref(), Some("c"));
+}
+
+#[test]
+fn what_is_asked_during_a_rotation_is_answered_by_one_more() {
+    let mut world = settled();
+    world.ring_mut().token = Some("b".into());
+    world.pass(1);
+    world.ring_mut().token = Some("c".into());
+    world.pass(9);
+    world.ring_mut().token = Some("d".into());
+    assert!(world.settle());
+    assert_eq!(world.minted, 3);
+    assert_eq!(world.plan().unwrap().report.observed_rotation.as_deref(), Some("d"));
+}
+
+#[test]
+fn the_schedule_is_due_at_a_point_of_the_rings_own() {
+    let mut world = settled();
+    let day = 86_400;
+    world.ring_mut().every = Some(std::time::Duration::from_secs(100 * day));
+    let due = world.plan().unwrap().report.next_rotation.unwrap();
+    let created = world.ledger.as_ref().unwrap().newest().unwrap().created_at;
+    let after = due.duration_since(created).as_secs() / day as i64;
+    assert!((90..=100).contains(&after), "due after {after} days");
+    world.tick(due.duration_since(world.now).as_secs() - 1);
+    assert_eq!(actions(&world), []);
+    world.tick(1);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn a_gate_that_opens_starts_the_soak_again() {
+    let mut world = settled();
+    world.ring_mut().token = Some("b".into());
+    world.pass(1);
+    world.sync_policies();
+    world.load();
+    world.ask();
+    world.tick(SOAK as i64 - 1);
+    world.loaded.clear();
+    world.ask();
+    world.load();
+    world.tick(2);
+    world.ask();
+    assert_eq!(actions(&world), [], "the soak began anew");
+    world.tick(SOAK as i64);
+    world.ask();
+    assert_ne!(actions(&world), []);
+}
+
+#[test]
+fn a_silent_kyverno_holds_up_the_switch_and_nothing_else() {
+    let mut world = settled();
+    world.ring_mut().token = Some("b".into());
+    world.kyverno_up = false;
+    for _ in 0..50 {
+        world.sync_policies();
+        world.ask();
+        world.pass(9);
+        world.tick(1);
+    }
+    assert_eq!(current(&world), 1);
+    let enforced = world.condition(Kind::PolicyEnforced).unwrap();
+    assert_eq!((enforced.status, enforced.reason), (Status::False, Reason::GateMute));
+    world.kyverno_up = true;
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn an_action_that_changes_moves_the_rule_before_it_leaves() {
+    let mut world = settled();
+    world.ring_mut().action = RuleAction::Audit;
+    world.pass(1);
+    world.sync_policies();
+    assert_eq!(world.policies.len(), 2, "both hold the rule until the new one is acknowledged");
+    world.pass(9);
+    assert_eq!(world.policies.len(), 2);
+    // Turned back while under way.
+    world.ring_mut().action = RuleAction::Enforce;
+    assert!(world.settle());
+    assert_eq!(world.policies.keys().collect::<Vec<_>>(), ["signing-enforce-0001"]);
+    world.ring_mut().action = RuleAction::Audit;
+    assert!(world.settle());
+    assert_eq!(world.policies.keys().collect::<Vec<_>>(), ["signing-audit-0001"]);
+    assert_eq!(world.minted, 1);
+}
+
+#[test]
+fn a_pipeline_that_may_hold_an_older_key_holds_up_the_rotation() {
+    let mut world = settled();
+    world.forbidden.insert(pipeline(1));
+    world.ring_mut().token = Some("b".into());
+    assert!(!world.settle());
+    assert_eq!(current(&world), 1);
+    let text = world.condition(Kind::Reconciling).unwrap().message;
+    assert!(text.contains("ci-1/image-signing hold an older key"), "{text}");
+    world.ring_mut().pipelines.clear();
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+    let published = world.condition(Kind::PipelinesPublished).unwrap();
+    assert_eq!(published.reason, Reason::SecretLeftBehind);
+    world.forbidden.clear();
+    assert!(world.settle());
+    assert!(world.secrets.is_empty());
+}
+
+#[test]
+fn a_pipeline_that_never_held_a_key_does_not() {
+    let mut world = World::new();
+    world.ring_mut().pipelines.insert(pipeline(2), signingkeyring_core::snapshot::Layout::Cosign);
+    world.forbidden.insert(pipeline(2));
+    assert!(world.settle());
+    rotate(&mut world, "b");
+    assert_eq!(current(&world), 2);
+    let published = world.condition(Kind::PipelinesPublished).unwrap();
+    assert_eq!(published.reason, Reason::AccessNotGranted);
+    assert!(
+        published
+            .message
+            .contains("kubectl create rolebinding signingkeyring-pipeline --namespace=ci-2")
+    );
+}
+
+#[test]
+fn nothing_is_minted_over_a_loss() {
+    let mut world = settled();
+    world.ledger = None;
+    world.ring_mut().token = Some("b".into());
+    assert_eq!(actions(&world), []);
+    let stalled = world.condition(Kind::Stalled).unwrap();
+    assert_eq!(stalled.reason, Reason::KeyMaterialLost);
+    assert!(world.policies.contains_key("signing-enforce-0001"));
+    // It can still be deleted.
+    world.enrolled.clear();
+    world.ring_mut().deleting = true;
+    world.secrets.clear();
+    assert!(world.settle());
+    assert!(world.ring.is_none() && world.ledger.is_none() && world.policies.is_empty());
+}
+
+#[test]
+fn a_deletion_waits_for_enrolled_namespaces_and_then_leaves_nothing() {
+    let mut world = settled();
+    world.ring_mut().deleting = true;
+    assert!(world.settle());
+    assert_eq!(world.condition(Kind::Ready).unwrap().reason, Reason::DeletionBlocked);
+    assert!(!world.policies.is_empty());
+    world.ring_mut().allow_unenforced = true;
+    assert!(world.settle());
+    assert!(world.ring.is_none() && world.ledger.is_none());
+    assert!(world.secrets.is_empty() && world.policies.is_empty());
+}
+
+#[test]
+fn conditions_follow_kstatus() {
+    let mut world = World::new();
+    for _ in 0..40 {
+        let Some(plan) = world.plan() else { break };
+        let find = |kind| plan.report.conditions.iter().find(|c| c.kind == kind);
+        let ready = find(Kind::Ready).unwrap();
+        if find(Kind::Stalled).is_some() {
+            assert_eq!(ready.status, Status::False);
+        }
+        for kind in [Kind::KeysAvailable, Kind::PolicyEnforced, Kind::PipelinesPublished] {
+            let part = find(kind).unwrap();
+            assert!(ready.status != Status::True || part.status == Status::True, "{part:?}");
+        }
+        world.sync_policies();
+        world.load();
+        world.ask();
+        world.pass(9);
+        world.tick(1);
+    }
+    assert_eq!(world.condition(Kind::Ready).unwrap().status, Status::True);
+    assert_eq!(world.condition(Kind::Reconciling), None);
+}

@@ -1,0 +1,133 @@
+//! Any history of events, with crashes between any two writes and with stale
+//! passes of a second replica, breaks no invariant and comes to rest.
+
+use crate::world::{RING, World, pipeline};
+use proptest::prelude::*;
+use signingkeyring_core::{
+    ledger::{Action as RuleAction, State},
+    snapshot::Layout,
+};
+
+#[derive(Clone, Debug)]
+enum Event {
+    Rotate(u8),
+    Keep(u32),
+    Pipeline(u8, bool),
+    Consent(u8, bool),
+    DeleteSecret(u8),
+    Audit(bool),
+    Kyverno(bool),
+    Sync,
+    Load,
+    Ask,
+    Tick(i64),
+    Pass,
+    Crash(usize),
+    /// A pass planned now and executed after the next event.
+    Stale,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0..6u8).prop_map(Event::Rotate),
+        1 => (1..6u32).prop_map(Event::Keep),
+        1 => (1..4u8, any::<bool>()).prop_map(|(p, there)| Event::Pipeline(p, there)),
+        1 => (1..4u8, any::<bool>()).prop_map(|(p, given)| Event::Consent(p, given)),
+        1 => (1..4u8).prop_map(Event::DeleteSecret),
+        1 => any::<bool>().prop_map(Event::Audit),
+        1 => any::<bool>().prop_map(Event::Kyverno),
+        3 => Just(Event::Sync),
+        3 => Just(Event::Load),
+        4 => Just(Event::Ask),
+        3 => (1..12i64).prop_map(Event::Tick),
+        6 => Just(Event::Pass),
+        2 => (0..3usize).prop_map(Event::Crash),
+        2 => Just(Event::Stale),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_history_settles(events in proptest::collection::vec(event(), 1..80)) {
+        let mut world = World::new();
+        let mut asked = std::collections::BTreeSet::new();
+        let mut stale = None;
+        for event in events {
+            let pending_stale = stale.take();
+            match event {
+                Event::Rotate(token) => {
+                    asked.insert(token);
+                    world.ring_mut().token = Some(format!("{RING}-{token}"));
+                }
+                Event::Keep(keep) => world.ring_mut().keep = keep,
+                Event::Pipeline(number, true) => {
+                    world.ring_mut().pipelines.insert(pipeline(number), Layout::Cosign);
+                }
+                Event::Pipeline(number, false) => {
+                    world.ring_mut().pipelines.remove(&pipeline(number));
+                }
+                Event::Consent(number, true) => { world.forbidden.remove(&pipeline(number)); }
+                Event::Consent(number, false) => { world.forbidden.insert(pipeline(number)); }
+                Event::DeleteSecret(number) => { world.secrets.remove(&pipeline(number)); }
+                Event::Audit(true) => world.ring_mut().action = RuleAction::Audit,
+                Event::Audit(false) => world.ring_mut().action = RuleAction::Enforce,
+                Event::Kyverno(up) => world.kyverno_up = up,
+                Event::Sync => world.sync_policies(),
+                Event::Load => world.load(),
+                Event::Ask => world.ask(),
+                Event::Tick(seconds) => world.tick(seconds),
+                Event::Pass => world.pass(usize::MAX),
+                Event::Crash(after) => {
+                    world.pass(after);
+                    world.restart();
+                }
+                Event::Stale => {
+                    let sequence = world.ledger.as_ref().map(|ledger| ledger.sequence);
+                    stale = Some((sequence, world.plan().unwrap().actions));
+                }
+            }
+            if let Some((sequence, actions)) = pending_stale {
+                for action in &actions {
+                    world.execute_from(sequence, action);
+                }
+            }
+        }
+
+        world.kyverno_up = true;
+        world.forbidden.clear();
+        prop_assert!(world.settle(), "it does not settle: {:?}", world.plan().map(|p| p.actions));
+
+        // Exactly the newest versions of the window are accepted.
+        let ledger = world.ledger.as_ref().unwrap();
+        let keep = world.ring.as_ref().unwrap().keep as usize;
+        let newest: Vec<u32> =
+            ledger.versions.iter().rev().take(keep).map(|v| v.number).collect();
+        let accepted: Vec<u32> = ledger.accepted().map(|v| v.number).collect();
+        prop_assert_eq!(accepted, newest);
+        prop_assert_eq!(ledger.newest().map(|v| v.state), Some(State::Current));
+
+        // At most one version for the birth and one for each request.
+        prop_assert!(world.minted as usize <= 1 + asked.len());
+        prop_assert_eq!(ledger.newest().map(|v| v.number), Some(world.minted));
+
+        // Exactly the pipelines asked for hold the key that signs.
+        let current = ledger.current().unwrap().fingerprint.clone();
+        let wanted: Vec<_> = world.ring.as_ref().unwrap().pipelines.keys().cloned().collect();
+        prop_assert_eq!(world.secrets.keys().cloned().collect::<Vec<_>>(), wanted.clone());
+        prop_assert!(world.secrets.values().all(|held| *held == current));
+        prop_assert_eq!(ledger.publications.iter().cloned().collect::<Vec<_>>(), wanted);
+
+        // And it stays quiet.
+        let writes = world.writes;
+        for _ in 0..30 {
+            world.sync_policies();
+            world.load();
+            world.ask();
+            world.pass(usize::MAX);
+            world.tick(7);
+        }
+        prop_assert_eq!(world.writes, writes);
+    }
+}
