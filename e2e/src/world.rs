@@ -446,7 +446,8 @@ impl Operator {
     /// # Errors
     /// If it does not end in time.
     pub async fn stop(mut self) -> Result<Option<i32>> {
-        let stdin = self.guard.stdin.as_mut().context("it has ended already")?;
+        // Waiting would close it, which ends the operator the hard way.
+        let mut stdin = self.guard.stdin.take().context("it has ended already")?;
         stdin.write_all(b"term\n").await?;
         let status = tokio::time::timeout(DEADLINE, self.guard.wait()).await;
         Ok(status.context("it does not end")??.code())

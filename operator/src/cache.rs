@@ -12,7 +12,7 @@ use kube::{
     core::{DeserializeGuard, DynamicObject},
     runtime::reflector::{ObjectRef, Store},
 };
-use signingkeyring_core::{ledger::Ledger, snapshot::WriteFailure};
+use signingkeyring_core::{ledger::Ledger, marks::Mark, snapshot::WriteFailure};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 
 /// The operator's picture of the cluster.
@@ -62,16 +62,16 @@ pub struct LedgerRow {
     pub resource_version: String,
     /// What it says, or why it cannot be read.
     pub ledger: Result<Arc<Ledger>, String>,
-    /// The hash of its accepted key set.
-    pub key_set: String,
+    /// What the policies are to say of the ring, if the ledger can be read.
+    pub mark: Option<Mark>,
 }
 
 impl LedgerRow {
     /// A row from what the Secret's annotation says.
     #[must_use]
     pub fn new(resource_version: String, ledger: Result<Ledger, String>) -> Self {
-        let key_set = ledger.as_ref().map(Ledger::key_set).unwrap_or_default();
-        Self { resource_version, ledger: ledger.map(Arc::new), key_set }
+        let mark = ledger.as_ref().ok().map(Ledger::mark);
+        Self { resource_version, ledger: ledger.map(Arc::new), mark }
     }
 }
 

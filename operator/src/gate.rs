@@ -73,14 +73,14 @@ struct Record {
     asked: Instant,
     failures: u32,
     /// Since when each ring's answer has been what it is, and for which
-    /// key set of its ledger.
+    /// state of its ledger.
     held: HashMap<String, Held>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
-    answered: Option<String>,
-    wanted: String,
+    answered: Option<Mark>,
+    wanted: Mark,
     since: Instant,
 }
 
@@ -128,7 +128,7 @@ impl Gate {
         policy: &str,
         heard: Heard,
         asked: Instant,
-        wanted: &HashMap<String, String>,
+        wanted: &HashMap<String, Mark>,
     ) -> Option<Heard> {
         let mut records = self.write();
         let before = records.remove(policy);
@@ -163,18 +163,18 @@ impl Gate {
 }
 
 /// Carries on, per ring, since when the answer has been what it is. It starts
-/// anew when the answer or the ledger's key set changes, and after any time
+/// anew when the answer or the ledger's state changes, and after any time
 /// without an answer.
 fn hold(
     marks: &Marks,
-    wanted: &HashMap<String, String>,
+    wanted: &HashMap<String, Mark>,
     before: Option<&HashMap<String, Held>>,
     asked: Instant,
 ) -> HashMap<String, Held> {
     wanted
         .iter()
         .map(|(ring, wanted)| {
-            let answered = marks.0.get(ring).map(|mark| mark.key_set.clone());
+            let answered = marks.0.get(ring).cloned();
             let since = before
                 .and_then(|held| held.get(ring))
                 .filter(|held| held.answered == answered && held.wanted == *wanted)
@@ -235,7 +235,7 @@ fn unsettled(context: &Context, policy: &str) -> bool {
         on_its_way(ledger)
             || !matches!(
                 context.gate.answer(policy, ring),
-                Answer::Answered { mark: Some(Mark { key_set, .. }), .. } if key_set == row.key_set
+                Answer::Answered { mark, .. } if mark == row.mark
             )
     })
 }
@@ -246,7 +246,8 @@ fn on_its_way(ledger: &Ledger) -> bool {
 
 async fn ask_one(context: &Context, policy: &str) -> bool {
     let placed = context.cache.ledgers.placed_in(policy);
-    let wanted = placed.iter().map(|(ring, row)| (ring.clone(), row.key_set.clone())).collect();
+    let wanted =
+        placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
     let asked = Instant::now();
     let heard = ask(context, policy).await;
     let took = asked.elapsed();
@@ -270,7 +271,7 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
         let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
         let acknowledged = matches!(
             &heard,
-            Heard::Marks(marks) if marks.0.get(ring).is_some_and(|m| m.key_set == row.key_set)
+            Heard::Marks(marks) if marks.0.get(ring) == row.mark.as_ref()
         );
         if changed || on_its_way || (!failed && !acknowledged) {
             context.rings.wake(ring);
@@ -366,8 +367,9 @@ mod tests {
         Heard::Marks(text.parse().unwrap())
     }
 
-    fn wanted(key_set: &str) -> HashMap<String, String> {
-        HashMap::from([("shop".to_owned(), key_set.to_owned())])
+    fn wanted(key_set: &str) -> HashMap<String, Mark> {
+        let mark = Mark { sequence: 1, key_set: key_set.to_owned() };
+        HashMap::from([("shop".to_owned(), mark)])
     }
 
     fn held(gate: &Gate) -> Duration {

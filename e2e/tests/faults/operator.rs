@@ -89,7 +89,7 @@ fn a_rotation_survives_crashes() {
 }
 
 #[test]
-fn it_ends_with_zero_when_asked_and_says_what_is_wrong_when_called_wrongly() {
+fn it_ends_with_zero_when_asked() {
     in_turn(async |shared| {
         let operator = shared.operator.lock().await.take();
         let code = match operator {

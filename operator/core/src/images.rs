@@ -84,7 +84,7 @@ impl Pattern {
         }
         if body.len() != text.len()
             && !body.ends_with('/')
-            && !tag_of(body).is_some_and(|t| t.1.is_some())
+            && tag_of(body).is_none_or(|t| t.1.is_none())
         {
             return Err(wildcard());
         }

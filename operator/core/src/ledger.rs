@@ -11,6 +11,8 @@ use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::marks::Mark;
+
 /// How many retired versions keep their public key.
 pub const RETIRED_KEPT: usize = 10;
 
@@ -340,6 +342,14 @@ impl Ledger {
             hash.update(b"\n");
         }
         hex(&hash.finalize()[..4])
+    }
+
+    /// What the policies that hold the ring's rule say of it. A state that
+    /// comes back (a window narrowed and widened, a rule moved to and fro) has
+    /// another mark than before, so an old answer never passes for a new one.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { sequence: self.rule.sequence, key_set: self.key_set() }
     }
 
     /// What becomes of a ring's ledger by a change.

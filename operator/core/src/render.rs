@@ -78,8 +78,7 @@ pub fn render(input: &Input<'_>) -> Option<Rendered> {
         .map(|(ring, kept)| (*ring, (kept.mark.clone(), kept.rule.clone())))
         .collect();
     for (ring, ledger) in &input.ledgers {
-        let mark = Mark { sequence: ledger.rule.sequence, key_set: ledger.key_set() };
-        rules.insert(ring, (mark, ring_rule(input, action, ring, ledger)));
+        rules.insert(ring, (ledger.mark(), ring_rule(input, action, ring, ledger)));
     }
     if rules.is_empty() {
         return None;
@@ -96,10 +95,10 @@ pub fn render(input: &Input<'_>) -> Option<Rendered> {
         (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
     ]);
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
-    Some(Rendered { marks, annotations, labels, spec: spec(action, rules) })
+    Some(Rendered { marks, annotations, labels, spec: spec(action, &rules) })
 }
 
-fn spec(action: Action, rules: Vec<Value>) -> Value {
+fn spec(action: Action, rules: &[Value]) -> Value {
     // An error (a registry that is down) blocks whenever this is Fail, in
     // Audit too, so only Enforce rings get it.
     let failure_policy = match action {

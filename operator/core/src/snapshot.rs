@@ -160,7 +160,7 @@ pub enum Answer {
         /// What it says of this ring.
         mark: Option<Mark>,
         /// How long, from the first such answer to the last, it has been
-        /// saying this while the ledger's key set was what it is now.
+        /// saying this while the ledger's mark was what it is now.
         held: Duration,
     },
     /// The Pod passed without an answer: nothing verifies images.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     ledger::Ledger,
+    marks::Mark,
     snapshot::{Answer, PolicyFound, Snapshot},
 };
 
@@ -42,12 +43,12 @@ pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
     if !snapshot.kyverno_served {
         return Enforcement::KyvernoMissing;
     }
-    let key_set = ledger.key_set();
+    let wanted = ledger.mark();
     ledger
         .rule
         .settings
         .policies()
-        .map(|policy| of_policy(snapshot, ledger, &key_set, policy))
+        .map(|policy| of_policy(snapshot, ledger, &wanted, policy))
         .reduce(worse)
         .unwrap_or(Enforcement::NotAsked)
 }
@@ -55,7 +56,7 @@ pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
 /// Whether one policy is acknowledged with the ledger's present key set.
 #[must_use]
 pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
-    let enforcement = of_policy(snapshot, ledger, &ledger.key_set(), policy);
+    let enforcement = of_policy(snapshot, ledger, &ledger.mark(), policy);
     matches!(enforcement, Enforcement::Acknowledged(_))
 }
 
@@ -69,7 +70,7 @@ fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     }
 }
 
-fn of_policy(snapshot: &Snapshot, ledger: &Ledger, key_set: &str, policy: &str) -> Enforcement {
+fn of_policy(snapshot: &Snapshot, ledger: &Ledger, wanted: &Mark, policy: &str) -> Enforcement {
     let name = || policy.to_owned();
     let found = snapshot.policies.get(policy);
     if found == Some(&PolicyFound::Foreign) {
@@ -101,7 +102,7 @@ fn of_policy(snapshot: &Snapshot, ledger: &Ledger, key_set: &str, policy: &str) 
         Answer::Open => Enforcement::Open(name()),
         Answer::Unreadable(text) => Enforcement::Unreadable(name(), text.clone()),
         Answer::Answered { mark, held } => match mark {
-            Some(mark) if mark.key_set == key_set => Enforcement::Acknowledged(*held),
+            Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
             _ => Enforcement::Behind(*held),
         },
     }

@@ -1,5 +1,12 @@
 //! The planner: case by case, and over any history of events.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 mod cases;
 mod settles;
 mod world;

@@ -115,7 +115,7 @@ proptest! {
         // Exactly the pipelines asked for hold the key that signs.
         let current = ledger.current().unwrap().fingerprint.clone();
         let wanted: Vec<_> = world.ring.as_ref().unwrap().pipelines.keys().cloned().collect();
-        prop_assert_eq!(world.secrets.keys().cloned().collect::<Vec<_>>(), wanted.clone());
+        prop_assert_eq!(&world.secrets.keys().cloned().collect::<Vec<_>>(), &wanted);
         prop_assert!(world.secrets.values().all(|held| *held == current));
         prop_assert_eq!(ledger.publications.iter().cloned().collect::<Vec<_>>(), wanted);
 

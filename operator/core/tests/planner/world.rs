@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
-    ledger::{Action as RuleAction, Ledger, NewKey, PipelineRef, State},
+    ledger::{Action as RuleAction, Change, Ledger, NewKey, PipelineRef, State},
     marks::Mark,
     packing,
     plan::{self, Action, Plan},
@@ -43,8 +43,8 @@ pub struct World {
     pub forbidden: BTreeSet<PipelineRef>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
-    /// Per policy: what was heard, for which key set, since when, last when.
-    heard: BTreeMap<String, (Answer, String, Timestamp, Timestamp)>,
+    /// Per policy: what was heard, for which mark, since when, last when.
+    heard: BTreeMap<String, (Answer, Mark, Timestamp, Timestamp)>,
     pub minted: u32,
     pub writes: usize,
     /// Whether the ring's deletion was allowed to open the gate.
@@ -202,13 +202,16 @@ impl World {
             Action::RemoveFinalizer => self.ring = None,
             Action::Commit(change) => {
                 let key = match change {
-                    signingkeyring_core::ledger::Change::Mint { .. } => {
+                    Change::Mint { .. } => {
                         self.minted += 1;
                         Some(key(self.minted))
                     }
                     _ => None,
                 };
                 let next = Ledger::apply(self.ledger.as_ref(), change, key, self.now).unwrap();
+                if let Change::Activate { version, .. } = change {
+                    self.judge_activation(&next, *version);
+                }
                 self.removed |= next.removed;
                 self.ledger = Some(Ledger::parse(&next.to_json()).unwrap());
             }
@@ -245,15 +248,16 @@ impl World {
         }
         let placed: Vec<&str> = ledger.rule.settings.policies().collect();
         let rule = Rule {
-            mark: Mark { sequence: ledger.rule.sequence, key_set: ledger.key_set() },
+            mark: ledger.mark(),
             accepted: ledger.accepted().map(|v| v.fingerprint.clone()).collect(),
         };
         for name in ["signing-enforce-0001", "signing-audit-0001"] {
             let wanted = placed.contains(&name) && !ledger.removed;
             if wanted {
                 self.policies.insert(name.into(), Some(rule.clone()));
-            } else {
-                self.policies.remove(name);
+            } else if self.policies.remove(name).is_some() && !ledger.removed {
+                let elsewhere = placed.iter().any(|p| matches!(self.loaded.get(*p), Some(Some(_))));
+                assert!(elsewhere, "the rule left {name} before Kyverno had it elsewhere");
             }
         }
         self.judge();
@@ -270,7 +274,7 @@ impl World {
     /// The gate is asked.
     pub fn ask(&mut self) {
         let Some(ledger) = &self.ledger else { return };
-        let wanted = ledger.key_set();
+        let wanted = ledger.mark();
         for policy in ledger.rule.settings.policies() {
             let answer = match (self.kyverno_up, self.loaded.get(policy)) {
                 (false, _) => Answer::Mute("down".into()),
@@ -280,15 +284,15 @@ impl World {
                     held: Duration::ZERO,
                 },
             };
-            let key_set = |answer: &Answer| match answer {
-                Answer::Answered { mark, .. } => mark.as_ref().map(|m| m.key_set.clone()),
+            let said = |answer: &Answer| match answer {
+                Answer::Answered { mark, .. } => mark.clone(),
                 _ => None,
             };
             let since = match self.heard.get(policy) {
                 Some((before, for_set, since, _))
                     if *for_set == wanted
                         && matches!(before, Answer::Answered { .. })
-                        && key_set(before) == key_set(&answer) =>
+                        && said(before) == said(&answer) =>
                 {
                     *since
                 }
@@ -324,6 +328,19 @@ impl World {
             }
         }
         false
+    }
+
+    /// A version becomes current only when no pipeline of the spec holds an
+    /// older one.
+    fn judge_activation(&self, ledger: &Ledger, version: u32) {
+        let row = ledger.versions.iter().find(|v| v.number == version).unwrap();
+        let spec = self.ring.as_ref().unwrap();
+        for (pipeline, held) in &self.secrets {
+            assert!(
+                !spec.pipelines.contains_key(pipeline) || *held == row.fingerprint,
+                "version {version} is current while {pipeline} signs with {held}"
+            );
+        }
     }
 
     /// Invariant 1, on every state: what a pipeline of a ring that is not being

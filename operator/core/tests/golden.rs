@@ -1,0 +1,106 @@
+//! The policies that Kyverno gets, word for word.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use signingkeyring_core::{
+    ledger::{Action, Change, Exclusion, Ledger, NewKey, RuleSettings},
+    marks::Mark,
+    render::{Input, KeptRule, Rendered, render},
+};
+
+fn now() -> Timestamp {
+    "2026-11-24T10:00:00Z".parse().unwrap()
+}
+
+fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) -> Ledger {
+    let rule = RuleSettings { action, exclude, policy: policy.to_owned(), leaving: None };
+    let mut ledger = None;
+    for version in 1..=versions {
+        let key = NewKey {
+            public_key: format!(
+                "-----BEGIN PUBLIC KEY-----\nversion {version}\n-----END PUBLIC KEY-----\n"
+            ),
+            fingerprint: format!("SHA256:{version}"),
+        };
+        let mint = Change::Mint { version, token: None, rule: rule.clone() };
+        let minted = Ledger::apply(ledger.as_ref(), &mint, Some(key), now()).unwrap();
+        let activate = Change::Activate { version, keep: 3 };
+        ledger = Some(Ledger::apply(Some(&minted), &activate, None, now()).unwrap());
+    }
+    ledger.unwrap()
+}
+
+fn exclusion(image: &str, expires: Option<&str>) -> Exclusion {
+    Exclusion { image: image.into(), expires: expires.map(|date| date.parse().unwrap()) }
+}
+
+fn rendered(policy: &str, rings: &[(&str, &Ledger)], kept: BTreeMap<&str, KeptRule>) -> Rendered {
+    let excluded = [
+        exclusion("quay.io/jetstack/*", None),
+        exclusion("prom/prometheus:*", None),
+        exclusion("quay.io/gone/*", Some("2026-11-23")),
+    ];
+    let input = Input {
+        policy,
+        ledgers: rings.iter().copied().collect(),
+        kept,
+        excluded: &excluded,
+        operator_namespace: "signing-system",
+        enrolment_label: "signing.odj.cloud/ring",
+        now: now(),
+    };
+    render(&input).unwrap()
+}
+
+#[test]
+fn an_enforce_policy_of_two_rings() {
+    let policy = "signing-enforce-0001";
+    let own = vec![exclusion("redis", Some("2026-11-24"))];
+    let checkout = ledger(policy, Action::Enforce, 4, own);
+    let shop = ledger(policy, Action::Enforce, 1, Vec::new());
+    let rendered = rendered(policy, &[("checkout", &checkout), ("shop", &shop)], BTreeMap::new());
+    insta::assert_yaml_snapshot!(json!({
+        "annotations": rendered.annotations,
+        "labels": rendered.labels,
+        "spec": rendered.spec,
+    }));
+}
+
+#[test]
+fn an_audit_policy_refuses_nothing() {
+    let policy = "signing-audit-0001";
+    let shop = ledger(policy, Action::Audit, 1, Vec::new());
+    insta::assert_yaml_snapshot!(rendered(policy, &[("shop", &shop)], BTreeMap::new()).spec);
+}
+
+#[test]
+fn a_rule_without_a_ledger_stays_word_for_word() {
+    let policy = "signing-enforce-0001";
+    let shop = ledger(policy, Action::Enforce, 1, Vec::new());
+    let mark = Mark { sequence: 7, key_set: "0123abcd".into() };
+    let rule = json!({"name": "lost", "anything": ["word", "for", "word"]});
+    let kept = BTreeMap::from([("lost", KeptRule { mark: mark.clone(), rule: rule.clone() })]);
+    let rendered = rendered(policy, &[("shop", &shop)], kept);
+    assert_eq!(rendered.spec["rules"][0], rule);
+    assert_eq!(rendered.spec["rules"][1]["name"], "shop");
+    assert_eq!(rendered.marks.0["lost"], mark);
+    assert_eq!(rendered.spec["rules"][2]["name"], "signing-gate");
+}
+
+#[test]
+fn the_policy_of_no_ring_is_none() {
+    let input = Input {
+        policy: "signing-enforce-0001",
+        ledgers: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        excluded: &[],
+        operator_namespace: "signing-system",
+        enrolment_label: "signing.odj.cloud/ring",
+        now: now(),
+    };
+    assert_eq!(render(&input), None);
+}

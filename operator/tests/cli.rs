@@ -1,0 +1,55 @@
+//! The command line: help, exit codes and what it says when called wrongly.
+
+use assert_cmd::{Command, cargo::cargo_bin_cmd};
+
+fn operator() -> Command {
+    let mut command = cargo_bin_cmd!("signingkeyring-operator");
+    command.env_clear();
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_names_every_setting_and_its_variable() {
+    let output = operator().arg("--help").assert().success().get_output().clone();
+    let help = text(&output.stdout);
+    for word in [
+        "--enrolment-label",
+        "SIGNING_ENROLMENT_LABEL",
+        "--rings-per-policy",
+        "--gate-interval",
+        "--listen",
+        "--log-format",
+        "default: signing.odj.cloud/ring",
+        "/metrics",
+    ] {
+        assert!(help.contains(word), "{word} is not in:\n{help}");
+    }
+}
+
+#[test]
+fn a_wrong_setting_ends_with_two_and_says_what_to_write() {
+    for (flag, sentence) in [
+        ("--enrolment-label=not a label", "must be a label key such as odj.cloud/application"),
+        ("--gate-interval=often", "write a whole number and one of the units s, m, h, d"),
+        ("--rings-per-policy=0", "0 is not in 1..=100"),
+        ("--unknown", "unexpected argument"),
+    ] {
+        let output = operator().arg(flag).assert().code(2).get_output().clone();
+        let error = text(&output.stderr);
+        assert!(error.contains(sentence), "{sentence:?} is not in:\n{error}");
+    }
+}
+
+#[test]
+fn without_a_cluster_it_ends_with_one_and_names_the_kubeconfig() {
+    let output = operator().assert().code(1).get_output().clone();
+    let error = text(&output.stderr);
+    assert!(error.contains("name a kubeconfig with --kubeconfig"), "{error}");
+    let output =
+        operator().args(["--kubeconfig", "/nowhere"]).assert().code(1).get_output().clone();
+    assert!(text(&output.stderr).contains("reading kubeconfig /nowhere"));
+}
