@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use signingkeyring_core::ledger::Exclusion;
 use tracing::{info, warn};
 
@@ -88,13 +88,15 @@ pub async fn announce_expired(
     let now = clock::now();
     let expired = |e: &Exclusion| !e.counts(now) && is_skipped(e, skipped);
     for (list, exclusion) in lists.origins.iter().filter(|(_, e)| expired(e)) {
-        let on = telemetry::list_reference(list, None);
+        let uid = context.cache.lists.get(&ObjectRef::new(list)).and_then(|list| list.uid());
+        let on = telemetry::list_reference(list, uid.as_deref());
         announce(context, &on, exclusion).await;
     }
     for (ring, row) in placed {
         let Ok(ledger) = &row.ledger else { continue };
         for exclusion in ledger.rule.settings.exclude.iter().filter(|e| expired(e)) {
-            let on = telemetry::ring_reference(ring, None);
+            let uid = context.cache.ring(ring).and_then(|ring| ring.uid());
+            let on = telemetry::ring_reference(ring, uid.as_deref());
             announce(context, &on, exclusion).await;
         }
     }

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, DynamicObject, PartialObjectMeta},
+    core::{DeserializeGuard, DynamicObject, ObjectMeta, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
@@ -116,22 +116,15 @@ async fn watch_rings(
 
 /// What of a ring's metadata a pass depends on. Its status, which this
 /// operator writes, is no reason to look again.
-fn meaning(
-    meta: &kube::core::ObjectMeta,
-) -> (
-    Option<i64>,
-    Option<&std::collections::BTreeMap<String, String>>,
-    Option<&Vec<String>>,
-    bool,
-    Option<&String>,
-) {
-    (
-        meta.generation,
-        meta.annotations.as_ref(),
-        meta.finalizers.as_ref(),
-        meta.deletion_timestamp.is_some(),
-        meta.uid.as_ref(),
-    )
+fn meaning(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        uid: meta.uid.clone(),
+        generation: meta.generation,
+        annotations: meta.annotations.clone(),
+        finalizers: meta.finalizers.clone(),
+        deletion_timestamp: meta.deletion_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
 }
 
 async fn watch_lists(

@@ -164,8 +164,8 @@ async fn verdicts(world: &World, images: &[String], others: &Others) -> Result<u
         let mark = if expected { "as expected" } else { "WRONG" };
         table.push_str(&format!("  {what:<24} {word:<9} {mark}\n"));
         if let Verdict::Refused(text) = verdict {
-            let reason = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            let reason = reason.last().context("a refusal without a reason")?;
+            let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            let reason = lines.next_back().context("a refusal without a reason")?;
             table.push_str(&format!(
                 "  {:<24} {}\n",
                 "",

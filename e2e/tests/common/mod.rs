@@ -36,24 +36,6 @@ pub const QUICK: [&str; 4] = [
 ];
 
 impl Shared {
-    /// Starts the operator with more settings.
-    pub async fn start_operator(&self, more: &[&str]) -> Result<()> {
-        let arguments: Vec<&str> = QUICK.iter().chain(more).copied().collect();
-        let operator = start_operator(&self.world, &arguments).await?;
-        *self.operator.lock().await = Some(operator);
-        Ok(())
-    }
-
-    /// Ends the operator as a crash would.
-    pub async fn kill_operator(&self) -> Result<()> {
-        match self.operator.lock().await.take() {
-            Some(operator) => operator.kill().await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Shared {
     /// What the operator's /metrics shows.
     pub async fn metrics(&self) -> Result<String> {
         let port = self.operator.lock().await.as_ref().map_or(0, |operator| operator.port);
@@ -65,7 +47,8 @@ fn guard() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_cluster"))
 }
 
-async fn start_operator(world: &World, arguments: &[&str]) -> Result<Operator> {
+/// Starts the operator with its own ServiceAccount's rights.
+pub async fn start_operator(world: &World, arguments: &[&str]) -> Result<Operator> {
     Operator::start(world, guard(), &tools::operator()?, arguments).await
 }
 
@@ -84,19 +67,4 @@ pub fn run(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
     if let Err(error) = RUNTIME.block_on(test(shared)) {
         panic!("{error:#}\n{}", shared.cluster.logs());
     }
-}
-
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-/// Runs a test that needs the cluster and the operator for itself.
-pub fn in_turn(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
-    // A test that failed is no reason for the next not to run.
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    run(async |shared| {
-        if shared.operator.lock().await.is_none() {
-            shared.start_operator(&[]).await?;
-        }
-        shared.cluster.start_again("kyverno").await?;
-        test(shared).await
-    });
 }

@@ -44,7 +44,7 @@ fn bad_manifests_are_refused_with_a_sentence() {
                 "metadata.name must be a DNS label of at most 63 characters",
             ),
             (
-                manifest(&"a".repeat(64), "").replace("-ci", ""),
+                manifest(&"a".repeat(64), "").replace(&format!("{}-ci", "a".repeat(64)), "ci"),
                 "metadata.name must be a DNS label of at most 63 characters",
             ),
             (manifest("signing-gate", ""), "metadata.name signing-gate is reserved"),
@@ -91,5 +91,25 @@ fn kubectl_shows_and_explains() {
         let text = world.kubectl(&["explain", "skr.spec.rotation.every"]).await?;
         ensure!(text.contains("Rotate this often"), "{text}");
         Ok(()) as Result<()>
+    });
+}
+
+#[test]
+fn metrics_name_what_one_alerts_on() {
+    run(async |shared| {
+        shared.world.ready_ring("measured").await?;
+        let metrics = shared.metrics().await?;
+        for series in [
+            "signingkeyring_reconciles_total{controller=\"rings\",outcome=\"success\"}",
+            "signingkeyring_reconciles_total{controller=\"policies\",outcome=\"success\"}",
+            "signingkeyring_rings{state=\"ready\"}",
+            "signingkeyring_gate_state{policy=\"signing-enforce-0001\",state=\"answered\"} 1",
+            "signingkeyring_gate_asked_timestamp_seconds{policy=\"signing-enforce-0001\"}",
+            "signingkeyring_gate_latency_seconds{policy=\"signing-enforce-0001\"}",
+            "# UNIT signingkeyring_reconcile_duration_seconds seconds",
+        ] {
+            ensure!(metrics.contains(series), "{series} is not in:\n{metrics}");
+        }
+        Ok(())
     });
 }

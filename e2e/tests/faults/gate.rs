@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::world::{Verdict, World, wait_until};
 
-use crate::common::{Shared, in_turn};
+use crate::{common::Shared, turn::in_turn};
 
 const MUTATING: &str = "mutatingwebhookconfigurations";
 const VALIDATING: &str = "validatingwebhookconfigurations";

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::world::{Verdict, wait_until};
 
-use crate::common::in_turn;
+use crate::turn::{self, in_turn};
 
 #[test]
 fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
@@ -33,7 +33,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
             Ok(rule.is_ok_and(|rule| rule == "lost"))
         })
         .await?;
-        shared.kill_operator().await?;
+        turn::kill(shared).await?;
         world
             .kubectl(&[
                 "patch",
@@ -45,7 +45,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
                 r#"{"status":null}"#,
             ])
             .await?;
-        shared.start_operator(&[]).await?;
+        turn::start(shared, &[]).await?;
         world.wait_for_condition("lost", "Stalled", "True KeyMaterialLost").await?;
         world.wait_until_admitted("lost-dev", &signed).await?;
         let unsigned = world.push("lost/unsigned", "v1").await?;

@@ -14,3 +14,4 @@ mod common;
 mod gate;
 mod ledger;
 mod operator;
+mod turn;

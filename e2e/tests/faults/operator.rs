@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::world::{World, consent, manifest, wait_until};
 
-use crate::common::in_turn;
+use crate::turn::{self, in_turn};
 
 /// What the operator writes, and in which state it is.
 async fn written(world: &World) -> Result<BTreeMap<String, String>> {
@@ -31,9 +31,9 @@ fn a_restart_writes_nothing() {
         world.apply(&audit).await?;
         world.wait_for_condition("silent-audit", "Ready", "True").await?;
         let policy = world.ring("silent", "{.status.policy.name}").await?;
-        shared.kill_operator().await?;
+        turn::kill(shared).await?;
         let before = written(world).await?;
-        shared.start_operator(&[]).await?;
+        turn::start(shared, &[]).await?;
         // It has looked at everything once it has asked the gate of both, and
         // again after the recheck interval.
         wait_until("the gate was asked", async || {
@@ -61,9 +61,9 @@ fn a_pipeline_removed_while_the_operator_was_down_is_cleaned_up() {
     in_turn(async |shared| {
         let world = &shared.world;
         world.ready_ring("absent").await?;
-        shared.kill_operator().await?;
+        turn::kill(shared).await?;
         world.apply(&manifest("absent", "").replace("[{namespace: absent-ci}]", "[]")).await?;
-        shared.start_operator(&[]).await?;
+        turn::start(shared, &[]).await?;
         wait_until("the Secret is gone", async || {
             Ok(world.get(&["secret", "image-signing", "-n", "absent-ci"], "{.kind}").await.is_err())
         })
@@ -79,8 +79,8 @@ fn a_rotation_survives_crashes() {
         world.ask_for_rotation("crashes", "next").await?;
         world.wait_for_field("crashes", "{.status.versions[0].state}", "Pending").await?;
         for _ in 0..3 {
-            shared.kill_operator().await?;
-            shared.start_operator(&[]).await?;
+            turn::kill(shared).await?;
+            turn::start(shared, &[]).await?;
         }
         world.wait_for_field("crashes", "{.status.observedRotation}", "next").await?;
         ensure!(world.ring("crashes", "{.status.versions[*].version}").await? == "2 1");
@@ -97,7 +97,7 @@ fn it_ends_with_zero_when_asked() {
             None => anyhow::bail!("there is no operator"),
         };
         ensure!(code == Some(0), "{code:?}");
-        shared.start_operator(&[]).await
+        turn::start(shared, &[]).await
     });
 }
 
@@ -105,8 +105,8 @@ fn it_ends_with_zero_when_asked() {
 fn another_enrolment_label() {
     in_turn(async |shared| {
         let world = &shared.world;
-        shared.kill_operator().await?;
-        shared.start_operator(&["--enrolment-label=odj.cloud/application"]).await?;
+        turn::kill(shared).await?;
+        turn::start(shared, &["--enrolment-label=odj.cloud/application"]).await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-dev, labels: {odj.cloud/application: labelled}}}").await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-ci}}").await?;
         world.apply(&consent("labelled-ci")).await?;
@@ -119,8 +119,8 @@ fn another_enrolment_label() {
         world.wait_until_admitted("labelled-dev", &signed).await?;
         world.kubectl(&["delete", "namespace", "labelled-dev"]).await?;
         world.kubectl(&["delete", "skr", "labelled"]).await?;
-        shared.kill_operator().await?;
-        shared.start_operator(&[]).await
+        turn::kill(shared).await?;
+        turn::start(shared, &[]).await
     });
 }
 

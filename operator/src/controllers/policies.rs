@@ -251,7 +251,8 @@ async fn announce_orphans(
         })
         .map(|(ring, _)| (ring, "its SigningKeyRing is gone without having been torn down"));
     let lost = kept.keys().map(|ring| (ring, "its ledger cannot be read or is older"));
-    let on = telemetry::policy_reference(policy, None);
+    let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
+    let on = telemetry::policy_reference(policy, uid.as_deref());
     for (ring, why) in gone.chain(lost) {
         if context.announced.first_time(&format!("{policy} {ring} {why}")) {
             warn!(policy, ring, why, "rule stays in force");

@@ -1,0 +1,38 @@
+//! Turns: a test that has the cluster and the operator for itself.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Result;
+
+use crate::common::{QUICK, Shared, run, start_operator};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a test that needs the cluster and the operator for itself.
+pub fn in_turn(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    // A test that failed is no reason for the next not to run.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |shared| {
+        if shared.operator.lock().await.is_none() {
+            start(shared, &[]).await?;
+        }
+        shared.cluster.start_again("kyverno").await?;
+        test(shared).await
+    });
+}
+
+/// Starts the operator with more settings.
+pub async fn start(shared: &Shared, more: &[&str]) -> Result<()> {
+    let arguments: Vec<&str> = QUICK.iter().chain(more).copied().collect();
+    let operator = start_operator(&shared.world, &arguments).await?;
+    *shared.operator.lock().await = Some(operator);
+    Ok(())
+}
+
+/// Ends the operator as a crash would.
+pub async fn kill(shared: &Shared) -> Result<()> {
+    match shared.operator.lock().await.take() {
+        Some(operator) => operator.kill().await,
+        None => Ok(()),
+    }
+}
