@@ -27,7 +27,7 @@ fn complaints(object: &Value) -> Vec<String> {
     complaints
 }
 
-fn ring(name: &str, spec: Value) -> Value {
+fn ring(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "signing.odj.cloud/v1alpha1",
         "kind": "SigningKeyRing",
@@ -39,28 +39,28 @@ fn ring(name: &str, spec: Value) -> Value {
 fn excluding(entry: &Value) -> Value {
     let mut entry = entry.clone();
     entry["reason"] = json!("because");
-    ring("shop", json!({"policy": {"exclude": [entry]}}))
+    ring("shop", &json!({"policy": {"exclude": [entry]}}))
 }
 
 #[test]
 fn good_objects_are_accepted() {
     let mut good = vec![
-        ring("shop", json!({})),
-        ring(&"a".repeat(63), json!({"keepVersions": 1})),
-        ring("shop-2", json!({"keepVersions": 10, "policy": {"action": "Audit"}})),
+        ring("shop", &json!({})),
+        ring(&"a".repeat(63), &json!({"keepVersions": 1})),
+        ring("shop-2", &json!({"keepVersions": 10, "policy": {"action": "Audit"}})),
         ring(
             "shop",
-            json!({"pipelines": [
+            &json!({"pipelines": [
                 {"namespace": "ci", "secretName": "a", "layout": "Cosign"},
                 {"namespace": "ci", "secretName": "b", "layout": "Environment"},
             ]}),
         ),
     ];
     for every in ["1h", "60m", "3600s", "90d", "36h", "99999h"] {
-        good.push(ring("shop", json!({"rotation": {"every": every}})));
+        good.push(ring("shop", &json!({"rotation": {"every": every}})));
     }
     for soak in ["0s", "10s", "3600s", "60m", "1h"] {
-        good.push(ring("shop", json!({"rotation": {"soak": soak}})));
+        good.push(ring("shop", &json!({"rotation": {"soak": soak}})));
     }
     for date in ["2027-01-31", "2028-02-29", "2000-02-29", "2027-12-31"] {
         good.push(excluding(&json!({"image": "quay.io/x/y", "expires": date})));
@@ -84,29 +84,29 @@ fn bad_objects_are_refused_with_a_sentence() {
     let reference = "image must be an image reference in lower case without a scheme";
     let name = "metadata.name must be a DNS label of at most 63 characters";
     let mut bad = vec![
-        (ring("shop", json!({"keepVersions": 0})), keep),
-        (ring("shop", json!({"keepVersions": 11})), keep),
-        (ring("shop.dev", json!({})), name),
-        (ring(&"a".repeat(64), json!({})), name),
-        (ring("-shop", json!({})), name),
-        (ring("signing-gate", json!({})), "metadata.name signing-gate is reserved"),
+        (ring("shop", &json!({"keepVersions": 0})), keep),
+        (ring("shop", &json!({"keepVersions": 11})), keep),
+        (ring("shop.dev", &json!({})), name),
+        (ring(&"a".repeat(64), &json!({})), name),
+        (ring("-shop", &json!({})), name),
+        (ring("signing-gate", &json!({})), "metadata.name signing-gate is reserved"),
         (
-            ring("shop", json!({"pipelines": [{"namespace": "No"}]})),
+            ring("shop", &json!({"pipelines": [{"namespace": "No"}]})),
             "namespace must be the name of a namespace",
         ),
         (
-            ring("shop", json!({"pipelines": [{"namespace": "ci", "secretName": "_"}]})),
+            ring("shop", &json!({"pipelines": [{"namespace": "ci", "secretName": "_"}]})),
             "secretName must be the name of a Secret",
         ),
-        (ring("shop", json!({"pipelines": [{"namespace": "ci", "layout": "Plain"}]})), "Plain"),
-        (ring("shop", json!({"policy": {"action": "Warn"}})), "Warn"),
+        (ring("shop", &json!({"pipelines": [{"namespace": "ci", "layout": "Plain"}]})), "Plain"),
+        (ring("shop", &json!({"policy": {"action": "Warn"}})), "Warn"),
     ];
     for text in ["often", "59m", "3599s", "0d", "1", "1.5h", "1h30m", "-1d", "1w", "999999999999d"]
     {
-        bad.push((ring("shop", json!({"rotation": {"every": text}})), every));
+        bad.push((ring("shop", &json!({"rotation": {"every": text}})), every));
     }
     for text in ["ten", "10", "2h", "61m", "3601s", "-1s"] {
-        bad.push((ring("shop", json!({"rotation": {"soak": text}})), soak));
+        bad.push((ring("shop", &json!({"rotation": {"soak": text}})), soak));
     }
     for text in
         ["soon", "2027-02-29", "2027-04-31", "2100-02-29", "2027-13-01", "27-01-01", "2027-1-1"]
@@ -132,7 +132,7 @@ fn bad_objects_are_refused_with_a_sentence() {
 
 #[test]
 fn a_field_of_a_later_schema_cannot_be_read() {
-    let later = ring("shop", json!({"escrow": true}));
+    let later = ring("shop", &json!({"escrow": true}));
     let error = serde_json::from_value::<SigningKeyRing>(later).unwrap_err().to_string();
     assert!(error.contains("escrow"), "{error}");
 }

@@ -103,7 +103,7 @@ async fn near_misses(world: &World) -> Result<()> {
         world.push(local, "v1").await?;
         match world.admit("matrix-dev", image).await? {
             Verdict::Refused(text) => {
-                ensure!(text.contains("no signatures found"), "{image}: {text}")
+                ensure!(text.contains("no signatures found"), "{image}: {text}");
             }
             Verdict::Admitted => anyhow::bail!("{image} was admitted"),
         }
