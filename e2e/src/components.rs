@@ -235,6 +235,11 @@ impl Running {
         Ok(())
     }
 
+    /// Whether the process has not ended by itself.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The process's id.
     #[must_use]
     pub fn id(&self) -> Option<u32> {

@@ -102,6 +102,7 @@ impl Supervisor {
     }
 
     async fn start_component(&mut self, component: Component) -> Result<()> {
+        self.running.retain_mut(Running::is_alive);
         if self.running.iter().any(|running| running.component == component) {
             return Ok(());
         }

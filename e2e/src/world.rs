@@ -453,6 +453,14 @@ impl Operator {
         Ok(status.context("it does not end")??.code())
     }
 
+    /// What `/metrics` shows.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        http_get(self.port, "/metrics").await
+    }
+
     /// Waits for its end, however it comes.
     ///
     /// # Errors
@@ -467,7 +475,7 @@ impl Operator {
 ///
 /// # Errors
 /// If nobody answers.
-pub async fn http_get(port: u16, path: &str) -> Result<String> {
+async fn http_get(port: u16, path: &str) -> Result<String> {
     use tokio::io::AsyncReadExt;
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

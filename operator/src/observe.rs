@@ -57,7 +57,7 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
             .policies()
             .map(|policy| (policy.to_owned(), context.gate.answer(policy, &name)))
             .collect(),
-        LedgerFound::Absent | LedgerFound::Damaged(_) => BTreeMap::new(),
+        _ => BTreeMap::new(),
     };
     let snapshot = Snapshot {
         free_place: free_place(context, &name, &ring, &ledger),
@@ -109,7 +109,7 @@ fn policies(context: &Context, ring: &str, ledger: &LedgerFound) -> BTreeMap<Str
                 (policy.to_owned(), found)
             })
             .collect(),
-        LedgerFound::Absent | LedgerFound::Damaged(_) => cache
+        _ => cache
             .policies
             .state()
             .iter()

@@ -112,6 +112,10 @@ impl Default for Metrics {
             gate_latency: Family::default(),
         };
         metrics.register();
+        for state in RING_STATES {
+            // A series that is zero can be alerted on; one that is missing cannot.
+            metrics.rings.get_or_create(&StateLabels { state }).set(0);
+        }
         metrics
     }
 }
@@ -167,14 +171,15 @@ impl Metrics {
     /// Says what state a ring is in, or that it is gone.
     pub fn ring_state(&self, ring: &str, state: Option<&'static str>) {
         let mut states = self.ring_states.lock().unwrap_or_else(PoisonError::into_inner);
-        match state {
+        let before = match state {
             Some(state) => states.insert(ring.to_owned(), state),
             None => states.remove(ring),
         };
-        for state in RING_STATES {
-            let count = states.values().filter(|s| **s == state).count();
-            let gauge = self.rings.get_or_create(&StateLabels { state });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        if let Some(state) = before {
+            self.rings.get_or_create(&StateLabels { state }).dec();
+        }
+        if let Some(state) = state {
+            self.rings.get_or_create(&StateLabels { state }).inc();
         }
     }
 

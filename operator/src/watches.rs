@@ -310,7 +310,7 @@ async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
                 if let Some(relisted) = &mut relisted {
                     relisted.push(namespace.name_any());
                 }
-                put_namespace(context, &namespace);
+                enrol(context, &namespace);
             }
             Event::InitDone => {
                 let relisted = relisted.take().unwrap_or_default();
@@ -335,21 +335,29 @@ async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
     }
 }
 
+/// Takes in a namespace and wakes whoever it concerns.
 fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let name = namespace.name_any();
-    let deleting = namespace.metadata.deletion_timestamp.is_some();
-    let label = namespace.labels().get(&context.settings.enrolment_label);
-    let ring = label.filter(|_| !deleting).map(String::as_str);
     let is_new = !context.cache.namespaces.exists(&name);
-    let before = context.cache.namespaces.put(&name, ring);
-    if before.as_deref() != ring {
-        for ring in before.as_deref().into_iter().chain(ring) {
-            context.rings.wake(ring);
-        }
+    for ring in enrol(context, namespace) {
+        context.rings.wake(&ring);
     }
     if is_new {
         wake_publishers(context, &name);
     }
+}
+
+/// Takes in a namespace; returns the rings that it left and joined.
+fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> Vec<String> {
+    let name = namespace.name_any();
+    let deleting = namespace.metadata.deletion_timestamp.is_some();
+    let label = namespace.labels().get(&context.settings.enrolment_label);
+    let ring = label.filter(|_| !deleting).map(String::as_str);
+    let before = context.cache.namespaces.put(&name, ring);
+    if before.as_deref() == ring {
+        return Vec::new();
+    }
+    before.into_iter().chain(ring.map(str::to_owned)).collect()
 }
 
 /// Wakes the rings that publish into a namespace that came or went.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use signingkeyring_e2e::{
     cluster::Cluster,
     tools,
-    world::{Operator, World, http_get},
+    world::{Operator, World},
 };
 use tokio::{runtime::Runtime, sync::Mutex};
 
@@ -34,14 +34,6 @@ pub const QUICK: [&str; 4] = [
     "--log-level",
     "info,signingkeyring_operator=debug",
 ];
-
-impl Shared {
-    /// What the operator's /metrics shows.
-    pub async fn metrics(&self) -> Result<String> {
-        let port = self.operator.lock().await.as_ref().map_or(0, |operator| operator.port);
-        http_get(port, "/metrics").await
-    }
-}
 
 fn guard() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_cluster"))

@@ -1,6 +1,6 @@
 //! Bad manifests get the API server's error, with what to write instead.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e::world::manifest;
 
 use crate::common::run;
@@ -98,7 +98,8 @@ fn kubectl_shows_and_explains() {
 fn metrics_name_what_one_alerts_on() {
     run(async |shared| {
         shared.world.ready_ring("measured").await?;
-        let metrics = shared.metrics().await?;
+        let operator = shared.operator.lock().await;
+        let metrics = operator.as_ref().context("the operator runs")?.metrics().await?;
         for series in [
             "signingkeyring_reconciles_total{controller=\"rings\",outcome=\"success\"}",
             "signingkeyring_reconciles_total{controller=\"policies\",outcome=\"success\"}",

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::world::{Verdict, World, wait_until};
 
-use crate::{common::Shared, turn::in_turn};
+use crate::{
+    common::Shared,
+    turn::{self, in_turn},
+};
 
 const MUTATING: &str = "mutatingwebhookconfigurations";
 const VALIDATING: &str = "validatingwebhookconfigurations";
@@ -46,7 +49,7 @@ fn kyverno_down_at_rest_is_mute_and_closed() {
         ensure!(text.contains("CLOSED: Kyverno does not answer"), "{text}");
         ensure!(world.admit("mute-dev", &unsigned).await? != Verdict::Admitted);
         recover(shared, "mute").await?;
-        let metrics = shared.metrics().await?;
+        let metrics = turn::metrics(shared).await?;
         ensure!(
             metrics.contains(
                 "signingkeyring_gate_state{policy=\"signing-enforce-0001\",state=\"answered\"} 1"

@@ -1,7 +1,7 @@
 //! Nothing is minted over a loss, and a ring that cannot be read keeps its rule.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{Verdict, wait_until};
+use signingkeyring_e2e::world::{Verdict, manifest, namespaces, wait_until};
 
 use crate::turn::{self, in_turn};
 
@@ -158,5 +158,26 @@ fn a_ring_of_a_later_schema_keeps_its_rule() {
             .await?;
         world.wait_for_condition("later", "Ready", "True").await?;
         Ok(()) as Result<()>
+    });
+}
+
+#[test]
+fn a_foreign_secret_in_the_ledgers_place_is_left_alone() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        let foreign = "{apiVersion: v1, kind: Secret, metadata: {name: ring-taken, namespace: signing-system}, stringData: {theirs: keep}}";
+        world.apply(foreign).await?;
+        world.apply(&namespaces("taken")).await?;
+        world.apply(&manifest("taken", "")).await?;
+        let text = world.wait_for_condition("taken", "Stalled", "True SecretConflict").await?;
+        ensure!(
+            text.contains("signing-system/ring-taken has the name of the ring's ledger"),
+            "{text}"
+        );
+        let secret = ["secret", "ring-taken", "-n", "signing-system"];
+        ensure!(world.get(&secret, "{.data}").await? == "{\"theirs\":\"a2VlcA==\"}");
+        world.kubectl(&["delete", "secret", "ring-taken", "-n", "signing-system"]).await?;
+        world.wait_for_condition("taken", "Ready", "True").await?;
+        Ok(())
     });
 }

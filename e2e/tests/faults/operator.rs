@@ -37,7 +37,7 @@ fn a_restart_writes_nothing() {
         // It has looked at everything once it has asked the gate of both, and
         // again after the recheck interval.
         wait_until("the gate was asked", async || {
-            let metrics = shared.metrics().await?;
+            let metrics = turn::metrics(shared).await?;
             let answered = |policy: &str| metrics.contains(&format!("gate_state{{policy=\"{policy}\",state=\"answered\"}} 1"));
             let passes: u64 = metrics
                 .lines()
@@ -145,7 +145,7 @@ fn no_key_material_is_logged_or_reported() {
         let log = std::fs::read_to_string(world.info.folder.join("operator.log"))?;
         let shown =
             world.kubectl(&["get", "skr,clusterpolicies,events", "-A", "-o", "yaml"]).await?;
-        let metrics = shared.metrics().await?;
+        let metrics = turn::metrics(shared).await?;
         for word in words {
             for (what, text) in [("log", &log), ("objects", &shown), ("metrics", &metrics)] {
                 ensure!(!text.contains(word), "key material in the {what}");

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::common::{QUICK, Shared, run, start_operator};
 
@@ -35,4 +35,10 @@ pub async fn kill(shared: &Shared) -> Result<()> {
         Some(operator) => operator.kill().await,
         None => Ok(()),
     }
+}
+
+/// What the operator's `/metrics` shows.
+pub async fn metrics(shared: &Shared) -> Result<String> {
+    let operator = shared.operator.lock().await;
+    operator.as_ref().context("the operator runs")?.metrics().await
 }

@@ -82,7 +82,7 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 
 fn decide(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
     match &snapshot.ledger {
-        LedgerFound::Damaged(_) => (Vec::new(), Stage::Lost),
+        LedgerFound::Damaged(_) | LedgerFound::Foreign => (Vec::new(), Stage::Lost),
         LedgerFound::Absent if snapshot.ring.deleting => teardown::without_ledger(snapshot),
         LedgerFound::Absent if evidence(snapshot).is_some() => (Vec::new(), Stage::Lost),
         LedgerFound::Absent => (first_steps(snapshot), Stage::Serving),

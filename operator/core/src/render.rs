@@ -23,9 +23,14 @@ pub const API_VERSION: &str = "kyverno.io/v1";
 /// The rendered kind.
 pub const KIND: &str = "ClusterPolicy";
 
-/// The seconds a Pod's admission may take: registries are slow, and the
-/// maximum that Kubernetes allows is 30.
-const TIMEOUT_SECONDS: u32 = 30;
+/// The seconds Kyverno may take for a Pod: registries are slow, and the maximum
+/// that Kubernetes allows is 30.
+const ENFORCE_TIMEOUT_SECONDS: u32 = 30;
+
+/// With `failurePolicy: Ignore` a Pod has to outlive the time-outs of both the
+/// mutating and the validating webhook, and the API server gives up on the
+/// whole request after some 34 seconds.
+const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 
 /// What a policy is rendered from.
 #[derive(Debug)]
@@ -101,9 +106,9 @@ pub fn render(input: &Input<'_>) -> Option<Rendered> {
 fn spec(action: Action, rules: &[Value]) -> Value {
     // An error (a registry that is down) blocks whenever this is Fail, in
     // Audit too, so only Enforce rings get it.
-    let failure_policy = match action {
-        Action::Enforce => "Fail",
-        Action::Audit => "Ignore",
+    let (failure_policy, timeout) = match action {
+        Action::Enforce => ("Fail", ENFORCE_TIMEOUT_SECONDS),
+        Action::Audit => ("Ignore", AUDIT_TIMEOUT_SECONDS),
     };
     json!({
         "admission": true,
@@ -116,7 +121,7 @@ fn spec(action: Action, rules: &[Value]) -> Value {
         // verify nothing and refuse every pod as "unverified".
         "webhookConfiguration": {
             "failurePolicy": failure_policy,
-            "timeoutSeconds": TIMEOUT_SECONDS,
+            "timeoutSeconds": timeout,
         },
         "rules": rules,
     })

@@ -176,7 +176,7 @@ reasons! {
 pub fn report(snapshot: &Snapshot, stage: Stage, next_rotation: Option<Timestamp>) -> Report {
     let ledger = match &snapshot.ledger {
         LedgerFound::Present(ledger) => Some(ledger),
-        LedgerFound::Absent | LedgerFound::Damaged(_) => None,
+        _ => None,
     };
     let (pipelines_published, pipelines) = pipelines::condition(snapshot, ledger);
     let parts = [
@@ -258,7 +258,8 @@ fn stalled(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Option<Con
         return Some(stalled(Reason::SpecInvalid, snapshot.ring.problems.join("; ")));
     }
     if stage == Stage::Lost {
-        return Some(stalled(Reason::KeyMaterialLost, keys::lost(snapshot)));
+        let (reason, message) = keys::lost(snapshot);
+        return Some(stalled(reason, message));
     }
     let needs_a_person = |reason| {
         matches!(

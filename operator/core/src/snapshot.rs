@@ -107,6 +107,8 @@ pub enum LedgerFound {
     Present(Ledger),
     /// It cannot be trusted; the text says why.
     Damaged(String),
+    /// A Secret with its name is not a ledger; it is left alone.
+    Foreign,
 }
 
 /// What the status said before, as far as a decision rests on it.

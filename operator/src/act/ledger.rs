@@ -42,6 +42,7 @@ pub async fn commit(
         LedgerFound::Present(ledger) => Some(ledger),
         LedgerFound::Absent => None,
         LedgerFound::Damaged(why) => return Err(Error::DamagedLedger(why.clone())),
+        LedgerFound::Foreign => return Err(Error::ForeignLedger(names::ledger(ring))),
     };
     let minted = match change {
         Change::Mint { version, .. } => Some((*version, generate().await?)),

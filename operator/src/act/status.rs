@@ -156,7 +156,7 @@ fn build(
     match &snapshot.ledger {
         LedgerFound::Present(ledger) => from_ledger(&mut status, ledger, &snapshot.name),
         // What was known stays known: it is the evidence that keys existed.
-        LedgerFound::Absent | LedgerFound::Damaged(_) => {
+        _ => {
             status.current_version = before.current_version;
             status.accepted_versions.clone_from(&before.accepted_versions);
             status.versions.clone_from(&before.versions);

@@ -229,11 +229,23 @@ fn remember_failure(context: &Context, policy: &str, error: &Error) {
     let message = brief(source);
     let failure = WriteFailure {
         refused: message.contains("denied the request"),
-        message: message.chars().take(1000).collect(),
+        message: shorten(&message),
     };
     if context.cache.written.failed(policy, failure) {
         wake_rings(context, &context.cache.ledgers.placed_in(policy));
     }
+}
+
+/// Kyverno puts the refused rule first and the cause last: keeps both ends.
+fn shorten(message: &str) -> String {
+    const END: usize = 500;
+    let length = message.chars().count();
+    if length <= 2 * END {
+        return message.to_owned();
+    }
+    let start: String = message.chars().take(END / 2).collect();
+    let end: String = message.chars().skip(length - END).collect();
+    format!("{start} ... {end}")
 }
 
 /// Says, once a process, that a rule stays although its ring or ledger is gone.

@@ -75,8 +75,12 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             }
         }
         // Nothing mends these but a person: the ring says so.
-        Err(Error::ForeignLedger(why) | Error::DamagedLedger(why)) => {
+        Err(Error::DamagedLedger(why)) => {
             observed.snapshot.ledger = LedgerFound::Damaged(why);
+            report = plan::plan(&observed.snapshot).report;
+        }
+        Err(Error::ForeignLedger(_)) => {
+            observed.snapshot.ledger = LedgerFound::Foreign;
             report = plan::plan(&observed.snapshot).report;
         }
         Err(error) => return Err(error),

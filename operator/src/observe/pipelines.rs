@@ -31,7 +31,7 @@ pub(super) async fn look(
 ) -> (BTreeMap<PipelineRef, PipelineFound>, HashMap<PipelineRef, ObjectMeta>) {
     let published = match ledger {
         LedgerFound::Present(ledger) => Some(&ledger.publications),
-        LedgerFound::Absent | LedgerFound::Damaged(_) => None,
+        _ => None,
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flatten()).collect();

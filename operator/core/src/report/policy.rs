@@ -109,15 +109,16 @@ fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason
             Reason::PolicyRejected,
             format!("Kyverno refused policy {policy}, its last accepted state stays: {text}"),
         ),
-        Enforcement::PolicyMissing(policy, text) => (
+        Enforcement::PolicyMissing(policy, Some(text)) => (
             Reason::PolicyMissing,
-            match text {
-                Some(text) => format!(
-                    "OPEN: policy {policy} does not exist and could not be created, so images \
-                     are not verified: {text}"
-                ),
-                None => format!("policy {policy} does not exist yet; it is being created"),
-            },
+            format!(
+                "OPEN: policy {policy} does not exist and could not be created, so images are \
+                 not verified: {text}"
+            ),
+        ),
+        Enforcement::PolicyMissing(policy, None) => (
+            Reason::PolicyPending,
+            format!("policy {policy} does not exist yet; it is being created"),
         ),
         Enforcement::LedgerBehind(policy) => (
             Reason::LedgerBehindPolicy,
