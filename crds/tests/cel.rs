@@ -131,6 +131,15 @@ fn bad_objects_are_refused_with_a_sentence() {
 }
 
 #[test]
+fn pipelines_are_told_apart_by_namespace_and_name() {
+    let crd = serde_json::to_value(SigningKeyRing::crd()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let pipelines = &schema["properties"]["spec"]["properties"]["pipelines"];
+    assert_eq!(pipelines["x-kubernetes-list-type"], "map");
+    assert_eq!(pipelines["x-kubernetes-list-map-keys"], json!(["namespace", "secretName"]));
+}
+
+#[test]
 fn a_field_of_a_later_schema_cannot_be_read() {
     let later = ring("shop", &json!({"escrow": true}));
     let error = serde_json::from_value::<SigningKeyRing>(later).unwrap_err().to_string();

@@ -28,12 +28,8 @@ pub struct Shared {
 static SHARED: OnceLock<Shared> = OnceLock::new();
 
 /// Settings that make tests quick: nothing else differs from a real cluster.
-pub const QUICK: [&str; 4] = [
-    "--gate-interval=1s",
-    "--recheck-interval=4s",
-    "--log-level",
-    "info,signingkeyring_operator=debug",
-];
+pub const QUICK: [&str; 3] =
+    ["--recheck-interval=4s", "--log-level", "info,signingkeyring_operator=debug"];
 
 fn guard() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_cluster"))

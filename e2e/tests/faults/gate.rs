@@ -209,3 +209,19 @@ fn a_foreign_policy_is_left_alone_and_reported() {
         Ok(())
     });
 }
+
+#[test]
+fn a_policy_deleted_while_kyverno_is_down_comes_back_with_it() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("gone").await?;
+        let unsigned = world.push("gone/app", "v1").await?;
+        let policy = world.ring("gone", "{.status.policy.name}").await?;
+        shared.cluster.stop("kyverno").await?;
+        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        seen_within_15_s(world, "gone", "False GateMute").await?;
+        ensure!(world.admit("gone-dev", &unsigned).await? != Verdict::Admitted);
+        recover(shared, "gone").await?;
+        world.wait_until_refused("gone-dev", &unsigned).await
+    });
+}

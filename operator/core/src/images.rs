@@ -134,7 +134,9 @@ impl Pattern {
     }
 
     /// The globs that match every spelling of the images in a ClusterPolicy's
-    /// `skipImageReferences`, and nothing else.
+    /// `skipImageReferences`, and nothing else. A Kyverno configured with
+    /// `enableDefaultRegistryMutation: false` compares short names as they are
+    /// written; those it does not exclude, which refuses rather than admits.
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
         let suffixes: Vec<String> = match &self.what {

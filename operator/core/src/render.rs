@@ -130,6 +130,8 @@ fn spec(action: Action, rules: &[Value]) -> Value {
 fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> Value {
     let enforce = action == Action::Enforce;
     let mut verify = json!({
+        // `.sig` tags. Bundles would be another type, and the two cannot be
+        // had at once: entries and rules are ANDed.
         "type": "Cosign",
         "failureAction": if enforce { "Enforce" } else { "Audit" },
         "imageReferences": ["*"],
@@ -139,10 +141,13 @@ fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> 
         "mutateDigest": enforce,
         "verifyDigest": enforce,
         // A hit by tag would skip verification and pin whatever the tag
-        // points at by now.
+        // points at by now. What this cannot switch off: an update that leaves
+        // a verified image as it is passes by Kyverno's annotation on the Pod.
         "useCache": false,
         // count 1 is "any of"; left out it would be "all of". One entry per
-        // key, newest first: verification stops at the first that fits.
+        // key, newest first: verification stops at the first that fits. A
+        // ledger always has an accepted version: without entries Kyverno would
+        // refuse the policy, and without attestors verify nothing.
         "attestors": [{
             "count": 1,
             "entries": ledger.accepted().map(key_entry).collect::<Vec<_>>(),

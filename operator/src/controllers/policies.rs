@@ -19,7 +19,7 @@ use crate::{
     cache::{LedgerRow, WrittenPolicy, is_newer},
     clock,
     context::Context,
-    error::{Error, brief},
+    error::{Error, brief, is_code},
     exclusions,
     observe::{is_ours, marks},
     queue::Outcome,
@@ -228,7 +228,8 @@ fn remember_failure(context: &Context, policy: &str, error: &Error) {
     let Error::Api { source, .. } = error else { return };
     let message = brief(source);
     let failure = WriteFailure {
-        refused: message.contains("denied the request"),
+        // By Kyverno's webhook, or by the schema of its CRD.
+        refused: message.contains("denied the request") || is_code(source, 422),
         message: shorten(&message),
     };
     if context.cache.written.failed(policy, failure) {
