@@ -69,6 +69,7 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
             namespace: context.settings.namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),
         },
+        trouble: None,
         name,
         ring,
         ledger,

@@ -181,3 +181,27 @@ fn a_foreign_secret_in_the_ledgers_place_is_left_alone() {
         Ok(())
     });
 }
+
+#[test]
+fn a_refused_ledger_is_said_and_tried_again() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        let quota = "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none, namespace: signing-system}, spec: {hard: {count/secrets: '0'}}}";
+        world.apply(quota).await?;
+        wait_until("the quota counts", async || {
+            let used = world
+                .get(&["resourcequota", "none", "-n", "signing-system"], "{.status.hard}")
+                .await?;
+            Ok(!used.is_empty())
+        })
+        .await?;
+        world.apply(&namespaces("quota")).await?;
+        world.apply(&manifest("quota", "")).await?;
+        let text = world.wait_for_condition("quota", "Reconciling", "True Retrying").await?;
+        ensure!(text.contains("exceeded quota"), "{text}");
+        world.kubectl(&["delete", "resourcequota", "none", "-n", "signing-system"]).await?;
+        world.wait_for_condition("quota", "Ready", "True").await?;
+        ensure!(world.ring("quota", "{.status.versions[*].version}").await? == "1");
+        Ok(())
+    });
+}

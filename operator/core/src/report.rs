@@ -117,6 +117,8 @@ reasons! {
     Rotating,
     /// The rule is on its way into another policy.
     Moving,
+    /// The API server refused a write, which is tried again.
+    Retrying,
     /// Versions existed and their ledger is gone or damaged.
     KeyMaterialLost,
     /// The ring's object asks for something that cannot be served.
@@ -223,6 +225,14 @@ fn ready(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Condition {
 }
 
 fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Option<Condition> {
+    if let Some(trouble) = &snapshot.trouble {
+        return Some(Condition {
+            kind: Kind::Reconciling,
+            status: Status::True,
+            reason: Reason::Retrying,
+            message: format!("{trouble}; it is tried again"),
+        });
+    }
     let (reason, message) = match (stage, ledger) {
         (Stage::Deleting, _) => (Reason::Deleting, deleting(snapshot)),
         (Stage::DeletionBlocked, _) => (Reason::DeletionBlocked, blocked(snapshot)),

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub now: Timestamp,
     /// Facts about this operator that messages name.
     pub operator: OperatorFacts,
+    /// Why this pass could not do what it planned, if it could not.
+    pub trouble: Option<String>,
 }
 
 /// Facts about this operator that messages name.

@@ -219,7 +219,9 @@ fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
     // rotation have events of their own.
     let worth = match new.kind {
         Kind::Ready => new.reason == Reason::Available,
-        Kind::Reconciling => new.reason == Reason::DeletionBlocked,
+        Kind::Reconciling => {
+            matches!(new.reason, Reason::DeletionBlocked | Reason::Retrying)
+        }
         _ => !is_usual(new.reason),
     };
     !same && worth
@@ -240,7 +242,8 @@ fn is_usual(reason: Reason) -> bool {
 fn is_bad(condition: &Condition) -> bool {
     match condition.kind {
         Kind::Stalled => true,
-        Kind::Reconciling => condition.reason == Reason::DeletionBlocked,
+        // What a usual rotation says here has no event.
+        Kind::Reconciling => true,
         _ => {
             condition.reason == Reason::SecretLeftBehind
                 || (condition.status == Status::False && !is_usual(condition.reason))

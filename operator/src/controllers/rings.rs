@@ -83,7 +83,15 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             observed.snapshot.ledger = LedgerFound::Foreign;
             report = plan::plan(&observed.snapshot).report;
         }
-        Err(error) => return Err(error),
+        Err(error @ (Error::Conflict(_) | Error::Change(_) | Error::Interrupted)) => {
+            return Err(error);
+        }
+        Err(error) => {
+            observed.snapshot.trouble = Some(error.to_string());
+            let report = plan::plan(&observed.snapshot).report;
+            act::status::write(context, object, &observed.snapshot, &report).await?;
+            return Err(error);
+        }
     }
     if plan.actions.contains(&Action::RemoveFinalizer) {
         context.metrics.ring_state(ring, None);

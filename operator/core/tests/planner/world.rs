@@ -139,6 +139,7 @@ impl World {
                 namespace: "signing-system".into(),
                 enrolment_label: "signing.odj.cloud/ring".into(),
             },
+            trouble: None,
         })
     }
 
