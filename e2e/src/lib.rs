@@ -3,6 +3,8 @@
 
 pub mod cluster;
 pub mod components;
+pub mod images;
+pub mod operator;
 pub mod pki;
 pub mod proxy;
 pub mod supervisor;

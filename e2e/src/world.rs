@@ -1,29 +1,16 @@
-//! What the demo and the tests do in a cluster: apply manifests, push and sign
-//! images, ask for admission, run the operator.
+//! What the demo and the tests do in a cluster: install, apply, wait.
 
-use std::{
-    fs::{self, File},
-    future::Future,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{future::Future, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
 use tokio::{
     io::AsyncWriteExt,
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep},
 };
 
-use crate::{
-    cluster::client,
-    components::tail,
-    pki::{Credential, kubeconfig},
-    supervisor::Info,
-    tools,
-};
+use crate::{cluster::client, supervisor::Info, tools};
 
 /// How long anything may take before a test fails. Generous: the machine may
 /// be busy, and nothing waits this long when all is well.
@@ -34,15 +21,6 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 pub struct World {
     /// The cluster.
     pub info: Info,
-}
-
-/// What the API server said of a Pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It would run.
-    Admitted,
-    /// It would not, and this is what its owner reads.
-    Refused(String),
 }
 
 impl World {
@@ -202,103 +180,6 @@ impl World {
         Ok(())
     }
 
-    /// Pushes an image with content of its own; returns its reference by digest.
-    ///
-    /// # Errors
-    /// If the registry refuses.
-    pub async fn push(&self, repository: &str, tag: &str) -> Result<String> {
-        let name = format!("{}/{repository}", self.info.registry);
-        let layer =
-            self.info.folder.join(format!("layer-{}-{tag}.tar", repository.replace('/', "-")));
-        fs::write(&layer, tar(&format!("{repository}:{tag}")))?;
-        let layer_name = layer.display().to_string();
-        let target = format!("{name}:{tag}");
-        let append =
-            ["append", "--oci-empty-base", "--new_layer", &layer_name, "--new_tag", &target];
-        let digest = self.run("crane", &append, &[], "").await?;
-        fs::remove_file(&layer)?;
-        let digest = digest.trim().rsplit_once('@').context("no digest")?.1.to_owned();
-        Ok(format!("{name}@{digest}"))
-    }
-
-    /// Signs an image as a pipeline does, with the key in a Secret.
-    ///
-    /// # Errors
-    /// If cosign does not.
-    pub async fn sign(&self, image: &str, secret: &str) -> Result<()> {
-        let key = format!("k8s://{secret}");
-        self.sign_with(image, &key, &[]).await
-    }
-
-    /// Signs an image with a key as cosign names it.
-    ///
-    /// # Errors
-    /// If cosign does not.
-    pub async fn sign_with(
-        &self,
-        image: &str,
-        key: &str,
-        environment: &[(&str, &str)],
-    ) -> Result<()> {
-        let arguments = [
-            "sign",
-            "--yes",
-            "--key",
-            key,
-            "--new-bundle-format=false",
-            "--use-signing-config=false",
-            "--tlog-upload=false",
-            image,
-        ];
-        self.run("cosign", &arguments, environment, "").await?;
-        Ok(())
-    }
-
-    /// Asks whether a Pod of an image may run in a namespace. Nothing is created.
-    ///
-    /// # Errors
-    /// If something other than a verdict came.
-    pub async fn admit(&self, namespace: &str, image: &str) -> Result<Verdict> {
-        let pod = format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{generateName: probe-, namespace: {namespace}}}, \
-             spec: {{containers: [{{name: app, image: '{image}'}}]}}}}"
-        );
-        let create = ["create", "--dry-run=server", "--filename=-"];
-        match self.run("kubectl", &create, &[], &pod).await {
-            Ok(_) => Ok(Verdict::Admitted),
-            Err(error) => {
-                let text = format!("{error:#}");
-                ensure!(
-                    text.contains("denied the request") || text.contains("failed calling webhook"),
-                    "no verdict: {text}"
-                );
-                Ok(Verdict::Refused(text))
-            }
-        }
-    }
-
-    /// Waits until an image is admitted.
-    ///
-    /// # Errors
-    /// If it is not in time.
-    pub async fn wait_until_admitted(&self, namespace: &str, image: &str) -> Result<()> {
-        wait_until(&format!("{image} admitted in {namespace}"), async || {
-            Ok(self.admit(namespace, image).await? == Verdict::Admitted)
-        })
-        .await
-    }
-
-    /// Waits until an image is refused.
-    ///
-    /// # Errors
-    /// If it is not in time.
-    pub async fn wait_until_refused(&self, namespace: &str, image: &str) -> Result<()> {
-        wait_until(&format!("{image} refused in {namespace}"), async || {
-            Ok(matches!(self.admit(namespace, image).await?, Verdict::Refused(_)))
-        })
-        .await
-    }
-
     /// Creates an enrolled namespace, a pipeline namespace that grants access,
     /// and a ring with a short soak. Returns once the ring is ready.
     ///
@@ -371,138 +252,4 @@ pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let result = work.await;
     (result, start.elapsed())
-}
-
-/// The operator's process, with its own ServiceAccount's rights.
-#[derive(Debug)]
-pub struct Operator {
-    /// Ends the operator when its standard input closes.
-    guard: Child,
-    /// Its log.
-    pub log: PathBuf,
-    /// Where it serves health and metrics.
-    pub port: u16,
-}
-
-impl Operator {
-    /// Starts the operator and waits until it is ready.
-    ///
-    /// # Errors
-    /// If it is not; the text has the end of its log.
-    pub async fn start(
-        world: &World,
-        guard: &Path,
-        program: &Path,
-        arguments: &[&str],
-    ) -> Result<Self> {
-        let account = [
-            "create",
-            "token",
-            "signingkeyring-operator",
-            "--namespace=signing-system",
-            "--duration=8h",
-        ];
-        let token = world.kubectl(&account).await?;
-        let folder = &world.info.folder;
-        let credential = Credential::Token(token.trim());
-        let path = folder.join("operator.kubeconfig");
-        fs::write(&path, kubeconfig(&world.info.server, folder, &credential))?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let log = folder.join("operator.log");
-        let file = File::options().create(true).append(true).open(&log)?;
-        let guard = Command::new(guard)
-            .arg("guard")
-            .arg(program)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(arguments)
-            .env("KUBECONFIG", &path)
-            .stdin(Stdio::piped())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        let operator = Self { guard, log, port };
-        let ready = wait_until("the operator is ready", async || {
-            Ok(http_get(port, "/readyz").await?.starts_with("HTTP/1.1 200"))
-        });
-        if let Err(error) = ready.await {
-            bail!("{error:#}\n{}", tail(&operator.log));
-        }
-        Ok(operator)
-    }
-
-    /// Ends it at once, as a crash would.
-    ///
-    /// # Errors
-    /// If it cannot be waited for.
-    pub async fn kill(mut self) -> Result<()> {
-        drop(self.guard.stdin.take());
-        self.guard.wait().await?;
-        Ok(())
-    }
-
-    /// Asks it to end (SIGTERM) and returns its exit code.
-    ///
-    /// # Errors
-    /// If it does not end in time.
-    pub async fn stop(mut self) -> Result<Option<i32>> {
-        // Waiting would close it, which ends the operator the hard way.
-        let mut stdin = self.guard.stdin.take().context("it has ended already")?;
-        stdin.write_all(b"term\n").await?;
-        let status = tokio::time::timeout(DEADLINE, self.guard.wait()).await;
-        Ok(status.context("it does not end")??.code())
-    }
-
-    /// What `/metrics` shows.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub async fn metrics(&self) -> Result<String> {
-        http_get(self.port, "/metrics").await
-    }
-
-    /// Waits for its end, however it comes.
-    ///
-    /// # Errors
-    /// If it cannot be waited for.
-    pub async fn wait(&mut self) -> Result<()> {
-        self.guard.wait().await?;
-        Ok(())
-    }
-}
-
-/// A plain HTTP request to a loopback port; returns the whole answer.
-///
-/// # Errors
-/// If nobody answers.
-async fn http_get(port: u16, path: &str) -> Result<String> {
-    use tokio::io::AsyncReadExt;
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
-/// A tar archive of one small file (POSIX ustar).
-fn tar(content: &str) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    let mut put =
-        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, "content");
-    put(100, "0000644\0");
-    put(108, "0000000\0");
-    put(116, "0000000\0");
-    put(124, &format!("{:011o}\0", content.len()));
-    put(136, "00000000000\0");
-    put(148, "        ");
-    put(156, "0");
-    put(257, "ustar\0");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut archive = header.to_vec();
-    archive.extend(content.as_bytes());
-    archive.resize(archive.len().div_ceil(512) * 512 + 1024, 0);
-    archive
 }

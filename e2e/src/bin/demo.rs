@@ -11,8 +11,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use signingkeyring_e2e::{
     cluster::Cluster,
+    images::Verdict,
+    operator::Operator,
     tools,
-    world::{Operator, Verdict, World, consent, timed, wait_until},
+    world::{World, consent, timed, wait_until},
 };
 
 const RING: &str = "checkout";

@@ -6,11 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use signingkeyring_e2e::{
-    cluster::Cluster,
-    tools,
-    world::{Operator, World},
-};
+use signingkeyring_e2e::{cluster::Cluster, operator::Operator, tools, world::World};
 use tokio::{runtime::Runtime, sync::Mutex};
 
 /// The tests' runtime. One for all, because the cluster outlives each.

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{Verdict, World, manifest, wait_until};
+use signingkeyring_e2e::{
+    images::Verdict,
+    world::{World, manifest, wait_until},
+};
 
 use crate::common::run;
 

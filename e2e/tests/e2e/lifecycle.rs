@@ -1,7 +1,10 @@
 //! Versions come, sign, verify and retire.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{Verdict, World, manifest, namespaces, wait_until};
+use signingkeyring_e2e::{
+    images::Verdict,
+    world::{World, manifest, namespaces, wait_until},
+};
 
 use crate::common::run;
 

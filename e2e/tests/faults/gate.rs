@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{Verdict, World, wait_until};
+use signingkeyring_e2e::{
+    images::Verdict,
+    world::{World, wait_until},
+};
 
 use crate::{
     common::Shared,

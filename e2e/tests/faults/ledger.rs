@@ -1,7 +1,10 @@
 //! Nothing is minted over a loss, and a ring that cannot be read keeps its rule.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{Verdict, manifest, namespaces, wait_until};
+use signingkeyring_e2e::{
+    images::Verdict,
+    world::{manifest, namespaces, wait_until},
+};
 
 use crate::turn::{self, in_turn};
 

@@ -1,0 +1,130 @@
+//! The operator's process in a test or the demo.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+};
+
+use crate::{
+    components::tail,
+    pki::{Credential, kubeconfig},
+    world::{DEADLINE, World, wait_until},
+};
+
+/// The operator's process, with its own ServiceAccount's rights.
+#[derive(Debug)]
+pub struct Operator {
+    /// Ends the operator when its standard input closes.
+    guard: Child,
+    /// Its log.
+    pub log: PathBuf,
+    /// Where it serves health and metrics.
+    pub port: u16,
+}
+
+impl Operator {
+    /// Starts the operator and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it is not; the text has the end of its log.
+    pub async fn start(
+        world: &World,
+        guard: &Path,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let account = [
+            "create",
+            "token",
+            "signingkeyring-operator",
+            "--namespace=signing-system",
+            "--duration=8h",
+        ];
+        let token = world.kubectl(&account).await?;
+        let folder = &world.info.folder;
+        let credential = Credential::Token(token.trim());
+        let path = folder.join("operator.kubeconfig");
+        fs::write(&path, kubeconfig(&world.info.server, folder, &credential))?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let log = folder.join("operator.log");
+        let file = File::options().create(true).append(true).open(&log)?;
+        let guard = Command::new(guard)
+            .arg("guard")
+            .arg(program)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(arguments)
+            .env("KUBECONFIG", &path)
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let operator = Self { guard, log, port };
+        let ready = wait_until("the operator is ready", async || {
+            Ok(http_get(port, "/readyz").await?.starts_with("HTTP/1.1 200"))
+        });
+        if let Err(error) = ready.await {
+            bail!("{error:#}\n{}", tail(&operator.log));
+        }
+        Ok(operator)
+    }
+
+    /// Ends it at once, as a crash would.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn kill(mut self) -> Result<()> {
+        drop(self.guard.stdin.take());
+        self.guard.wait().await?;
+        Ok(())
+    }
+
+    /// Asks it to end (SIGTERM) and returns its exit code.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub async fn stop(mut self) -> Result<Option<i32>> {
+        // Waiting would close it, which ends the operator the hard way.
+        let mut stdin = self.guard.stdin.take().context("it has ended already")?;
+        stdin.write_all(b"term\n").await?;
+        let status = tokio::time::timeout(DEADLINE, self.guard.wait()).await;
+        Ok(status.context("it does not end")??.code())
+    }
+
+    /// What `/metrics` shows.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        http_get(self.port, "/metrics").await
+    }
+
+    /// Waits for its end, however it comes.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn wait(&mut self) -> Result<()> {
+        self.guard.wait().await?;
+        Ok(())
+    }
+}
+
+/// A plain HTTP request to a loopback port; returns the whole answer.
+///
+/// # Errors
+/// If nobody answers.
+async fn http_get(port: u16, path: &str) -> Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
