@@ -140,18 +140,17 @@ impl Gate {
         before.map(|b| b.heard)
     }
 
-    /// How long until a policy is to be asked again, and whether its last
-    /// answer was none.
-    fn due(&self, policy: &str, unsettled: bool, now: Instant) -> (Option<Duration>, bool) {
+    /// How long until a policy is to be asked again; nothing if it rests.
+    fn due(&self, policy: &str, unsettled: bool, now: Instant) -> Option<Duration> {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.get(policy) else { return (Some(Duration::ZERO), false) };
+        let Some(record) = records.get(policy) else { return Some(Duration::ZERO) };
         let failed = record.failures > 0;
         let pause = match (failed, unsettled) {
             (true, _) if record.failures > FAILURES => FAILING,
             (true, _) | (false, true) => URGENT,
-            (false, false) => return (None, false),
+            (false, false) => return None,
         };
-        (Some((record.asked + pause).saturating_duration_since(now)), failed)
+        Some((record.asked + pause).saturating_duration_since(now))
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
@@ -192,7 +191,7 @@ pub async fn run(context: &Context) {
         let mut due = Vec::new();
         let mut at_rest = Vec::new();
         for policy in policies {
-            match context.gate.due(&policy, unsettled(context, &policy), now).0 {
+            match context.gate.due(&policy, unsettled(context, &policy), now) {
                 Some(pause) if pause.is_zero() => due.push(policy),
                 Some(_) => {}
                 None => at_rest.push(policy),
@@ -323,15 +322,15 @@ mod tests {
     async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
         let gate = Gate::default();
         let now = Instant::now();
-        assert_eq!(gate.due("p", false, now), (Some(Duration::ZERO), false));
+        assert_eq!(gate.due("p", false, now), Some(Duration::ZERO));
         gate.record("p", marks("shop=1.aa"), now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), (None, false));
-        assert_eq!(gate.due("p", true, now), (Some(URGENT), false));
+        assert_eq!(gate.due("p", false, now), None);
+        assert_eq!(gate.due("p", true, now), Some(URGENT));
         gate.record("p", Heard::Open, now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), (Some(URGENT), true));
+        assert_eq!(gate.due("p", false, now), Some(URGENT));
         for _ in 0..FAILURES {
             gate.record("p", Heard::Open, now, &wanted("aa"));
         }
-        assert_eq!(gate.due("p", false, now), (Some(FAILING), true));
+        assert_eq!(gate.due("p", false, now), Some(FAILING));
     }
 }

@@ -106,7 +106,8 @@ fn another_enrolment_label() {
     in_turn(async |shared| {
         let world = &shared.world;
         turn::kill(shared).await?;
-        turn::start(shared, &["--enrolment-label=odj.cloud/application"]).await?;
+        turn::start(shared, &["--enrolment-label=odj.cloud/application", "--log-format=json"])
+            .await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-dev, labels: {odj.cloud/application: labelled}}}").await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-ci}}").await?;
         world.apply(&consent("labelled-ci")).await?;
@@ -117,6 +118,18 @@ fn another_enrolment_label() {
         world.wait_until_refused("labelled-dev", &signed).await?;
         world.sign(&signed, "labelled-ci/image-signing").await?;
         world.wait_until_admitted("labelled-dev", &signed).await?;
+        let log = std::fs::read_to_string(world.info.folder.join("operator.log"))?;
+        let minted = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find(|line| {
+                line["fields"]["message"] == "version minted"
+                    && line["fields"]["ring"] == "labelled"
+            });
+        ensure!(
+            minted.is_some_and(|line| line["fields"]["version"] == 1),
+            "no JSON line says that it was minted"
+        );
         world.kubectl(&["delete", "namespace", "labelled-dev"]).await?;
         world.kubectl(&["delete", "skr", "labelled"]).await?;
         turn::kill(shared).await?;

@@ -112,6 +112,9 @@ fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
         return vec![Action::AddFinalizer];
     }
+    if enforcement::ledger_is_behind(snapshot, ledger) {
+        return Vec::new();
+    }
     let commit = mint::next(snapshot, ledger)
         .or_else(|| place::change(snapshot, ledger))
         .or_else(|| window(snapshot, ledger));

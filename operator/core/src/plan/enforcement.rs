@@ -60,6 +60,20 @@ pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bo
     matches!(enforcement, Enforcement::Acknowledged(_))
 }
 
+/// Whether a policy carries a newer state of the ring than its ledger. Then an
+/// older ledger was restored: what it would do next was done before.
+#[must_use]
+pub fn ledger_is_behind(snapshot: &Snapshot, ledger: &Ledger) -> bool {
+    ledger.rule.settings.policies().any(|policy| carries_newer(snapshot, ledger, policy))
+}
+
+fn carries_newer(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
+    matches!(
+        snapshot.policies.get(policy),
+        Some(PolicyFound::Ours { mark: Some(mark), .. }) if mark.sequence > ledger.rule.sequence
+    )
+}
+
 fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     use Enforcement::{Acknowledged, Behind, NotAsked};
     match (a, b) {
@@ -76,6 +90,9 @@ fn of_policy(snapshot: &Snapshot, ledger: &Ledger, wanted: &Mark, policy: &str) 
     if found == Some(&PolicyFound::Foreign) {
         return Enforcement::Conflict(name());
     }
+    if carries_newer(snapshot, ledger, policy) {
+        return Enforcement::LedgerBehind(name());
+    }
     let answer = snapshot.gate.get(policy).unwrap_or(&Answer::NotAsked);
     if let Answer::Mute(text) = answer {
         return Enforcement::Mute(name(), text.clone());
@@ -88,11 +105,6 @@ fn of_policy(snapshot: &Snapshot, ledger: &Ledger, wanted: &Mark, policy: &str) 
         }
         Some(PolicyFound::Ours { failure: Some(failure), .. }) if failure.refused => {
             return Enforcement::Rejected(name(), failure.message.clone());
-        }
-        Some(PolicyFound::Ours { mark: Some(mark), .. })
-            if mark.sequence > ledger.rule.sequence =>
-        {
-            return Enforcement::LedgerBehind(name());
         }
         Some(_) => {}
     }

@@ -232,6 +232,34 @@ fn nothing_is_minted_over_a_loss() {
 }
 
 #[test]
+fn a_pipeline_secret_alone_is_evidence_of_a_loss() {
+    let mut world = settled();
+    world.ledger = None;
+    world.policies.clear();
+    assert_eq!(actions(&world), []);
+    let stalled = world.condition(Kind::Stalled).unwrap();
+    assert_eq!(stalled.reason, Reason::KeyMaterialLost);
+    assert!(stalled.message.contains("Secret ci-1/image-signing holds a key of it"));
+}
+
+#[test]
+fn a_policy_newer_than_the_ledger_holds_up_everything() {
+    let mut world = settled();
+    let older = world.ledger.clone();
+    rotate(&mut world, "b");
+    world.ledger = older;
+    world.ring_mut().token = Some("c".into());
+    world.pass(1);
+    world.load();
+    world.ask();
+    world.tick(60);
+    world.ask();
+    assert_eq!(actions(&world), [], "nothing is switched");
+    let enforced = world.condition(Kind::PolicyEnforced).unwrap();
+    assert_eq!(enforced.reason, Reason::LedgerBehindPolicy);
+}
+
+#[test]
 fn a_deletion_waits_for_enrolled_namespaces_and_then_leaves_nothing() {
     let mut world = settled();
     world.ring_mut().deleting = true;

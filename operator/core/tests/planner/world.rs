@@ -159,6 +159,9 @@ impl World {
         }
         match self.secrets.get(pipeline) {
             None => PipelineFound::Absent,
+            Some(held) if self.ledger.as_ref().is_none_or(|l| l.by_fingerprint(held).is_none()) => {
+                PipelineFound::OursUnknownKey
+            }
             Some(fingerprint) => PipelineFound::Ours {
                 fingerprint: fingerprint.clone(),
                 layout: Some(Layout::Cosign),
