@@ -106,7 +106,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A new key pair: the private key sealed with a random password. It cannot be
+/// A key pair: the private key sealed with a random password. It cannot be
 /// printed or copied, and is wiped when dropped.
 pub struct KeyPair {
     sealed: Zeroizing<Vec<u8>>,
@@ -129,6 +129,13 @@ impl KeyPair {
         let public = key.public_pem()?;
         let fingerprint = fingerprint_of(&public)?;
         Ok(Self { sealed, password, public, fingerprint })
+    }
+
+    /// A key pair that was generated before, on its way from the ledger to a
+    /// pipeline: the parts as the ledger holds them.
+    #[must_use]
+    pub fn stored(sealed: Vec<u8>, password: Vec<u8>, public: String, fingerprint: String) -> Self {
+        Self { sealed: sealed.into(), password: Password(password.into()), public, fingerprint }
     }
 
     /// The private key in cosign's encrypted PEM.

@@ -13,7 +13,6 @@ pub mod error;
 pub mod exclusions;
 pub mod gate;
 pub mod http;
-pub mod key_material;
 pub mod keys;
 pub mod kyverno;
 pub mod observe;

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Ledgers, Namespaces, Written},
+    cache::{Cache, Ledgers, Namespaces, Statuses, Written},
     context::{Announced, Context},
     controllers, gate,
     gate::Gate,
@@ -106,6 +106,7 @@ fn assemble(client: Client, settings: Settings) -> (Context, watches::Writers) {
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),
         written: Written::default(),
+        statuses: Statuses::default(),
         kyverno_served: AtomicBool::new(true),
     };
     let context = Context {

@@ -3,17 +3,15 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, DynamicObject, ObjectMeta, PartialObjectMeta},
+    core::{DeserializeGuard, DynamicObject, ObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
         watcher::{self, Event, watcher},
     },
 };
-use signingkeyring_core::{ledger::Ledger, names};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::sync::Barrier;
 use tracing::{info, warn};
@@ -22,6 +20,9 @@ use crate::{
     cache::LedgerRow, context::Context, controllers::rings, error::is_code, kyverno,
     observe::is_ours,
 };
+
+mod ledgers;
+mod namespaces;
 
 /// The writing ends of the cache's stores.
 pub struct Writers {
@@ -42,8 +43,8 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
         watch_rings(context, writers.rings, &listed),
         watch_lists(context, writers.lists, &listed),
         watch_policies(context, writers.policies, &listed),
-        watch_ledgers(context, &listed),
-        watch_namespaces(context, &listed),
+        ledgers::watch_ledgers(context, &listed),
+        namespaces::watch_namespaces(context, &listed),
     );
 }
 
@@ -220,155 +221,10 @@ fn is_missing(error: &watcher::Error) -> bool {
     }
 }
 
-async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
-    let api: Api<PartialObjectMeta<Secret>> =
-        Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
-    let mut stream = events("ledgers", watcher(api, config));
-    let mut first = First::new(listed);
-    let mut relisted: Option<Vec<String>> = None;
-    while let Some(event) = stream.next().await {
-        match event {
-            Event::Init => relisted = Some(Vec::new()),
-            Event::InitApply(secret) => {
-                if let (Some(ring), Some(relisted)) = (put_ledger(context, &secret), &mut relisted)
-                {
-                    relisted.push(ring);
-                }
-            }
-            Event::InitDone => {
-                let relisted = relisted.take().unwrap_or_default();
-                for ring in context.cache.ledgers.rings() {
-                    if !relisted.contains(&ring) {
-                        forget_ledger(context, &ring);
-                    }
-                }
-                if !first.pass() {
-                    wake_all(context);
-                }
-            }
-            Event::Apply(secret) => {
-                if let Some(ring) = put_ledger(context, &secret) {
-                    wake_ledger(context, &ring);
-                }
-            }
-            Event::Delete(secret) => {
-                let name = secret.name_any();
-                if let Some(ring) = names::ring_of_ledger(&name) {
-                    forget_ledger(context, ring);
-                }
-            }
-        }
-    }
-}
-
-fn put_ledger(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> {
-    let name = secret.name_any();
-    let ring = names::ring_of_ledger(&name)?;
-    let ledger = match secret.annotations().get(names::ANNOTATION_LEDGER) {
-        Some(json) => Ledger::parse(json).map_err(|error| error.to_string()),
-        None => Err(format!("its annotation {} is missing", names::ANNOTATION_LEDGER)),
-    };
-    let version = secret.resource_version().unwrap_or_default();
-    context.cache.ledgers.put(ring, LedgerRow::new(version, ledger));
-    Some(ring.to_owned())
-}
-
-fn forget_ledger(context: &Context, ring: &str) {
-    let row = context.cache.ledgers.get(ring);
-    context.cache.ledgers.remove(ring);
-    context.rings.wake(ring);
-    if let Some(row) = row {
-        wake_policies_of(context, &row);
-    }
-}
-
-fn wake_ledger(context: &Context, ring: &str) {
-    context.rings.wake(ring);
-    if let Some(row) = context.cache.ledgers.get(ring) {
-        wake_policies_of(context, &row);
-    }
-}
-
 fn wake_policies_of(context: &Context, row: &LedgerRow) {
     if let Ok(ledger) = &row.ledger {
         for policy in ledger.rule.settings.policies() {
             context.policies.wake(policy);
-        }
-    }
-}
-
-async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
-    let mut stream = events("namespaces", watcher(api, watcher::Config::default()));
-    let mut first = First::new(listed);
-    let mut relisted: Option<Vec<String>> = None;
-    while let Some(event) = stream.next().await {
-        match event {
-            Event::Init => relisted = Some(Vec::new()),
-            Event::InitApply(namespace) => {
-                if let Some(relisted) = &mut relisted {
-                    relisted.push(namespace.name_any());
-                }
-                enrol(context, &namespace);
-            }
-            Event::InitDone => {
-                let relisted = relisted.take().unwrap_or_default();
-                for name in context.cache.namespaces.names() {
-                    if !relisted.contains(&name) {
-                        context.cache.namespaces.remove(&name);
-                    }
-                }
-                if !first.pass() {
-                    wake_all(context);
-                }
-            }
-            Event::Apply(namespace) => put_namespace(context, &namespace),
-            Event::Delete(namespace) => {
-                let name = namespace.name_any();
-                if let Some(ring) = context.cache.namespaces.remove(&name) {
-                    context.rings.wake(&ring);
-                }
-                wake_publishers(context, &name);
-            }
-        }
-    }
-}
-
-/// Takes in a namespace and wakes whoever it concerns.
-fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
-    let name = namespace.name_any();
-    let is_new = !context.cache.namespaces.exists(&name);
-    for ring in enrol(context, namespace) {
-        context.rings.wake(&ring);
-    }
-    if is_new {
-        wake_publishers(context, &name);
-    }
-}
-
-/// Takes in a namespace; returns the rings that it left and joined.
-fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> Vec<String> {
-    let name = namespace.name_any();
-    let deleting = namespace.metadata.deletion_timestamp.is_some();
-    let label = namespace.labels().get(&context.settings.enrolment_label);
-    let ring = label.filter(|_| !deleting).map(String::as_str);
-    let before = context.cache.namespaces.put(&name, ring);
-    if before.as_deref() == ring {
-        return Vec::new();
-    }
-    before.into_iter().chain(ring.map(str::to_owned)).collect()
-}
-
-/// Wakes the rings that publish into a namespace that came or went.
-fn wake_publishers(context: &Context, namespace: &str) {
-    for ring in context.cache.rings.state() {
-        let publishes = ring
-            .0
-            .as_ref()
-            .is_ok_and(|r| r.spec.pipelines.iter().any(|p| p.namespace == namespace));
-        if publishes {
-            context.rings.wake(&ring.name_any());
         }
     }
 }

@@ -21,7 +21,6 @@ use crate::{
     clock,
     context::Context,
     error::{Error, is_code},
-    key_material::PublishedKey,
     keys::KeyPair,
     observe::Observed,
 };
@@ -87,7 +86,7 @@ pub async fn key(
     ring: &str,
     observed: &Observed,
     version: u32,
-) -> Result<PublishedKey, Error> {
+) -> Result<KeyPair, Error> {
     let damaged = |what: &str| {
         let secret = names::ledger(ring);
         Error::DamagedLedger(format!("it holds no {what} of version {version} in {secret}"))
@@ -100,7 +99,7 @@ pub async fn key(
     let mut data = read(context, ring, seen).await?.data.unwrap_or_default();
     let private = data.remove(&key_entry(version)).ok_or_else(|| damaged("private key"))?;
     let password = data.remove(&password_entry(version)).ok_or_else(|| damaged("password"))?;
-    Ok(PublishedKey::new(private.0, password.0, row.public_key.clone(), row.fingerprint.clone()))
+    Ok(KeyPair::stored(private.0, password.0, row.public_key.clone(), row.fingerprint.clone()))
 }
 
 /// Deletes a ledger: the last key material of a deleted ring.

@@ -40,7 +40,9 @@ pub async fn write(
         return Ok(());
     }
     let name = object.name_any();
-    patch(context, &name, &json!(status)).await?;
+    if let Some(version) = patch(context, &name, &json!(status)).await? {
+        context.cache.statuses.put(&name, version, status);
+    }
     let on = telemetry::ring_reference(&name, object.uid().as_deref());
     for condition in &report.conditions {
         if turned(&before, condition) {
@@ -104,7 +106,12 @@ pub async fn write_unreadable(
     Ok(())
 }
 
-async fn patch(context: &Context, name: &str, status: &serde_json::Value) -> Result<(), Error> {
+/// Returns the resourceVersion it made, if the ring still exists.
+async fn patch(
+    context: &Context,
+    name: &str,
+    status: &serde_json::Value,
+) -> Result<Option<String>, Error> {
     let api: Api<kube::core::DynamicObject> = Api::all_with(
         context.client.clone(),
         &kube::core::ApiResource::erase::<SigningKeyRing>(&()),
@@ -117,9 +124,9 @@ async fn patch(context: &Context, name: &str, status: &serde_json::Value) -> Res
     });
     let params = PatchParams::apply(names::MANAGER).force();
     match api.patch_status(name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(()),
+        Ok(stored) => Ok(stored.resource_version()),
         // Deleted meanwhile: there is nobody to report to.
-        Err(error) if is_code(&error, 404) => Ok(()),
+        Err(error) if is_code(&error, 404) => Ok(None),
         Err(error) => Err(Error::api(format!("status of ring {name}"), error)),
     }
 }

@@ -52,8 +52,8 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         context.metrics.ring_state(ring, None);
         return Ok(Outcome::Done);
     };
-    let object = match &found.0 {
-        Ok(object) => object,
+    let mut object = match &found.0 {
+        Ok(object) => object.clone(),
         Err(invalid) => {
             let generation = invalid.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
@@ -61,6 +61,11 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             return Ok(Outcome::DoneFor(context.settings.recheck_interval));
         }
     };
+    let seen = object.resource_version().unwrap_or_default();
+    if let Some(status) = context.cache.statuses.newer_than(ring, &seen) {
+        object.status = Some(status);
+    }
+    let object = &object;
     let mut observed = observe(context, object).await;
     let plan = plan::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");

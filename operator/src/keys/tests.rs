@@ -3,7 +3,6 @@
 use std::fmt::{Debug, Display};
 
 use super::*;
-use crate::key_material::PublishedKey;
 
 #[test]
 fn a_pair_opens_with_its_password_and_nothing_else() {
@@ -88,7 +87,7 @@ fn squeezed(text: &str) -> String {
 fn nothing_printable_holds_key_material() {
     let pair = KeyPair::generate().unwrap();
     let opened = open(pair.encrypted_pem(), pair.password()).unwrap();
-    let published = PublishedKey::new(
+    let published = KeyPair::stored(
         pair.encrypted_pem().to_vec(),
         pair.password().to_vec(),
         pair.public_pem().to_owned(),

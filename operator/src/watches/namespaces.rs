@@ -1,0 +1,90 @@
+//! Follows the namespaces, as metadata: which ring each is enrolled in.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio::sync::Barrier;
+
+use super::{First, events, wake_all};
+use crate::context::Context;
+
+pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
+    let mut stream = events("namespaces", watcher(api, watcher::Config::default()));
+    let mut first = First::new(listed);
+    let mut relisted: Option<Vec<String>> = None;
+    while let Some(event) = stream.next().await {
+        match event {
+            Event::Init => relisted = Some(Vec::new()),
+            Event::InitApply(namespace) => {
+                if let Some(relisted) = &mut relisted {
+                    relisted.push(namespace.name_any());
+                }
+                enrol(context, &namespace);
+            }
+            Event::InitDone => {
+                let relisted = relisted.take().unwrap_or_default();
+                for name in context.cache.namespaces.names() {
+                    if !relisted.contains(&name) {
+                        context.cache.namespaces.remove(&name);
+                    }
+                }
+                if !first.pass() {
+                    wake_all(context);
+                }
+            }
+            Event::Apply(namespace) => put_namespace(context, &namespace),
+            Event::Delete(namespace) => {
+                let name = namespace.name_any();
+                if let Some(ring) = context.cache.namespaces.remove(&name) {
+                    context.rings.wake(&ring);
+                }
+                wake_publishers(context, &name);
+            }
+        }
+    }
+}
+
+/// Takes in a namespace and wakes whoever it concerns.
+fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
+    let name = namespace.name_any();
+    let is_new = !context.cache.namespaces.exists(&name);
+    for ring in enrol(context, namespace) {
+        context.rings.wake(&ring);
+    }
+    if is_new {
+        wake_publishers(context, &name);
+    }
+}
+
+/// Takes in a namespace; returns the rings that it left and joined.
+fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> Vec<String> {
+    let name = namespace.name_any();
+    let deleting = namespace.metadata.deletion_timestamp.is_some();
+    let label = namespace.labels().get(&context.settings.enrolment_label);
+    let ring = label.filter(|_| !deleting).map(String::as_str);
+    let before = context.cache.namespaces.put(&name, ring);
+    if before.as_deref() == ring {
+        return Vec::new();
+    }
+    before.into_iter().chain(ring.map(str::to_owned)).collect()
+}
+
+/// Wakes the rings that publish into a namespace that came or went.
+fn wake_publishers(context: &Context, namespace: &str) {
+    for ring in context.cache.rings.state() {
+        let publishes = ring
+            .0
+            .as_ref()
+            .is_ok_and(|r| r.spec.pipelines.iter().any(|p| p.namespace == namespace));
+        if publishes {
+            context.rings.wake(&ring.name_any());
+        }
+    }
+}
