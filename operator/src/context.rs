@@ -9,6 +9,7 @@ use kube::Client;
 
 use crate::{
     cache::Cache,
+    clock::Clock,
     gate::Gate,
     queue::Queue,
     settings::Settings,
@@ -20,6 +21,8 @@ use crate::{
 pub struct Context {
     /// The connection to the API server.
     pub client: Client,
+    /// Where the time comes from.
+    pub clock: Clock,
     /// As given on the command line.
     pub settings: Arc<Settings>,
     /// What the watches have seen.

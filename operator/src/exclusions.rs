@@ -8,8 +8,7 @@ use signingkeyring_core::ledger::Exclusion;
 use tracing::{info, warn};
 
 use crate::{
-    cache::LedgerRow, clock, context::Context, controllers::policies::is_skipped, observe,
-    telemetry,
+    cache::LedgerRow, context::Context, controllers::policies::is_skipped, observe, telemetry,
 };
 
 /// What the cluster's exclusion lists say.
@@ -56,8 +55,11 @@ pub fn read(context: &Context) -> Lists {
 
 /// How long until the next of the exclusions of a policy expires.
 #[must_use]
-pub fn next_expiry(lists: &Lists, placed: &[(String, LedgerRow)]) -> Option<Duration> {
-    let now = clock::now();
+pub fn next_expiry(
+    lists: &Lists,
+    placed: &[(String, LedgerRow)],
+    now: Timestamp,
+) -> Option<Duration> {
     let own = placed
         .iter()
         .filter_map(|(_, row)| row.ledger.as_ref().ok())
@@ -85,7 +87,7 @@ pub async fn announce_expired(
     placed: &[(String, LedgerRow)],
     skipped: &BTreeSet<String>,
 ) {
-    let now = clock::now();
+    let now = context.clock.now();
     let expired = |e: &Exclusion| !e.counts(now) && is_skipped(e, skipped);
     for (list, exclusion) in lists.origins.iter().filter(|(_, e)| expired(e)) {
         let uid = context.cache.lists.get(&ObjectRef::new(list)).and_then(|list| list.uid());

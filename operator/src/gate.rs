@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{clock, context::Context};
+use crate::context::Context;
 
 mod question;
 
@@ -249,7 +249,7 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
     let took = asked.elapsed();
     let state = heard.state();
     debug!(policy, state, latency = ?took, "gate asked");
-    context.metrics.gate_answered(policy, state, clock::now().as_second(), took);
+    context.metrics.gate_answered(policy, state, context.clock.now().as_second(), took);
     let failed = !matches!(heard, Heard::Marks(_));
     let before = context.gate.record(policy, heard.clone(), asked, &wanted);
     let changed = before.as_ref() != Some(&heard);

@@ -16,7 +16,7 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
-use crate::{clock, context::Context};
+use crate::context::Context;
 
 mod pipelines;
 mod ring;
@@ -64,7 +64,7 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
         reported: reported(object.status.as_ref()),
         kyverno_served: context.cache.kyverno_served(),
         enrolled: context.cache.namespaces.enrolled(&name),
-        now: clock::now(),
+        now: context.clock.now(),
         operator: OperatorFacts {
             namespace: context.settings.namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),

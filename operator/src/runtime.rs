@@ -19,6 +19,7 @@ use tracing::info;
 
 use crate::{
     cache::{Cache, Ledgers, Namespaces, Statuses, Written},
+    clock::Clock,
     context::{Announced, Context},
     controllers, gate,
     gate::Gate,
@@ -37,7 +38,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = connect(&settings).await?;
-    let (context, writers) = assemble(client, settings);
+    tokio::select! {
+        result = operate(client, settings, Clock::system()) => result?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whatever was under way is a start state like any other.
+    info!("stopped");
+    Ok(())
+}
+
+/// Runs the operator with a client and a clock until the future is dropped,
+/// which may happen anywhere: every state is a start state.
+///
+/// # Errors
+/// If it cannot start, or one of its parts ends on its own.
+pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow::Result<()> {
+    let (context, writers) = assemble(client, settings, clock);
     let ready = Arc::new(AtomicBool::new(false));
     let listed = Arc::new(Barrier::new(watches::WATCHES + 1));
     info!(
@@ -55,12 +72,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             anyhow::bail!("the watches ended")
         }
         () = work(&context, &listed, &ready) => anyhow::bail!("the controllers ended"),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
-    // Whatever was under way is a start state like any other.
-    info!("stopped");
-    Ok(())
 }
 
 /// Works once everything has been seen: a decision on half a picture could
@@ -95,7 +107,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-fn assemble(client: Client, settings: Settings) -> (Context, watches::Writers) {
+fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watches::Writers) {
     let (rings, rings_writer) = reflector::store();
     let (lists, lists_writer) = reflector::store();
     let policies_writer = reflector::store::Writer::new(kyverno::resource());
@@ -112,6 +124,7 @@ fn assemble(client: Client, settings: Settings) -> (Context, watches::Writers) {
     let context = Context {
         events: Events::new(client.clone()),
         client,
+        clock,
         settings: Arc::new(settings),
         cache: Arc::new(cache),
         gate: Arc::new(Gate::default()),

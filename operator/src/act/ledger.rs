@@ -18,7 +18,6 @@ use signingkeyring_core::{
 
 use crate::{
     cache::LedgerRow,
-    clock,
     context::Context,
     error::{Error, is_code},
     keys::KeyPair,
@@ -51,7 +50,7 @@ pub async fn commit(
         public_key: pair.public_pem().to_owned(),
         fingerprint: pair.fingerprint().to_owned(),
     });
-    let next = Ledger::apply(base, change, key, clock::now())?;
+    let next = Ledger::apply(base, change, key, context.clock.now())?;
     let mut secret = match &observed.ledger_version {
         Some(version) => read(context, ring, version).await?,
         None => empty(context, ring),

@@ -1,6 +1,7 @@
 //! One status write a pass, and none if nothing changed; an event for every
 //! condition that turned.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 use kube::{
     Api, ResourceExt,
@@ -89,7 +90,7 @@ pub async fn write_unreadable(
     let ours = [new(Kind::Ready, Status::False), new(Kind::Stalled, Status::True)];
     let kinds: Vec<String> = ours.iter().map(|c| format!("{:?}", c.kind)).collect();
     let mut conditions: Vec<ApiCondition> =
-        ours.iter().map(|c| condition(c, &old, generation)).collect();
+        ours.iter().map(|c| condition(c, &old, generation, context.clock.now())).collect();
     conditions.extend(
         old.iter()
             .filter(|c| !kinds.contains(&c.type_) && c.type_ != format!("{:?}", Kind::Reconciling))
@@ -156,7 +157,7 @@ fn build(
         conditions: report
             .conditions
             .iter()
-            .map(|c| condition(c, &before.conditions, generation))
+            .map(|c| condition(c, &before.conditions, generation, snapshot.now))
             .collect(),
         ..SigningKeyRingStatus::default()
     };
@@ -201,13 +202,17 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
     }
 }
 
-fn condition(new: &Condition, before: &[ApiCondition], generation: Option<i64>) -> ApiCondition {
+fn condition(
+    new: &Condition,
+    before: &[ApiCondition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ApiCondition {
     let type_ = format!("{:?}", new.kind);
     let status = format!("{:?}", new.status);
     let same = before.iter().find(|c| c.type_ == type_ && c.status == status);
     ApiCondition {
-        last_transition_time: same
-            .map_or_else(|| Time(crate::clock::now()), |c| c.last_transition_time.clone()),
+        last_transition_time: same.map_or_else(|| Time(now), |c| c.last_transition_time.clone()),
         message: new.message.chars().take(4096).collect(),
         observed_generation: generation,
         reason: format!("{:?}", new.reason),

@@ -17,7 +17,6 @@ use tracing::{debug, info, warn};
 use crate::{
     act::policies as write,
     cache::{LedgerRow, WrittenPolicy, is_newer},
-    clock,
     context::Context,
     error::{Error, brief, is_code},
     exclusions,
@@ -82,13 +81,14 @@ async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
         excluded: &lists.exclusions,
         operator_namespace: &context.settings.namespace,
         enrolment_label: &context.settings.enrolment_label,
-        now: clock::now(),
+        now: context.clock.now(),
     };
     let Some(rendered) = render::render(&input) else {
         return remove(context, policy, found).await;
     };
     let drift = drifted(found, written.as_ref());
-    let outcome = exclusions::next_expiry(&lists, &placed).map_or(Outcome::Done, Outcome::DoneFor);
+    let outcome = exclusions::next_expiry(&lists, &placed, context.clock.now())
+        .map_or(Outcome::Done, Outcome::DoneFor);
     if found.is_some_and(|found| holds(found, &rendered, written.as_ref())) {
         if context.cache.written.fine(policy) {
             wake_rings(context, &placed);
