@@ -11,30 +11,39 @@ use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::marks::Mark;
+use crate::{
+    hex,
+    high_water::{HighWater, REVOKED_WITNESSED, short},
+    marks::Mark,
+};
 
 mod change;
+mod format;
 
-pub use change::{Change, ChangeError, NewKey};
+pub use change::{Change, ChangeError, NewKey, Recovery};
+pub use format::LedgerError;
 
-/// How many retired versions keep their public key.
+/// How many retired and revoked versions keep their public key.
 pub const RETIRED_KEPT: usize = 10;
 
 /// How many handled rotation tokens are remembered.
 pub const TOKENS_KEPT: usize = 10;
 
-const FORMAT: u32 = 1;
+/// How many revoked versions are remembered.
+pub const REVOKED_KEPT: usize = 1000;
 
 /// Everything the operator knows of a ring, private keys excepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Ledger {
-    /// Version of this format.
-    format: u32,
     /// Raised by every commit.
     pub sequence: u64,
     /// Ascending by number.
     pub versions: Vec<Version>,
+    /// Every version that was revoked, by [`short`] of its fingerprint, the
+    /// newest last. It outlives the version's row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<String>,
     /// Rotation tokens that were handled, the newest last.
     pub tokens: Vec<Token>,
     /// Secrets that hold a private key of this ring, or may.
@@ -46,7 +55,7 @@ pub struct Ledger {
 }
 
 /// One version of a ring's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Version {
     /// Never given out twice.
@@ -64,23 +73,68 @@ pub struct Version {
     /// When it began to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Timestamp>,
+    /// Minted to stand by, not because a rotation was due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
+    /// Where its private key is, while it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKeyRef>,
+}
+
+impl Version {
+    /// Whether it ever signed, so that images may carry its signature.
+    #[must_use]
+    pub fn has_signed(&self) -> bool {
+        self.activated_at.is_some()
+    }
+}
+
+/// Where a private key is, and how to tell that it is the right one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrivateKeyRef {
+    /// SHA-256 over the sealed key and its password, in hex. It tells a key
+    /// that was exchanged or damaged without the cost of opening it, and
+    /// nothing of a password with 256 random bits.
+    pub digest: String,
+    /// The Secret of its own that holds it; without one the ledger does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// What a version is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// Minted; Kyverno is being told.
     Pending,
+    /// Kyverno accepts it; it waits to replace the version that signs.
+    Standby,
     /// Signs and verifies.
     Current,
     /// Verifies only.
     Accepted,
-    /// Fell out of the window.
+    /// Fell out of the window, or was discarded before it signed.
     Retired,
+    /// Taken out by the user, for ever.
+    Revoked,
+}
+
+impl State {
+    /// Whether the private key of such a version exists.
+    #[must_use]
+    pub fn has_private_key(self) -> bool {
+        matches!(self, Self::Pending | Self::Standby | Self::Current)
+    }
+
+    /// Whether Kyverno accepts what such a version signed.
+    #[must_use]
+    pub fn is_accepted(self) -> bool {
+        !matches!(self, Self::Retired | Self::Revoked)
+    }
 }
 
 /// A rotation token that was handled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Token {
     /// SHA-256 of its value, in hex.
@@ -107,7 +161,7 @@ impl std::fmt::Display for PipelineRef {
 
 /// What the policies say of a ring, apart from its keys. It stands in the
 /// ledger so that a ring whose object is gone or unreadable keeps its rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// The ledger's sequence when what the policies say last changed. It moves
@@ -118,7 +172,7 @@ pub struct Rule {
 }
 
 /// The part of a [`Rule`] that a [`Change`] sets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RuleSettings {
     /// Refuse or report.
@@ -140,7 +194,7 @@ impl RuleSettings {
 }
 
 /// What happens to a pod with an image that no accepted key signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Refused.
     Enforce,
@@ -149,7 +203,7 @@ pub enum Action {
 }
 
 /// An image pattern that needs no signature.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Exclusion {
     /// The pattern as the user wrote it.
@@ -167,74 +221,10 @@ impl Exclusion {
     }
 }
 
-/// A ledger that cannot be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LedgerError {
-    /// Not the JSON this operator writes.
-    #[error("its annotation cannot be read: {0}")]
-    Unreadable(String),
-    /// JSON that contradicts itself.
-    #[error("its annotation contradicts itself: {0}")]
-    Inconsistent(&'static str),
-    /// Written by another operator version.
-    #[error(
-        "it has format {0}, this operator reads format {FORMAT}; run the operator that wrote it"
-    )]
-    Format(u32),
-}
-
 impl Ledger {
-    /// Reads a ledger's annotation.
-    ///
-    /// # Errors
-    /// If it is not a ledger of this format, or contradicts itself. A damaged
-    /// ledger is never repaired by guessing: the ring stalls.
-    pub fn parse(json: &str) -> Result<Self, LedgerError> {
-        #[derive(Deserialize)]
-        struct Probe {
-            format: u32,
-        }
-        let unreadable = |error: serde_json::Error| LedgerError::Unreadable(error.to_string());
-        let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
-        if probe.format != FORMAT {
-            return Err(LedgerError::Format(probe.format));
-        }
-        let ledger: Self = serde_json::from_str(json).map_err(unreadable)?;
-        ledger.check().map_err(LedgerError::Inconsistent)?;
-        Ok(ledger)
-    }
-
-    /// The annotation's text.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        // Serialising plain structs with string keys cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    fn check(&self) -> Result<(), &'static str> {
-        let versions = &self.versions;
-        let count = |state| versions.iter().filter(|v| v.state == state).count();
-        if !versions.is_sorted_by(|a, b| a.number < b.number) {
-            return Err("version numbers are not ascending");
-        }
-        if count(State::Pending) > 1 || count(State::Current) > 1 {
-            return Err("more than one version is pending, or current");
-        }
-        if versions.iter().rev().skip(1).any(|v| v.state == State::Pending) {
-            return Err("a version that is not the newest is pending");
-        }
-        if versions.iter().any(|v| !v.public_key.starts_with("-----BEGIN PUBLIC KEY-----\n")) {
-            return Err("a public key is not in PEM");
-        }
-        if versions.is_empty() && !self.removed {
-            return Err("there is no version");
-        }
-        Ok(())
-    }
-
     /// The versions Kyverno accepts, newest first.
     pub fn accepted(&self) -> impl Iterator<Item = &Version> {
-        self.versions.iter().rev().filter(|v| v.state != State::Retired)
+        self.versions.iter().rev().filter(|v| v.state.is_accepted())
     }
 
     /// The version that signs.
@@ -249,6 +239,25 @@ impl Ledger {
         self.versions.iter().find(|v| v.state == State::Pending)
     }
 
+    /// The version that waits to replace the one that signs.
+    #[must_use]
+    pub fn standby(&self) -> Option<&Version> {
+        self.versions.iter().find(|v| v.state == State::Standby)
+    }
+
+    /// Whether no version signs because the one that did was revoked.
+    #[must_use]
+    pub fn lost_its_signer(&self) -> bool {
+        let newest = self.versions.iter().rev().find(|v| v.has_signed());
+        newest.is_some_and(|v| v.state == State::Revoked)
+    }
+
+    /// The version of this number.
+    #[must_use]
+    pub fn by_number(&self, number: u32) -> Option<&Version> {
+        self.versions.iter().find(|v| v.number == number)
+    }
+
     /// The newest version, whatever its state.
     #[must_use]
     pub fn newest(&self) -> Option<&Version> {
@@ -259,14 +268,6 @@ impl Ledger {
     #[must_use]
     pub fn by_fingerprint(&self, fingerprint: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.fingerprint == fingerprint)
-    }
-
-    /// Whether the version's private key exists.
-    #[must_use]
-    pub fn has_private_key(&self, number: u32) -> bool {
-        self.versions
-            .iter()
-            .any(|v| v.number == number && matches!(v.state, State::Pending | State::Current))
     }
 
     /// The version that a token asked for, if the token was handled.
@@ -296,7 +297,10 @@ impl Ledger {
         Mark { sequence: self.rule.sequence, key_set: self.key_set() }
     }
 
-    /// The state that each version has in a window of `keep`.
+    /// The state that each version has in a window of `keep`. Only versions
+    /// that signed have a place in it, and a revoked one keeps its place: a
+    /// revocation never brings an older version back, and one of a version
+    /// that never signed never pushes one out.
     #[must_use]
     pub fn window(&self, keep: u32) -> Vec<State> {
         let mut room = keep.max(1);
@@ -305,8 +309,12 @@ impl Ledger {
             .iter()
             .rev()
             .map(|version| match version.state {
-                State::Pending => State::Pending,
-                _ if room == 0 => State::Retired,
+                state @ (State::Pending | State::Standby) => state,
+                State::Revoked => {
+                    room = room.saturating_sub(u32::from(version.has_signed()));
+                    State::Revoked
+                }
+                _ if room == 0 || !version.has_signed() => State::Retired,
                 state => {
                     room -= 1;
                     if state == State::Current { State::Current } else { State::Accepted }
@@ -316,16 +324,42 @@ impl Ledger {
         states.reverse();
         states
     }
+
+    /// What witnesses are to remember of the ring.
+    #[must_use]
+    pub fn high_water(&self) -> HighWater {
+        let forgotten = self.revoked.len().saturating_sub(REVOKED_WITNESSED);
+        HighWater {
+            version: self.newest().map_or(0, |v| v.number),
+            revoked: self.revoked[forgotten..].iter().cloned().collect(),
+        }
+    }
+
+    /// Whether a witness remembers nothing that this ledger does not know.
+    #[must_use]
+    pub fn knows(&self, witness: &HighWater) -> bool {
+        self.newest().map_or(0, |v| v.number) >= witness.version
+            && witness.revoked.iter().all(|hash| self.revoked.contains(hash))
+    }
+
+    /// The ledger as it is to be enforced where witnesses remember
+    /// revocations that it does not know: without those versions.
+    #[must_use]
+    pub fn without(&self, revoked: &BTreeSet<String>) -> Self {
+        let mut ledger = self.clone();
+        for version in &mut ledger.versions {
+            if revoked.contains(&short(&version.fingerprint)) {
+                version.state = State::Revoked;
+            }
+        }
+        ledger
+    }
 }
 
 /// SHA-256 of a rotation token, in hex: what the ledger keeps of it.
 #[must_use]
 pub fn token_hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! is plain data. The manifest enforces it: there is no client to depend on.
 
 pub mod duration;
+pub mod high_water;
 pub mod images;
 pub mod ledger;
 pub mod marks;
@@ -21,3 +22,8 @@ pub mod plan;
 pub mod render;
 pub mod report;
 pub mod snapshot;
+
+/// Bytes in lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -21,6 +21,14 @@ pub const ANNOTATION_GATE_ANSWER: &str = "signing.odj.cloud/gate-answer";
 /// Annotation of a policy: the marks of the rings it holds.
 pub const ANNOTATION_MARKS: &str = "signing.odj.cloud/rings";
 
+/// Annotation of a ring and of a policy: how far the rings had come, as a
+/// witness for the day an older ledger is restored.
+pub const ANNOTATION_HIGH_WATER: &str = "signing.odj.cloud/high-water";
+
+/// Annotation of a ring whose keys are lost: the highest version that was
+/// given out, to go on with a new one after it.
+pub const ANNOTATION_RECOVER: &str = "signing.odj.cloud/recover-after-version";
+
 /// Annotation of a ring: a new value asks for one rotation.
 pub const ANNOTATION_ROTATE: &str = "signing.odj.cloud/rotate";
 
@@ -29,6 +37,10 @@ pub const ANNOTATION_ALLOW_UNENFORCED: &str = "signing.odj.cloud/allow-unenforce
 
 /// Annotation of a ledger: everything but the private keys, as JSON.
 pub const ANNOTATION_LEDGER: &str = "signing.odj.cloud/ledger";
+
+/// Annotation of a standby key's Secret: the ledger's sequence when it was
+/// written. A later ledger that does not name the Secret never will.
+pub const ANNOTATION_SEQUENCE: &str = "signing.odj.cloud/sequence";
 
 /// Annotation of a pipeline Secret: the ring it belongs to.
 pub const ANNOTATION_RING: &str = "signing.odj.cloud/ring";
@@ -63,6 +75,23 @@ pub const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
 
 /// Prefix of the ledgers' names.
 const LEDGER_PREFIX: &str = "ring-";
+
+/// Prefix of the names of Secrets that hold one standby key each.
+const STANDBY_PREFIX: &str = "standby-";
+
+/// The name of the Secret of one standby key. It has a part of the key's
+/// fingerprint, so that two replicas never write the same one.
+#[must_use]
+pub fn standby(ring: &str, version: u32, fingerprint: &str) -> String {
+    format!("{STANDBY_PREFIX}{ring}.v{version}-{}", crate::high_water::short(fingerprint))
+}
+
+/// The ring whose standby key the Secret of this name holds. A ring's name has
+/// no dot, so it ends at the first.
+#[must_use]
+pub fn ring_of_standby(secret: &str) -> Option<&str> {
+    secret.strip_prefix(STANDBY_PREFIX)?.split_once('.').map(|(ring, _)| ring)
+}
 
 /// The name of a ring's ledger Secret.
 #[must_use]

@@ -11,27 +11,33 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
+    high_water::HighWater,
     ledger::{Change, Ledger, PipelineRef},
     report::{self, Report, Stage},
-    snapshot::{Layout, LedgerFound, PipelineFound, PolicyFound, Snapshot},
+    snapshot::{Layout, LedgerFound, Snapshot},
 };
 
 pub mod enforcement;
 mod mint;
 mod place;
 pub mod publish;
+pub mod revoke;
 mod teardown;
+pub mod witness;
 
 pub use enforcement::Enforcement;
 pub use mint::{MAX_TOKEN, due_at};
+pub use witness::{evidence, last_version};
 
 /// One write. Actions are executed in order; a commit ends a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Put our finalizer on the ring, before anything of it exists.
     AddFinalizer,
     /// Take it off: nothing of the ring is left.
     RemoveFinalizer,
+    /// Have the ring's annotation remember how far the ring has come.
+    RecordHighWater(HighWater),
     /// Commit a transition of the ledger the plan was made from.
     Commit(Change),
     /// Create a pipeline Secret, or replace the one of ours that was observed.
@@ -47,6 +53,8 @@ pub enum Action {
     },
     /// Delete a pipeline Secret of ours.
     DeleteSecret(PipelineRef),
+    /// Delete the Secret of one standby key that the ledger does not name.
+    DeleteKeySecret(String),
     /// Delete the ledger: the last key material of a deleted ring.
     DeleteLedger,
 }
@@ -81,70 +89,103 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 }
 
 fn decide(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
+    let deleting = snapshot.ring.deleting;
     match &snapshot.ledger {
-        LedgerFound::Damaged(_) | LedgerFound::Foreign => (Vec::new(), Stage::Lost),
-        LedgerFound::Absent if snapshot.ring.deleting => teardown::without_ledger(snapshot),
-        LedgerFound::Absent if evidence(snapshot).is_some() => (Vec::new(), Stage::Lost),
+        LedgerFound::Foreign => (Vec::new(), Stage::Lost),
+        LedgerFound::Damaged { table: Some(ledger), .. } if deleting => {
+            teardown::start(snapshot, ledger)
+        }
+        LedgerFound::Absent | LedgerFound::Damaged { .. } if deleting => {
+            teardown::without_ledger(snapshot)
+        }
+        LedgerFound::Damaged { .. } => lost(snapshot),
+        LedgerFound::Absent if evidence(snapshot).is_some() => lost(snapshot),
         LedgerFound::Absent => (first_steps(snapshot), Stage::Serving),
         LedgerFound::Present(ledger) if ledger.removed => teardown::tear_down(snapshot, ledger),
-        LedgerFound::Present(ledger) if snapshot.ring.deleting => {
-            if teardown::blocked(snapshot) {
-                (steps(snapshot, ledger), Stage::DeletionBlocked)
-            } else {
-                (vec![teardown::remove(ledger)], Stage::Deleting)
-            }
+        LedgerFound::Present(ledger) if deleting && !teardown::blocked(snapshot) => {
+            teardown::start(snapshot, ledger)
+        }
+        LedgerFound::Present(ledger) if witness::who_knows_more(snapshot, ledger).is_some() => {
+            lost(snapshot)
+        }
+        LedgerFound::Present(ledger) if deleting => {
+            (steps(snapshot, ledger), Stage::DeletionBlocked)
         }
         LedgerFound::Present(ledger) => (steps(snapshot, ledger), Stage::Serving),
     }
+}
+
+/// Nothing, until the user asks to go on with a new version.
+fn lost(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
+    let recovery = witness::recover(snapshot);
+    (recovery.into_iter().map(Action::Commit).collect(), Stage::Lost)
 }
 
 /// The finalizer comes first: a ring deleted between the two would leave its
 /// keys behind.
 fn first_steps(snapshot: &Snapshot) -> Vec<Action> {
     if snapshot.ring.finalizer {
-        vec![Action::Commit(mint::first(snapshot))]
+        mint::first(snapshot).map(Action::Commit).into_iter().collect()
     } else {
         vec![Action::AddFinalizer]
     }
 }
 
 fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+    // A revocation waits for nothing.
+    if let Some(change) = revoke::next(snapshot, ledger) {
+        return vec![Action::Commit(change)];
+    }
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
         return vec![Action::AddFinalizer];
     }
-    if enforcement::ledger_is_behind(snapshot, ledger) {
-        return Vec::new();
-    }
-    let commit = mint::next(snapshot, ledger)
+    let commit = mint::discard(snapshot, ledger)
+        .or_else(|| mint::next(snapshot, ledger))
         .or_else(|| place::change(snapshot, ledger))
         .or_else(|| window(snapshot, ledger));
-    match commit {
-        Some(change) => vec![Action::Commit(change)],
-        None => publish::steps(snapshot, ledger),
+    if let Some(change) = commit {
+        return vec![Action::Commit(change)];
     }
+    // Witnesses know of a version before any pipeline does.
+    let mut actions = record(snapshot, ledger);
+    actions.extend(publish::steps(snapshot, ledger));
+    if !actions.iter().any(|action| matches!(action, Action::Commit(_))) {
+        actions.extend(unnamed_keys(snapshot, ledger).map(Action::DeleteKeySecret));
+    }
+    actions
+}
+
+fn record(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+    let mark = ledger.high_water();
+    match &snapshot.recorded {
+        Some(recorded) if *recorded == mark => Vec::new(),
+        _ => vec![Action::RecordHighWater(mark)],
+    }
+}
+
+/// The Secrets of standby keys that no version needs: of versions whose
+/// private key is to be destroyed, and of mints that were never committed. One
+/// that is being minted right now is not among them: its commit has not raised
+/// the sequence yet.
+fn unnamed_keys<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+) -> impl Iterator<Item = String> + 'a {
+    let named = |name: &String| {
+        let keys = ledger.versions.iter().filter_map(|v| v.private_key.as_ref());
+        keys.filter_map(|key| key.secret.as_ref()).any(|secret| secret == name)
+    };
+    snapshot
+        .key_secrets
+        .iter()
+        .filter(move |(name, sequence)| **sequence < ledger.sequence && !named(name))
+        .map(|(name, _)| name.clone())
 }
 
 /// Applies a changed `keepVersions` without a rotation.
 fn window(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let keep = snapshot.ring.keep;
     let states = ledger.versions.iter().map(|v| v.state);
-    (!states.eq(ledger.window(keep))).then_some(Change::Window { keep })
-}
-
-/// Why versions must have existed although there is no ledger.
-#[must_use]
-pub fn evidence(snapshot: &Snapshot) -> Option<String> {
-    if let Some(version) = snapshot.reported.newest_version {
-        return Some(format!("the ring's status names version {version}"));
-    }
-    let named = snapshot.policies.iter().find_map(|(name, found)| match found {
-        PolicyFound::Ours { mark: Some(_), .. } => Some(format!("policy {name} holds its rule")),
-        _ => None,
-    });
-    named.or_else(|| {
-        snapshot.pipelines.iter().find_map(|(pipeline, found)| {
-            matches!(found, PipelineFound::OursUnknownKey)
-                .then(|| format!("Secret {pipeline} holds a key of it"))
-        })
-    })
+    let moves = !snapshot.ring.suspend && !states.eq(ledger.window(keep));
+    moves.then_some(Change::Window { keep })
 }

@@ -5,14 +5,15 @@
 //! compared with what the API server holds, and a default filled in there
 //! would look like somebody's edit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    high_water::{HighWater, HighWaters},
     images::{self, Pattern},
-    ledger::{Action, Exclusion, Ledger, Version},
+    ledger::{Action, Exclusion, Ledger},
     marks::{Mark, Marks},
     names, packing,
 };
@@ -32,6 +33,12 @@ const ENFORCE_TIMEOUT_SECONDS: u32 = 30;
 /// whole request after some 34 seconds.
 const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 
+/// The public key of a ring with no accepted version. Its private key is known
+/// to nobody: its point is the first on P-256 with the SHA-256 of "no key of
+/// this ring is accepted", a space and a counter as its x coordinate, and the even y. A rule
+/// cannot go without a key, because Kyverno then verifies nothing.
+pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
+
 /// What a policy is rendered from.
 #[derive(Debug)]
 pub struct Input<'a> {
@@ -39,7 +46,7 @@ pub struct Input<'a> {
     pub policy: &'a str,
     /// The ledgers placed here, by ring.
     pub ledgers: BTreeMap<&'a str, &'a Ledger>,
-    /// Rules of rings whose ledger cannot be read: they stay word for word.
+    /// Rules that stay word for word.
     pub kept: BTreeMap<&'a str, KeptRule>,
     /// What the cluster's exclusion lists hold.
     pub excluded: &'a [Exclusion],
@@ -56,6 +63,8 @@ pub struct Input<'a> {
 pub struct KeptRule {
     /// What the policy said of it.
     pub mark: Mark,
+    /// What the policy remembered of it.
+    pub high_water: HighWater,
     /// The rule.
     pub rule: Value,
 }
@@ -77,27 +86,27 @@ pub struct Rendered {
 #[must_use]
 pub fn render(input: &Input<'_>) -> Option<Rendered> {
     let action = packing::action(input.policy)?;
-    let mut rules: BTreeMap<&str, (Mark, Value)> = input
-        .kept
-        .iter()
-        .map(|(ring, kept)| (*ring, (kept.mark.clone(), kept.rule.clone())))
-        .collect();
+    let mut rules: BTreeMap<&str, KeptRule> = input.kept.clone();
     for (ring, ledger) in &input.ledgers {
-        rules.insert(ring, (ledger.mark(), ring_rule(input, action, ring, ledger)));
+        let rule = ring_rule(input, action, ring, ledger);
+        let high_water = ledger.high_water();
+        rules.insert(ring, KeptRule { mark: ledger.mark(), high_water, rule });
     }
     if rules.is_empty() {
         return None;
     }
-    let marks: BTreeMap<String, Mark> =
-        rules.iter().map(|(ring, (mark, _))| ((*ring).to_owned(), mark.clone())).collect();
-    let marks = Marks(marks);
-    let mut rules: Vec<Value> = rules.into_values().map(|(_, rule)| rule).collect();
+    let name = |ring: &&str| (*ring).to_owned();
+    let marks = Marks(rules.iter().map(|(ring, rule)| (name(ring), rule.mark.clone())).collect());
+    let high_waters =
+        HighWaters(rules.iter().map(|(ring, r)| (name(ring), r.high_water.clone())).collect());
+    let mut rules: Vec<Value> = rules.into_values().map(|rule| rule.rule).collect();
     rules.push(gate_rule(input, &marks));
     let annotations = BTreeMap::from([
         // Only Pods are verified: rules derived for Deployments would verify
         // the same images twice and pin digests into what GitOps compares.
         ("pod-policies.kyverno.io/autogen-controllers".to_owned(), "none".to_owned()),
         (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
+        (names::ANNOTATION_HIGH_WATER.to_owned(), high_waters.to_string()),
     ]);
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
     Some(Rendered { marks, annotations, labels, spec: spec(action, &rules) })
@@ -145,13 +154,10 @@ fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> 
         // a verified image as it is passes by Kyverno's annotation on the Pod.
         "useCache": false,
         // count 1 is "any of"; left out it would be "all of". One entry per
-        // key, newest first: verification stops at the first that fits. A
-        // ledger always has an accepted version: without entries Kyverno would
-        // refuse the policy, and without attestors verify nothing.
-        "attestors": [{
-            "count": 1,
-            "entries": ledger.accepted().map(key_entry).collect::<Vec<_>>(),
-        }],
+        // key, newest first: verification stops at the first that fits.
+        // Without entries Kyverno would refuse the policy, and without
+        // attestors verify nothing.
+        "attestors": [{"count": 1, "entries": entries(ledger)}],
     });
     let skip = skipped_images(input, &ledger.rule.settings.exclude);
     if !skip.is_empty() {
@@ -171,10 +177,18 @@ fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> 
     })
 }
 
-fn key_entry(version: &Version) -> Value {
+fn entries(ledger: &Ledger) -> Vec<Value> {
+    let mut keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
+    if keys.is_empty() {
+        keys.push(NOBODYS_KEY);
+    }
+    keys.into_iter().map(key_entry).collect()
+}
+
+fn key_entry(public_key: &str) -> Value {
     json!({
         "keys": {
-            "publicKeys": version.public_key,
+            "publicKeys": public_key,
             "signatureAlgorithm": "sha256",
             // Without both, Kyverno fetches Sigstore's public trust root.
             "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
@@ -182,6 +196,14 @@ fn key_entry(version: &Version) -> Value {
         },
         "signatureAlgorithm": "sha256",
     })
+}
+
+/// The public keys in a ring's rule as it stands in a policy's spec.
+#[must_use]
+pub fn keys_of(rule: &Value) -> BTreeSet<String> {
+    let entries = rule["verifyImages"][0]["attestors"][0]["entries"].as_array();
+    let keys = entries.into_iter().flatten().filter_map(|e| e["keys"]["publicKeys"].as_str());
+    keys.map(str::to_owned).collect()
 }
 
 /// The exclusions that count now, from the lists and the ring, as the globs

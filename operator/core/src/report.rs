@@ -8,14 +8,15 @@
 use jiff::Timestamp;
 
 use crate::{
-    ledger::{Ledger, PipelineRef},
-    plan::MAX_TOKEN,
+    ledger::{Ledger, PipelineRef, State, Version},
+    plan::{MAX_TOKEN, publish},
     snapshot::{LedgerFound, Snapshot},
 };
 
 mod keys;
 mod pipelines;
 mod policy;
+mod revocations;
 
 pub use pipelines::PipelineReport;
 
@@ -73,6 +74,8 @@ pub enum Kind {
     PolicyEnforced,
     /// The pipelines hold the key they should.
     PipelinesPublished,
+    /// What the user revoked is not accepted any more. Absent unless asked for.
+    RevocationsApplied,
 }
 
 /// Whether a condition holds.
@@ -115,12 +118,30 @@ reasons! {
     FirstVersionPending,
     /// A new version is on its way to the pipelines.
     Rotating,
+    /// A version that is to stand by is on its way to Kyverno.
+    StandbyPending,
     /// The rule is on its way into another policy.
     Moving,
     /// The API server refused a write, which is tried again.
     Retrying,
     /// Versions existed and their ledger is gone or damaged.
     KeyMaterialLost,
+    /// An older ledger was restored over a newer one.
+    LedgerOutdated,
+    /// The version that signed was revoked and the next is on its way.
+    CurrentRevoked,
+    /// Every version that was accepted is revoked.
+    AllRevoked,
+    /// What is revoked is not accepted any more.
+    RevocationsApplied,
+    /// Kyverno still accepts what was just revoked, or may.
+    RevocationPending,
+    /// A revocation names a version that never existed.
+    RevocationUnknown,
+    /// Lifecycle changes are frozen by the user.
+    Suspended,
+    /// An existing key pair could not be taken over.
+    ImportFailed,
     /// The ring's object asks for something that cannot be served.
     SpecInvalid,
     /// The ring's object cannot be read by this operator.
@@ -143,8 +164,6 @@ reasons! {
     PolicyRejected,
     /// The policy does not exist.
     PolicyMissing,
-    /// The policy is newer than the ring's ledger.
-    LedgerBehindPolicy,
     /// Pods pass without being verified.
     GateOpen,
     /// Kyverno does not answer and pods are refused.
@@ -190,6 +209,7 @@ pub fn report(snapshot: &Snapshot, stage: Stage, next_rotation: Option<Timestamp
     conditions.extend(reconciling(snapshot, ledger, stage));
     conditions.extend(stalled(snapshot, stage, &parts));
     conditions.extend(parts);
+    conditions.extend(revocations::condition(snapshot, ledger, stage));
     Report {
         conditions,
         observed_rotation: observed_rotation(snapshot, ledger),
@@ -212,7 +232,9 @@ fn ready(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Condition {
     if let Some(part) = parts.iter().find(|part| part.status != Status::True) {
         return Condition { kind: Kind::Ready, ..part.clone() };
     }
-    let message = if snapshot.enrolled.is_empty() {
+    let message = if snapshot.ring.suspend {
+        "suspended by spec.suspend: no version is minted, switched or retired".to_owned()
+    } else if snapshot.enrolled.is_empty() {
         let label = &snapshot.operator.enrolment_label;
         format!(
             "no namespace is enrolled, so no image is checked: kubectl label namespace NAME {label}={}",
@@ -237,11 +259,19 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
         (Stage::Deleting, _) => (Reason::Deleting, deleting(snapshot)),
         (Stage::DeletionBlocked, _) => (Reason::DeletionBlocked, blocked(snapshot)),
         (Stage::Lost, _) => return None,
+        (Stage::Serving, None) if keys::import(snapshot).is_some() || snapshot.ring.suspend => {
+            return None;
+        }
         (Stage::Serving, None) => {
             (Reason::FirstVersionPending, "the first version is being minted".to_owned())
         }
         (Stage::Serving, Some(ledger)) => match (ledger.pending(), &ledger.rule.settings.leaving) {
-            (Some(pending), _) => rotating(snapshot, ledger, pending.number),
+            (Some(pending), _) => rotating(snapshot, ledger, pending),
+            (None, _) if ledger.standby().is_some() && publishing(snapshot, ledger) => {
+                let waiting = pipelines::waiting_on(snapshot, ledger);
+                let waiting = waiting.unwrap_or_else(|| "the pipelines are being switched".into());
+                (Reason::Rotating, format!("the version that stood by takes over: {waiting}"))
+            }
             (None, Some(old)) => (
                 Reason::Moving,
                 format!("the rule moves from policy {old} to {}", ledger.rule.settings.policy),
@@ -252,12 +282,26 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
     Some(Condition { kind: Kind::Reconciling, status: Status::True, reason, message })
 }
 
-fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: u32) -> (Reason, String) {
-    let reason = if pending == 1 { Reason::FirstVersionPending } else { Reason::Rotating };
+/// Whether the pipelines are to hold another version than the one that signs.
+fn publishing(snapshot: &Snapshot, ledger: &Ledger) -> bool {
+    publish::target(snapshot, ledger).is_some_and(|target| target.state != State::Current)
+}
+
+fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: &Version) -> (Reason, String) {
+    let number = pending.number;
+    if snapshot.ring.suspend {
+        let message = format!("version {number} is pending and waits: spec.suspend is true");
+        return (Reason::Suspended, message);
+    }
+    let reason = match (number, pending.standby) {
+        (_, true) => Reason::StandbyPending,
+        (1, false) => Reason::FirstVersionPending,
+        (_, false) => Reason::Rotating,
+    };
     let waiting = policy::waiting_on(snapshot, ledger)
         .or_else(|| pipelines::waiting_on(snapshot, ledger))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
-    (reason, format!("version {pending} is pending: {waiting}"))
+    (reason, format!("version {number} is pending: {waiting}"))
 }
 
 /// What only a person can mend.
@@ -276,7 +320,7 @@ fn stalled(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Option<Con
             reason,
             Reason::PolicyConflict
                 | Reason::PolicyRejected
-                | Reason::LedgerBehindPolicy
+                | Reason::ImportFailed
                 | Reason::SecretConflict
         )
     };
@@ -323,7 +367,7 @@ fn observed_rotation(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Option<Str
         return before();
     }
     match ledger.handled(token) {
-        Some(version) if ledger.pending().is_none_or(|pending| pending.number > version) => {
+        Some(version) if ledger.current().is_some_and(|current| current.number >= version) => {
             Some(token.to_owned())
         }
         _ => before(),

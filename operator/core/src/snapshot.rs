@@ -8,7 +8,8 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    ledger::{Action, Exclusion, Ledger, PipelineRef},
+    high_water::HighWater,
+    ledger::{Action, Exclusion, Ledger, PipelineRef, Version},
     marks::Mark,
     report::Condition,
 };
@@ -24,6 +25,15 @@ pub struct Snapshot {
     pub ledger: LedgerFound,
     /// What the ring's status said before this pass.
     pub reported: Reported,
+    /// Who remembers, outside the ledger, how far the ring had come.
+    pub witnesses: Vec<Witness>,
+    /// What the ring's annotation remembers.
+    pub recorded: Option<HighWater>,
+    /// The Secrets of the ring that hold one standby key each, by name, with
+    /// the ledger's sequence when each was written.
+    pub key_secrets: BTreeMap<String, u64>,
+    /// The key pair that version 1 is to be.
+    pub import: ImportFound,
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
     /// Every policy of ours, and every foreign object with the name of one.
@@ -42,6 +52,32 @@ pub struct Snapshot {
     pub operator: OperatorFacts,
     /// Why this pass could not do what it planned, if it could not.
     pub trouble: Option<String>,
+}
+
+/// Somebody outside the ledger who remembers how far the ring had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Who it is, for a sentence.
+    pub who: String,
+    /// What it remembers.
+    pub high_water: HighWater,
+    /// The sequence of the ledger that it speaks of, if it says so.
+    pub sequence: Option<u64>,
+}
+
+/// The key pair that a ring takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportFound {
+    /// None is asked for, or it was taken over already.
+    NotAsked,
+    /// Its Secret exists.
+    Present,
+    /// There is no such Secret.
+    Absent,
+    /// The namespace's owner did not let us look.
+    Forbidden,
+    /// It cannot be used; the text says why.
+    Failed(String),
 }
 
 /// Facts about this operator that messages name.
@@ -76,12 +112,42 @@ pub struct Ring {
     pub allow_unenforced: bool,
     /// Whether our finalizer is on it.
     pub finalizer: bool,
+    /// Whether a next version stands by.
+    pub standby: bool,
+    /// Whether lifecycle changes are frozen.
+    pub suspend: bool,
+    /// The versions that are taken out for ever.
+    pub revoked: Vec<Revoked>,
+    /// The Secret with the key pair that version 1 is to be.
+    pub import: Option<PipelineRef>,
+    /// The user's word, after a loss, to go on after this version.
+    pub recover_after: Option<u32>,
     /// Why parts of the object cannot be served; empty when all is well.
     pub problems: Vec<String>,
 }
 
+/// A version that is to be taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// By its number.
+    Version(u32),
+    /// By its fingerprint.
+    Fingerprint(String),
+}
+
+impl Revoked {
+    /// Whether it means this version.
+    #[must_use]
+    pub fn names(&self, version: &Version) -> bool {
+        match self {
+            Self::Version(number) => *number == version.number,
+            Self::Fingerprint(fingerprint) => *fingerprint == version.fingerprint,
+        }
+    }
+}
+
 /// How a pipeline Secret names its entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// `cosign.key`, `cosign.password`, `cosign.pub`.
     Cosign,
@@ -107,8 +173,13 @@ pub enum LedgerFound {
     Absent,
     /// It can be read.
     Present(Ledger),
-    /// It cannot be trusted; the text says why.
-    Damaged(String),
+    /// It cannot be trusted.
+    Damaged {
+        /// Why.
+        why: String,
+        /// Its table, if that is sound and only a private key is not.
+        table: Option<Ledger>,
+    },
     /// A Secret with its name is not a ledger; it is left alone.
     Foreign,
 }
@@ -116,8 +187,8 @@ pub enum LedgerFound {
 /// What the status said before, as far as a decision rests on it.
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
-    /// The newest version the status names: evidence that keys existed.
-    pub newest_version: Option<u32>,
+    /// The versions that it names, those with a sound public key.
+    pub versions: Vec<Version>,
     /// The rotation that was last reported done.
     pub observed_rotation: Option<String>,
     /// The pipelines that it says hold the newest key.
@@ -135,6 +206,8 @@ pub enum PolicyFound {
     Ours {
         /// What it says of this ring.
         mark: Option<Mark>,
+        /// The public keys in this ring's rule, as PEM.
+        keys: BTreeSet<String>,
         /// Why its last write failed, while it does not hold what it should.
         failure: Option<WriteFailure>,
     },

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::json;
 use signingkeyring_core::{
-    ledger::{Action, Change, Exclusion, Ledger, NewKey, RuleSettings},
+    high_water::{HighWater, HighWaters},
+    ledger::{Action, Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
     marks::Mark,
-    render::{Input, KeptRule, Rendered, render},
+    render::{Input, KeptRule, NOBODYS_KEY, Rendered, render},
 };
 
 fn now() -> Timestamp {
@@ -25,10 +26,11 @@ fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) 
                 "-----BEGIN PUBLIC KEY-----\nversion {version}\n-----END PUBLIC KEY-----\n"
             ),
             fingerprint: format!("SHA256:{version}"),
+            private_key: PrivateKeyRef { digest: "00".into(), secret: None },
         };
-        let mint = Change::Mint { version, token: None, rule: rule.clone() };
+        let mint = Change::Mint { version, token: None, standby: false, rule: rule.clone() };
         let minted = Ledger::apply(ledger.as_ref(), &mint, Some(key), now()).unwrap();
-        let activate = Change::Activate { version, keep: 3 };
+        let activate = Change::Activate { version, token: None, keep: 3 };
         ledger = Some(Ledger::apply(Some(&minted), &activate, None, now()).unwrap());
     }
     ledger.unwrap()
@@ -83,7 +85,10 @@ fn a_rule_without_a_ledger_stays_word_for_word() {
     let shop = ledger(policy, Action::Enforce, 1, Vec::new());
     let mark = Mark { sequence: 7, key_set: "0123abcd".into() };
     let rule = json!({"name": "lost", "anything": ["word", "for", "word"]});
-    let kept = BTreeMap::from([("lost", KeptRule { mark: mark.clone(), rule: rule.clone() })]);
+    let kept = BTreeMap::from([(
+        "lost",
+        KeptRule { mark: mark.clone(), high_water: HighWater::default(), rule: rule.clone() },
+    )]);
     let rendered = rendered(policy, &[("shop", &shop)], kept);
     assert_eq!(rendered.spec["rules"][0], rule);
     assert_eq!(rendered.spec["rules"][1]["name"], "shop");
@@ -103,4 +108,22 @@ fn the_policy_of_no_ring_is_none() {
         now: now(),
     };
     assert_eq!(render(&input), None);
+}
+
+#[test]
+fn a_ring_without_an_accepted_version_keeps_its_rule_with_nobodys_key() {
+    let policy = "signing-enforce-0001";
+    let ledger = ledger(policy, Action::Enforce, 2, Vec::new());
+    let before = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
+    let revoke = Change::Revoke { versions: [1, 2].into(), promote: None, keep: 3 };
+    let ledger = Ledger::apply(Some(&ledger), &revoke, None, now()).unwrap();
+    let after = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
+
+    let mut expected = before.spec["rules"][0].clone();
+    let entries = expected["verifyImages"][0]["attestors"][0]["entries"].as_array_mut().unwrap();
+    entries.truncate(1);
+    entries[0]["keys"]["publicKeys"] = json!(NOBODYS_KEY);
+    assert_eq!(after.spec["rules"][0], expected);
+    let witness = &after.annotations["signing.odj.cloud/high-water"];
+    assert_eq!(witness.parse::<HighWaters>().unwrap().0["shop"], ledger.high_water());
 }

@@ -5,21 +5,24 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    FORMAT, Ledger, PipelineRef, RETIRED_KEPT, Rule, RuleSettings, State, TOKENS_KEPT, Token,
-    Version,
+    Ledger, PipelineRef, PrivateKeyRef, RETIRED_KEPT, REVOKED_KEPT, Rule, RuleSettings, State,
+    TOKENS_KEPT, Token, Version,
 };
+use crate::high_water::short;
 
-/// The public half of a key pair that was just generated.
+/// A key pair that was just generated or imported, without its private half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// SubjectPublicKeyInfo as PEM.
     pub public_key: String,
     /// Its fingerprint.
     pub fingerprint: String,
+    /// Where its private half is going to be.
+    pub private_key: PrivateKeyRef,
 }
 
 /// One transition of a ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A new Pending version and the token that asked for it, in one commit.
     Mint {
@@ -27,13 +30,49 @@ pub enum Change {
         version: u32,
         /// SHA-256 of the token it answers, if a token asked.
         token: Option<String>,
+        /// Minted to stand by: its private key gets a Secret of its own.
+        standby: bool,
         /// The ring's rule as of now.
         rule: RuleSettings,
     },
-    /// The Pending version becomes Current; what is beyond the window retires.
+    /// Version 1 is a key pair that exists already.
+    Import {
+        /// The Secret that holds it.
+        from: PipelineRef,
+        /// SHA-256 of the token present now, which asks for nothing.
+        token: Option<String>,
+        /// The ring's rule as of now.
+        rule: RuleSettings,
+    },
+    /// A new Pending version after a loss, and all that is still known.
+    Recover(Recovery),
+    /// The Pending version was acknowledged and stands by.
+    Stand {
+        /// Its number.
+        version: u32,
+    },
+    /// A Pending or Standby version that never signed is given up.
+    Discard {
+        /// Its number.
+        version: u32,
+    },
+    /// The Pending or Standby version becomes Current; what is beyond the
+    /// window retires.
     Activate {
         /// Its number.
         version: u32,
+        /// SHA-256 of the token it answers, if that was not recorded with its
+        /// mint: a standby is minted before anybody asks.
+        token: Option<String>,
+        /// How many versions are accepted.
+        keep: u32,
+    },
+    /// Versions are taken out for ever.
+    Revoke {
+        /// Their numbers.
+        versions: BTreeSet<u32>,
+        /// The standby that signs from now on, if the current one is among them.
+        promote: Option<u32>,
         /// How many versions are accepted.
         keep: u32,
     },
@@ -52,7 +91,46 @@ pub enum Change {
         strike: BTreeSet<PipelineRef>,
     },
     /// The ring was deleted; its rule has to leave the policies.
-    Remove(RuleSettings),
+    Remove {
+        /// Where its rule is.
+        rule: RuleSettings,
+        /// The highest sequence that a policy carries of it.
+        above: u64,
+    },
+}
+
+/// What a ring goes on with after its ledger was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recovery {
+    /// The new version's number, above every one that a witness remembers.
+    pub version: u32,
+    /// SHA-256 of the token present now, which asks for nothing more.
+    pub token: Option<String>,
+    /// The ring's rule as of now.
+    pub rule: RuleSettings,
+    /// Versions that the ledger does not know, from the ring's status.
+    pub known: Vec<Version>,
+    /// What witnesses remember as revoked.
+    pub revoked: BTreeSet<String>,
+    /// Secrets that witnesses say hold a key of the ring.
+    pub publications: BTreeSet<PipelineRef>,
+    /// The highest sequence that a policy carries of it.
+    pub above: u64,
+    /// How many versions are accepted.
+    pub keep: u32,
+}
+
+impl Change {
+    /// The version that the commit brings a new key pair for.
+    #[must_use]
+    pub fn mints(&self) -> Option<u32> {
+        match self {
+            Self::Mint { version, .. } => Some(*version),
+            Self::Import { .. } => Some(1),
+            Self::Recover(recovery) => Some(recovery.version),
+            _ => None,
+        }
+    }
 }
 
 /// A transition that does not fit the ledger it was planned for.
@@ -64,9 +142,9 @@ pub enum ChangeError {
     /// A mint without key, with a wrong number, or during a rotation.
     #[error("version {0} cannot be minted now")]
     Mint(u32),
-    /// Only the Pending version can become Current.
-    #[error("version {0} is not pending")]
-    NotPending(u32),
+    /// Only a Pending or Standby version can become Current, stand by or be given up.
+    #[error("version {0} is neither pending nor standing by")]
+    NotWaiting(u32),
 }
 
 impl Ledger {
@@ -82,19 +160,41 @@ impl Ledger {
     ) -> Result<Self, ChangeError> {
         let mut next = match (base, change) {
             (Some(base), _) => base.clone(),
-            (None, Change::Mint { rule, .. } | Change::Remove(rule)) => Self::empty(rule.clone()),
+            (
+                None,
+                Change::Mint { rule, .. }
+                | Change::Import { rule, .. }
+                | Change::Recover(Recovery { rule, .. })
+                | Change::Remove { rule, .. },
+            ) => Self::empty(rule.clone()),
             (None, _) => return Err(ChangeError::NoLedger),
         };
         next.sequence += 1;
         match change {
-            Change::Mint { version, token, rule } => {
-                next.mint(*version, key.ok_or(ChangeError::Mint(*version))?, now)?;
+            Change::Mint { version, token, standby, rule } => {
+                next.mint(*version, *standby, key, now)?;
                 next.rule.settings = rule.clone();
                 next.remember(token.as_deref(), *version);
             }
-            Change::Activate { version, keep } => {
+            Change::Import { token, rule, .. } => {
+                next.mint(1, false, key, now)?;
+                next.rule.settings = rule.clone();
+                next.remember(token.as_deref(), 1);
+            }
+            Change::Recover(recovery) => next.recover(recovery, key, now)?,
+            Change::Stand { version } => next.waiting(*version)?.state = State::Standby,
+            Change::Discard { version } => next.waiting(*version)?.state = State::Retired,
+            Change::Activate { version, token, keep } => {
                 next.activate(*version, now)?;
+                next.remember(token.as_deref(), *version);
                 next.move_window(*keep);
+            }
+            Change::Revoke { versions, promote, keep } => {
+                next.revoke(versions);
+                if let Some(version) = promote {
+                    next.activate(*version, now)?;
+                    next.move_window(*keep);
+                }
             }
             Change::Window { keep } => next.move_window(*keep),
             Change::Rule(settings) => next.rule.settings = settings.clone(),
@@ -102,12 +202,18 @@ impl Ledger {
                 next.publications.extend(add.iter().cloned());
                 next.publications.retain(|p| !strike.contains(p));
             }
-            Change::Remove(settings) => {
+            Change::Remove { rule, above } => {
                 next.removed = true;
-                next.rule.settings = settings.clone();
+                next.rule.settings = rule.clone();
+                next.sequence = next.sequence.max(above + 1);
             }
         }
-        if base.is_none_or(|base| base.shown() != next.shown()) {
+        for version in next.versions.iter_mut().filter(|v| !v.state.has_private_key()) {
+            version.private_key = None;
+        }
+        if base.is_none_or(|base| base.shown() != next.shown())
+            || matches!(change, Change::Recover(_))
+        {
             next.rule.sequence = next.sequence;
         }
         Ok(next)
@@ -115,9 +221,9 @@ impl Ledger {
 
     fn empty(rule: RuleSettings) -> Self {
         Self {
-            format: FORMAT,
             sequence: 0,
             versions: Vec::new(),
+            revoked: Vec::new(),
             tokens: Vec::new(),
             publications: BTreeSet::new(),
             rule: Rule { sequence: 0, settings: rule },
@@ -131,11 +237,21 @@ impl Ledger {
         (keys, &self.rule.settings, self.removed)
     }
 
-    fn mint(&mut self, number: u32, key: NewKey, now: Timestamp) -> Result<(), ChangeError> {
-        let next = self.newest().map_or(1, |v| v.number + 1);
-        if number != next || self.pending().is_some() {
+    /// Numbers may be left out, those that witnesses or revocations name, and
+    /// never go back.
+    fn mint(
+        &mut self,
+        number: u32,
+        standby: bool,
+        key: Option<NewKey>,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let waits = self.pending().is_some() || self.standby().is_some();
+        let (Some(key), false, true) =
+            (key, waits, self.newest().is_none_or(|newest| newest.number < number))
+        else {
             return Err(ChangeError::Mint(number));
-        }
+        };
         self.versions.push(Version {
             number,
             algorithm: "ECDSA-P256".to_owned(),
@@ -144,7 +260,52 @@ impl Ledger {
             fingerprint: key.fingerprint,
             created_at: now,
             activated_at: None,
+            standby,
+            private_key: Some(key.private_key),
         });
+        Ok(())
+    }
+
+    /// Every version that was in force still verifies and none of them signs
+    /// any more: whatever the loss was, their private keys are not to be relied on.
+    fn recover(
+        &mut self,
+        recovery: &Recovery,
+        key: Option<NewKey>,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        for known in &recovery.known {
+            if self.by_number(known.number).is_none() {
+                self.versions.push(known.clone());
+            }
+        }
+        self.versions.sort_by_key(|v| v.number);
+        for version in self.versions.iter_mut().filter(|v| v.state.is_accepted()) {
+            if version.state == State::Standby {
+                version.state = State::Retired;
+                continue;
+            }
+            // A pending version may have reached a pipeline and signed.
+            version.activated_at.get_or_insert(version.created_at);
+            version.state = State::Accepted;
+        }
+        let newly: BTreeSet<u32> = self
+            .versions
+            .iter()
+            .filter(|v| recovery.revoked.contains(&short(&v.fingerprint)))
+            .map(|v| v.number)
+            .collect();
+        self.revoke(&newly);
+        let unknown = recovery.revoked.iter().filter(|hash| !self.revoked.contains(hash));
+        let unknown: Vec<String> = unknown.cloned().collect();
+        self.revoked.splice(0..0, unknown);
+        self.move_window(recovery.keep);
+        self.mint(recovery.version, false, key, now)?;
+        self.publications.extend(recovery.publications.iter().cloned());
+        self.rule.settings = recovery.rule.clone();
+        self.remember(recovery.token.as_deref(), recovery.version);
+        self.removed = false;
+        self.sequence = self.sequence.max(recovery.above + 1);
         Ok(())
     }
 
@@ -156,10 +317,16 @@ impl Ledger {
         }
     }
 
+    fn waiting(&mut self, number: u32) -> Result<&mut Version, ChangeError> {
+        self.versions
+            .iter_mut()
+            .find(|v| v.number == number)
+            .filter(|v| matches!(v.state, State::Pending | State::Standby))
+            .ok_or(ChangeError::NotWaiting(number))
+    }
+
     fn activate(&mut self, number: u32, now: Timestamp) -> Result<(), ChangeError> {
-        if self.pending().is_none_or(|v| v.number != number) {
-            return Err(ChangeError::NotPending(number));
-        }
+        self.waiting(number)?;
         for version in &mut self.versions {
             if version.number == number {
                 version.state = State::Current;
@@ -171,17 +338,29 @@ impl Ledger {
         Ok(())
     }
 
-    /// Accepts the newest `keep` versions that once signed, retires the rest
-    /// and forgets retired ones beyond [`RETIRED_KEPT`].
+    fn revoke(&mut self, numbers: &BTreeSet<u32>) {
+        for version in self.versions.iter_mut().filter(|v| numbers.contains(&v.number)) {
+            version.state = State::Revoked;
+            let hash = short(&version.fingerprint);
+            if !self.revoked.contains(&hash) {
+                self.revoked.push(hash);
+            }
+        }
+        let excess = self.revoked.len().saturating_sub(REVOKED_KEPT);
+        self.revoked.drain(..excess);
+    }
+
+    /// Accepts the newest `keep` versions that once signed, less the revoked,
+    /// retires the rest and forgets what is out beyond [`RETIRED_KEPT`].
     fn move_window(&mut self, keep: u32) {
         let states = self.window(keep);
         for (version, state) in self.versions.iter_mut().zip(states) {
             version.state = state;
         }
-        let retired = self.versions.iter().filter(|v| v.state == State::Retired).count();
-        let mut excess = retired.saturating_sub(RETIRED_KEPT);
+        let out = self.versions.iter().filter(|v| !v.state.is_accepted()).count();
+        let mut excess = out.saturating_sub(RETIRED_KEPT);
         self.versions.retain(|v| {
-            let forget = excess > 0 && v.state == State::Retired;
+            let forget = excess > 0 && !v.state.is_accepted();
             excess -= usize::from(forget);
             !forget
         });

@@ -6,6 +6,7 @@ fn key(n: u32) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\nkey{n}\n-----END PUBLIC KEY-----\n"),
         fingerprint: format!("SHA256:{n}"),
+        private_key: PrivateKeyRef { digest: format!("{n:064}"), secret: None },
     }
 }
 
@@ -23,20 +24,31 @@ fn now() -> Timestamp {
 }
 
 fn apply(base: Option<&Ledger>, change: &Change) -> Ledger {
-    let minted = match change {
-        Change::Mint { version, .. } => Some(key(*version)),
-        _ => None,
-    };
-    Ledger::apply(base, change, minted, now()).unwrap()
+    Ledger::apply(base, change, change.mints().map(key), now()).unwrap()
+}
+
+fn mint(version: u32) -> Change {
+    Change::Mint { version, token: None, standby: false, rule: settings() }
+}
+
+fn activate(version: u32, keep: u32) -> Change {
+    Change::Activate { version, token: None, keep }
+}
+
+fn revoke(versions: &[u32], promote: Option<u32>) -> Change {
+    Change::Revoke { versions: versions.iter().copied().collect(), promote, keep: 3 }
+}
+
+fn accepted(ledger: &Ledger) -> Vec<u32> {
+    ledger.accepted().map(|v| v.number).collect()
 }
 
 /// A ledger after `rotations` rotations with a window of `keep`.
 fn rotated(rotations: u32, keep: u32) -> Ledger {
     let mut ledger = None;
     for version in 1..=rotations + 1 {
-        let mint = Change::Mint { version, token: None, rule: settings() };
-        let minted = apply(ledger.as_ref(), &mint);
-        ledger = Some(apply(Some(&minted), &Change::Activate { version, keep }));
+        let minted = apply(ledger.as_ref(), &mint(version));
+        ledger = Some(apply(Some(&minted), &activate(version, keep)));
     }
     ledger.unwrap()
 }
@@ -50,8 +62,8 @@ fn the_fourth_version_retires_the_first() {
     use State::{Accepted, Current, Retired};
     let ledger = rotated(3, 3);
     assert_eq!(states(&ledger), [(1, Retired), (2, Accepted), (3, Accepted), (4, Current)]);
-    let private: Vec<u32> = (1..=4).filter(|n| ledger.has_private_key(*n)).collect();
-    assert_eq!(private, [4]);
+    let private = ledger.versions.iter().filter(|v| v.private_key.is_some());
+    assert_eq!(private.map(|v| v.number).collect::<Vec<_>>(), [4]);
 }
 
 #[test]
@@ -74,24 +86,22 @@ fn retired_versions_are_forgotten_beyond_ten() {
 #[test]
 fn a_pending_version_does_not_count_in_the_window() {
     let ledger = rotated(2, 3);
-    let minted = apply(Some(&ledger), &Change::Mint { version: 4, token: None, rule: settings() });
-    let accepted: Vec<u32> = minted.accepted().map(|v| v.number).collect();
-    assert_eq!(accepted, [4, 3, 2, 1]);
+    let minted = apply(Some(&ledger), &mint(4));
+    assert_eq!(accepted(&minted), [4, 3, 2, 1]);
     assert_ne!(minted.key_set(), ledger.key_set());
 }
 
 #[test]
 fn nothing_is_minted_twice() {
     let ledger = rotated(0, 3);
-    let mint = |version| Change::Mint { version, token: None, rule: settings() };
     let pending = apply(Some(&ledger), &mint(2));
-    for (base, version) in [(&pending, 2), (&pending, 3), (&ledger, 1), (&ledger, 3)] {
+    for (base, version) in [(&pending, 2), (&pending, 3), (&ledger, 1)] {
         let result = Ledger::apply(Some(base), &mint(version), Some(key(version)), now());
         assert_eq!(result, Err(ChangeError::Mint(version)));
     }
     assert_eq!(
-        Ledger::apply(Some(&ledger), &Change::Activate { version: 1, keep: 3 }, None, now()),
-        Err(ChangeError::NotPending(1))
+        Ledger::apply(Some(&ledger), &activate(1, 3), None, now()),
+        Err(ChangeError::NotWaiting(1))
     );
 }
 
@@ -114,12 +124,94 @@ fn tokens_are_remembered_and_bounded() {
     let mut ledger = rotated(0, 3);
     for version in 2..=14 {
         let token = Some(token_hash(&format!("token-{version}")));
-        ledger = apply(Some(&ledger), &Change::Mint { version, token, rule: settings() });
-        ledger = apply(Some(&ledger), &Change::Activate { version, keep: 3 });
+        let mint = Change::Mint { version, token, standby: false, rule: settings() };
+        ledger = apply(Some(&apply(Some(&ledger), &mint)), &activate(version, 3));
     }
     assert_eq!(ledger.tokens.len(), TOKENS_KEPT);
     assert_eq!(ledger.handled("token-14"), Some(14));
     assert_eq!(ledger.handled("token-4"), None);
+}
+
+#[test]
+fn a_revoked_version_keeps_its_place_and_never_returns() {
+    use State::{Accepted, Current, Retired, Revoked};
+    let ledger = apply(Some(&rotated(3, 3)), &revoke(&[3], None));
+    assert_eq!(states(&ledger), [(1, Retired), (2, Accepted), (3, Revoked), (4, Current)]);
+    let wide = apply(Some(&ledger), &Change::Window { keep: 4 });
+    assert_eq!(accepted(&wide), [4, 2, 1]);
+    let next = apply(Some(&apply(Some(&ledger), &mint(5))), &activate(5, 3));
+    assert_eq!(accepted(&next), [5, 4], "3 has its place in the window of three");
+    assert!(next.revoked.contains(&short("SHA256:3")));
+}
+
+#[test]
+fn a_version_that_was_revoked_before_it_signed_pushes_none_out() {
+    let pending = apply(Some(&rotated(2, 3)), &mint(4));
+    let ledger = apply(Some(&apply(Some(&pending), &revoke(&[4], None))), &mint(5));
+    let ledger = apply(Some(&ledger), &activate(5, 3));
+    assert_eq!(accepted(&ledger), [5, 3, 2]);
+}
+
+#[test]
+fn revoking_all_leaves_none_accepted_and_no_private_key() {
+    let ledger = apply(Some(&rotated(1, 3)), &revoke(&[1, 2], None));
+    assert!(accepted(&ledger).is_empty() && ledger.lost_its_signer());
+    assert!(ledger.versions.iter().all(|v| v.private_key.is_none()));
+    assert!(ledger.rule.sequence == ledger.sequence);
+}
+
+#[test]
+fn a_standby_takes_over_in_the_commit_that_revokes() {
+    let standby = Change::Mint { version: 3, token: None, standby: true, rule: settings() };
+    let ledger = apply(Some(&rotated(1, 3)), &standby);
+    let ledger = apply(Some(&ledger), &Change::Stand { version: 3 });
+    assert_eq!(accepted(&ledger), [3, 2, 1]);
+    let ledger = apply(Some(&ledger), &revoke(&[2], Some(3)));
+    assert_eq!(ledger.current().unwrap().number, 3);
+    assert_eq!(accepted(&ledger), [3, 1]);
+}
+
+#[test]
+fn a_discarded_standby_is_never_accepted_again() {
+    let standby = Change::Mint { version: 2, token: None, standby: true, rule: settings() };
+    let ledger = apply(Some(&rotated(0, 3)), &standby);
+    let ledger = apply(Some(&ledger), &Change::Discard { version: 2 });
+    let ledger = apply(Some(&ledger), &Change::Window { keep: 10 });
+    assert_eq!(accepted(&ledger), [1]);
+}
+
+#[test]
+fn a_witness_tells_an_older_ledger() {
+    let older = rotated(1, 3);
+    let newer = apply(Some(&apply(Some(&older), &mint(3))), &revoke(&[1], None));
+    assert!(newer.knows(&older.high_water()) && newer.knows(&newer.high_water()));
+    assert!(!older.knows(&newer.high_water()));
+    assert_eq!(accepted(&older.without(&newer.high_water().revoked)), [2]);
+}
+
+#[test]
+fn a_ring_goes_on_after_a_loss_with_what_is_still_known() {
+    let lost = apply(Some(&rotated(2, 3)), &revoke(&[2], None));
+    let recovery = |base: Option<&Ledger>| {
+        let change = Change::Recover(Recovery {
+            version: 4,
+            token: None,
+            rule: settings(),
+            known: lost.versions.clone(),
+            revoked: lost.high_water().revoked,
+            publications: BTreeSet::new(),
+            above: 40,
+            keep: 3,
+        });
+        Ledger::parse(&apply(base, &change).to_json()).unwrap()
+    };
+    for base in [None, Some(&rotated(1, 3))] {
+        let ledger = recovery(base);
+        assert_eq!(accepted(&ledger), [4, 3, 1]);
+        assert_eq!(ledger.pending().unwrap().number, 4);
+        assert!(ledger.current().is_none() && ledger.rule.sequence == 41);
+        assert!(ledger.knows(&lost.high_water()));
+    }
 }
 
 #[test]
@@ -130,12 +222,23 @@ fn reads_back_what_it_writes_and_refuses_damage() {
 
     assert!(matches!(Ledger::parse(&json[..json.len() - 9]), Err(LedgerError::Unreadable(_))));
     assert!(matches!(Ledger::parse(""), Err(LedgerError::Unreadable(_))));
-    let later = json.replacen("\"format\":1", "\"format\":2", 1);
-    assert_eq!(Ledger::parse(&later), Err(LedgerError::Format(2)));
-    let unknown = json.replacen("\"removed\"", "\"escrow\":1,\"removed\"", 1);
-    assert!(matches!(Ledger::parse(&unknown), Err(LedgerError::Unreadable(_))));
-    let twice = json.replace("\"Accepted\"", "\"Current\"");
-    assert!(matches!(Ledger::parse(&twice), Err(LedgerError::Inconsistent(_))));
+    let later = json.replacen("\"format\":2", "\"format\":3", 1);
+    assert_eq!(Ledger::parse(&later), Err(LedgerError::Format(3)));
+    for (from, to) in [
+        ("\"removed\"", "\"escrow\":1,\"removed\""),
+        ("\"Accepted\"", "\"Current\""),
+        ("key4", "key5"),
+        ("\"digest\":", "\"digest\": "),
+    ] {
+        assert_eq!(Ledger::parse(&json.replacen(from, to, 1)), Err(LedgerError::Edited), "{from}");
+    }
+    // What was written by an operator with a defect is refused as well.
+    let mut twice = ledger.clone();
+    twice.versions[1].state = State::Current;
+    assert!(matches!(Ledger::parse(&twice.to_json()), Err(LedgerError::Inconsistent(_))));
+    let mut unknown = ledger;
+    unknown.versions[3].private_key = None;
+    assert!(matches!(Ledger::parse(&unknown.to_json()), Err(LedgerError::Inconsistent(_))));
 }
 
 #[test]

@@ -27,8 +27,6 @@ pub enum Enforcement {
     Rejected(String, String),
     /// The policy does not exist, and this is why it could not be created.
     PolicyMissing(String, Option<String>),
-    /// The policy is newer than the ledger.
-    LedgerBehind(String),
     /// Pods pass without having been verified.
     Open(String),
     /// Kyverno does not answer: pods are refused.
@@ -48,7 +46,7 @@ pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
         .rule
         .settings
         .policies()
-        .map(|policy| of_policy(snapshot, ledger, &wanted, policy))
+        .map(|policy| of_policy(snapshot, &wanted, policy))
         .reduce(worse)
         .unwrap_or(Enforcement::NotAsked)
 }
@@ -56,22 +54,8 @@ pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
 /// Whether one policy is acknowledged with the ledger's present key set.
 #[must_use]
 pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
-    let enforcement = of_policy(snapshot, ledger, &ledger.mark(), policy);
+    let enforcement = of_policy(snapshot, &ledger.mark(), policy);
     matches!(enforcement, Enforcement::Acknowledged(_))
-}
-
-/// Whether a policy carries a newer state of the ring than its ledger. Then an
-/// older ledger was restored: what it would do next was done before.
-#[must_use]
-pub fn ledger_is_behind(snapshot: &Snapshot, ledger: &Ledger) -> bool {
-    ledger.rule.settings.policies().any(|policy| carries_newer(snapshot, ledger, policy))
-}
-
-fn carries_newer(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
-    matches!(
-        snapshot.policies.get(policy),
-        Some(PolicyFound::Ours { mark: Some(mark), .. }) if mark.sequence > ledger.rule.sequence
-    )
 }
 
 fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
@@ -84,14 +68,11 @@ fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     }
 }
 
-fn of_policy(snapshot: &Snapshot, ledger: &Ledger, wanted: &Mark, policy: &str) -> Enforcement {
+fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enforcement {
     let name = || policy.to_owned();
     let found = snapshot.policies.get(policy);
     if found == Some(&PolicyFound::Foreign) {
         return Enforcement::Conflict(name());
-    }
-    if carries_newer(snapshot, ledger, policy) {
-        return Enforcement::LedgerBehind(name());
     }
     let answer = snapshot.gate.get(policy).unwrap_or(&Answer::NotAsked);
     if let Answer::Mute(text) = answer {

@@ -1,15 +1,16 @@
 //! Whether a new version is due: because there is none, because somebody
-//! asked, or because of the schedule.
+//! asked, because of the schedule, because the one that signed was revoked, or
+//! to stand by.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::place;
+use super::{place, publish};
 use crate::{
-    ledger::{Change, Ledger, token_hash},
-    snapshot::Snapshot,
+    ledger::{Change, Ledger, PipelineRef, token_hash},
+    snapshot::{ImportFound, PipelineFound, Revoked, Snapshot},
 };
 
 /// The longest rotation token, in characters: that of a Kubernetes annotation
@@ -17,39 +18,82 @@ use crate::{
 pub const MAX_TOKEN: usize = 253;
 
 /// The first version. The token present now belongs to it and asks for nothing.
-pub(super) fn first(snapshot: &Snapshot) -> Change {
-    Change::Mint {
-        version: 1,
-        token: token(snapshot).map(token_hash),
-        rule: place::first(snapshot),
+pub(super) fn first(snapshot: &Snapshot) -> Option<Change> {
+    if snapshot.ring.suspend {
+        return None;
+    }
+    let token = token(snapshot).map(token_hash);
+    let rule = place::first(snapshot);
+    match (&snapshot.import, &snapshot.ring.import) {
+        (ImportFound::Present, Some(from)) => {
+            Some(Change::Import { from: from.clone(), token, rule })
+        }
+        (_, Some(_)) => None,
+        (_, None) => {
+            Some(Change::Mint { version: free_number(snapshot, 0), token, standby: false, rule })
+        }
     }
 }
 
 /// The next version, if one is due. What is asked while a version is pending
-/// waits until that one is current, and is answered by one more.
+/// waits until that one is current, and is answered by one more; what is asked
+/// while one stands by is answered by that one.
 pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
-    if ledger.pending().is_some() || snapshot.ring.deleting {
+    let waiting = ledger.pending().is_some() || ledger.standby().is_some();
+    if waiting || snapshot.ring.deleting || snapshot.ring.suspend {
         return None;
     }
-    let version = ledger.newest()?.number + 1;
-    let asked = token(snapshot).filter(|token| ledger.handled(token).is_none());
-    let scheduled = due_at(snapshot, ledger).is_some_and(|due| due <= snapshot.now);
-    (asked.is_some() || scheduled).then(|| Change::Mint {
-        version,
-        token: asked.map(token_hash),
+    let due = is_due(snapshot, ledger) || ledger.current().is_none();
+    (due || snapshot.ring.standby).then(|| Change::Mint {
+        version: free_number(snapshot, ledger.newest().map_or(0, |v| v.number)),
+        token: asked(snapshot, ledger).map(token_hash),
+        standby: !due,
         rule: ledger.rule.settings.clone(),
     })
 }
 
-/// When the schedule rotates next: a period after the newest version was
-/// minted, less up to a tenth of it.
+/// Gives up a version that was to stand by, where none is wanted any more.
+pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
+    let waiting = ledger.standby().or_else(|| ledger.pending().filter(|v| v.standby))?;
+    let secret = waiting.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    let lost = secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret));
+    let unwanted =
+        !snapshot.ring.standby && ledger.current().is_some() && !is_due(snapshot, ledger);
+    let held = publish::may_be_held(snapshot, ledger, waiting)
+        || ledger.publications.iter().any(|p| is_out_of_sight(snapshot, p));
+    ((lost || unwanted) && !held && !snapshot.ring.suspend)
+        .then_some(Change::Discard { version: waiting.number })
+}
+
+fn is_out_of_sight(snapshot: &Snapshot, pipeline: &PipelineRef) -> bool {
+    matches!(
+        snapshot.pipelines.get(pipeline),
+        Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None
+    )
+}
+
+/// Whether a rotation was asked for, or the schedule calls for one.
+#[must_use]
+pub(super) fn is_due(snapshot: &Snapshot, ledger: &Ledger) -> bool {
+    let scheduled = due_at(snapshot, ledger).is_some_and(|due| due <= snapshot.now);
+    !snapshot.ring.deleting && (scheduled || asked(snapshot, ledger).is_some())
+}
+
+/// The rotation token, if it has not been answered yet.
+pub(super) fn asked<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Option<&'a str> {
+    token(snapshot).filter(|token| ledger.handled(token).is_none())
+}
+
+/// When the schedule rotates next: a period after the newest version began to
+/// sign, or was minted to do so, less up to a tenth of it.
 #[must_use]
 pub fn due_at(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
     let every = snapshot.ring.every?;
-    let newest = ledger.newest()?;
+    let newest = ledger.versions.iter().rev().find(|v| !v.standby || v.has_signed())?;
+    let began = newest.activated_at.unwrap_or(newest.created_at);
     let period = every.saturating_sub(early(&snapshot.name, every));
     let period = SignedDuration::try_from(period).ok()?;
-    newest.created_at.checked_add(period).ok()
+    began.checked_add(period).ok()
 }
 
 /// How much earlier than its period a ring is due: a point of its own between
@@ -61,7 +105,17 @@ fn early(ring: &str, every: Duration) -> Duration {
 }
 
 /// The rotation token, if it asks for something.
-fn token(snapshot: &Snapshot) -> Option<&str> {
+pub(super) fn token(snapshot: &Snapshot) -> Option<&str> {
     let token = snapshot.ring.token.as_deref()?;
     (!token.is_empty() && token.chars().count() <= MAX_TOKEN).then_some(token)
+}
+
+/// The lowest number after `last` that no revocation names: a version that
+/// is revoked before it exists is not to be born.
+pub(super) fn free_number(snapshot: &Snapshot, last: u32) -> u32 {
+    let mut number = last.saturating_add(1);
+    while snapshot.ring.revoked.contains(&Revoked::Version(number)) {
+        number = number.saturating_add(1);
+    }
+    number
 }

@@ -1,11 +1,11 @@
-//! Which pipeline Secrets to write or delete, and when the pending version
+//! Which pipeline Secrets to write or delete, and when the version that waits
 //! becomes current.
 
 use std::collections::BTreeSet;
 
-use super::{Action, Enforcement, enforcement};
+use super::{Action, Enforcement, enforcement, mint};
 use crate::{
-    ledger::{Change, Ledger, PipelineRef, Version},
+    ledger::{Change, Ledger, PipelineRef, State, Version, token_hash},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
 
@@ -30,12 +30,22 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
             version: target.number,
             drifted,
         }));
-        let pending = ledger.pending().is_some_and(|v| v.number == target.number);
-        if pending && holding_back(snapshot, ledger, target).next().is_none() {
-            let keep = snapshot.ring.keep;
-            actions.push(Action::Commit(Change::Activate { version: target.number, keep }));
+        let waits = target.state != State::Current;
+        if waits && holding_back(snapshot, ledger, target).next().is_none() {
+            let asked = mint::asked(snapshot, ledger).filter(|_| target.standby);
+            actions.push(Action::Commit(Change::Activate {
+                version: target.number,
+                token: asked.map(token_hash),
+                keep: snapshot.ring.keep,
+            }));
             return actions;
         }
+    } else {
+        actions.extend(revoked_keys(snapshot, ledger).map(Action::DeleteSecret));
+    }
+    if let Some(version) = stands_by(snapshot, ledger) {
+        actions.push(Action::Commit(Change::Stand { version }));
+        return actions;
     }
     let (deletions, strike) =
         unpublish(snapshot, ledger, |pipeline| !snapshot.ring.pipelines.contains_key(pipeline));
@@ -46,15 +56,67 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
     actions
 }
 
-/// The version that the pipelines should hold: the pending one once Kyverno
-/// has accepted it for the whole soak, until then the current one.
+/// The version that the pipelines should hold: the one that waits once
+/// Kyverno accepts it and it is wanted, until then the current one.
 #[must_use]
 pub fn target<'a>(snapshot: &Snapshot, ledger: &'a Ledger) -> Option<&'a Version> {
-    let soaked = matches!(
+    let current = ledger.current();
+    // One that stands by was acknowledged before, and is told so by its state.
+    let ready =
+        ledger.standby().or_else(|| ledger.pending().filter(|_| has_soaked(snapshot, ledger)));
+    let wanted = |v: &&Version| {
+        !v.standby
+            || current.is_none()
+            || mint::is_due(snapshot, ledger)
+            || may_be_held(snapshot, ledger, v)
+    };
+    ready.filter(wanted).filter(|_| !snapshot.ring.suspend).or(current)
+}
+
+/// Whether Kyverno has accepted the pending version for as long as it has to.
+/// One that replaces a revoked version does not wait for the soak.
+fn has_soaked(snapshot: &Snapshot, ledger: &Ledger) -> bool {
+    matches!(
         enforcement::of(snapshot, ledger),
-        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak
-    );
-    ledger.pending().filter(|_| soaked).or_else(|| ledger.current())
+        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak || ledger.lost_its_signer()
+    )
+}
+
+/// The pending version that may stand by from now on.
+fn stands_by(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
+    let pending = ledger.pending().filter(|v| v.standby)?;
+    let stands = has_soaked(snapshot, ledger) && !snapshot.ring.suspend;
+    stands.then_some(pending.number)
+}
+
+/// Whether a pipeline holds a version that was to stand by, or may. Its switch
+/// has begun then, and has to be finished.
+pub(super) fn may_be_held(snapshot: &Snapshot, ledger: &Ledger, version: &Version) -> bool {
+    ledger.publications.iter().any(|pipeline| match snapshot.pipelines.get(pipeline) {
+        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint == version.fingerprint,
+        _ => false,
+    })
+}
+
+/// The Secrets that hold a revoked key and cannot be given another one yet.
+fn revoked_keys<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &'a Ledger,
+) -> impl Iterator<Item = PipelineRef> + 'a {
+    let revoked = |fingerprint: &str| {
+        ledger.by_fingerprint(fingerprint).is_some_and(|v| v.state == State::Revoked)
+    };
+    ledger
+        .publications
+        .iter()
+        .filter(|p| snapshot.ring.pipelines.contains_key(p))
+        .filter(move |pipeline| {
+            matches!(
+                snapshot.pipelines.get(*pipeline),
+                Some(PipelineFound::Ours { fingerprint, .. }) if revoked(fingerprint)
+            )
+        })
+        .cloned()
 }
 
 /// The pipelines that do not hold the target although we may write them, and
@@ -71,8 +133,9 @@ fn stale<'a>(
                 Some((pipeline, *wanted, drifted))
             }
             PipelineFound::Ours { fingerprint, layout, intact } => {
-                let newer =
-                    ledger.by_fingerprint(fingerprint).is_some_and(|v| v.number > target.number);
+                let newer = ledger
+                    .by_fingerprint(fingerprint)
+                    .is_some_and(|v| v.number > target.number && v.state.is_accepted());
                 let right =
                     *fingerprint == target.fingerprint && *layout == Some(*wanted) && *intact;
                 (!right && !newer).then_some((pipeline, *wanted, !intact))
@@ -82,14 +145,14 @@ fn stale<'a>(
     })
 }
 
-/// The pipelines that hold, or may hold, a version older than `pending`.
+/// The pipelines that hold, or may hold, another version than `waiting`.
 pub fn holding_back<'a>(
     snapshot: &'a Snapshot,
     ledger: &'a Ledger,
-    pending: &'a Version,
+    waiting: &'a Version,
 ) -> impl Iterator<Item = &'a PipelineRef> {
     snapshot.ring.pipelines.keys().filter(move |pipeline| match snapshot.pipelines.get(*pipeline) {
-        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != pending.fingerprint,
+        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != waiting.fingerprint,
         Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {
             ledger.publications.contains(*pipeline)
         }

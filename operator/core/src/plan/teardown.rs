@@ -1,11 +1,11 @@
 //! Deleting a ring: rule out of the policies and acknowledged, pipeline
 //! Secrets, ledger, finalizer.
 
-use super::{Action, publish};
+use super::{Action, publish, witness};
 use crate::{
     ledger::{Change, Ledger, RuleSettings},
     report::Stage,
-    snapshot::{Answer, PolicyFound, Snapshot},
+    snapshot::{Answer, LedgerFound, PolicyFound, Snapshot},
 };
 
 /// Whether the deletion has to wait because namespaces are still enrolled.
@@ -13,21 +13,35 @@ pub(super) fn blocked(snapshot: &Snapshot) -> bool {
     !snapshot.enrolled.is_empty() && !snapshot.ring.allow_unenforced
 }
 
-/// The commit that lets the ring's rule leave the policies.
-pub(super) fn remove(ledger: &Ledger) -> Action {
-    Action::Commit(Change::Remove(ledger.rule.settings.clone()))
+/// The commit that lets the ring's rule leave the policies, as soon as it may.
+/// It does not matter any more whether the ledger is an old one.
+pub(super) fn start(snapshot: &Snapshot, ledger: &Ledger) -> (Vec<Action>, Stage) {
+    if blocked(snapshot) {
+        return (Vec::new(), Stage::DeletionBlocked);
+    }
+    let rule = ledger.rule.settings.clone();
+    (vec![remove(snapshot, rule)], Stage::Deleting)
 }
 
-/// A ring that is deleted and has no ledger: either all is done, or the
-/// ledger was lost and its rule is still in a policy. A rule leaves only when
-/// a ledger says so, so then one is written that says nothing else.
+fn remove(snapshot: &Snapshot, rule: RuleSettings) -> Action {
+    Action::Commit(Change::Remove { rule, above: witness::highest_sequence(snapshot) })
+}
+
+/// A ring that is deleted and has no ledger, or one that says nothing: either
+/// all is done, or the ledger was lost and its rule is still in a policy. A
+/// rule leaves only when a ledger says so, so then one is written that says
+/// nothing else.
 pub(super) fn without_ledger(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
-    let mut carrying = snapshot.policies.iter().filter_map(|(name, found)| match found {
-        PolicyFound::Ours { mark: Some(_), .. } => Some(name.clone()),
-        _ => None,
-    });
+    let mut carrying = witness::carrying(snapshot).cloned();
     let Some(policy) = carrying.next() else {
-        let actions = if snapshot.ring.finalizer { vec![Action::RemoveFinalizer] } else { vec![] };
+        let mut actions: Vec<Action> =
+            snapshot.key_secrets.keys().cloned().map(Action::DeleteKeySecret).collect();
+        if matches!(snapshot.ledger, LedgerFound::Damaged { .. }) {
+            actions.push(Action::DeleteLedger);
+        }
+        if snapshot.ring.finalizer {
+            actions.push(Action::RemoveFinalizer);
+        }
         return (actions, Stage::Deleting);
     };
     if blocked(snapshot) {
@@ -39,7 +53,7 @@ pub(super) fn without_ledger(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
         policy,
         leaving: carrying.next(),
     };
-    (vec![Action::Commit(Change::Remove(settings))], Stage::Deleting)
+    (vec![remove(snapshot, settings)], Stage::Deleting)
 }
 
 /// Goes on once the ledger says that the ring was removed.
@@ -52,6 +66,7 @@ pub(super) fn tear_down(snapshot: &Snapshot, ledger: &Ledger) -> (Vec<Action>, S
         let add = Default::default();
         actions.push(Action::Commit(Change::Publications { add, strike }));
     } else if ledger.publications.is_empty() {
+        actions.extend(snapshot.key_secrets.keys().cloned().map(Action::DeleteKeySecret));
         actions.push(Action::DeleteLedger);
     }
     (actions, Stage::Deleting)

@@ -2,9 +2,10 @@
 
 use super::{Condition, Kind, Reason, Stage, Status};
 use crate::{
-    ledger::Ledger,
-    names, plan,
-    snapshot::{LedgerFound, Snapshot},
+    ledger::{Ledger, PipelineRef},
+    names,
+    plan::{self, witness},
+    snapshot::{ImportFound, LedgerFound, Snapshot},
 };
 
 pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
@@ -18,18 +19,80 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
             (Status::True, Reason::Available, message)
         }
         (_, None) => {
-            let message = "no version signs yet".to_owned();
-            (Status::False, Reason::FirstVersionPending, message)
+            let (reason, message) = no_signer(snapshot, ledger);
+            (Status::False, reason, message)
         }
     };
     Condition { kind: Kind::KeysAvailable, status, reason, message }
+}
+
+/// Why no version signs although nothing is lost.
+fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
+    let next = match ledger.and_then(Ledger::pending) {
+        Some(pending) => format!("version {} is on its way", pending.number),
+        None if snapshot.ring.suspend => {
+            "spec.suspend is true, so none is minted; take it out".to_owned()
+        }
+        None => "another one is about to be minted".to_owned(),
+    };
+    if let Some(ledger) = ledger
+        && ledger.lost_its_signer()
+    {
+        let accepted: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
+        return if accepted.is_empty() {
+            let message = format!(
+                "every version is revoked. The rule stays in force and admits nothing but \
+                 excluded images; {next}"
+            );
+            (Reason::AllRevoked, message)
+        } else {
+            let message = format!(
+                "the version that signed is revoked, images of the versions {} are admitted; {next}",
+                accepted.join(", ")
+            );
+            (Reason::CurrentRevoked, message)
+        };
+    }
+    if ledger.is_none()
+        && let Some(message) = import(snapshot)
+    {
+        return (Reason::ImportFailed, message);
+    }
+    let reason =
+        if snapshot.ring.suspend { Reason::Suspended } else { Reason::FirstVersionPending };
+    (reason, format!("no version signs yet; {next}"))
+}
+
+/// Why the key pair of `spec.importFrom` was not taken over, if it was not.
+pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
+    let from = snapshot.ring.import.as_ref()?;
+    let why = match &snapshot.import {
+        ImportFound::NotAsked | ImportFound::Present => return None,
+        ImportFound::Absent => "the Secret does not exist".to_owned(),
+        ImportFound::Forbidden => {
+            format!("its namespace's owner has to grant access: {}", grant(snapshot, from))
+        }
+        ImportFound::Failed(why) => why.clone(),
+    };
+    Some(format!("the key pair in Secret {from} cannot be taken over, and none is minted: {why}"))
+}
+
+fn grant(snapshot: &Snapshot, from: &PipelineRef) -> String {
+    let PipelineRef { namespace, name } = from;
+    let role = format!("signingkeyring-import-{name}");
+    let account = format!("{}:{}", snapshot.operator.namespace, names::SERVICE_ACCOUNT);
+    format!(
+        "kubectl create role {role} --namespace={namespace} --verb=get --resource=secrets \
+         --resource-name={name} && kubectl create rolebinding {role} --namespace={namespace} \
+         --role={role} --serviceaccount={account}"
+    )
 }
 
 /// What happened to the keys, and what to do.
 pub(super) fn lost(snapshot: &Snapshot) -> (Reason, String) {
     let secret =
         format!("Secret {}/{}", snapshot.operator.namespace, names::ledger(&snapshot.name));
-    let what = match &snapshot.ledger {
+    let (reason, what) = match &snapshot.ledger {
         LedgerFound::Foreign => {
             let message = format!(
                 "{secret} has the name of the ring's ledger and is not one, so it is left alone. \
@@ -37,16 +100,35 @@ pub(super) fn lost(snapshot: &Snapshot) -> (Reason, String) {
             );
             return (Reason::SecretConflict, message);
         }
-        LedgerFound::Damaged(why) => format!("{secret}, the ring's ledger, is damaged: {why}"),
-        LedgerFound::Absent | LedgerFound::Present(_) => {
+        LedgerFound::Damaged { why, .. } => {
+            let what = format!("{secret}, the ring's ledger, is damaged: {why}");
+            (Reason::KeyMaterialLost, what)
+        }
+        LedgerFound::Present(ledger) => {
+            let known = ledger.newest().map_or(0, |v| v.number);
+            let who = witness::who_knows_more(snapshot, ledger);
+            let who = who.map_or("a witness", |witness| witness.who.as_str());
+            let what = format!(
+                "{secret}, the ring's ledger, is older than what {who} remembers of it (it ends \
+                 with version {known}): a backup was restored over a newer state"
+            );
+            (Reason::LedgerOutdated, what)
+        }
+        LedgerFound::Absent => {
             let evidence = plan::evidence(snapshot).unwrap_or_default();
-            format!("{secret}, the ring's ledger, is gone although {evidence}")
+            let what = format!("{secret}, the ring's ledger, is gone although {evidence}");
+            (Reason::KeyMaterialLost, what)
         }
     };
+    let last = plan::last_version(snapshot);
+    let suspended = if snapshot.ring.suspend { ", once spec.suspend is taken out" } else { "" };
     let message = format!(
-        "{what}. What is in force stays in force and nothing is minted. Restore the Secret from \
-         a backup; or delete the ring and apply it anew, which makes every image signed so far \
-         invalid"
+        "{what}. What is in force stays in force and nothing is minted. Restore the newest backup \
+         of the Secret; or go on without it: kubectl annotate --overwrite skr {} {}={last} has a \
+         version after {last} minted{suspended}, and keeps accepting only the versions that both \
+         the ring's status and its policy name",
+        snapshot.name,
+        names::ANNOTATION_RECOVER,
     );
-    (Reason::KeyMaterialLost, message)
+    (reason, message)
 }

@@ -126,8 +126,8 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
 
 /// Why a rotation waits for pipelines, if it does.
 pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    let pending = ledger.pending()?;
-    let holding: Vec<_> = publish::holding_back(snapshot, ledger, pending).collect();
+    let waiting = ledger.pending().or_else(|| ledger.standby())?;
+    let holding: Vec<_> = publish::holding_back(snapshot, ledger, waiting).collect();
     (!holding.is_empty()).then(|| {
         format!(
             "{} hold an older key, or may; make them reachable or take them out of spec.pipelines",

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
     let before = || snapshot.reported.policy_enforced.clone();
-    let Some(ledger) = ledger else {
+    let Some(ledger) = ledger.filter(|_| stage != Stage::Lost) else {
         // What is in force stays in force: a lost ledger changes no rule.
         return match before() {
             Some(before) if stage == Stage::Lost => before,
@@ -46,8 +46,17 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
 fn enforced(ledger: &Ledger) -> Condition {
     let settings = &ledger.rule.settings;
     let versions: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
-    let versions = versions.join(", ");
     let policy = &settings.policy;
+    if versions.is_empty() {
+        let text =
+            format!("Kyverno accepts no version, because all are revoked, by policy {policy}");
+        let reason = match settings.action {
+            Action::Enforce => Reason::Enforced,
+            Action::Audit => Reason::Audited,
+        };
+        return new(Status::True, reason, text);
+    }
+    let versions = versions.join(", ");
     match settings.action {
         Action::Enforce => new(
             Status::True,
@@ -68,7 +77,11 @@ fn enforced(ledger: &Ledger) -> Condition {
 pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
     let found = enforcement::of(snapshot, ledger);
     match found {
-        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak => None,
+        Enforcement::Acknowledged(held)
+            if held >= snapshot.ring.soak || ledger.lost_its_signer() =>
+        {
+            None
+        }
         Enforcement::Acknowledged(_) => Some(format!(
             "Kyverno accepts it and the soak of {}s has to pass before it signs",
             snapshot.ring.soak.as_secs()
@@ -119,14 +132,6 @@ fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason
         Enforcement::PolicyMissing(policy, None) => (
             Reason::PolicyPending,
             format!("policy {policy} does not exist yet; it is being created"),
-        ),
-        Enforcement::LedgerBehind(policy) => (
-            Reason::LedgerBehindPolicy,
-            format!(
-                "policy {policy} carries a newer state of this ring than its ledger, so an older \
-                 ledger was restored or the policy edited; the policy stays as it is. If the \
-                 ledger is right, let it be written anew: kubectl delete clusterpolicy {policy}"
-            ),
         ),
         Enforcement::Open(policy) => (
             Reason::GateOpen,

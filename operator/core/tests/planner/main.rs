@@ -8,5 +8,6 @@
 )]
 
 mod cases;
+mod safety;
 mod settles;
 mod world;

@@ -5,7 +5,7 @@ use crate::world::{RING, World, pipeline};
 use proptest::prelude::*;
 use signingkeyring_core::{
     ledger::{Action as RuleAction, State},
-    snapshot::Layout,
+    snapshot::{Layout, Revoked},
 };
 
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ enum Event {
     DeleteSecret(u8),
     Audit(bool),
     Kyverno(bool),
+    Revoke(u32),
+    Standby(bool),
+    Suspend(bool),
     Sync,
     Load,
     Ask,
@@ -36,6 +39,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..4u8).prop_map(Event::DeleteSecret),
         1 => any::<bool>().prop_map(Event::Audit),
         1 => any::<bool>().prop_map(Event::Kyverno),
+        1 => (1..6u32).prop_map(Event::Revoke),
+        1 => any::<bool>().prop_map(Event::Standby),
+        1 => any::<bool>().prop_map(Event::Suspend),
         3 => Just(Event::Sync),
         3 => Just(Event::Load),
         4 => Just(Event::Ask),
@@ -73,6 +79,11 @@ proptest! {
                 Event::DeleteSecret(number) => { world.secrets.remove(&pipeline(number)); }
                 Event::Audit(true) => world.ring_mut().action = RuleAction::Audit,
                 Event::Audit(false) => world.ring_mut().action = RuleAction::Enforce,
+                Event::Revoke(number) => {
+                    world.ring_mut().revoked.push(Revoked::Version(number));
+                }
+                Event::Standby(on) => world.ring_mut().standby = on,
+                Event::Suspend(on) => world.ring_mut().suspend = on,
                 Event::Kyverno(up) => world.kyverno_up = up,
                 Event::Sync => world.sync_policies(),
                 Event::Load => world.load(),
@@ -97,20 +108,36 @@ proptest! {
 
         world.kyverno_up = true;
         world.forbidden.clear();
+        world.ring_mut().suspend = false;
         prop_assert!(world.settle(), "it does not settle: {:?}", world.plan().map(|p| p.actions));
 
-        // Exactly the newest versions of the window are accepted.
+        // Exactly the newest versions that signed are accepted, less those
+        // that were revoked, and one that stands by where one is asked for.
+        let ring = world.ring.as_ref().unwrap();
         let ledger = world.ledger.as_ref().unwrap();
-        let keep = world.ring.as_ref().unwrap().keep as usize;
-        let newest: Vec<u32> =
-            ledger.versions.iter().rev().take(keep).map(|v| v.number).collect();
+        let mut expected: Vec<u32> = ledger
+            .versions
+            .iter()
+            .rev()
+            .filter(|v| v.activated_at.is_some())
+            .take(ring.keep as usize)
+            .filter(|v| !ring.revoked.contains(&Revoked::Version(v.number)))
+            .map(|v| v.number)
+            .collect();
+        let standby = ledger.versions.iter().find(|v| v.state == State::Standby);
+        prop_assert_eq!(standby.is_some(), ring.standby);
+        expected.extend(standby.map(|v| v.number));
+        expected.sort_unstable_by(|a, b| b.cmp(a));
         let accepted: Vec<u32> = ledger.accepted().map(|v| v.number).collect();
-        prop_assert_eq!(accepted, newest);
-        prop_assert_eq!(ledger.newest().map(|v| v.state), Some(State::Current));
+        prop_assert_eq!(accepted, expected);
+        let signing = ledger.versions.iter().rev().find(|v| v.activated_at.is_some());
+        prop_assert_eq!(signing.map(|v| v.state), Some(State::Current));
 
-        // At most one version for the birth and one for each request.
-        prop_assert!(world.minted as usize <= 1 + asked.len());
-        prop_assert_eq!(ledger.newest().map(|v| v.number), Some(world.minted));
+        // At most one version for the birth, one for each request and for each
+        // that was taken out, and one that stands by each time it is asked for.
+        let spare = world.standbys + ring.revoked.len();
+        prop_assert!(world.minted as usize <= 1 + asked.len() + spare);
+        prop_assert!(world.key_secrets.len() <= usize::from(ring.standby) + 1);
 
         // Exactly the pipelines asked for hold the key that signs.
         let current = ledger.current().unwrap().fingerprint.clone();

@@ -10,14 +10,17 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
-    ledger::{Action as RuleAction, Change, Ledger, NewKey, PipelineRef, State},
+    high_water::HighWater,
+    ledger::{
+        Action as RuleAction, Change, Ledger, NewKey, PipelineRef, PrivateKeyRef, State, Version,
+    },
     marks::Mark,
     packing,
     plan::{self, Action, Plan},
     report::Condition,
     snapshot::{
-        Answer, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound, Reported, Ring,
-        Snapshot,
+        Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
+        Reported, Ring, Snapshot, Witness,
     },
 };
 
@@ -28,6 +31,8 @@ pub const SOAK: u64 = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub mark: Mark,
+    pub high_water: HighWater,
+    pub keys: BTreeSet<String>,
     pub accepted: BTreeSet<String>,
 }
 
@@ -38,6 +43,12 @@ pub struct World {
     pub policies: BTreeMap<String, Option<Rule>>,
     pub loaded: BTreeMap<String, Option<Rule>>,
     pub kyverno_up: bool,
+    /// The versions in the ring's status.
+    pub status: Vec<Version>,
+    /// What the ring's annotation remembers.
+    pub recorded: Option<HighWater>,
+    /// The Secrets of standby keys, with the ledger's sequence when written.
+    pub key_secrets: BTreeMap<String, u64>,
     /// The fingerprint each Secret holds.
     pub secrets: BTreeMap<PipelineRef, String>,
     pub forbidden: BTreeSet<PipelineRef>,
@@ -46,6 +57,8 @@ pub struct World {
     /// Per policy: what was heard, for which mark, since when, last when.
     heard: BTreeMap<String, (Answer, Mark, Timestamp, Timestamp)>,
     pub minted: u32,
+    /// How many of them were to stand by.
+    pub standbys: usize,
     pub writes: usize,
     /// Whether the ring's deletion was allowed to open the gate.
     pub removed: bool,
@@ -67,6 +80,11 @@ pub fn ring() -> Ring {
         deleting: false,
         allow_unenforced: false,
         finalizer: false,
+        standby: false,
+        suspend: false,
+        revoked: Vec::new(),
+        import: None,
+        recover_after: None,
         problems: Vec::new(),
     }
 }
@@ -79,12 +97,16 @@ impl World {
             policies: BTreeMap::new(),
             loaded: BTreeMap::new(),
             kyverno_up: true,
+            status: Vec::new(),
+            recorded: None,
+            key_secrets: BTreeMap::new(),
             secrets: BTreeMap::new(),
             forbidden: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
             heard: BTreeMap::new(),
             minted: 0,
+            standbys: 0,
             writes: 0,
             removed: false,
         }
@@ -128,7 +150,11 @@ impl World {
             free_place: packing::place(ring.action, &BTreeMap::new(), 25),
             ring,
             ledger: self.ledger.clone().map_or(LedgerFound::Absent, LedgerFound::Present),
-            reported: Reported::default(),
+            reported: Reported { versions: self.status.clone(), ..Reported::default() },
+            witnesses: self.witnesses(),
+            recorded: self.recorded.clone(),
+            key_secrets: self.key_secrets.clone(),
+            import: ImportFound::NotAsked,
             kyverno_served: true,
             policies,
             gate,
@@ -143,11 +169,34 @@ impl World {
         })
     }
 
+    fn witnesses(&self) -> Vec<Witness> {
+        let annotation = self.recorded.iter().map(|high_water| Witness {
+            who: "the ring's annotation".into(),
+            high_water: high_water.clone(),
+            sequence: None,
+        });
+        let policies = self.policies.iter().filter_map(|(name, rule)| {
+            let rule = rule.as_ref()?;
+            Some(Witness {
+                who: format!("policy {name}"),
+                high_water: rule.high_water.clone(),
+                sequence: Some(rule.mark.sequence),
+            })
+        });
+        let status = self.status.iter().map(|version| Witness {
+            who: "the ring's status".into(),
+            high_water: HighWater { version: version.number, ..HighWater::default() },
+            sequence: None,
+        });
+        annotation.chain(policies).chain(status).collect()
+    }
+
     fn policy(&self, name: &str) -> PolicyFound {
         match self.policies.get(name) {
             None => PolicyFound::Absent { failure: None },
             Some(rule) => PolicyFound::Ours {
                 mark: rule.as_ref().map(|rule| rule.mark.clone()),
+                keys: rule.iter().flat_map(|rule| rule.keys.iter().cloned()).collect(),
                 failure: None,
             },
         }
@@ -186,13 +235,19 @@ impl World {
             self.execute(&action);
             self.judge();
         }
+        if let Some(ledger) = &self.ledger {
+            self.status.clone_from(&ledger.versions);
+        }
     }
 
     /// Executes an action that was planned from `seen`, as the API server
     /// would: a commit from an older ledger is refused.
     pub fn execute_from(&mut self, seen: Option<u64>, action: &Action) {
         let sequence = self.ledger.as_ref().map(|ledger| ledger.sequence);
-        let needs_ledger = !matches!(action, Action::AddFinalizer | Action::DeleteSecret(_));
+        let needs_ledger = !matches!(
+            action,
+            Action::AddFinalizer | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
+        );
         if !needs_ledger || seen == sequence {
             self.execute(action);
             self.judge();
@@ -205,14 +260,20 @@ impl World {
             Action::AddFinalizer => self.ring_mut().finalizer = true,
             Action::RemoveFinalizer => self.ring = None,
             Action::Commit(change) => {
-                let key = match change {
-                    Change::Mint { .. } => {
-                        self.minted += 1;
-                        Some(key(self.minted))
+                let key = change.mints().map(|version| {
+                    self.minted += 1;
+                    let mut key = key(version);
+                    if matches!(change, Change::Mint { standby: true, .. }) {
+                        self.standbys += 1;
+                        let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
+                        let secret = format!("standby-{version}");
+                        self.key_secrets.insert(secret.clone(), sequence);
+                        key.private_key.secret = Some(secret);
                     }
-                    _ => None,
-                };
+                    key
+                });
                 let next = Ledger::apply(self.ledger.as_ref(), change, key, self.now).unwrap();
+                self.judge_revocations(&next);
                 if let Change::Activate { version, .. } = change {
                     self.judge_activation(&next, *version);
                 }
@@ -221,9 +282,11 @@ impl World {
             }
             Action::WriteSecret { pipeline, version, .. } => {
                 let ledger = self.ledger.as_ref().unwrap();
-                assert!(ledger.has_private_key(*version), "version {version} has no private key");
+                let row = ledger.by_number(*version).unwrap();
+                let held = row.private_key.as_ref().expect("a version without private key");
+                let apart = held.secret.as_ref();
+                assert!(apart.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
-                let row = ledger.versions.iter().find(|v| v.number == *version).unwrap();
                 let fingerprint = row.fingerprint.clone();
                 for rules in self.loaded.values().flatten() {
                     assert!(
@@ -236,10 +299,22 @@ impl World {
             Action::DeleteSecret(pipeline) => {
                 self.secrets.remove(pipeline);
             }
+            Action::RecordHighWater(mark) => self.recorded = Some(mark.clone()),
+            Action::DeleteKeySecret(name) => {
+                let ledger = self.ledger.as_ref().unwrap();
+                let named = ledger
+                    .versions
+                    .iter()
+                    .filter_map(|v| v.private_key.as_ref()?.secret.as_ref())
+                    .any(|secret| secret == name);
+                assert!(ledger.removed || !named, "the key of a version was deleted");
+                self.key_secrets.remove(name);
+            }
             Action::DeleteLedger => {
                 let ledger = self.ledger.take().unwrap();
                 assert!(ledger.removed, "a ledger in use was deleted");
                 assert!(ledger.publications.is_empty(), "Secrets were forgotten");
+                assert!(self.key_secrets.is_empty(), "standby keys were forgotten");
             }
         }
     }
@@ -253,6 +328,8 @@ impl World {
         let placed: Vec<&str> = ledger.rule.settings.policies().collect();
         let rule = Rule {
             mark: ledger.mark(),
+            high_water: ledger.high_water(),
+            keys: ledger.accepted().map(|v| v.public_key.clone()).collect(),
             accepted: ledger.accepted().map(|v| v.fingerprint.clone()).collect(),
         };
         for name in ["signing-enforce-0001", "signing-audit-0001"] {
@@ -325,13 +402,26 @@ impl World {
             self.pass(usize::MAX);
             self.tick(1);
             let after = (self.ring.is_some(), self.ledger.clone(), self.secrets.clone());
-            let waiting = self.ledger.as_ref().is_some_and(|l| l.pending().is_some());
+            let suspended = self.ring.as_ref().is_some_and(|ring| ring.suspend);
+            let waiting = !suspended && self.ledger.as_ref().is_some_and(|l| l.pending().is_some());
             let planned = self.plan().is_some_and(|plan| !plan.actions.is_empty());
             if before == after && !planned && !waiting {
                 return true;
             }
         }
         false
+    }
+
+    /// Invariant 5: what was revoked once is revoked for ever, and its private
+    /// key is gone.
+    fn judge_revocations(&self, next: &Ledger) {
+        let rows = self.ledger.iter().flat_map(|ledger| &ledger.versions);
+        for before in rows.filter(|v| v.state == State::Revoked) {
+            let after = next.by_number(before.number);
+            assert!(after.is_none_or(|after| after.state == State::Revoked));
+        }
+        let revoked = next.versions.iter().filter(|v| v.state == State::Revoked);
+        assert!(revoked.into_iter().all(|v| v.private_key.is_none()));
     }
 
     /// A version becomes current only when no pipeline of the spec holds an
@@ -358,7 +448,7 @@ impl World {
             for (name, rule) in self.policies.iter().filter(|_| spec) {
                 if let Some(rule) = rule {
                     assert!(
-                        rule.accepted.contains(fingerprint),
+                        self.is_revoked(fingerprint) || rule.accepted.contains(fingerprint),
                         "{name} does not accept what {pipeline} signs with"
                     );
                 }
@@ -371,9 +461,17 @@ impl World {
     }
 }
 
+impl World {
+    fn is_revoked(&self, fingerprint: &str) -> bool {
+        let row = self.ledger.as_ref().and_then(|ledger| ledger.by_fingerprint(fingerprint));
+        row.is_some_and(|row| row.state == State::Revoked)
+    }
+}
+
 fn key(number: u32) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{number}\n-----END PUBLIC KEY-----\n"),
         fingerprint: format!("SHA256:{number}"),
+        private_key: PrivateKeyRef { digest: "00".into(), secret: None },
     }
 }

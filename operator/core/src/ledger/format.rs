@@ -1,0 +1,104 @@
+//! A ledger's annotation: `{"format", "digest", "ledger"}`. The digest is over
+//! the ledger's bytes, so that a text that was cut or edited by hand is known
+//! for what it is and never acted on.
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{Ledger, State};
+use crate::hex;
+
+const FORMAT: u32 = 2;
+
+/// A ledger that cannot be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// Not the JSON this operator writes.
+    #[error("its annotation cannot be read: {0}")]
+    Unreadable(String),
+    /// The text is not the one that was written.
+    #[error("its annotation was cut or edited: its digest does not fit")]
+    Edited,
+    /// JSON that contradicts itself.
+    #[error("its annotation contradicts itself: {0}")]
+    Inconsistent(&'static str),
+    /// Written by another operator version.
+    #[error(
+        "it has format {0}, this operator reads format {FORMAT}; run the operator that wrote it"
+    )]
+    Format(u32),
+}
+
+impl Ledger {
+    /// Reads a ledger's annotation.
+    ///
+    /// # Errors
+    /// If it is not a ledger of this format, was edited, or contradicts
+    /// itself. A damaged ledger is never repaired by guessing: the ring stalls.
+    pub fn parse(json: &str) -> Result<Self, LedgerError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            format: u32,
+        }
+        let unreadable = |error: serde_json::Error| LedgerError::Unreadable(error.to_string());
+        let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
+        if probe.format != FORMAT {
+            return Err(LedgerError::Format(probe.format));
+        }
+        let text = sealed(json).ok_or(LedgerError::Edited)?;
+        let ledger: Self = serde_json::from_str(text).map_err(unreadable)?;
+        ledger.check().map_err(LedgerError::Inconsistent)?;
+        Ok(ledger)
+    }
+
+    /// The annotation's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Serialising plain structs with string keys cannot fail.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let digest = hex(&Sha256::digest(text.as_bytes()));
+        format!("{}{digest}{BODY}{text}{END}", head())
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let versions = &self.versions;
+        let count = |state| versions.iter().filter(|v| v.state == state).count();
+        if !versions.is_sorted_by(|a, b| a.number < b.number) {
+            return Err("version numbers are not ascending");
+        }
+        if count(State::Pending) + count(State::Standby) > 1 || count(State::Current) > 1 {
+            return Err("more than one version is pending or standing by, or current");
+        }
+        let waits = |state| matches!(state, State::Pending | State::Standby);
+        if versions.iter().rev().skip(1).any(|v| waits(v.state)) {
+            return Err("a version that is not the newest is pending or standing by");
+        }
+        if versions.iter().any(|v| !v.public_key.starts_with("-----BEGIN PUBLIC KEY-----\n")) {
+            return Err("a public key is not in PEM");
+        }
+        if versions.iter().any(|v| v.state.has_private_key() != v.private_key.is_some()) {
+            return Err(
+                "a version has a private key that its state does not call for, or lacks it",
+            );
+        }
+        if versions.is_empty() && !self.removed {
+            return Err("there is no version");
+        }
+        Ok(())
+    }
+}
+
+const BODY: &str = r#"","ledger":"#;
+const END: &str = "}";
+
+fn head() -> String {
+    format!(r#"{{"format":{FORMAT},"digest":""#)
+}
+
+/// The ledger's bytes, if the digest fits. The layout is taken literally:
+/// whatever else says the same was not written by this operator.
+fn sealed(json: &str) -> Option<&str> {
+    let (digest, rest) = json.strip_prefix(&head())?.split_once(BODY)?;
+    let text = rest.strip_suffix(END)?;
+    (hex(&Sha256::digest(text.as_bytes())) == digest).then_some(text)
+}
