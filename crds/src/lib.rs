@@ -8,6 +8,7 @@ mod status;
 
 pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
 pub use ring::{
-    Layout, Pipeline, PolicyAction, PolicySpec, RotationSpec, SigningKeyRing, SigningKeyRingSpec,
+    ImportSource, Layout, Pipeline, PolicyAction, PolicySpec, Revocation, RotationSpec, SecretName,
+    SigningKeyRing, SigningKeyRingSpec,
 };
 pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};

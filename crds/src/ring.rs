@@ -53,6 +53,64 @@ pub struct SigningKeyRingSpec {
     /// How images are checked.
     #[serde(default)]
     pub policy: PolicySpec,
+    /// Versions that are taken out for ever: their images are refused at once,
+    /// their private keys destroyed. Revoking the one that signs has the next
+    /// one minted by itself. Taking an entry out again changes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub revoked: Vec<Revocation>,
+    /// Freeze the versions: none is minted, switched or retired. Drift is
+    /// still undone and revocations still apply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// Take over an existing cosign key pair as version 1. Read once, before
+    /// there is a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import_from: Option<ImportSource>,
+}
+
+/// A version that is taken out.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.version) != has(self.fingerprint)").message("name what is revoked by its version or by its fingerprint, one of the two"))]
+pub struct Revocation {
+    /// Its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000000000").message("version must be the number of a version: 1 or more"))]
+    #[schemars(with = "Option<i32>")]
+    pub version: Option<u32>,
+    /// Its fingerprint as the status shows it. Other than a number it means
+    /// the same key after an older ledger was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^SHA256:[A-Za-z0-9+/]{43}=$')").message("fingerprint must be one that the ring's status shows: SHA256: and 44 characters of base64"))]
+    pub fingerprint: Option<String>,
+    /// Why, for whoever asks later.
+    #[schemars(length(min = 1, max = 512))]
+    pub reason: String,
+}
+
+/// Where an existing key pair is.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportSource {
+    /// The Secret that `cosign generate-key-pair k8s://NAMESPACE/NAME` makes:
+    /// `cosign.key`, `cosign.password`, `cosign.pub`.
+    pub secret: SecretName,
+}
+
+/// A Secret by its namespace and name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretName {
+    /// Its namespace.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("namespace must be the name of a namespace: a-z, 0-9 and -, at most 63 characters"))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("name must be the name of a Secret: a-z, 0-9, - and ., for example cosign"))]
+    pub name: String,
 }
 
 /// When and how a version is replaced by the next one.
@@ -73,11 +131,16 @@ pub struct RotationSpec {
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^(0|[1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|3600)s$|^(0|[1-5]?[0-9]|60)m$|^[01]h$')").message("rotation.soak must be a whole number and one unit (s, m or h), at most 1h, for example 10s"))]
     pub soak: String,
+    /// Keep the next version minted and accepted, its private key apart from
+    /// the one that signs. A rotation or a revocation then switches to it
+    /// without waiting for Kyverno.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
 }
 
 impl Default for RotationSpec {
     fn default() -> Self {
-        Self { every: None, soak: default_soak() }
+        Self { every: None, soak: default_soak(), standby: false }
     }
 }
 

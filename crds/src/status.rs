@@ -41,7 +41,8 @@ pub struct SigningKeyRingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pipelines: Vec<PipelineStatus>,
     /// Standard conditions: `Ready`, `Reconciling`, `Stalled` (kstatus),
-    /// `KeysAvailable`, `PolicyEnforced`, `PipelinesPublished`.
+    /// `KeysAvailable`, `PolicyEnforced`, `PipelinesPublished`, and
+    /// `RevocationsApplied` while `spec.revoked` is not empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -72,12 +73,16 @@ pub struct VersionStatus {
 pub enum VersionState {
     /// Generated; Kyverno is being told.
     Pending,
+    /// Accepted; waits to replace the version that signs.
+    Standby,
     /// Signs and verifies.
     Current,
     /// Verifies only.
     Accepted,
     /// Fell out of the window: its images are refused.
     Retired,
+    /// Taken out for ever: its images are refused.
+    Revoked,
 }
 
 /// The rule that Kyverno enforces for the ring.

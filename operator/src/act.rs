@@ -9,6 +9,7 @@ use kube::{
 };
 use serde_json::json;
 use signingkeyring_core::{
+    high_water::{HighWater, HighWaters},
     ledger::{Change, PipelineRef, State},
     names,
     plan::Action,
@@ -24,6 +25,7 @@ use crate::{
     telemetry,
 };
 
+mod import;
 pub mod ledger;
 pub mod pipelines;
 pub mod policies;
@@ -83,6 +85,7 @@ async fn execute(
     match action {
         Action::AddFinalizer => set_finalizer(context, object, true).await,
         Action::RemoveFinalizer => set_finalizer(context, object, false).await,
+        Action::RecordHighWater(mark) => record_high_water(context, object, mark).await,
         Action::Commit(change) => commit(context, &ring, &on, observed, change).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
             pipelines::write(context, &ring, observed, pipeline, *layout, *version).await?;
@@ -103,6 +106,11 @@ async fn execute(
             context.events.publish(&on, false, "PipelineRemoved", "Unpublish", &note).await;
             Ok(())
         }
+        Action::DeleteKeySecret(name) => {
+            ledger::delete_apart(context, &ring, name).await?;
+            info!(ring, name, "private key destroyed");
+            Ok(())
+        }
         Action::DeleteLedger => {
             ledger::delete(context, &ring, observed).await?;
             info!(ring, "ledger deleted");
@@ -120,28 +128,48 @@ async fn commit(
 ) -> Result<(), Error> {
     let next = ledger::commit(context, ring, observed, change).await?;
     let events = &context.events;
-    let fingerprint = |number: u32| {
-        let row = next.versions.iter().find(|v| v.number == number);
-        row.map_or("", |row| row.fingerprint.as_str()).to_owned()
-    };
+    let fingerprint =
+        |number: u32| next.by_number(number).map_or("", |row| row.fingerprint.as_str()).to_owned();
     match change {
-        Change::Mint { version, .. } => {
+        Change::Mint { version, standby, .. } => {
             let fingerprint = fingerprint(*version);
-            info!(ring, version, fingerprint, "version minted");
-            let note = format!("version {version} was generated, {fingerprint}");
+            info!(ring, version, fingerprint, standby, "version minted");
+            let why = if *standby { " to stand by" } else { "" };
+            let note = format!("version {version} was generated{why}, {fingerprint}");
             events.publish(on, false, "VersionMinted", "Mint", &note).await;
         }
+        Change::Import { from, .. } => {
+            let fingerprint = fingerprint(1);
+            info!(ring, version = 1, fingerprint, %from, "version imported");
+            let note = format!("version 1 was taken over from Secret {from}, {fingerprint}");
+            events.publish(on, false, "VersionImported", "Import", &note).await;
+        }
+        Change::Recover(recovery) => {
+            let (version, fingerprint) = (recovery.version, fingerprint(recovery.version));
+            warn!(ring, version, fingerprint, "version minted over a loss, as asked");
+            let note = format!("version {version} was generated over a loss, {fingerprint}");
+            events.publish(on, true, "VersionMinted", "Recover", &note).await;
+        }
+        Change::Stand { version } => info!(ring, version, "version stands by"),
+        Change::Discard { version } => info!(ring, version, "version given up before it signed"),
         Change::Activate { version, .. } => {
-            let fingerprint = fingerprint(*version);
-            info!(ring, version, fingerprint, "version current");
-            context.metrics.version_activated();
-            let note = format!("version {version} signs, {fingerprint}");
-            events.publish(on, false, "VersionCurrent", "Activate", &note).await;
+            announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+        }
+        Change::Revoke { versions, promote, .. } => {
+            for version in versions {
+                let fingerprint = fingerprint(*version);
+                warn!(ring, version, fingerprint, "version revoked");
+                let note = format!("version {version} was revoked, {fingerprint}");
+                events.publish(on, true, "VersionRevoked", "Revoke", &note).await;
+            }
+            if let Some(version) = promote {
+                announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+            }
         }
         Change::Window { .. } => info!(ring, "window moved"),
         Change::Rule(rule) => info!(ring, policy = rule.policy, "rule changed"),
         Change::Publications { .. } => info!(ring, "publications recorded"),
-        Change::Remove(_) => info!(ring, "ring removed, its rule leaves the policies"),
+        Change::Remove { .. } => info!(ring, "ring removed, its rule leaves the policies"),
     }
     if let LedgerFound::Present(before) = &observed.snapshot.ledger {
         for version in next.versions.iter().filter(|v| v.state == State::Retired) {
@@ -155,6 +183,35 @@ async fn commit(
         }
     }
     Ok(())
+}
+
+async fn announce_current(
+    context: &Context,
+    ring: &str,
+    on: &ObjectReference,
+    version: u32,
+    fingerprint: &str,
+) {
+    info!(ring, version, fingerprint, "version current");
+    context.metrics.version_activated();
+    let note = format!("version {version} signs, {fingerprint}");
+    context.events.publish(on, false, "VersionCurrent", "Activate", &note).await;
+}
+
+/// Has the ring's annotation remember how far the ring has come, unless the
+/// ring has changed since it was observed.
+async fn record_high_water(
+    context: &Context,
+    object: &SigningKeyRing,
+    mark: &HighWater,
+) -> Result<(), Error> {
+    let name = object.name_any();
+    let text = HighWaters([(name.clone(), mark.clone())].into()).to_string();
+    let patch = json!({"metadata": {
+        "annotations": {names::ANNOTATION_HIGH_WATER: text},
+        "resourceVersion": object.resource_version(),
+    }});
+    patch_metadata(context, &name, &patch, "high-water mark").await
 }
 
 /// Puts our finalizer on a ring, or takes it off, unless its finalizers have
@@ -174,12 +231,23 @@ async fn set_finalizer(
         "finalizers": finalizers,
         "resourceVersion": object.resource_version(),
     }});
+    match patch_metadata(context, &name, &patch, "finalizer").await {
+        Err(error) if !present && error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+async fn patch_metadata(
+    context: &Context,
+    ring: &str,
+    patch: &serde_json::Value,
+    what: &str,
+) -> Result<(), Error> {
     let api: Api<SigningKeyRing> = Api::all(context.client.clone());
     let params =
         PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(&name, &params, &Patch::Merge(&patch)).await {
+    match api.patch_metadata(ring, &params, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
-        Err(error) if !present && crate::error::is_code(&error, 404) => Ok(()),
-        Err(error) => Err(Error::api(format!("finalizer of ring {name}"), error)),
+        Err(error) => Err(Error::api(format!("{what} of ring {ring}"), error)),
     }
 }

@@ -15,7 +15,7 @@ mod ledgers;
 mod namespaces;
 mod written;
 
-pub use ledgers::{LedgerRow, Ledgers};
+pub use ledgers::{Damage, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
 pub use written::{Statuses, Written, WrittenPolicy};
 

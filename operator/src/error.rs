@@ -27,6 +27,9 @@ pub enum Error {
     /// The ledger's Secret does not hold what its table says.
     #[error("{0}")]
     DamagedLedger(String),
+    /// The key pair of `spec.importFrom` cannot be taken over.
+    #[error("{0}")]
+    Import(String),
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -58,7 +61,7 @@ impl Error {
             Self::Conflict(_) => "conflict",
             Self::ForeignLedger(_) | Self::DamagedLedger(_) | Self::Ledger(_) => "ledger_damaged",
             Self::Change(_) => "stale_plan",
-            Self::Key(_) => "key_error",
+            Self::Key(_) | Self::Import(_) => "key_error",
             Self::Interrupted => "interrupted",
         }
     }

@@ -138,6 +138,25 @@ impl KeyPair {
         Self { sealed: sealed.into(), password: Password(password.into()), public, fingerprint }
     }
 
+    /// A key pair that somebody else generated. Its parts stay as they are;
+    /// the public key is computed from the private one.
+    ///
+    /// # Errors
+    /// If it is not a P-256 key in cosign's format, or the password is wrong.
+    pub fn imported(sealed: Vec<u8>, password: Vec<u8>) -> Result<Self, KeyError> {
+        let (sealed, password) = (Zeroizing::new(sealed), Password(password.into()));
+        let public = open(&sealed, &password)?.public_pem()?;
+        let fingerprint = fingerprint_of(&public)?;
+        Ok(Self { sealed, password, public, fingerprint })
+    }
+
+    /// What tells this private key from another without opening it, see
+    /// [`digest_of`].
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest_of(&self.sealed, &self.password)
+    }
+
     /// The private key in cosign's encrypted PEM.
     #[must_use]
     pub fn encrypted_pem(&self) -> &[u8] {
@@ -179,6 +198,17 @@ pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyErro
     let der = cosign_pem::open(encrypted_pem, password)?;
     let key = SecretKey::from_pkcs8_der(&der);
     key.map(PrivateKey).map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))
+}
+
+/// SHA-256 over a sealed private key and its password, in hex. The length of
+/// the first keeps the two apart.
+#[must_use]
+pub fn digest_of(sealed: &[u8], password: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update((sealed.len() as u64).to_be_bytes());
+    hash.update(sealed);
+    hash.update(password);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo: the

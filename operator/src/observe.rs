@@ -2,7 +2,7 @@
 //! [`Snapshot`] for the planner. Reads, never writes, and never sees a
 //! private key: ledgers and pipeline Secrets are read as metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
@@ -11,16 +11,24 @@ use signingkeyring_core::{
     marks::Marks,
     names, packing,
     plan::Action,
+    render,
     report::{self, Condition, Kind, Status},
-    snapshot::{LedgerFound, OperatorFacts, PolicyFound, Reported, Ring, Snapshot},
+    snapshot::{LedgerFound, OperatorFacts, PolicyFound, Reported, Ring, Snapshot, Witness},
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
-use crate::context::Context;
+use crate::{
+    cache::{Damage, LedgerRow},
+    context::Context,
+};
 
+mod import;
+mod managed;
 mod pipelines;
 mod ring;
+pub mod witness;
 
+pub(crate) use managed::only_ours;
 pub(crate) use pipelines::entries;
 pub use pipelines::is_rights_problem;
 pub use ring::{exclusion, is_ours};
@@ -41,15 +49,21 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
     let name = object.name_any();
     let ring = ring::read(object, &context.settings.namespace);
     let row = context.cache.ledgers.get(&name);
-    let ledger = match &row {
-        None => LedgerFound::Absent,
-        Some(row) => match &row.ledger {
-            Ok(ledger) => LedgerFound::Present(Ledger::clone(ledger)),
-            Err(why) => LedgerFound::Damaged(why.clone()),
-        },
-    };
+    let key_secrets = context.cache.ledgers.key_secrets(&name);
+    let ledger = ledger_found(row.as_ref(), &key_secrets);
+    let import = import::look(context, &ring, &ledger).await;
     let (pipelines, secrets) = pipelines::look(context, &name, &ring, &ledger).await;
     let policies = policies(context, &name, &ledger);
+    let mut witnesses = witness::of_ring(object);
+    witnesses.extend(policies.keys().filter_map(|policy| {
+        let policy = context.cache.policy(policy).filter(|policy| is_ours(policy))?;
+        witness::of_policy(&policy, &name)
+    }));
+    let mut reported = reported(object.status.as_ref());
+    if let (true, Some(status)) = (is_doubtful(&ledger, &witnesses), &object.status) {
+        reported.versions = witness::versions(status);
+    }
+    let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
     let gate = match &ledger {
         LedgerFound::Present(ledger) => ledger
             .rule
@@ -61,7 +75,11 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
     };
     let snapshot = Snapshot {
         free_place: free_place(context, &name, &ring, &ledger),
-        reported: reported(object.status.as_ref()),
+        reported,
+        recorded: witness::recorded(annotation, &name),
+        witnesses,
+        key_secrets,
+        import,
         kyverno_served: context.cache.kyverno_served(),
         enrolled: context.cache.namespaces.enrolled(&name),
         now: context.clock.now(),
@@ -78,6 +96,57 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
         pipelines,
     };
     Observed { snapshot, ledger_version: row.map(|row| row.resource_version), secrets }
+}
+
+fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) -> LedgerFound {
+    let Some(row) = row else { return LedgerFound::Absent };
+    let ledger = match &row.ledger {
+        Ok(ledger) => Ledger::clone(ledger),
+        Err(Damage { why, table, .. }) => {
+            let table = table.as_deref().cloned();
+            return LedgerFound::Damaged { why: why.clone(), table };
+        }
+    };
+    // A standby that lost its key is replaced; one that signs is missed.
+    let apart = ledger.current().and_then(|v| v.private_key.as_ref()?.secret.clone());
+    match apart.filter(|secret| !key_secrets.contains_key(secret)) {
+        None => LedgerFound::Present(ledger),
+        Some(secret) => LedgerFound::Damaged {
+            why: format!("Secret {secret}, which held the private key that signs, is gone"),
+            table: Some(ledger),
+        },
+    }
+}
+
+/// Whether what is to be said of the ledger is grave enough to look again.
+fn is_doubtful(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
+    match ledger {
+        LedgerFound::Present(ledger) => witnesses.iter().any(|witness| {
+            !ledger.knows(&witness.high_water)
+                || witness.sequence.is_some_and(|sequence| sequence > ledger.rule.sequence)
+        }),
+        LedgerFound::Absent | LedgerFound::Damaged { .. } | LedgerFound::Foreign => true,
+    }
+}
+
+impl Observed {
+    /// Whether the ledger is to be read anew before anything is made of it:
+    /// what watches have brought may be old.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        is_doubtful(&self.snapshot.ledger, &self.snapshot.witnesses)
+    }
+}
+
+/// The entries of a ledger's data: a private key and its password for each
+/// version that has one there.
+#[must_use]
+pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
+    let here = ledger
+        .versions
+        .iter()
+        .filter(|v| v.private_key.as_ref().is_some_and(|key| key.secret.is_none()));
+    here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
 }
 
 /// The policy with room for this ring, if it needs one.
@@ -128,7 +197,13 @@ fn policy_found(
     if !is_ours(object) {
         return PolicyFound::Foreign;
     }
-    PolicyFound::Ours { mark: marks(object).0.remove(ring), failure }
+    let rules = object.data["spec"]["rules"].as_array();
+    let rule = rules.into_iter().flatten().find(|rule| rule["name"] == ring);
+    PolicyFound::Ours {
+        mark: marks(object).0.remove(ring),
+        keys: rule.map(render::keys_of).unwrap_or_default(),
+        failure,
+    }
 }
 
 /// What a policy says of its rings; nothing if that cannot be read.
@@ -145,7 +220,7 @@ fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
     let Some(status) = status else { return Reported::default() };
     let published = signingkeyring_core::report::Reason::Published;
     Reported {
-        newest_version: status.versions.iter().map(|v| v.version).max(),
+        versions: Vec::new(),
         observed_rotation: status.observed_rotation.clone(),
         published: status
             .pipelines

@@ -24,6 +24,8 @@ use crate::{
 mod ledgers;
 mod namespaces;
 
+pub use ledgers::refresh;
+
 /// The writing ends of the cache's stores.
 pub struct Writers {
     /// Of the rings.
@@ -222,7 +224,7 @@ fn is_missing(error: &watcher::Error) -> bool {
 }
 
 fn wake_policies_of(context: &Context, row: &LedgerRow) {
-    if let Ok(ledger) = &row.ledger {
+    if let Some(ledger) = row.table() {
         for policy in ledger.rule.settings.policies() {
             context.policies.wake(policy);
         }

@@ -93,6 +93,18 @@ pub fn ring_of_standby(secret: &str) -> Option<&str> {
     secret.strip_prefix(STANDBY_PREFIX)?.split_once('.').map(|(ring, _)| ring)
 }
 
+/// The entry of a Secret's data that holds a version's sealed private key.
+#[must_use]
+pub fn key_entry(version: u32) -> String {
+    format!("v{version}.key")
+}
+
+/// The entry of a Secret's data that holds the password of that key.
+#[must_use]
+pub fn password_entry(version: u32) -> String {
+    format!("v{version}.password")
+}
+
 /// The name of a ring's ledger Secret.
 #[must_use]
 pub fn ledger(ring: &str) -> String {

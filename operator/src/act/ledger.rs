@@ -1,7 +1,7 @@
-//! The ledgers' Secrets: the only place that reads and writes private keys at
-//! rest.
+//! The ledgers' Secrets, and those of standby keys: the only place that reads
+//! and writes private keys at rest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -11,17 +11,18 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 use signingkeyring_core::{
-    ledger::{Change, Ledger, NewKey},
+    ledger::{Change, Ledger, NewKey, PrivateKeyRef, Version},
     names,
     snapshot::LedgerFound,
 };
 
+use super::import;
 use crate::{
-    cache::LedgerRow,
+    cache::{Damage, LedgerRow},
     context::Context,
     error::{Error, is_code},
-    keys::KeyPair,
-    observe::Observed,
+    keys::{KeyPair, digest_of},
+    observe::{Observed, private_entries},
 };
 
 /// Commits a transition: reads the ledger, and if it still is the one that
@@ -38,33 +39,45 @@ pub async fn commit(
 ) -> Result<Ledger, Error> {
     let base = match &observed.snapshot.ledger {
         LedgerFound::Present(ledger) => Some(ledger),
+        LedgerFound::Damaged { table, .. } => table.as_ref(),
         LedgerFound::Absent => None,
-        LedgerFound::Damaged(why) => return Err(Error::DamagedLedger(why.clone())),
         LedgerFound::Foreign => return Err(Error::ForeignLedger(names::ledger(ring))),
     };
-    let minted = match change {
-        Change::Mint { version, .. } => Some((*version, generate().await?)),
+    let pair = match change {
+        Change::Import { from, .. } => Some(import::read(context, from).await?),
+        _ if change.mints().is_some() => Some(generate().await?),
         _ => None,
     };
-    let key = minted.as_ref().map(|(_, pair)| NewKey {
+    let mut private_key =
+        pair.as_ref().map(|pair| PrivateKeyRef { digest: pair.digest(), secret: None });
+    if let (Change::Mint { standby: true, version, .. }, Some(pair), Some(private_key)) =
+        (change, &pair, &mut private_key)
+    {
+        let sequence = base.map_or(0, |base| base.sequence);
+        private_key.secret = Some(store_apart(context, ring, *version, sequence, pair).await?);
+    }
+    let key = pair.as_ref().zip(private_key).map(|(pair, private_key)| NewKey {
         public_key: pair.public_pem().to_owned(),
         fingerprint: pair.fingerprint().to_owned(),
+        private_key,
     });
     let next = Ledger::apply(base, change, key, context.clock.now())?;
     let mut secret = match &observed.ledger_version {
         Some(version) => read(context, ring, version).await?,
-        None => empty(context, ring),
+        None => empty(context, names::ledger(ring)),
     };
+    let wanted = private_entries(&next);
     let mut data = secret.data.take().unwrap_or_default();
-    data.retain(|entry, _| version_of(entry).is_some_and(|number| next.has_private_key(number)));
-    if let Some((number, pair)) = &minted {
-        data.insert(key_entry(*number), ByteString(pair.encrypted_pem().to_vec()));
-        data.insert(password_entry(*number), ByteString(pair.password().to_vec()));
+    data.retain(|entry, _| wanted.contains(entry));
+    if let (Some(number), Some(pair)) = (change.mints(), &pair)
+        && wanted.contains(&names::key_entry(number))
+    {
+        data.extend(entries(number, pair));
     }
     secret.data = Some(data);
     secret.annotations_mut().insert(names::ANNOTATION_LEDGER.to_owned(), next.to_json());
     let stored = store(context, ring, &secret, observed.ledger_version.is_some()).await?;
-    let row = LedgerRow::new(stored.resource_version().unwrap_or_default(), Ok(next.clone()));
+    let row = LedgerRow::sound(stored.resource_version().unwrap_or_default(), next.clone());
     context.cache.ledgers.put(ring, row);
     for policy in next.rule.settings.policies() {
         context.policies.wake(policy);
@@ -73,6 +86,36 @@ pub async fn commit(
         context.policies.wake(left);
     }
     Ok(next)
+}
+
+/// Looks whether a ledger holds the private keys that its table says, where
+/// somebody else than this operator wrote them (a restore, an edit).
+///
+/// # Errors
+/// If it cannot be read, or has changed meanwhile.
+pub async fn check(context: &Context, ring: &str, row: &LedgerRow) -> Result<(), Error> {
+    let Err(Damage { table: Some(table), unchecked: true, .. }) = &row.ledger else {
+        return Ok(());
+    };
+    let data = read(context, ring, &row.resource_version).await?.data.unwrap_or_default();
+    let unfit = table
+        .versions
+        .iter()
+        .filter(|v| v.private_key.as_ref().is_some_and(|key| key.secret.is_none()))
+        .find_map(|version| take(&data, version).err());
+    let version = row.resource_version.clone();
+    let row = match unfit {
+        None => LedgerRow::sound(version, Ledger::clone(table)),
+        Some(why) => {
+            let damage = Damage { why, table: Some(Arc::clone(table)), unchecked: false };
+            LedgerRow::damaged(version, damage)
+        }
+    };
+    context.cache.ledgers.put(ring, row);
+    for policy in table.rule.settings.policies() {
+        context.policies.wake(policy);
+    }
+    Ok(())
 }
 
 /// The key pair of a version, for a pipeline.
@@ -86,19 +129,34 @@ pub async fn key(
     observed: &Observed,
     version: u32,
 ) -> Result<KeyPair, Error> {
-    let damaged = |what: &str| {
-        let secret = names::ledger(ring);
-        Error::DamagedLedger(format!("it holds no {what} of version {version} in {secret}"))
-    };
     let LedgerFound::Present(ledger) = &observed.snapshot.ledger else {
-        return Err(damaged("row"));
+        return Err(Error::DamagedLedger(format!("version {version} is not known")));
     };
-    let row = ledger.versions.iter().find(|v| v.number == version).ok_or_else(|| damaged("row"))?;
+    let damaged = |why| Error::DamagedLedger(why);
+    let row = ledger
+        .by_number(version)
+        .ok_or_else(|| damaged(format!("version {version} is not known")))?;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
-    let mut data = read(context, ring, seen).await?.data.unwrap_or_default();
-    let private = data.remove(&key_entry(version)).ok_or_else(|| damaged("private key"))?;
-    let password = data.remove(&password_entry(version)).ok_or_else(|| damaged("password"))?;
-    Ok(KeyPair::stored(private.0, password.0, row.public_key.clone(), row.fingerprint.clone()))
+    let secret = read(context, ring, seen).await?;
+    let apart = row.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    let data = match apart {
+        None => secret.data.unwrap_or_default(),
+        Some(name) => {
+            let found = api(context).get_opt(name).await;
+            let found = found.map_err(|error| Error::api(format!("Secret {name}"), error))?;
+            found.and_then(|secret| secret.data).unwrap_or_default()
+        }
+    };
+    match take(&data, row) {
+        Ok(pair) => Ok(pair),
+        Err(why) => {
+            // The cache took it for sound: it is not, until it is written anew.
+            let table = Some(Arc::new(ledger.clone()));
+            let damage = Damage { why: why.clone(), table, unchecked: false };
+            context.cache.ledgers.put(ring, LedgerRow::damaged(seen.to_owned(), damage));
+            Err(damaged(why))
+        }
+    }
 }
 
 /// Deletes a ledger: the last key material of a deleted ring.
@@ -123,11 +181,67 @@ pub async fn delete(context: &Context, ring: &str, observed: &Observed) -> Resul
     Ok(())
 }
 
+/// Deletes the Secret of a standby key.
+///
+/// # Errors
+/// If the API server refuses.
+pub async fn delete_apart(context: &Context, ring: &str, name: &str) -> Result<(), Error> {
+    match api(context).delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(error) if is_code(&error, 404) => {}
+        Err(error) => return Err(Error::api(format!("Secret {name}"), error)),
+    }
+    context.cache.ledgers.remove_key_secret(ring, name);
+    Ok(())
+}
+
 async fn generate() -> Result<KeyPair, Error> {
     // A tenth of a second of computation, deliberately: not on the thread
     // that serves everything else.
     let pair = tokio::task::spawn_blocking(KeyPair::generate).await;
     Ok(pair.map_err(|_| Error::Interrupted)??)
+}
+
+/// A version's key pair out of a Secret's data, if it is the one that the
+/// table means.
+fn take(data: &BTreeMap<String, ByteString>, row: &Version) -> Result<KeyPair, String> {
+    let number = row.number;
+    let entry = |name: &str| data.get(name).map(|bytes| bytes.0.clone());
+    let private = entry(&names::key_entry(number))
+        .ok_or_else(|| format!("the private key of version {number} is missing"))?;
+    let password = entry(&names::password_entry(number))
+        .ok_or_else(|| format!("the password of version {number} is missing"))?;
+    let digest = digest_of(&private, &password);
+    if row.private_key.as_ref().is_none_or(|key| key.digest != digest) {
+        return Err(format!("the private key of version {number} does not fit its public key"));
+    }
+    Ok(KeyPair::stored(private, password, row.public_key.clone(), row.fingerprint.clone()))
+}
+
+fn entries(number: u32, pair: &KeyPair) -> [(String, ByteString); 2] {
+    [
+        (names::key_entry(number), ByteString(pair.encrypted_pem().to_vec())),
+        (names::password_entry(number), ByteString(pair.password().to_vec())),
+    ]
+}
+
+/// Writes a standby key into a Secret of its own, before the ledger names it.
+async fn store_apart(
+    context: &Context,
+    ring: &str,
+    version: u32,
+    sequence: u64,
+    pair: &KeyPair,
+) -> Result<String, Error> {
+    let name = names::standby(ring, version, pair.fingerprint());
+    let mut secret = empty(context, name.clone());
+    secret.annotations_mut().insert(names::ANNOTATION_SEQUENCE.to_owned(), sequence.to_string());
+    secret.data = Some(entries(version, pair).into());
+    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
+    let created = api(context).create(&params, &secret).await;
+    created.map_err(|error| Error::api(format!("Secret {name}"), error))?;
+    context.cache.ledgers.put_key_secret(ring, &name, sequence);
+    Ok(name)
 }
 
 async fn read(context: &Context, ring: &str, seen: &str) -> Result<Secret, Error> {
@@ -167,10 +281,10 @@ async fn store(
     }
 }
 
-fn empty(context: &Context, ring: &str) -> Secret {
+fn empty(context: &Context, name: String) -> Secret {
     Secret {
         metadata: ObjectMeta {
-            name: Some(names::ledger(ring)),
+            name: Some(name),
             namespace: Some(context.settings.namespace.clone()),
             labels: Some(BTreeMap::from([(
                 names::LABEL_MANAGED_BY.to_owned(),
@@ -185,19 +299,4 @@ fn empty(context: &Context, ring: &str) -> Secret {
 
 fn api(context: &Context) -> Api<Secret> {
     Api::namespaced(context.client.clone(), &context.settings.namespace)
-}
-
-fn key_entry(version: u32) -> String {
-    format!("v{version}.key")
-}
-
-fn password_entry(version: u32) -> String {
-    format!("v{version}.password")
-}
-
-/// The version that an entry of the ledger's data belongs to.
-fn version_of(entry: &str) -> Option<u32> {
-    let number = entry.strip_prefix('v')?;
-    let number = number.strip_suffix(".key").or_else(|| number.strip_suffix(".password"))?;
-    number.parse().ok()
 }

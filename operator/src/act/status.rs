@@ -187,7 +187,9 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
                 State::Pending => VersionState::Pending,
                 State::Current => VersionState::Current,
                 State::Accepted => VersionState::Accepted,
+                State::Standby => VersionState::Standby,
                 State::Retired => VersionState::Retired,
+                State::Revoked => VersionState::Revoked,
             },
             fingerprint: version.fingerprint.clone(),
             public_key: version.public_key.clone(),
@@ -247,6 +249,7 @@ fn is_usual(reason: Reason) -> bool {
             | Reason::PolicyPending
             | Reason::PublicationPending
             | Reason::GateNotAsked
+            | Reason::RevocationPending
             | Reason::Deleting
     )
 }

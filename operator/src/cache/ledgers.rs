@@ -1,4 +1,4 @@
-//! The ledgers by ring, and the rings by policy.
+//! The ledgers by ring, the rings by policy, and the Secrets of standby keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,18 +14,51 @@ use super::is_newer;
 pub struct LedgerRow {
     /// The Secret's resourceVersion.
     pub resource_version: String,
-    /// What it says, or why it cannot be read.
-    pub ledger: Result<Arc<Ledger>, String>,
+    /// What it says, if it can be relied on.
+    pub ledger: Result<Arc<Ledger>, Damage>,
     /// What the policies are to say of the ring, if the ledger can be read.
     pub mark: Option<Mark>,
 }
 
+/// Why a ledger cannot be relied on.
+#[derive(Clone, Debug)]
+pub struct Damage {
+    /// In a sentence.
+    pub why: String,
+    /// Its table, if that is sound.
+    pub table: Option<Arc<Ledger>>,
+    /// Nobody has looked yet whether its private keys are what the table says;
+    /// somebody else than this operator wrote them.
+    pub unchecked: bool,
+}
+
 impl LedgerRow {
-    /// A row from what the Secret's annotation says.
+    /// A row from a ledger that can be relied on.
     #[must_use]
-    pub fn new(resource_version: String, ledger: Result<Ledger, String>) -> Self {
-        let mark = ledger.as_ref().ok().map(Ledger::mark);
-        Self { resource_version, ledger: ledger.map(Arc::new), mark }
+    pub fn sound(resource_version: String, ledger: Ledger) -> Self {
+        let mark = Some(ledger.mark());
+        Self { resource_version, ledger: Ok(Arc::new(ledger)), mark }
+    }
+
+    /// A row from one that cannot.
+    #[must_use]
+    pub fn damaged(resource_version: String, damage: Damage) -> Self {
+        Self { resource_version, ledger: Err(damage), mark: None }
+    }
+
+    /// What it says, whether or not its private keys can be relied on.
+    #[must_use]
+    pub fn table(&self) -> Option<&Ledger> {
+        match &self.ledger {
+            Ok(ledger) => Some(ledger),
+            Err(damage) => damage.table.as_deref(),
+        }
+    }
+
+    /// Whether its private keys have to be looked at first.
+    #[must_use]
+    pub fn is_unchecked(&self) -> bool {
+        self.ledger.as_ref().is_err_and(|damage| damage.unchecked)
     }
 }
 
@@ -39,6 +72,8 @@ struct LedgerIndex {
     by_policy: BTreeMap<String, BTreeSet<String>>,
     /// Places given out whose ledger has not been seen yet.
     promised: HashMap<String, String>,
+    /// The Secrets of standby keys, with the ledger's sequence when written.
+    key_secrets: HashMap<String, BTreeMap<String, u64>>,
 }
 
 impl LedgerIndex {
@@ -62,12 +97,17 @@ impl LedgerIndex {
 }
 
 impl Ledgers {
-    /// Takes in a ledger unless a newer state of it is known: this process
-    /// puts in what it commits, before the watch brings it.
+    /// Takes in a ledger unless this or a newer state of it is known: this
+    /// process puts in what it commits, and what it has checked, before the
+    /// watch brings it.
     pub fn put(&self, ring: &str, row: LedgerRow) {
         let mut index = self.write();
-        let known = index.rows.get(ring).map(|known| known.resource_version.as_str());
-        if known.is_none_or(|known| !is_newer(known, &row.resource_version)) {
+        let stale = index.rows.get(ring).is_some_and(|known| {
+            let same = known.resource_version == row.resource_version;
+            (same && row.is_unchecked() && !known.is_unchecked())
+                || is_newer(&known.resource_version, &row.resource_version)
+        });
+        if !stale {
             index.put(ring, row);
         }
     }
@@ -122,6 +162,35 @@ impl Ledgers {
         let place = choose(&occupancy);
         index.promised.insert(ring.to_owned(), place.clone());
         place
+    }
+
+    /// Takes in the Secret of a standby key.
+    pub fn put_key_secret(&self, ring: &str, name: &str, sequence: u64) {
+        let mut index = self.write();
+        index.key_secrets.entry(ring.to_owned()).or_default().insert(name.to_owned(), sequence);
+    }
+
+    /// Forgets the Secret of a standby key.
+    pub fn remove_key_secret(&self, ring: &str, name: &str) {
+        let mut index = self.write();
+        if let Some(secrets) = index.key_secrets.get_mut(ring) {
+            secrets.remove(name);
+            if secrets.is_empty() {
+                index.key_secrets.remove(ring);
+            }
+        }
+    }
+
+    /// The Secrets of a ring's standby keys.
+    #[must_use]
+    pub fn key_secrets(&self, ring: &str) -> BTreeMap<String, u64> {
+        self.read().key_secrets.get(ring).cloned().unwrap_or_default()
+    }
+
+    /// The rings that have Secrets of standby keys.
+    #[must_use]
+    pub fn rings_with_key_secrets(&self) -> Vec<String> {
+        self.read().key_secrets.keys().cloned().collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, LedgerIndex> {

@@ -1,13 +1,18 @@
 //! One pass over one policy: render it from the ledgers placed there and the
 //! exclusion lists, compare, write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::Value;
 use signingkeyring_core::{
+    high_water::HighWater,
     images::Pattern,
     ledger::{Exclusion, Ledger},
+    names,
     render::{self, Input, KeptRule, Rendered},
     snapshot::WriteFailure,
 };
@@ -20,7 +25,7 @@ use crate::{
     context::Context,
     error::{Error, brief, is_code},
     exclusions,
-    observe::{is_ours, marks},
+    observe::{is_ours, marks, witness},
     queue::Outcome,
     telemetry,
 };
@@ -74,9 +79,10 @@ async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
     let lists = exclusions::read(context);
     let kept = kept(context, found, written.as_ref());
     announce_orphans(context, policy, &placed, &kept).await;
+    let ledgers = rendered_ledgers(context, &placed, &kept);
     let input = Input {
         policy,
-        ledgers: rendered_ledgers(&placed, &kept),
+        ledgers: ledgers.iter().map(|(ring, ledger)| (*ring, ledger.as_ref())).collect(),
         kept: kept.iter().map(|(ring, kept)| (ring.as_str(), kept.clone())).collect(),
         excluded: &lists.exclusions,
         operator_namespace: &context.settings.namespace,
@@ -124,16 +130,31 @@ fn wake_rings(context: &Context, placed: &[(String, LedgerRow)]) {
     }
 }
 
-/// The ledgers that speak for themselves.
+/// The ledgers that speak for themselves. One that is older than what its
+/// ring's object remembers is not to bring a revoked version back.
 fn rendered_ledgers<'a>(
+    context: &Context,
     placed: &'a [(String, LedgerRow)],
     kept: &BTreeMap<String, KeptRule>,
-) -> BTreeMap<&'a str, &'a Ledger> {
+) -> BTreeMap<&'a str, Cow<'a, Ledger>> {
     placed
         .iter()
         .filter(|(ring, _)| !kept.contains_key(ring))
         .filter_map(|(ring, row)| Some((ring.as_str(), row.ledger.as_deref().ok()?)))
         .filter(|(_, ledger)| !ledger.removed)
+        .map(|(ring, ledger)| {
+            let mut remembered = HighWater::default();
+            if let Some(Ok(object)) = context.cache.ring(ring).as_deref().map(|ring| &ring.0) {
+                for witness in witness::of_ring(object) {
+                    remembered.raise(&witness.high_water);
+                }
+            }
+            if ledger.knows(&remembered) {
+                (ring, Cow::Borrowed(ledger))
+            } else {
+                (ring, Cow::Owned(ledger.without(&remembered.revoked)))
+            }
+        })
         .collect()
 }
 
@@ -149,6 +170,7 @@ fn kept(
     let mut kept = BTreeMap::new();
     let sources = [found, written.map(|written| &written.stored)];
     for source in sources.into_iter().flatten() {
+        let annotation = source.annotations().get(names::ANNOTATION_HIGH_WATER);
         for (ring, mark) in marks(source).0 {
             let row = context.cache.ledgers.get(&ring);
             let ledger = row.as_ref().and_then(|row| row.ledger.as_ref().ok());
@@ -158,7 +180,8 @@ fn kept(
             let rules = source.data["spec"]["rules"].as_array();
             let rule = rules.into_iter().flatten().find(|rule| rule["name"] == *ring);
             if let Some(rule) = rule {
-                kept.insert(ring, KeptRule { mark, rule: rule.clone() });
+                let high_water = witness::recorded(annotation, &ring).unwrap_or_default();
+                kept.insert(ring, KeptRule { mark, high_water, rule: rule.clone() });
             }
         }
     }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use signingkeyring_core::{
     plan::{self, Action},
     report::{Kind, Reason, Report, Status},
-    snapshot::LedgerFound,
+    snapshot::{ImportFound, LedgerFound},
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     observe::{observe, touches_pipelines},
     queue::Outcome,
+    watches,
 };
 
 const NAME: &str = "rings";
@@ -66,7 +67,14 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         object.status = Some(status);
     }
     let object = &object;
+    check_ledger(context, ring).await?;
     let mut observed = observe(context, object).await;
+    if observed.is_doubtful() {
+        // What is to be said now is grave, and what was seen may be old.
+        watches::refresh(context, ring).await?;
+        check_ledger(context, ring).await?;
+        observed = observe(context, object).await;
+    }
     let plan = plan::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");
     let mut report = plan.report;
@@ -81,7 +89,11 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         }
         // Nothing mends these but a person: the ring says so.
         Err(Error::DamagedLedger(why)) => {
-            observed.snapshot.ledger = LedgerFound::Damaged(why);
+            observed.snapshot.ledger = LedgerFound::Damaged { why, table: None };
+            report = plan::plan(&observed.snapshot).report;
+        }
+        Err(Error::Import(why)) => {
+            observed.snapshot.import = ImportFound::Failed(why);
             report = plan::plan(&observed.snapshot).report;
         }
         Err(Error::ForeignLedger(_)) => {
@@ -115,6 +127,14 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         return Ok(Outcome::Again);
     }
     Ok(Outcome::DoneFor(next_look(context, ring, plan.wake)))
+}
+
+/// Looks at a ledger that somebody else wrote before anything is made of it.
+async fn check_ledger(context: &Context, ring: &str) -> Result<(), Error> {
+    match context.cache.ledgers.get(ring) {
+        Some(row) if row.is_unchecked() => act::ledger::check(context, ring, &row).await,
+        _ => Ok(()),
+    }
 }
 
 /// When to look again although nothing changes: at the latest after the

@@ -3,18 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::future::join_all;
-use k8s_openapi::{
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
-};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, core::PartialObjectMeta};
-use serde_json::Value;
 use signingkeyring_core::{
     ledger::PipelineRef,
     names,
     snapshot::{Layout, LedgerFound, PipelineFound, Ring},
 };
 
+use super::managed::only_ours;
 use crate::{
     context::Context,
     error::{brief, is_code},
@@ -94,27 +91,9 @@ fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -
         _ => None,
     };
     let managed = secret.metadata.managed_fields.as_deref().unwrap_or_default();
-    let intact = layout.is_some_and(|layout| only_ours(managed, layout));
+    let intact =
+        layout.is_some_and(|layout| only_ours(managed, &entries(layout).map(str::to_owned).into()));
     PipelineFound::Ours { fingerprint: fingerprint.to_owned(), layout, intact }
-}
-
-/// Whether exactly the entries of the layout are in the Secret's data and
-/// nobody else wrote one. The metadata says so without the data being read.
-fn only_ours(managed: &[ManagedFieldsEntry], layout: Layout) -> bool {
-    let mut ours = BTreeSet::new();
-    for entry in managed {
-        let Some(fields) = entry.fields_v1.as_ref() else { continue };
-        let keys = match fields.0.get("f:data") {
-            Some(Value::Object(keys)) => keys,
-            _ => continue,
-        };
-        if entry.manager.as_deref() != Some(names::MANAGER) {
-            return false;
-        }
-        ours.extend(keys.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned));
-    }
-    let wanted: BTreeSet<String> = entries(layout).map(str::to_owned).into();
-    ours == wanted
 }
 
 /// The names of a layout's entries: private key, password, public key.
@@ -123,42 +102,5 @@ pub(crate) fn entries(layout: Layout) -> [&'static str; 3] {
     match layout {
         Layout::Cosign => ["cosign.key", "cosign.password", "cosign.pub"],
         Layout::Environment => ["COSIGN_PRIVATE_KEY", "COSIGN_PASSWORD", "COSIGN_PUBLIC_KEY"],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
-    use serde_json::json;
-
-    use super::*;
-
-    fn entry(manager: &str, keys: &[&str]) -> ManagedFieldsEntry {
-        let data: serde_json::Map<String, Value> = std::iter::once((".".to_owned(), json!({})))
-            .chain(keys.iter().map(|key| (format!("f:{key}"), json!({}))))
-            .collect();
-        ManagedFieldsEntry {
-            manager: Some(manager.to_owned()),
-            fields_v1: Some(FieldsV1(json!({"f:data": data}))),
-            ..ManagedFieldsEntry::default()
-        }
-    }
-
-    #[test]
-    fn an_edit_shows_in_the_managed_fields() {
-        let all = entries(Layout::Cosign);
-        let ours = entry(names::MANAGER, &all);
-        assert!(only_ours(std::slice::from_ref(&ours), Layout::Cosign));
-        assert!(!only_ours(&[], Layout::Cosign));
-        assert!(!only_ours(std::slice::from_ref(&ours), Layout::Environment));
-        assert!(!only_ours(&[entry(names::MANAGER, &all[..2])], Layout::Cosign));
-        let edit = entry("kubectl-edit", &["cosign.key"]);
-        assert!(!only_ours(&[entry(names::MANAGER, &all[1..]), edit], Layout::Cosign));
-        let label = ManagedFieldsEntry {
-            manager: Some("kubectl-label".to_owned()),
-            fields_v1: Some(FieldsV1(json!({"f:metadata": {"f:labels": {"f:team": {}}}}))),
-            ..ManagedFieldsEntry::default()
-        };
-        assert!(only_ours(&[ours, label], Layout::Cosign));
     }
 }

@@ -9,7 +9,7 @@ use signingkeyring_core::{
     ledger::{Action, Exclusion, PipelineRef},
     names,
     plan::MAX_TOKEN,
-    snapshot::{Layout, Ring},
+    snapshot::{Layout, Revoked, Ring},
 };
 use signingkeyring_crds as api;
 
@@ -81,9 +81,26 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
             .annotations()
             .get(names::ANNOTATION_ALLOW_UNENFORCED)
             .is_some_and(|value| value == "true"),
+        standby: spec.rotation.standby,
+        suspend: spec.suspend,
+        revoked: spec.revoked.iter().filter_map(revoked).collect(),
+        import: spec.import_from.as_ref().map(|from| PipelineRef {
+            namespace: from.secret.namespace.clone(),
+            name: from.secret.name.clone(),
+        }),
+        recover_after: object
+            .annotations()
+            .get(names::ANNOTATION_RECOVER)
+            .and_then(|value| value.parse().ok()),
         finalizer: object.finalizers().iter().any(|f| f == names::FINALIZER),
         problems,
     }
+}
+
+/// By its number or its fingerprint; the API server has seen to it that one is there.
+fn revoked(entry: &api::Revocation) -> Option<Revoked> {
+    let number = entry.version.map(Revoked::Version);
+    number.or_else(|| entry.fingerprint.clone().map(Revoked::Fingerprint))
 }
 
 fn layout(layout: api::Layout) -> Layout {

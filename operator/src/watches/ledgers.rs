@@ -1,4 +1,5 @@
-//! Follows the ledgers, as metadata: private keys do not pass here.
+//! Follows the ledgers and the Secrets of standby keys, as metadata: private
+//! keys do not pass here.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
+    api::ListParams,
     core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
@@ -13,12 +15,17 @@ use signingkeyring_core::{ledger::Ledger, names};
 use tokio::sync::Barrier;
 
 use super::{First, events, wake_all, wake_policies_of};
-use crate::{cache::LedgerRow, context::Context};
+use crate::{
+    cache::{Damage, LedgerRow},
+    context::Context,
+    error::Error,
+    observe::{only_ours, private_entries},
+};
 
 pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
+    let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
     let api: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
     let mut stream = events("ledgers", watcher(api, config));
     let mut first = First::new(listed);
     let mut relisted: Option<Vec<String>> = None;
@@ -26,55 +33,112 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
         match event {
             Event::Init => relisted = Some(Vec::new()),
             Event::InitApply(secret) => {
-                if let (Some(ring), Some(relisted)) = (put_ledger(context, &secret), &mut relisted)
-                {
-                    relisted.push(ring);
+                put(context, &secret);
+                if let Some(relisted) = &mut relisted {
+                    relisted.push(secret.name_any());
                 }
             }
             Event::InitDone => {
-                let relisted = relisted.take().unwrap_or_default();
-                for ring in context.cache.ledgers.rings() {
-                    if !relisted.contains(&ring) {
-                        forget_ledger(context, &ring);
-                    }
-                }
+                forget_all_but(context, &relisted.take().unwrap_or_default());
                 if !first.pass() {
                     wake_all(context);
                 }
             }
             Event::Apply(secret) => {
-                if let Some(ring) = put_ledger(context, &secret) {
+                if let Some(ring) = put(context, &secret) {
                     wake_ledger(context, &ring);
                 }
             }
-            Event::Delete(secret) => {
-                let name = secret.name_any();
-                if let Some(ring) = names::ring_of_ledger(&name) {
-                    forget_ledger(context, ring);
-                }
-            }
+            Event::Delete(secret) => forget(context, &secret.name_any()),
         }
     }
 }
 
-fn put_ledger(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> {
+/// Reads a ring's ledger anew, where what the watch has brought so far may be
+/// old: before it is said that a ledger is lost or outdated.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn refresh(context: &Context, ring: &str) -> Result<(), Error> {
+    let name = names::ledger(ring);
+    // By its type too, which metadata does not show.
+    let only = format!("metadata.name={name},type={}", names::LEDGER_TYPE);
+    let found = api(context)
+        .list_metadata(&ListParams::default().fields(&only))
+        .await
+        .map_err(|error| Error::api(format!("ledger {name}"), error))?;
+    match found.items.first() {
+        Some(secret) => {
+            put(context, secret);
+        }
+        None => context.cache.ledgers.remove(ring),
+    }
+    Ok(())
+}
+
+/// Takes in a ledger or the Secret of a standby key; returns its ring.
+fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> {
     let name = secret.name_any();
+    if let Some(ring) = names::ring_of_standby(&name) {
+        let sequence = secret.annotations().get(names::ANNOTATION_SEQUENCE);
+        let sequence = sequence.and_then(|text| text.parse().ok()).unwrap_or(0);
+        context.cache.ledgers.put_key_secret(ring, &name, sequence);
+        return Some(ring.to_owned());
+    }
     let ring = names::ring_of_ledger(&name)?;
-    let ledger = match secret.annotations().get(names::ANNOTATION_LEDGER) {
-        Some(json) => Ledger::parse(json).map_err(|error| error.to_string()),
-        None => Err(format!("its annotation {} is missing", names::ANNOTATION_LEDGER)),
-    };
     let version = secret.resource_version().unwrap_or_default();
-    context.cache.ledgers.put(ring, LedgerRow::new(version, ledger));
+    context.cache.ledgers.put(ring, row(version, secret));
     Some(ring.to_owned())
 }
 
-fn forget_ledger(context: &Context, ring: &str) {
-    let row = context.cache.ledgers.get(ring);
-    context.cache.ledgers.remove(ring);
-    context.rings.wake(ring);
-    if let Some(row) = row {
-        wake_policies_of(context, &row);
+fn row(version: String, secret: &PartialObjectMeta<Secret>) -> LedgerRow {
+    let damaged = |why| {
+        let damage = Damage { why, table: None, unchecked: false };
+        LedgerRow::damaged(version.clone(), damage)
+    };
+    let Some(json) = secret.annotations().get(names::ANNOTATION_LEDGER) else {
+        return damaged(format!("its annotation {} is missing", names::ANNOTATION_LEDGER));
+    };
+    let ledger = match Ledger::parse(json) {
+        Ok(ledger) => ledger,
+        Err(error) => return damaged(error.to_string()),
+    };
+    let managed = secret.metadata.managed_fields.as_deref().unwrap_or_default();
+    if only_ours(managed, &private_entries(&ledger)) {
+        return LedgerRow::sound(version, ledger);
+    }
+    let why = "somebody else wrote its private keys, which have to be checked".to_owned();
+    let damage = Damage { why, table: Some(Arc::new(ledger)), unchecked: true };
+    LedgerRow::damaged(version, damage)
+}
+
+fn forget(context: &Context, name: &str) {
+    if let Some(ring) = names::ring_of_standby(name) {
+        context.cache.ledgers.remove_key_secret(ring, name);
+        context.rings.wake(ring);
+    } else if let Some(ring) = names::ring_of_ledger(name) {
+        let row = context.cache.ledgers.get(ring);
+        context.cache.ledgers.remove(ring);
+        context.rings.wake(ring);
+        if let Some(row) = row {
+            wake_policies_of(context, &row);
+        }
+    }
+}
+
+fn forget_all_but(context: &Context, listed: &[String]) {
+    for ring in context.cache.ledgers.rings() {
+        let name = names::ledger(&ring);
+        if !listed.contains(&name) {
+            forget(context, &name);
+        }
+    }
+    for ring in context.cache.ledgers.rings_with_key_secrets() {
+        for name in context.cache.ledgers.key_secrets(&ring).into_keys() {
+            if !listed.contains(&name) {
+                forget(context, &name);
+            }
+        }
     }
 }
 
@@ -83,4 +147,8 @@ fn wake_ledger(context: &Context, ring: &str) {
     if let Some(row) = context.cache.ledgers.get(ring) {
         wake_policies_of(context, &row);
     }
+}
+
+fn api(context: &Context) -> Api<Secret> {
+    Api::namespaced(context.client.clone(), &context.settings.namespace)
 }

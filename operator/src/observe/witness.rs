@@ -1,0 +1,86 @@
+//! Who remembers, outside a ring's ledger, how far the ring had come: its
+//! annotation, its status, and the policies that hold its rule.
+
+use kube::{ResourceExt, core::DynamicObject};
+use signingkeyring_core::{
+    high_water::{HighWater, HighWaters, short},
+    ledger::{State, Version},
+    names,
+    snapshot::Witness,
+};
+use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus, VersionState};
+
+use super::marks;
+use crate::keys::fingerprint_of;
+
+/// What an object's annotation remembers of a ring; nothing if that cannot be
+/// read. One that names another ring was copied and does not count.
+#[must_use]
+pub fn recorded(annotation: Option<&String>, ring: &str) -> Option<HighWater> {
+    let mut marks: HighWaters = annotation?.parse().ok()?;
+    marks.0.remove(ring)
+}
+
+/// What a ring's own object remembers.
+#[must_use]
+pub fn of_ring(object: &SigningKeyRing) -> Vec<Witness> {
+    let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
+    let annotation = recorded(annotation, &object.name_any())
+        .map(|high_water| witness("the ring's annotation".to_owned(), high_water, None));
+    let status = object.status.as_ref().filter(|status| !status.versions.is_empty());
+    let status =
+        status.map(|status| witness("the ring's status".to_owned(), of_status(status), None));
+    annotation.into_iter().chain(status).collect()
+}
+
+fn of_status(status: &SigningKeyRingStatus) -> HighWater {
+    let revoked = status.versions.iter().filter(|v| v.state == VersionState::Revoked);
+    HighWater {
+        version: status.versions.iter().map(|v| v.version).max().unwrap_or(0),
+        revoked: revoked.map(|v| short(&v.fingerprint)).collect(),
+    }
+}
+
+/// What a policy remembers of a ring, if it holds its rule.
+#[must_use]
+pub fn of_policy(policy: &DynamicObject, ring: &str) -> Option<Witness> {
+    let mark = marks(policy).0.remove(ring)?;
+    let annotation = policy.annotations().get(names::ANNOTATION_HIGH_WATER);
+    let high_water = recorded(annotation, ring).unwrap_or_default();
+    Some(witness(format!("policy {}", policy.name_any()), high_water, Some(mark.sequence)))
+}
+
+fn witness(who: String, high_water: HighWater, sequence: Option<u64>) -> Witness {
+    Witness { who, high_water, sequence }
+}
+
+/// The versions that a status names, those whose public key has the
+/// fingerprint that stands beside it.
+#[must_use]
+pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
+    let sound = status
+        .versions
+        .iter()
+        .rev()
+        .filter(|v| fingerprint_of(&v.public_key).is_ok_and(|real| real == v.fingerprint));
+    sound
+        .map(|v| Version {
+            number: v.version,
+            algorithm: "ECDSA-P256".to_owned(),
+            state: match v.state {
+                VersionState::Pending => State::Pending,
+                VersionState::Standby => State::Standby,
+                VersionState::Current => State::Current,
+                VersionState::Accepted => State::Accepted,
+                VersionState::Retired => State::Retired,
+                VersionState::Revoked => State::Revoked,
+            },
+            public_key: v.public_key.clone(),
+            fingerprint: v.fingerprint.clone(),
+            created_at: v.created_at.0,
+            activated_at: v.activated_at.as_ref().map(|time| time.0),
+            standby: false,
+            private_key: None,
+        })
+        .collect()
+}
