@@ -141,6 +141,7 @@ async fn commit(
         Change::Window { .. } => info!(ring, "window moved"),
         Change::Rule(rule) => info!(ring, policy = rule.policy, "rule changed"),
         Change::Publications { .. } => info!(ring, "publications recorded"),
+        Change::Withdraw(_) => info!(ring, "publications withdrawn"),
         Change::Remove(_) => info!(ring, "ring removed, its rule leaves the policies"),
     }
     if let LedgerFound::Present(before) = &observed.snapshot.ledger {

@@ -39,6 +39,11 @@ pub struct Ledger {
     pub tokens: Vec<Token>,
     /// Secrets that hold a private key of this ring, or may.
     pub publications: BTreeSet<PipelineRef>,
+    /// Those of them that are to be deleted. A Secret is written only while it
+    /// is not among these, and struck out only while it is, so that of two
+    /// replicas that disagree one finds the ledger changed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<PipelineRef>,
     /// What the policies say of this ring.
     pub rule: Rule,
     /// The ring was deleted and its rule has to leave the policies.

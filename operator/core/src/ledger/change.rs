@@ -51,6 +51,8 @@ pub enum Change {
         /// Gone.
         strike: BTreeSet<PipelineRef>,
     },
+    /// Secrets are about to be deleted because the ring does not name them any more.
+    Withdraw(BTreeSet<PipelineRef>),
     /// The ring was deleted; its rule has to leave the policies.
     Remove(RuleSettings),
 }
@@ -101,7 +103,9 @@ impl Ledger {
             Change::Publications { add, strike } => {
                 next.publications.extend(add.iter().cloned());
                 next.publications.retain(|p| !strike.contains(p));
+                next.leaving.retain(|p| !strike.contains(p) && !add.contains(p));
             }
+            Change::Withdraw(leaving) => next.leaving.extend(leaving.iter().cloned()),
             Change::Remove(settings) => {
                 next.removed = true;
                 next.rule.settings = settings.clone();
@@ -120,6 +124,7 @@ impl Ledger {
             versions: Vec::new(),
             tokens: Vec::new(),
             publications: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             rule: Rule { sequence: 0, settings: rule },
             removed: false,
         }

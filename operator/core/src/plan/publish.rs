@@ -16,8 +16,10 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
         let stale: Vec<_> = stale(snapshot, ledger, target).collect();
         let add: BTreeSet<_> = stale
             .iter()
-            .map(|(pipeline, ..)| (*pipeline).clone())
-            .filter(|pipeline| !ledger.publications.contains(pipeline))
+            .map(|(pipeline, ..)| *pipeline)
+            .filter(|pipeline| !ledger.publications.contains(*pipeline))
+            .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.leaving.contains(*p)))
+            .cloned()
             .collect();
         if !add.is_empty() {
             // Written down before the Secrets are: a crash in between must
@@ -37,11 +39,22 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
             return actions;
         }
     }
+    let unwanted = |pipeline: &PipelineRef| !snapshot.ring.pipelines.contains_key(pipeline);
     let (deletions, strike) =
-        unpublish(snapshot, ledger, |pipeline| !snapshot.ring.pipelines.contains_key(pipeline));
+        unpublish(snapshot, ledger, |p| unwanted(p) && ledger.leaving.contains(p));
     actions.extend(deletions);
     if !strike.is_empty() {
         actions.push(Action::Commit(Change::Publications { add: BTreeSet::new(), strike }));
+        return actions;
+    }
+    let withdraw: BTreeSet<_> = ledger
+        .publications
+        .iter()
+        .filter(|p| unwanted(p) && !ledger.leaving.contains(*p))
+        .cloned()
+        .collect();
+    if !withdraw.is_empty() {
+        actions.push(Action::Commit(Change::Withdraw(withdraw)));
     }
     actions
 }

@@ -273,6 +273,27 @@ fn a_deletion_waits_for_enrolled_namespaces_and_then_leaves_nothing() {
 }
 
 #[test]
+fn a_pipeline_that_comes_back_while_it_is_struck_out_is_not_forgotten() {
+    let mut world = settled();
+    let layout = world.ring_mut().pipelines.remove(&pipeline(1)).unwrap();
+    let strikes = |actions: &[Action]| matches!(actions, [Action::Commit(Change::Publications { strike, .. })] if !strike.is_empty());
+    while !strikes(&actions(&world)) {
+        assert_ne!(actions(&world), []);
+        world.pass(1);
+    }
+    let seen = world.ledger.as_ref().map(|ledger| ledger.sequence);
+    let late = actions(&world);
+    // Another replica sees the pipeline in the spec again.
+    world.ring_mut().pipelines.insert(pipeline(1), layout);
+    for _ in 0..3 {
+        world.pass(9);
+    }
+    assert!(world.secrets.contains_key(&pipeline(1)));
+    world.execute_from(seen, &late[0]);
+    assert!(world.ledger.as_ref().unwrap().publications.contains(&pipeline(1)));
+}
+
+#[test]
 fn conditions_follow_kstatus() {
     let mut world = World::new();
     for _ in 0..40 {
