@@ -131,6 +131,7 @@ async fn commit(
             let note = format!("version {version} was generated, {fingerprint}");
             events.publish(on, false, "VersionMinted", "Mint", &note).await;
         }
+        Change::Acknowledge { version } => info!(ring, version, "version acknowledged"),
         Change::Activate { version, .. } => {
             let fingerprint = fingerprint(*version);
             info!(ring, version, fingerprint, "version current");

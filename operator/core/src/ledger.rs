@@ -66,6 +66,10 @@ pub struct Version {
     pub fingerprint: String,
     /// When the pair was generated.
     pub created_at: Timestamp,
+    /// When Kyverno had accepted it for the whole soak. From then on pipelines
+    /// receive it and no older one, whatever a replica has heard itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<Timestamp>,
     /// When it began to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Timestamp>,

@@ -30,6 +30,12 @@ pub enum Change {
         /// The ring's rule as of now.
         rule: RuleSettings,
     },
+    /// Kyverno has accepted the Pending version for the whole soak: pipelines
+    /// may receive it.
+    Acknowledge {
+        /// Its number.
+        version: u32,
+    },
     /// The Pending version becomes Current; what is beyond the window retires.
     Activate {
         /// Its number.
@@ -94,6 +100,9 @@ impl Ledger {
                 next.rule.settings = rule.clone();
                 next.remember(token.as_deref(), *version);
             }
+            Change::Acknowledge { version } => {
+                next.pending_mut(*version)?.acknowledged_at = Some(now);
+            }
             Change::Activate { version, keep } => {
                 next.activate(*version, now)?;
                 next.move_window(*keep);
@@ -148,9 +157,15 @@ impl Ledger {
             public_key: key.public_key,
             fingerprint: key.fingerprint,
             created_at: now,
+            acknowledged_at: None,
             activated_at: None,
         });
         Ok(())
+    }
+
+    fn pending_mut(&mut self, number: u32) -> Result<&mut Version, ChangeError> {
+        let pending = |v: &&mut Version| v.number == number && v.state == State::Pending;
+        self.versions.iter_mut().find(pending).ok_or(ChangeError::NotPending(number))
     }
 
     fn remember(&mut self, token: Option<&str>, version: u32) {
@@ -162,9 +177,7 @@ impl Ledger {
     }
 
     fn activate(&mut self, number: u32, now: Timestamp) -> Result<(), ChangeError> {
-        if self.pending().is_none_or(|v| v.number != number) {
-            return Err(ChangeError::NotPending(number));
-        }
+        self.pending_mut(number)?;
         for version in &mut self.versions {
             if version.number == number {
                 version.state = State::Current;

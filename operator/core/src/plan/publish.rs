@@ -11,8 +11,13 @@ use crate::{
 
 /// Brings the pipelines to the version they should hold, then activates it.
 pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+    if let Some(version) = acknowledged(snapshot, ledger) {
+        // Written down before any pipeline is switched: a replica that has
+        // heard less must not put the older key back meanwhile.
+        return vec![Action::Commit(Change::Acknowledge { version })];
+    }
     let mut actions = Vec::new();
-    if let Some(target) = target(snapshot, ledger) {
+    if let Some(target) = target(ledger) {
         let stale: Vec<_> = stale(snapshot, ledger, target).collect();
         let add: BTreeSet<_> = stale
             .iter()
@@ -59,15 +64,21 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
     actions
 }
 
+/// The pending version, if Kyverno has by now accepted it for the whole soak
+/// and the ledger does not say so yet.
+fn acknowledged(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
+    let pending = ledger.pending().filter(|v| v.acknowledged_at.is_none())?;
+    match enforcement::of(snapshot, ledger) {
+        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak => Some(pending.number),
+        _ => None,
+    }
+}
+
 /// The version that the pipelines should hold: the pending one once Kyverno
-/// has accepted it for the whole soak, until then the current one.
+/// has accepted it, until then the current one.
 #[must_use]
-pub fn target<'a>(snapshot: &Snapshot, ledger: &'a Ledger) -> Option<&'a Version> {
-    let soaked = matches!(
-        enforcement::of(snapshot, ledger),
-        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak
-    );
-    ledger.pending().filter(|_| soaked).or_else(|| ledger.current())
+pub fn target(ledger: &Ledger) -> Option<&Version> {
+    ledger.pending().filter(|v| v.acknowledged_at.is_some()).or_else(|| ledger.current())
 }
 
 /// The pipelines that do not hold the target although we may write them, and

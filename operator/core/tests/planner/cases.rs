@@ -48,6 +48,8 @@ fn a_ring_is_born_in_this_order() {
     assert_eq!(actions(&world), [], "the soak has not passed");
     world.tick(1);
     world.ask();
+    assert_eq!(actions(&world), [Action::Commit(Change::Acknowledge { version: 1 })]);
+    world.pass(1);
     assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Publications { .. })]));
     world.pass(1);
     assert!(matches!(
@@ -291,6 +293,32 @@ fn a_pipeline_that_comes_back_while_it_is_struck_out_is_not_forgotten() {
     assert!(world.secrets.contains_key(&pipeline(1)));
     world.execute_from(seen, &late[0]);
     assert!(world.ledger.as_ref().unwrap().publications.contains(&pipeline(1)));
+}
+
+#[test]
+fn a_replica_that_has_heard_less_cannot_put_the_older_key_back() {
+    let mut world = settled();
+    world.ring_mut().keep = 1;
+    assert!(world.settle());
+    world.ring_mut().token = Some("b".into());
+    let activates =
+        |actions: &[Action]| matches!(actions, [Action::Commit(Change::Activate { .. })]);
+    while !activates(&actions(&world)) {
+        world.sync_policies();
+        world.load();
+        world.ask();
+        world.pass(1);
+        world.tick(1);
+    }
+    let seen = world.ledger.as_ref().map(|ledger| ledger.sequence);
+    let late = actions(&world);
+    // The Secret is deleted, and a replica that just started looks at it.
+    world.secrets.clear();
+    world.restart();
+    world.pass(9);
+    world.execute_from(seen, &late[0]);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
 }
 
 #[test]
