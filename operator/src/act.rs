@@ -150,7 +150,8 @@ async fn commit(
             let note = format!("version {version} was generated over a loss, {fingerprint}");
             events.publish(on, true, "VersionMinted", "Recover", &note).await;
         }
-        Change::Stand { version } => info!(ring, version, "version stands by"),
+        Change::Acknowledge { version } => info!(ring, version, "version acknowledged"),
+        Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
         Change::Discard { version } => info!(ring, version, "version given up before it signed"),
         Change::Activate { version, .. } => {
             announce_current(context, ring, on, *version, &fingerprint(*version)).await;
@@ -169,6 +170,7 @@ async fn commit(
         Change::Window { .. } => info!(ring, "window moved"),
         Change::Rule(rule) => info!(ring, policy = rule.policy, "rule changed"),
         Change::Publications { .. } => info!(ring, "publications recorded"),
+        Change::Withdraw(_) => info!(ring, "publications withdrawn"),
         Change::Remove { .. } => info!(ring, "ring removed, its rule leaves the policies"),
     }
     if let LedgerFound::Present(before) = &observed.snapshot.ledger {

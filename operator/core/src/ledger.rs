@@ -48,6 +48,11 @@ pub struct Ledger {
     pub tokens: Vec<Token>,
     /// Secrets that hold a private key of this ring, or may.
     pub publications: BTreeSet<PipelineRef>,
+    /// Those of them that are to be deleted. A Secret is written only while it
+    /// is not among these, and struck out only while it is, so that of two
+    /// replicas that disagree one finds the ledger changed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<PipelineRef>,
     /// What the policies say of this ring.
     pub rule: Rule,
     /// The ring was deleted and its rule has to leave the policies.
@@ -70,10 +75,14 @@ pub struct Version {
     pub fingerprint: String,
     /// When the pair was generated.
     pub created_at: Timestamp,
+    /// When Kyverno had accepted it for the whole soak. From then on pipelines
+    /// receive it and no older one, whatever a replica has heard itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<Timestamp>,
     /// When it began to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Timestamp>,
-    /// Minted to stand by, not because a rotation was due.
+    /// Minted to stand by, and no rotation has called for it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standby: bool,
     /// Where its private key is, while it exists.

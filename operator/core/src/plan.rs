@@ -140,6 +140,7 @@ fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
         return vec![Action::AddFinalizer];
     }
     let commit = mint::discard(snapshot, ledger)
+        .or_else(|| mint::promote(snapshot, ledger))
         .or_else(|| mint::next(snapshot, ledger))
         .or_else(|| place::change(snapshot, ledger))
         .or_else(|| window(snapshot, ledger));

@@ -8,8 +8,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    ledger::{Ledger, PipelineRef, State, Version},
-    plan::{MAX_TOKEN, publish},
+    ledger::{Ledger, PipelineRef, Version},
+    plan::MAX_TOKEN,
     snapshot::{LedgerFound, Snapshot},
 };
 
@@ -267,11 +267,6 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
         }
         (Stage::Serving, Some(ledger)) => match (ledger.pending(), &ledger.rule.settings.leaving) {
             (Some(pending), _) => rotating(snapshot, ledger, pending),
-            (None, _) if ledger.standby().is_some() && publishing(snapshot, ledger) => {
-                let waiting = pipelines::waiting_on(snapshot, ledger);
-                let waiting = waiting.unwrap_or_else(|| "the pipelines are being switched".into());
-                (Reason::Rotating, format!("the version that stood by takes over: {waiting}"))
-            }
             (None, Some(old)) => (
                 Reason::Moving,
                 format!("the rule moves from policy {old} to {}", ledger.rule.settings.policy),
@@ -280,11 +275,6 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
         },
     };
     Some(Condition { kind: Kind::Reconciling, status: Status::True, reason, message })
-}
-
-/// Whether the pipelines are to hold another version than the one that signs.
-fn publishing(snapshot: &Snapshot, ledger: &Ledger) -> bool {
-    publish::target(snapshot, ledger).is_some_and(|target| target.state != State::Current)
 }
 
 fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: &Version) -> (Reason, String) {

@@ -30,7 +30,7 @@ fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) 
         };
         let mint = Change::Mint { version, token: None, standby: false, rule: rule.clone() };
         let minted = Ledger::apply(ledger.as_ref(), &mint, Some(key), now()).unwrap();
-        let activate = Change::Activate { version, token: None, keep: 3 };
+        let activate = Change::Activate { version, keep: 3 };
         ledger = Some(Ledger::apply(Some(&minted), &activate, None, now()).unwrap());
     }
     ledger.unwrap()

@@ -78,6 +78,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
             public_key: v.public_key.clone(),
             fingerprint: v.fingerprint.clone(),
             created_at: v.created_at.0,
+            acknowledged_at: None,
             activated_at: v.activated_at.as_ref().map(|time| time.0),
             standby: false,
             private_key: None,

@@ -46,24 +46,28 @@ pub enum Change {
     },
     /// A new Pending version after a loss, and all that is still known.
     Recover(Recovery),
-    /// The Pending version was acknowledged and stands by.
-    Stand {
+    /// Kyverno has accepted the Pending version for the whole soak: pipelines
+    /// may receive it, or it stands by.
+    Acknowledge {
         /// Its number.
         version: u32,
+    },
+    /// The version that was to stand by, or does, answers a rotation.
+    Promote {
+        /// Its number.
+        version: u32,
+        /// SHA-256 of the token that asked, if one did.
+        token: Option<String>,
     },
     /// A Pending or Standby version that never signed is given up.
     Discard {
         /// Its number.
         version: u32,
     },
-    /// The Pending or Standby version becomes Current; what is beyond the
-    /// window retires.
+    /// The Pending version becomes Current; what is beyond the window retires.
     Activate {
         /// Its number.
         version: u32,
-        /// SHA-256 of the token it answers, if that was not recorded with its
-        /// mint: a standby is minted before anybody asks.
-        token: Option<String>,
         /// How many versions are accepted.
         keep: u32,
     },
@@ -90,6 +94,8 @@ pub enum Change {
         /// Gone.
         strike: BTreeSet<PipelineRef>,
     },
+    /// Secrets are about to be deleted because the ring does not name them any more.
+    Withdraw(BTreeSet<PipelineRef>),
     /// The ring was deleted; its rule has to leave the policies.
     Remove {
         /// Where its rule is.
@@ -182,11 +188,22 @@ impl Ledger {
                 next.remember(token.as_deref(), 1);
             }
             Change::Recover(recovery) => next.recover(recovery, key, now)?,
-            Change::Stand { version } => next.waiting(*version)?.state = State::Standby,
-            Change::Discard { version } => next.waiting(*version)?.state = State::Retired,
-            Change::Activate { version, token, keep } => {
-                next.activate(*version, now)?;
+            Change::Acknowledge { version } => {
+                let waiting = next.waiting(*version)?;
+                waiting.acknowledged_at = Some(now);
+                if waiting.standby {
+                    waiting.state = State::Standby;
+                }
+            }
+            Change::Promote { version, token } => {
+                let waiting = next.waiting(*version)?;
+                waiting.standby = false;
+                waiting.state = State::Pending;
                 next.remember(token.as_deref(), *version);
+            }
+            Change::Discard { version } => next.waiting(*version)?.state = State::Retired,
+            Change::Activate { version, keep } => {
+                next.activate(*version, now)?;
                 next.move_window(*keep);
             }
             Change::Revoke { versions, promote, keep } => {
@@ -201,7 +218,9 @@ impl Ledger {
             Change::Publications { add, strike } => {
                 next.publications.extend(add.iter().cloned());
                 next.publications.retain(|p| !strike.contains(p));
+                next.leaving.retain(|p| !strike.contains(p) && !add.contains(p));
             }
+            Change::Withdraw(leaving) => next.leaving.extend(leaving.iter().cloned()),
             Change::Remove { rule, above } => {
                 next.removed = true;
                 next.rule.settings = rule.clone();
@@ -226,6 +245,7 @@ impl Ledger {
             revoked: Vec::new(),
             tokens: Vec::new(),
             publications: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             rule: Rule { sequence: 0, settings: rule },
             removed: false,
         }
@@ -259,6 +279,7 @@ impl Ledger {
             public_key: key.public_key,
             fingerprint: key.fingerprint,
             created_at: now,
+            acknowledged_at: None,
             activated_at: None,
             standby,
             private_key: Some(key.private_key),
@@ -330,6 +351,7 @@ impl Ledger {
         for version in &mut self.versions {
             if version.number == number {
                 version.state = State::Current;
+                version.standby = false;
                 version.activated_at = Some(now);
             } else if version.state == State::Current {
                 version.state = State::Accepted;

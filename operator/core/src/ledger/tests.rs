@@ -32,7 +32,7 @@ fn mint(version: u32) -> Change {
 }
 
 fn activate(version: u32, keep: u32) -> Change {
-    Change::Activate { version, token: None, keep }
+    Change::Activate { version, keep }
 }
 
 fn revoke(versions: &[u32], promote: Option<u32>) -> Change {
@@ -164,7 +164,7 @@ fn revoking_all_leaves_none_accepted_and_no_private_key() {
 fn a_standby_takes_over_in_the_commit_that_revokes() {
     let standby = Change::Mint { version: 3, token: None, standby: true, rule: settings() };
     let ledger = apply(Some(&rotated(1, 3)), &standby);
-    let ledger = apply(Some(&ledger), &Change::Stand { version: 3 });
+    let ledger = apply(Some(&ledger), &Change::Acknowledge { version: 3 });
     assert_eq!(accepted(&ledger), [3, 2, 1]);
     let ledger = apply(Some(&ledger), &revoke(&[2], Some(3)));
     assert_eq!(ledger.current().unwrap().number, 3);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::{place, publish};
+use super::place;
 use crate::{
-    ledger::{Change, Ledger, PipelineRef, token_hash},
-    snapshot::{ImportFound, PipelineFound, Revoked, Snapshot},
+    ledger::{Change, Ledger, Version, token_hash},
+    snapshot::{ImportFound, Revoked, Snapshot},
 };
 
 /// The longest rotation token, in characters: that of a Kubernetes annotation
@@ -52,24 +52,28 @@ pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     })
 }
 
-/// Gives up a version that was to stand by, where none is wanted any more.
-pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
-    let waiting = ledger.standby().or_else(|| ledger.pending().filter(|v| v.standby))?;
-    let secret = waiting.private_key.as_ref().and_then(|key| key.secret.as_ref());
-    let lost = secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret));
-    let unwanted =
-        !snapshot.ring.standby && ledger.current().is_some() && !is_due(snapshot, ledger);
-    let held = publish::may_be_held(snapshot, ledger, waiting)
-        || ledger.publications.iter().any(|p| is_out_of_sight(snapshot, p));
-    ((lost || unwanted) && !held && !snapshot.ring.suspend)
-        .then_some(Change::Discard { version: waiting.number })
+/// Has the version that was to stand by, or does, answer what was asked, or
+/// replace a version that was revoked.
+pub(super) fn promote(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
+    let waiting = standing_by(ledger).filter(|_| !snapshot.ring.suspend)?;
+    let due = is_due(snapshot, ledger) || ledger.current().is_none();
+    due.then(|| Change::Promote {
+        version: waiting.number,
+        token: asked(snapshot, ledger).map(token_hash),
+    })
 }
 
-fn is_out_of_sight(snapshot: &Snapshot, pipeline: &PipelineRef) -> bool {
-    matches!(
-        snapshot.pipelines.get(pipeline),
-        Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None
-    )
+/// Gives up a version that was to stand by, where none is wanted any more or
+/// its private key is gone. It never reached a pipeline.
+pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
+    let waiting = standing_by(ledger).filter(|_| !snapshot.ring.suspend)?;
+    let secret = waiting.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    let lost = secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret));
+    (lost || !snapshot.ring.standby).then_some(Change::Discard { version: waiting.number })
+}
+
+fn standing_by(ledger: &Ledger) -> Option<&Version> {
+    ledger.standby().or_else(|| ledger.pending().filter(|v| v.standby))
 }
 
 /// Whether a rotation was asked for, or the schedule calls for one.

@@ -3,21 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Enforcement, enforcement, mint};
+use super::{Action, Enforcement, enforcement};
 use crate::{
-    ledger::{Change, Ledger, PipelineRef, State, Version, token_hash},
+    ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
 
 /// Brings the pipelines to the version they should hold, then activates it.
 pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+    if let Some(version) = acknowledged(snapshot, ledger) {
+        // Written down before any pipeline is switched: a replica that has
+        // heard less must not put the older key back meanwhile.
+        return vec![Action::Commit(Change::Acknowledge { version })];
+    }
     let mut actions = Vec::new();
-    if let Some(target) = target(snapshot, ledger) {
+    if let Some(target) = target(ledger) {
         let stale: Vec<_> = stale(snapshot, ledger, target).collect();
         let add: BTreeSet<_> = stale
             .iter()
-            .map(|(pipeline, ..)| (*pipeline).clone())
-            .filter(|pipeline| !ledger.publications.contains(pipeline))
+            .map(|(pipeline, ..)| *pipeline)
+            .filter(|pipeline| !ledger.publications.contains(*pipeline))
+            .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.leaving.contains(*p)))
+            .cloned()
             .collect();
         if !add.is_empty() {
             // Written down before the Secrets are: a crash in between must
@@ -30,72 +37,55 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
             version: target.number,
             drifted,
         }));
-        let waits = target.state != State::Current;
+        let waits = target.state != State::Current && !snapshot.ring.suspend;
         if waits && holding_back(snapshot, ledger, target).next().is_none() {
-            let asked = mint::asked(snapshot, ledger).filter(|_| target.standby);
-            actions.push(Action::Commit(Change::Activate {
-                version: target.number,
-                token: asked.map(token_hash),
-                keep: snapshot.ring.keep,
-            }));
+            let keep = snapshot.ring.keep;
+            actions.push(Action::Commit(Change::Activate { version: target.number, keep }));
             return actions;
         }
     } else {
         actions.extend(revoked_keys(snapshot, ledger).map(Action::DeleteSecret));
     }
-    if let Some(version) = stands_by(snapshot, ledger) {
-        actions.push(Action::Commit(Change::Stand { version }));
-        return actions;
-    }
+    let unwanted = |pipeline: &PipelineRef| !snapshot.ring.pipelines.contains_key(pipeline);
     let (deletions, strike) =
-        unpublish(snapshot, ledger, |pipeline| !snapshot.ring.pipelines.contains_key(pipeline));
+        unpublish(snapshot, ledger, |p| unwanted(p) && ledger.leaving.contains(p));
     actions.extend(deletions);
     if !strike.is_empty() {
         actions.push(Action::Commit(Change::Publications { add: BTreeSet::new(), strike }));
+        return actions;
+    }
+    let withdraw: BTreeSet<_> = ledger
+        .publications
+        .iter()
+        .filter(|p| unwanted(p) && !ledger.leaving.contains(*p))
+        .cloned()
+        .collect();
+    if !withdraw.is_empty() {
+        actions.push(Action::Commit(Change::Withdraw(withdraw)));
     }
     actions
 }
 
-/// The version that the pipelines should hold: the one that waits once
-/// Kyverno accepts it and it is wanted, until then the current one.
+/// The pending version, if Kyverno has by now accepted it for as long as it
+/// has to and the ledger does not say so yet. One that replaces a revoked
+/// version does not wait for the soak.
+fn acknowledged(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
+    let pending = ledger.pending().filter(|v| v.acknowledged_at.is_none())?;
+    let soaked = |held| held >= snapshot.ring.soak || ledger.lost_its_signer();
+    match enforcement::of(snapshot, ledger) {
+        Enforcement::Acknowledged(held) if soaked(held) && !snapshot.ring.suspend => {
+            Some(pending.number)
+        }
+        _ => None,
+    }
+}
+
+/// The version that the pipelines should hold: the pending one once Kyverno
+/// has accepted it, until then the current one. The ledger alone decides, so
+/// that two replicas never write two versions.
 #[must_use]
-pub fn target<'a>(snapshot: &Snapshot, ledger: &'a Ledger) -> Option<&'a Version> {
-    let current = ledger.current();
-    // One that stands by was acknowledged before, and is told so by its state.
-    let ready =
-        ledger.standby().or_else(|| ledger.pending().filter(|_| has_soaked(snapshot, ledger)));
-    let wanted = |v: &&Version| {
-        !v.standby
-            || current.is_none()
-            || mint::is_due(snapshot, ledger)
-            || may_be_held(snapshot, ledger, v)
-    };
-    ready.filter(wanted).filter(|_| !snapshot.ring.suspend).or(current)
-}
-
-/// Whether Kyverno has accepted the pending version for as long as it has to.
-/// One that replaces a revoked version does not wait for the soak.
-fn has_soaked(snapshot: &Snapshot, ledger: &Ledger) -> bool {
-    matches!(
-        enforcement::of(snapshot, ledger),
-        Enforcement::Acknowledged(held) if held >= snapshot.ring.soak || ledger.lost_its_signer()
-    )
-}
-
-/// The pending version that may stand by from now on.
-fn stands_by(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
-    let pending = ledger.pending().filter(|v| v.standby)?;
-    let stands = has_soaked(snapshot, ledger) && !snapshot.ring.suspend;
-    stands.then_some(pending.number)
-}
-
-/// Whether a pipeline holds a version that was to stand by, or may. Its switch
-/// has begun then, and has to be finished.
-pub(super) fn may_be_held(snapshot: &Snapshot, ledger: &Ledger, version: &Version) -> bool {
-    ledger.publications.iter().any(|pipeline| match snapshot.pipelines.get(pipeline) {
-        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint == version.fingerprint,
-        _ => false,
-    })
+pub fn target(ledger: &Ledger) -> Option<&Version> {
+    ledger.pending().filter(|v| v.acknowledged_at.is_some()).or_else(|| ledger.current())
 }
 
 /// The Secrets that hold a revoked key and cannot be given another one yet.
@@ -133,11 +123,13 @@ fn stale<'a>(
                 Some((pipeline, *wanted, drifted))
             }
             PipelineFound::Ours { fingerprint, layout, intact } => {
-                let newer = ledger
-                    .by_fingerprint(fingerprint)
-                    .is_some_and(|v| v.number > target.number && v.state.is_accepted());
-                let right =
-                    *fingerprint == target.fingerprint && *layout == Some(*wanted) && *intact;
+                let held = ledger.by_fingerprint(fingerprint);
+                // A suspended ring mends what is broken and switches nothing.
+                let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state.is_accepted());
+                let newer = held.is_some_and(|v| v.number > target.number && v.state.is_accepted());
+                let is_target = *fingerprint == target.fingerprint;
+                let sound = *layout == Some(*wanted) && *intact;
+                let right = sound && (is_target || keeps);
                 (!right && !newer).then_some((pipeline, *wanted, !intact))
             }
             _ => None,

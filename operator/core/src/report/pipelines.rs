@@ -126,7 +126,7 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
 
 /// Why a rotation waits for pipelines, if it does.
 pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    let waiting = ledger.pending().or_else(|| ledger.standby())?;
+    let waiting = ledger.pending()?;
     let holding: Vec<_> = publish::holding_back(snapshot, ledger, waiting).collect();
     (!holding.is_empty()).then(|| {
         format!(

@@ -75,6 +75,9 @@ fn enforced(ledger: &Ledger) -> Condition {
 
 /// Why a rotation waits for Kyverno, if it does.
 pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
+    if ledger.pending().is_some_and(|pending| pending.acknowledged_at.is_some()) {
+        return None;
+    }
     let found = enforcement::of(snapshot, ledger);
     match found {
         Enforcement::Acknowledged(held)

@@ -50,6 +50,8 @@ fn a_ring_is_born_in_this_order() {
     assert_eq!(actions(&world), [], "the soak has not passed");
     world.tick(1);
     world.ask();
+    assert_eq!(actions(&world), [Action::Commit(Change::Acknowledge { version: 1 })]);
+    world.pass(1);
     assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Publications { .. })]));
     world.pass(1);
     assert!(matches!(
@@ -258,6 +260,53 @@ fn a_deletion_waits_for_enrolled_namespaces_and_then_leaves_nothing() {
     assert!(world.settle());
     assert!(world.ring.is_none() && world.ledger.is_none());
     assert!(world.secrets.is_empty() && world.policies.is_empty());
+}
+
+#[test]
+fn a_pipeline_that_comes_back_while_it_is_struck_out_is_not_forgotten() {
+    let mut world = settled();
+    let layout = world.ring_mut().pipelines.remove(&pipeline(1)).unwrap();
+    let strikes = |actions: &[Action]| matches!(actions, [Action::Commit(Change::Publications { strike, .. })] if !strike.is_empty());
+    while !strikes(&actions(&world)) {
+        assert_ne!(actions(&world), []);
+        world.pass(1);
+    }
+    let seen = world.ledger.as_ref().map(|ledger| ledger.sequence);
+    let late = actions(&world);
+    // Another replica sees the pipeline in the spec again.
+    world.ring_mut().pipelines.insert(pipeline(1), layout);
+    for _ in 0..3 {
+        world.pass(9);
+    }
+    assert!(world.secrets.contains_key(&pipeline(1)));
+    world.execute_from(seen, &late[0]);
+    assert!(world.ledger.as_ref().unwrap().publications.contains(&pipeline(1)));
+}
+
+#[test]
+fn a_replica_that_has_heard_less_cannot_put_the_older_key_back() {
+    let mut world = settled();
+    world.ring_mut().keep = 1;
+    assert!(world.settle());
+    world.ring_mut().token = Some("b".into());
+    let activates =
+        |actions: &[Action]| matches!(actions, [Action::Commit(Change::Activate { .. })]);
+    while !activates(&actions(&world)) {
+        world.sync_policies();
+        world.load();
+        world.ask();
+        world.pass(1);
+        world.tick(1);
+    }
+    let seen = world.ledger.as_ref().map(|ledger| ledger.sequence);
+    let late = actions(&world);
+    // The Secret is deleted, and a replica that just started looks at it.
+    world.secrets.clear();
+    world.restart();
+    world.pass(9);
+    world.execute_from(seen, &late[0]);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
 }
 
 #[test]

@@ -55,11 +55,8 @@ fn revoking_the_current_version_replaces_it_without_the_soak() {
     world.sync_policies();
     world.load();
     world.ask();
-    assert!(
-        actions(&world).iter().any(|a| matches!(a, Action::WriteSecret { version: 3, .. })),
-        "acknowledged once is enough: {:?}",
-        actions(&world)
-    );
+    let acknowledge = Action::Commit(Change::Acknowledge { version: 3 });
+    assert!(actions(&world).contains(&acknowledge), "an answer is enough: {:?}", actions(&world));
     assert!(world.settle());
     assert_eq!(accepted(&world), [3, 1]);
     assert_eq!(reason(&world, Kind::RevocationsApplied), Reason::RevocationsApplied);
@@ -138,8 +135,9 @@ fn a_rotation_promotes_the_standby_without_asking_kyverno() {
     world.restart();
     world.ask();
     world.ring_mut().token = Some("b".into());
-    world.pass(9);
-    world.pass(9);
+    for _ in 0..3 {
+        world.pass(9);
+    }
     assert_eq!(states(&world)[1], (2, State::Current), "{:?}", actions(&world));
     assert_eq!(world.secrets[&pipeline(1)], "SHA256:2");
     let report = world.plan().unwrap().report;
