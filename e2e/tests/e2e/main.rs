@@ -16,4 +16,5 @@ mod drift;
 mod exclusions;
 mod lifecycle;
 mod pipelines;
+mod revocation;
 mod rights;

@@ -22,7 +22,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
 
         world.kubectl(&["delete", "secret", "ring-lost", "-n", "signing-system"]).await?;
         let text = world.wait_for_condition("lost", "Stalled", "True KeyMaterialLost").await?;
-        ensure!(text.contains("Restore the Secret"), "{text}");
+        ensure!(text.contains("Restore the newest backup"), "{text}");
         world.wait_for_condition("lost", "Ready", "False KeyMaterialLost").await?;
         world.ask_for_rotation("lost", "now").await?;
 

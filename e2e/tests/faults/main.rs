@@ -14,4 +14,5 @@ mod common;
 mod gate;
 mod ledger;
 mod operator;
+mod restore;
 mod turn;
