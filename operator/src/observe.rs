@@ -9,7 +9,8 @@ use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     ledger::{Ledger, PipelineRef},
     marks::Marks,
-    names, packing,
+    names,
+    packing::{self, Occupancy},
     plan::Action,
     render,
     report::{self, Condition, Kind, Status},
@@ -73,8 +74,10 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
             .collect(),
         _ => BTreeMap::new(),
     };
+    let crowded = is_crowded(context, &name, &ledger);
     let snapshot = Snapshot {
-        free_place: free_place(context, &name, &ring, &ledger),
+        free_place: free_place(context, &name, &ring, &ledger, crowded),
+        crowded,
         reported,
         recorded: witness::recorded(annotation, &name),
         witnesses,
@@ -150,14 +153,42 @@ pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
 }
 
 /// The policy with room for this ring, if it needs one.
-fn free_place(context: &Context, name: &str, ring: &Ring, ledger: &LedgerFound) -> String {
-    if let LedgerFound::Present(ledger) = ledger
+fn free_place(
+    context: &Context,
+    name: &str,
+    ring: &Ring,
+    ledger: &LedgerFound,
+    crowded: bool,
+) -> String {
+    if let (LedgerFound::Present(ledger), false) = (ledger, crowded)
         && packing::action(&ledger.rule.settings.policy) == Some(ring.action)
     {
         return ledger.rule.settings.policy.clone();
     }
-    let limit = usize::from(context.settings.rings_per_policy);
-    context.cache.ledgers.promise(name, |occupancy| packing::place(ring.action, occupancy, limit))
+    let limit = context.settings.policy_limit();
+    let sizes = context.cache.written.sizes();
+    let place = |held: &_| packing::place(ring.action, held, limit);
+    context.cache.ledgers.promise(name, &sizes, place)
+}
+
+/// Whether the ring has to leave its policy, which has outgrown its size: the
+/// last by name goes first, one at a time.
+fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
+    let LedgerFound::Present(ledger) = ledger else { return false };
+    let policy = &ledger.rule.settings.policy;
+    let bytes = context.cache.written.size(policy);
+    let limit = context.settings.policy_limit();
+    // Most of the time there is nothing to count.
+    if bytes <= limit.bytes {
+        return false;
+    }
+    let placed = context.cache.ledgers.placed_in(policy);
+    let moving = placed.iter().any(|(_, row)| {
+        let settings = row.ledger.as_ref().ok().map(|ledger| &ledger.rule.settings);
+        settings.is_some_and(|settings| settings.leaving.as_ref() == Some(policy))
+    });
+    let last = placed.last().is_some_and(|(ring, _)| ring == name);
+    last && !moving && Occupancy { rings: placed.len(), bytes }.is_crowded(limit)
 }
 
 /// The policies that hold the ring's rule, or should. A ring without a ledger
@@ -171,7 +202,8 @@ fn policies(context: &Context, ring: &str, ledger: &LedgerFound) -> BTreeMap<Str
             .policies()
             .map(|policy| {
                 let found = cache.policy(policy);
-                let failure = cache.written.failure(policy);
+                let refusal = cache.written.refusal(policy, ring);
+                let failure = refusal.or_else(|| cache.written.failure(policy));
                 let found = match found {
                     None => PolicyFound::Absent { failure },
                     Some(object) => policy_found(&object, ring, failure),

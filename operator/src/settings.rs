@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use signingkeyring_core::{duration, names};
+use signingkeyring_core::{duration, names, packing::Occupancy};
 
 /// Image-signing key rings, enforced by Kyverno.
 ///
@@ -45,6 +45,16 @@ pub struct Settings {
     )]
     pub rings_per_policy: u16,
 
+    /// How many bytes a ClusterPolicy may have before its rings move apart.
+    /// Each rule repeats the exclusions, and etcd takes 1.5 MiB at most.
+    #[arg(
+        long,
+        env = "SIGNING_BYTES_PER_POLICY",
+        default_value_t = 524_288,
+        value_parser = clap::value_parser!(u32).range(4096..=1_048_576)
+    )]
+    pub bytes_per_policy: u32,
+
     /// At rest, one policy is asked this often whether Kyverno enforces it, in
     /// turn. During a rotation its policy is asked every second.
     #[arg(long, env = "SIGNING_GATE_INTERVAL", default_value = "3s", value_parser = interval)]
@@ -76,6 +86,15 @@ pub struct Settings {
     /// `info,signingkeyring_operator::gate=debug`.
     #[arg(long, env = "SIGNING_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
+}
+
+impl Settings {
+    /// What one policy may hold.
+    #[must_use]
+    pub fn policy_limit(&self) -> Occupancy {
+        let bytes = usize::try_from(self.bytes_per_policy).unwrap_or(usize::MAX);
+        Occupancy { rings: usize::from(self.rings_per_policy), bytes }
+    }
 }
 
 /// How log lines look.

@@ -14,5 +14,6 @@ mod common;
 mod gate;
 mod ledger;
 mod operator;
+mod packing;
 mod restore;
 mod turn;

@@ -12,17 +12,40 @@ use crate::ledger::Action;
 const ENFORCE: &str = "signing-enforce-";
 const AUDIT: &str = "signing-audit-";
 
+/// What a policy holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// How many rings.
+    pub rings: usize,
+    /// How many bytes; each rule repeats the exclusions.
+    pub bytes: usize,
+}
+
+impl Occupancy {
+    /// Whether one more ring, as large as these are, would be too much.
+    fn is_full(self, limit: Self) -> bool {
+        let average = self.bytes.checked_div(self.rings).unwrap_or(0);
+        self.rings >= limit.rings.max(1) || (self.rings > 0 && self.bytes + average > limit.bytes)
+    }
+
+    /// Whether a ring has to leave.
+    #[must_use]
+    pub fn is_crowded(self, limit: Self) -> bool {
+        self.rings > 1 && self.bytes > limit.bytes
+    }
+}
+
 /// The policy with room for one more ring of this action: the lowest number
-/// that holds fewer than `limit` of them.
+/// that holds fewer rings and bytes than `limit`.
 #[must_use]
-pub fn place(action: Action, occupancy: &BTreeMap<String, usize>, limit: usize) -> String {
+pub fn place(action: Action, held: &BTreeMap<String, Occupancy>, limit: Occupancy) -> String {
     let prefix = match action {
         Action::Enforce => ENFORCE,
         Action::Audit => AUDIT,
     };
     (1..=u32::MAX)
         .map(|number| format!("{prefix}{number:04}"))
-        .find(|name| occupancy.get(name).copied().unwrap_or(0) < limit.max(1))
+        .find(|name| held.get(name).is_none_or(|held| !held.is_full(limit)))
         .unwrap_or_else(|| format!("{prefix}0001"))
 }
 
@@ -44,12 +67,24 @@ mod tests {
 
     #[test]
     fn fills_the_lowest_policy_with_room() {
-        let mut occupancy = BTreeMap::new();
-        assert_eq!(place(Action::Enforce, &occupancy, 2), "signing-enforce-0001");
-        occupancy.insert("signing-enforce-0001".to_owned(), 2);
-        occupancy.insert("signing-enforce-0003".to_owned(), 1);
-        assert_eq!(place(Action::Enforce, &occupancy, 2), "signing-enforce-0002");
-        assert_eq!(place(Action::Audit, &occupancy, 2), "signing-audit-0001");
+        let limit = Occupancy { rings: 2, bytes: 1000 };
+        let mut held = BTreeMap::new();
+        assert_eq!(place(Action::Enforce, &held, limit), "signing-enforce-0001");
+        held.insert("signing-enforce-0001".to_owned(), Occupancy { rings: 2, bytes: 10 });
+        held.insert("signing-enforce-0003".to_owned(), Occupancy { rings: 1, bytes: 10 });
+        assert_eq!(place(Action::Enforce, &held, limit), "signing-enforce-0002");
+        assert_eq!(place(Action::Audit, &held, limit), "signing-audit-0001");
+        // A ring like the one that is there would not fit beside it.
+        held.insert("signing-enforce-0002".to_owned(), Occupancy { rings: 1, bytes: 501 });
+        assert_eq!(place(Action::Enforce, &held, limit), "signing-enforce-0003");
+    }
+
+    #[test]
+    fn a_policy_that_outgrew_its_limit_is_crowded_unless_one_ring_fills_it() {
+        let limit = Occupancy { rings: 25, bytes: 1000 };
+        assert!(Occupancy { rings: 2, bytes: 1001 }.is_crowded(limit));
+        assert!(!Occupancy { rings: 2, bytes: 1000 }.is_crowded(limit));
+        assert!(!Occupancy { rings: 1, bytes: 5000 }.is_crowded(limit));
     }
 
     #[test]

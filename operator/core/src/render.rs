@@ -40,7 +40,7 @@ const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
 
 /// What a policy is rendered from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Input<'a> {
     /// The policy's name; it decides between Enforce and Audit.
     pub policy: &'a str,

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub enrolled: BTreeSet<String>,
     /// The policy with room for this ring, by its action.
     pub free_place: String,
+    /// Whether its policy has outgrown its size and this ring is to leave it.
+    pub crowded: bool,
     /// The time of this pass.
     pub now: Timestamp,
     /// Facts about this operator that messages name.

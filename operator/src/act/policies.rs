@@ -21,7 +21,8 @@ use crate::{
     kyverno,
 };
 
-/// Creates a policy, or replaces the one that was found.
+/// Creates a policy, or replaces the one that was found. A dry run only asks
+/// whether that would be accepted.
 ///
 /// # Errors
 /// If it changed since it was found, or Kyverno or the API server refuses.
@@ -30,6 +31,7 @@ pub async fn write(
     name: &str,
     found: Option<&DynamicObject>,
     rendered: &Rendered,
+    dry_run: bool,
 ) -> Result<DynamicObject, Error> {
     let mut metadata = found.map_or_else(
         || ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
@@ -43,7 +45,7 @@ pub async fn write(
         metadata,
         data: json!({"spec": rendered.spec}),
     };
-    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
+    let params = PostParams { dry_run, field_manager: Some(names::MANAGER.to_owned()) };
     let api = kyverno::api(context.client.clone());
     let result = match found {
         Some(_) => api.replace(name, &params, &object).await,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use signingkeyring_core::{ledger::Ledger, marks::Mark};
+use signingkeyring_core::{ledger::Ledger, marks::Mark, packing::Occupancy};
 
 use super::is_newer;
 
@@ -146,18 +146,29 @@ impl Ledgers {
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
     }
 
-    /// Finds a place for a ring with `choose`, which is told how many rings
-    /// each policy holds, and keeps it until the ring's ledger says so.
+    /// Finds a place for a ring with `choose`, which is told what each policy
+    /// holds, and keeps it until the ring's ledger says so. `sizes` are the
+    /// policies' bytes.
     pub fn promise(
         &self,
         ring: &str,
-        choose: impl FnOnce(&BTreeMap<String, usize>) -> String,
+        sizes: &HashMap<String, usize>,
+        choose: impl FnOnce(&BTreeMap<String, Occupancy>) -> String,
     ) -> String {
         let mut index = self.write();
-        let mut occupancy: BTreeMap<String, usize> =
-            index.by_policy.iter().map(|(policy, rings)| (policy.clone(), rings.len())).collect();
+        let bytes = |policy: &String| sizes.get(policy).copied().unwrap_or(0);
+        let mut occupancy: BTreeMap<String, Occupancy> = index
+            .by_policy
+            .iter()
+            .map(|(policy, rings)| {
+                (policy.clone(), Occupancy { rings: rings.len(), bytes: bytes(policy) })
+            })
+            .collect();
         for (_, policy) in index.promised.iter().filter(|(other, _)| *other != ring) {
-            *occupancy.entry(policy.clone()).or_default() += 1;
+            let held = occupancy.entry(policy.clone()).or_default();
+            // As large as the rings that are there.
+            held.bytes += held.bytes.checked_div(held.rings).unwrap_or(0);
+            held.rings += 1;
         }
         let place = choose(&occupancy);
         index.promised.insert(ring.to_owned(), place.clone());

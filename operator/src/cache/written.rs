@@ -3,11 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use kube::core::DynamicObject;
+use serde_json::Value;
 use signingkeyring_core::snapshot::WriteFailure;
 use signingkeyring_crds::SigningKeyRingStatus;
+use tokio::time::Instant;
 
 use super::is_newer;
 
@@ -28,6 +31,16 @@ pub struct Written(RwLock<WrittenIndex>);
 struct WrittenIndex {
     policies: HashMap<String, WrittenPolicy>,
     failures: HashMap<String, WriteFailure>,
+    refusals: HashMap<(String, String), Refusal>,
+    sizes: HashMap<String, usize>,
+}
+
+/// A ring's rule that Kyverno refused.
+#[derive(Clone, Debug)]
+struct Refusal {
+    rule: Value,
+    failure: WriteFailure,
+    at: Instant,
 }
 
 impl Written {
@@ -61,11 +74,55 @@ impl Written {
         before != Some(failure)
     }
 
+    /// Remembers that Kyverno refused a ring's rule in a policy.
+    pub fn refused(&self, policy: &str, ring: &str, rule: Value, failure: WriteFailure) {
+        let refusal = Refusal { rule, failure, at: Instant::now() };
+        self.write().refusals.insert((policy.to_owned(), ring.to_owned()), refusal);
+    }
+
+    /// Whether this very rule was refused less than `pause` ago; anything else
+    /// is forgotten.
+    pub fn is_refused(&self, policy: &str, ring: &str, rule: &Value, pause: Duration) -> bool {
+        let key = (policy.to_owned(), ring.to_owned());
+        let known =
+            self.read().refusals.get(&key).map(|r| r.rule == *rule && r.at.elapsed() < pause);
+        if known == Some(false) {
+            self.write().refusals.remove(&key);
+        }
+        known == Some(true)
+    }
+
+    /// Why Kyverno refused a ring's rule in a policy.
+    #[must_use]
+    pub fn refusal(&self, policy: &str, ring: &str) -> Option<WriteFailure> {
+        let key = (policy.to_owned(), ring.to_owned());
+        self.read().refusals.get(&key).map(|refusal| refusal.failure.clone())
+    }
+
+    /// Takes in the bytes that a policy is rendered to; returns whether that is news.
+    pub fn measured(&self, policy: &str, bytes: usize) -> bool {
+        self.write().sizes.insert(policy.to_owned(), bytes) != Some(bytes)
+    }
+
+    /// The bytes that a policy was last rendered to.
+    #[must_use]
+    pub fn size(&self, policy: &str) -> usize {
+        self.read().sizes.get(policy).copied().unwrap_or(0)
+    }
+
+    /// The bytes that policies were last rendered to.
+    #[must_use]
+    pub fn sizes(&self) -> HashMap<String, usize> {
+        self.read().sizes.clone()
+    }
+
     /// Forgets a policy that was deleted on purpose.
     pub fn forget(&self, policy: &str) {
         let mut index = self.write();
         index.policies.remove(policy);
         index.failures.remove(policy);
+        index.sizes.remove(policy);
+        index.refusals.retain(|(of, _), _| of != policy);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, WrittenIndex> {

@@ -23,12 +23,14 @@ use crate::{
     act::policies as write,
     cache::{LedgerRow, WrittenPolicy, is_newer},
     context::Context,
-    error::{Error, brief, is_code},
+    error::{Error, brief},
     exclusions,
     observe::{is_ours, marks, witness},
     queue::Outcome,
     telemetry,
 };
+
+mod refusal;
 
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
@@ -89,19 +91,38 @@ async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
         enrolment_label: &context.settings.enrolment_label,
         now: context.clock.now(),
     };
-    let Some(rendered) = render::render(&input) else {
+    let Some(wanted) = render::render(&input) else {
         return remove(context, policy, found).await;
+    };
+    if context.cache.written.measured(policy, refusal::size(&wanted.spec)) {
+        wake_rings(context, &placed);
+    }
+    let before = found.map(found_rules).unwrap_or_default();
+    let accepted = refusal::without_refused(context, &input, &before, &wanted);
+    let held_back = accepted.ledgers.len() < input.ledgers.len();
+    let Some(mut rendered) = render::render(&accepted) else {
+        return Ok(Outcome::DoneFor(refusal::PAUSE));
     };
     let drift = drifted(found, written.as_ref());
     let outcome = exclusions::next_expiry(&lists, &placed, context.clock.now())
         .map_or(Outcome::Done, Outcome::DoneFor);
+    let outcome = if held_back { Outcome::DoneFor(refusal::PAUSE) } else { outcome };
     if found.is_some_and(|found| holds(found, &rendered, written.as_ref())) {
         if context.cache.written.fine(policy) {
             wake_rings(context, &placed);
         }
         return Ok(outcome);
     }
-    let stored = write::write(context, policy, found, &rendered).await?;
+    let stored = match write::write(context, policy, found, &rendered, false).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            let Some(words) = refusal::words(&error) else { return Err(error) };
+            let rest = refusal::write_the_rest(context, found, &accepted, &rendered, words).await?;
+            let Some((rest, stored)) = rest else { return Err(error) };
+            rendered = rest;
+            stored
+        }
+    };
     info!(policy, rings = placed.len(), marks = %rendered.marks, "policy written");
     context.metrics.policy_written();
     if drift {
@@ -170,22 +191,31 @@ fn kept(
     let mut kept = BTreeMap::new();
     let sources = [found, written.map(|written| &written.stored)];
     for source in sources.into_iter().flatten() {
-        let annotation = source.annotations().get(names::ANNOTATION_HIGH_WATER);
-        for (ring, mark) in marks(source).0 {
+        for (ring, rule) in found_rules(source) {
             let row = context.cache.ledgers.get(&ring);
             let ledger = row.as_ref().and_then(|row| row.ledger.as_ref().ok());
-            if ledger.is_some_and(|ledger| ledger.rule.sequence >= mark.sequence) {
-                continue;
-            }
-            let rules = source.data["spec"]["rules"].as_array();
-            let rule = rules.into_iter().flatten().find(|rule| rule["name"] == *ring);
-            if let Some(rule) = rule {
-                let high_water = witness::recorded(annotation, &ring).unwrap_or_default();
-                kept.insert(ring, KeptRule { mark, high_water, rule: rule.clone() });
+            if ledger.is_none_or(|ledger| ledger.rule.sequence < rule.mark.sequence) {
+                kept.insert(ring, rule);
             }
         }
     }
     kept
+}
+
+/// The rules of rings as they stand in a policy.
+fn found_rules(policy: &DynamicObject) -> BTreeMap<String, KeptRule> {
+    let annotation = policy.annotations().get(names::ANNOTATION_HIGH_WATER);
+    let rules = marks(policy).0.into_iter().filter_map(|(ring, mark)| {
+        let rule = rule_of(&policy.data["spec"], &ring)?.clone();
+        let high_water = witness::recorded(annotation, &ring).unwrap_or_default();
+        Some((ring, KeptRule { mark, high_water, rule }))
+    });
+    rules.collect()
+}
+
+/// A ring's rule in a policy's spec.
+fn rule_of<'a>(spec: &'a Value, ring: &str) -> Option<&'a Value> {
+    spec["rules"].as_array()?.iter().find(|rule| rule["name"] == *ring)
 }
 
 /// Whether the policy holds what was rendered. Where the API server makes
@@ -251,25 +281,12 @@ fn remember_failure(context: &Context, policy: &str, error: &Error) {
     let Error::Api { source, .. } = error else { return };
     let message = brief(source);
     let failure = WriteFailure {
-        // By Kyverno's webhook, or by the schema of its CRD.
-        refused: message.contains("denied the request") || is_code(source, 422),
-        message: shorten(&message),
+        refused: refusal::words(error).is_some(),
+        message: refusal::shorten(&message),
     };
     if context.cache.written.failed(policy, failure) {
         wake_rings(context, &context.cache.ledgers.placed_in(policy));
     }
-}
-
-/// Kyverno puts the refused rule first and the cause last: keeps both ends.
-fn shorten(message: &str) -> String {
-    const END: usize = 500;
-    let length = message.chars().count();
-    if length <= 2 * END {
-        return message.to_owned();
-    }
-    let start: String = message.chars().take(END / 2).collect();
-    let end: String = message.chars().skip(length - END).collect();
-    format!("{start} ... {end}")
 }
 
 /// Says, once a process, that a rule stays although its ring or ledger is gone.

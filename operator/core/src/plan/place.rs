@@ -25,7 +25,8 @@ pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let now = &ledger.rule.settings;
     let action = snapshot.ring.action;
     let mut wanted = RuleSettings { action, exclude: snapshot.ring.exclude.clone(), ..now.clone() };
-    if packing::action(&now.policy) != Some(action) {
+    let leaves = snapshot.crowded && now.leaving.is_none() && snapshot.free_place != now.policy;
+    if packing::action(&now.policy) != Some(action) || leaves {
         // A move that is asked back while under way turns around.
         let back = now.leaving.clone().filter(|p| packing::action(p) == Some(action));
         wanted.policy = back.unwrap_or_else(|| snapshot.free_place.clone());

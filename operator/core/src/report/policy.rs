@@ -123,7 +123,10 @@ fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason
         ),
         Enforcement::Rejected(policy, text) => (
             Reason::PolicyRejected,
-            format!("Kyverno refused policy {policy}, its last accepted state stays: {text}"),
+            format!(
+                "Kyverno refused the ring's rule in policy {policy}, what it accepted last stays: \
+                 {text}"
+            ),
         ),
         Enforcement::PolicyMissing(policy, Some(text)) => (
             Reason::PolicyMissing,

@@ -147,7 +147,12 @@ impl World {
             .collect();
         Some(Snapshot {
             name: RING.to_owned(),
-            free_place: packing::place(ring.action, &BTreeMap::new(), 25),
+            free_place: packing::place(
+                ring.action,
+                &BTreeMap::new(),
+                packing::Occupancy { rings: 25, bytes: 1 << 19 },
+            ),
+            crowded: false,
             ring,
             ledger: self.ledger.clone().map_or(LedgerFound::Absent, LedgerFound::Present),
             reported: Reported { versions: self.status.clone(), ..Reported::default() },

@@ -1,0 +1,127 @@
+//! Rings that share a policy do not get into each other's way: a refused rule
+//! holds up no other, and a policy that grows too large is divided.
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e::world::{World, manifest, namespaces, wait_until};
+
+use crate::turn::{self, in_turn};
+
+/// Refuses every ClusterPolicy that skips images of a certain host, as a
+/// Kyverno that does not like a rule would.
+const REFUSAL: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: refuse-a-rule}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [kyverno.io], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [clusterpolicies]}
+  validations:
+  - expression: \"!object.spec.rules.exists(r, has(r.verifyImages) && r.verifyImages.exists(v, has(v.skipImageReferences) && v.skipImageReferences.exists(i, i.startsWith('refused.example/'))))\"
+    message: this rule is not liked
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: refuse-a-rule}
+spec: {policyName: refuse-a-rule, validationActions: [Deny]}
+";
+
+fn excluding(ring: &str, images: &[String]) -> String {
+    let entries: Vec<String> =
+        images.iter().map(|image| format!("{{image: '{image}', reason: test}}")).collect();
+    manifest(ring, &format!("  policy: {{exclude: [{}]}}\n", entries.join(", ")))
+}
+
+async fn policy(world: &World, ring: &str) -> Result<String> {
+    world.ring(ring, "{.status.policy.name}").await
+}
+
+#[test]
+fn a_refused_rule_holds_up_no_other_ring() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("liked").await?;
+        world.ready_ring("unliked").await?;
+        ensure!(policy(world, "liked").await? == policy(world, "unliked").await?);
+        world.apply(REFUSAL).await?;
+        let bait = "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: bait}, spec: {rules: [{name: a, match: {any: [{resources: {kinds: [Pod]}}]}, verifyImages: [{imageReferences: ['*'], skipImageReferences: ['refused.example/*'], attestors: [{entries: [{keys: {publicKeys: k}}]}]}]}]}}";
+        wait_until("the refusal is in force", async || {
+            let create = ["create", "--dry-run=server", "--filename=-"];
+            let result = world.run("kubectl", &create, &[], bait).await;
+            Ok(result.is_err_and(|error| format!("{error:#}").contains("not liked")))
+        })
+        .await?;
+        let signed = world.push("unliked/app", "v1").await?;
+        world.sign(&signed, "unliked-ci/image-signing").await?;
+
+        // Both change at once; only one of them is refused.
+        turn::kill(shared).await?;
+        world.apply(&excluding("unliked", &["refused.example/x/*".into()])).await?;
+        world.apply(&excluding("liked", &["quay.io/liked/*".into()])).await?;
+        turn::start(shared, &[]).await?;
+        let text = world.wait_for_condition("unliked", "Stalled", "True PolicyRejected").await?;
+        ensure!(text.contains("this rule is not liked"), "{text}");
+        world.wait_for_condition("liked", "Ready", "True").await?;
+        let name = policy(world, "liked").await?;
+        let skipped = |ring: &str| {
+            format!("{{.spec.rules[?(@.name==\"{ring}\")].verifyImages[0].skipImageReferences}}")
+        };
+        wait_until("the other ring's rule is written", async || {
+            let rule = world.get(&["clusterpolicy", &name], &skipped("liked")).await?;
+            Ok(rule.contains("quay.io/liked/*"))
+        })
+        .await?;
+        let rule = world.get(&["clusterpolicy", &name], &skipped("unliked")).await?;
+        ensure!(!rule.contains("refused.example"), "{rule}");
+        world.rotate("liked", "b").await?;
+        // What was accepted last stays in force for the one that was refused.
+        world.wait_until_admitted("unliked-dev", &signed).await?;
+
+        world.apply(&manifest("unliked", "")).await?;
+        world.wait_for_condition("unliked", "Ready", "True").await?;
+        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+            world.kubectl(&["delete", kind, "refuse-a-rule"]).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_policy_that_grows_too_large_is_divided() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        for ring in ["large-a", "large-b", "large-c"] {
+            world.ready_ring(ring).await?;
+        }
+        let together = policy(world, "large-a").await?;
+        ensure!(policy(world, "large-c").await? == together);
+        // Each of the rules takes some 30 kB, and two do not fit.
+        turn::kill(shared).await?;
+        let images: Vec<String> =
+            (0..100).map(|n| format!("quay.io/{}/{n}:*", "a".repeat(100))).collect();
+        for ring in ["large-a", "large-b", "large-c"] {
+            world.apply(&excluding(ring, &images)).await?;
+        }
+        turn::start(shared, &["--bytes-per-policy=50000"]).await?;
+        wait_until("the rings are apart", async || {
+            let places = [
+                policy(world, "large-a").await?,
+                policy(world, "large-b").await?,
+                policy(world, "large-c").await?,
+            ];
+            Ok(places[0] != places[1] && places[1] != places[2] && places[0] != places[2])
+        })
+        .await?;
+        for ring in ["large-a", "large-b", "large-c"] {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+            let held =
+                world.get(&["clusterpolicy", &policy(world, ring).await?], "{.spec}").await?;
+            ensure!(held.len() < 60_000, "{ring}: {} bytes", held.len());
+        }
+        for ring in ["large-a", "large-b", "large-c"] {
+            world.apply(&manifest(ring, "")).await?;
+        }
+        turn::kill(shared).await?;
+        turn::start(shared, &[]).await
+    });
+}
