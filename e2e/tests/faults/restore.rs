@@ -72,14 +72,21 @@ fn a_damaged_ledger_stalls_the_ring_until_it_is_restored() {
             let text = world.wait_for_condition("damaged", "Stalled", "True KeyMaterialLost").await;
             let text = text.with_context(|| what)?;
             ensure!(text.contains(words), "{what}: {text}");
-            world.ask_for_rotation("damaged", "b").await?;
             ensure!(world.admit("damaged-dev", &image).await? == Verdict::Admitted, "{what}");
             replace(world, &sound).await?;
-            wait_until("it works again", async || {
+            let again = wait_until("it works again", async || {
                 Ok(world.condition("damaged", "Stalled").await?.trim().is_empty())
-            })
-            .await?;
+            });
+            again.await.with_context(|| what)?;
         }
+        // Nothing is minted over a damage, and what was asked meanwhile follows.
+        replace(world, &sound.replace("Current", "Accepted")).await?;
+        world.wait_for_condition("damaged", "Stalled", "True KeyMaterialLost").await?;
+        world.rotate("other", "b").await?;
+        world.ask_for_rotation("damaged", "b").await?;
+        world.rotate("other", "c").await?;
+        ensure!(world.ring("damaged", "{.status.versions[*].version}").await? == "1");
+        replace(world, &sound).await?;
         world.wait_for_field("damaged", "{.status.observedRotation}", "b").await
     });
 }

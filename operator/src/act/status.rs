@@ -11,6 +11,7 @@ use serde_json::json;
 use signingkeyring_core::{
     ledger::{Ledger, State},
     names, packing,
+    plan::witness::who_knows_more,
     render::KIND,
     report::{Condition, Kind, Reason, Report, Status},
     snapshot::{LedgerFound, Snapshot},
@@ -162,7 +163,9 @@ fn build(
         ..SigningKeyRingStatus::default()
     };
     match &snapshot.ledger {
-        LedgerFound::Present(ledger) => from_ledger(&mut status, ledger, &snapshot.name),
+        LedgerFound::Present(ledger) if who_knows_more(snapshot, ledger).is_none() => {
+            from_ledger(&mut status, ledger, &snapshot.name);
+        }
         // What was known stays known: it is the evidence that keys existed.
         _ => {
             status.current_version = before.current_version;
