@@ -262,7 +262,8 @@ fn is_host(host: &str) -> bool {
     };
     name.split('.').all(label)
         && port.is_none_or(|port| {
-            port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+')
+            // Without a sign or leading zeros: those would be another spelling.
+            port.starts_with(|c: char| matches!(c, '1'..='9')) && port.parse::<u16>().is_ok()
         })
 }
 
