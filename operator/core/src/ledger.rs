@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::marks::Mark;
 
 mod change;
+mod shape;
 
 pub use change::{Change, ChangeError, NewKey};
 
@@ -223,9 +224,7 @@ impl Ledger {
         if versions.iter().rev().skip(1).any(|v| v.state == State::Pending) {
             return Err("a version that is not the newest is pending");
         }
-        if versions.iter().any(|v| !v.public_key.starts_with("-----BEGIN PUBLIC KEY-----\n")) {
-            return Err("a public key is not in PEM");
-        }
+        shape::check(self)?;
         if versions.is_empty() && !self.removed {
             return Err("there is no version");
         }
