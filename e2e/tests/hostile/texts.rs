@@ -66,6 +66,8 @@ pub fn patterns() -> Vec<String> {
         "quay.io/x:*:*",
         "quay.io/x:1@*",
         "quay.io//x",
+        "quay.io//*",
+        "index.docker.io//*",
         "quay.io/../x",
         "quay.io/x/..",
         "quay.io/x/../*",

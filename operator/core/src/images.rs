@@ -123,7 +123,7 @@ impl Pattern {
         } else {
             (fold(tree), "")
         };
-        let whole_registry = path.is_empty() && looks_like_host(tree);
+        let whole_registry = !tree.contains('/') && looks_like_host(tree);
         if !is_host(host) || !(whole_registry || is_path(path)) {
             return Err(reference());
         }

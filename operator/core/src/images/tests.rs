@@ -129,6 +129,8 @@ fn what_would_widen_is_refused() {
         "/*",
         "quay.io/",
         "quay.io//x",
+        "quay.io//*",
+        "index.docker.io//*",
         "quay.io/../x",
         "quay.io/./x",
         "quay.io/A/b",

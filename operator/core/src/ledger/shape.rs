@@ -47,9 +47,8 @@ fn is_pem(text: &str) -> bool {
 }
 
 fn is_fingerprint(text: &str) -> bool {
-    text.strip_prefix("SHA256:").is_some_and(|hash| {
-        (1..=64).contains(&hash.len()) && hash.bytes().all(is_base64_byte)
-    })
+    text.strip_prefix("SHA256:")
+        .is_some_and(|hash| (1..=64).contains(&hash.len()) && hash.bytes().all(is_base64_byte))
 }
 
 fn is_base64_byte(byte: u8) -> bool {
