@@ -71,6 +71,13 @@ unit: cluster-tools ## Tests without a cluster
 	@echo "== unit"
 	@cargo test --workspace --exclude signingkeyring-e2e --locked
 
+.PHONY: fuzz
+fuzz: target/fuzz-tools/bin/cargo-fuzz ## Fuzz what parses foreign input: make fuzz SECONDS_EACH=60
+	@operator/fuzz/run "$(or $(SECONDS_EACH),60)" "$(CURDIR)/$<"
+
+target/fuzz-tools/bin/cargo-fuzz:
+	@cargo install cargo-fuzz --version 0.13.2 --locked --root target/fuzz-tools
+
 .PHONY: e2e
 e2e: cluster-tools binaries ## Tests on real clusters
 	@echo "== e2e"

@@ -3,6 +3,8 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::{grammar, no_official_tree};
+
 /// Images that need no signature anywhere in the cluster.
 ///
 /// Several lists may exist, one per cloud provider, team or reason; all that
@@ -38,7 +40,8 @@ pub struct ImageExclusion {
     /// without a registry host is one of Docker Hub.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][A-Za-z0-9._:/@*?-]*$')").message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]
+    #[x_kube(validation = Rule::new(grammar()).message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]
+    #[x_kube(validation = Rule::new(no_official_tree()).message("image: pods name official images without library/, so name each of them, for example docker.io/library/redis:*"))]
     pub image: String,
     /// Why no signature is needed.
     #[schemars(length(min = 1, max = 512))]

@@ -3,6 +3,7 @@
 //! Types and their validation only; what they mean is decided in `operator/core`.
 
 mod exclusion_list;
+mod pattern;
 mod ring;
 mod status;
 

@@ -123,7 +123,7 @@ impl Pattern {
         } else {
             (fold(tree), "")
         };
-        let whole_registry = path.is_empty() && looks_like_host(tree);
+        let whole_registry = !tree.contains('/') && looks_like_host(tree);
         if !is_host(host) || !(whole_registry || is_path(path)) {
             return Err(reference());
         }
@@ -262,7 +262,8 @@ fn is_host(host: &str) -> bool {
     };
     name.split('.').all(label)
         && port.is_none_or(|port| {
-            port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+')
+            // Without a sign or leading zeros: those would be another spelling.
+            port.starts_with(|c: char| matches!(c, '1'..='9')) && port.parse::<u16>().is_ok()
         })
 }
 

@@ -19,6 +19,7 @@ use crate::{
 
 mod change;
 mod format;
+mod shape;
 
 pub use change::{Change, ChangeError, NewKey, Recovery};
 pub use format::LedgerError;

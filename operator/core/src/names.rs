@@ -90,7 +90,8 @@ pub fn standby(ring: &str, version: u32, fingerprint: &str) -> String {
 /// no dot, so it ends at the first.
 #[must_use]
 pub fn ring_of_standby(secret: &str) -> Option<&str> {
-    secret.strip_prefix(STANDBY_PREFIX)?.split_once('.').map(|(ring, _)| ring)
+    let (ring, _) = secret.strip_prefix(STANDBY_PREFIX)?.split_once('.')?;
+    is_ring(ring).then_some(ring)
 }
 
 /// The entry of a Secret's data that holds a version's sealed private key.
@@ -111,8 +112,36 @@ pub fn ledger(ring: &str) -> String {
     format!("{LEDGER_PREFIX}{ring}")
 }
 
-/// The ring whose ledger has this name.
+/// The ring whose ledger has this name. A Secret of another name is nobody's
+/// ledger: its rule would have a name that Kyverno refuses, and with it the
+/// policy of other rings.
 #[must_use]
 pub fn ring_of_ledger(secret: &str) -> Option<&str> {
-    secret.strip_prefix(LEDGER_PREFIX)
+    secret.strip_prefix(LEDGER_PREFIX).filter(|ring| is_ring(ring))
+}
+
+/// Whether a ring may have this name.
+#[must_use]
+pub fn is_ring(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && name != GATE_RULE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_belongs_to_a_ring_that_may_exist() {
+        assert_eq!(ring_of_ledger("ring-shop"), Some("shop"));
+        assert_eq!(ring_of_ledger(&ledger(&"a".repeat(63))), Some("a".repeat(63).as_str()));
+        for secret in ["ring-", "ring-signing-gate", "ring-a.b", "ring--a", "ring-a-", "shop"] {
+            assert_eq!(ring_of_ledger(secret), None, "{secret}");
+        }
+        assert_eq!(ring_of_ledger(&ledger(&"a".repeat(64))), None);
+    }
 }

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Ledger, State};
+use super::{Ledger, State, shape};
 use crate::hex;
 
 const FORMAT: u32 = 2;
@@ -73,9 +73,7 @@ impl Ledger {
         if versions.iter().rev().skip(1).any(|v| waits(v.state)) {
             return Err("a version that is not the newest is pending or standing by");
         }
-        if versions.iter().any(|v| !v.public_key.starts_with("-----BEGIN PUBLIC KEY-----\n")) {
-            return Err("a public key is not in PEM");
-        }
+        shape::check(self)?;
         if versions.iter().any(|v| v.state.has_private_key() != v.private_key.is_some()) {
             return Err(
                 "a version has a private key that its state does not call for, or lacks it",

@@ -248,3 +248,34 @@ fn an_exclusion_counts_through_its_last_day() {
     assert!(exclusion.counts("2027-01-31T23:59:59Z".parse().unwrap()));
     assert!(!exclusion.counts("2027-02-01T00:00:00Z".parse().unwrap()));
 }
+
+#[test]
+fn what_could_not_have_been_written_is_refused() {
+    // With a digest that fits, as somebody who knows the format would write it.
+    let sealed = |ledger: &str| {
+        let digest = hex(&Sha256::digest(ledger.as_bytes()));
+        format!(r#"{{"format":2,"digest":"{digest}","ledger":{ledger}}}"#)
+    };
+    let good = serde_json::to_string(&rotated(1, 3)).unwrap();
+    assert!(Ledger::parse(&sealed(&good)).is_ok());
+    for (part, instead) in [
+        ("\"number\":2", "\"number\":4294967295"),
+        ("\"number\":1", "\"number\":0"),
+        ("\"sequence\":4,\"versions\"", "\"sequence\":18446744073709551615,\"versions\""),
+        ("\"sequence\":4,\"versions\"", "\"sequence\":1,\"versions\""),
+        ("\\nkey2\\n", "\\n{{request.object.metadata.name}}\\n"),
+        ("\\nkey2\\n", "\\n"),
+        ("-----\\nkey2", "-----\\nkey2\\n-----END PUBLIC KEY-----\\nk8s://x/y"),
+        ("-----END PUBLIC KEY-----\\n", "-----END PUBLIC KEY-----\\n# a comment\\n"),
+        ("SHA256:2", "SHA256:2 checkout=9.9"),
+        ("SHA256:2", "2"),
+        ("signing-enforce-0001", "somebody-elses"),
+        ("signing-enforce-0001", "signing-enforce-{{x}}"),
+    ] {
+        let bad = good.replacen(part, instead, 1);
+        assert_ne!(bad, good, "{part} is not in {good}");
+        let sealed = sealed(&bad);
+        let error = Ledger::parse(&sealed).expect_err(&sealed);
+        assert_ne!(error, LedgerError::Edited, "refused for the wrong reason: {sealed}");
+    }
+}

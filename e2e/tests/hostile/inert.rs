@@ -1,0 +1,188 @@
+//! What the operator's policies may hold: names, keys and image globs, and not
+//! a word of what people wrote beside them. Written from Kyverno's side, apart
+//! from the renderer.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+};
+use serde_json::{Value, json};
+use signingkeyring_e2e::world::wait_until;
+
+use crate::texts::MARK;
+
+async fn policies(client: &Client) -> Result<Vec<DynamicObject>> {
+    let resource = ApiResource {
+        group: "kyverno.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "kyverno.io/v1".to_owned(),
+        kind: "ClusterPolicy".to_owned(),
+        plural: "clusterpolicies".to_owned(),
+    };
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// What a ring's rule skips.
+pub async fn skipped(client: &Client, ring: &str) -> Result<BTreeSet<String>> {
+    let policies = policies(client).await?;
+    let rules = policies.iter().filter_map(|policy| policy.data["spec"]["rules"].as_array());
+    let rule = rules.flatten().find(|rule| rule["name"] == ring);
+    let globs = rule.and_then(|rule| rule["verifyImages"][0]["skipImageReferences"].as_array());
+    Ok(globs.into_iter().flatten().filter_map(|glob| glob.as_str().map(str::to_owned)).collect())
+}
+
+/// Checks every policy, and that Kyverno has taken each.
+pub async fn check(client: &Client) -> Result<()> {
+    let mut all = Vec::new();
+    wait_until("Kyverno has taken every policy", async || {
+        all = policies(client).await?;
+        Ok(all.iter().all(|policy| {
+            let conditions = policy.data["status"]["conditions"].as_array();
+            conditions
+                .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+        }))
+    })
+    .await?;
+    ensure!(!all.is_empty(), "there is no policy");
+    for policy in &all {
+        let name = policy.name_any();
+        ensure!(is_label(&name), "policy {name:?}");
+        let rules = policy.data["spec"]["rules"].as_array().context("no rules")?;
+        for rule in rules {
+            let rule_name = rule["name"].as_str().context("a rule without a name")?;
+            ensure!(is_label(rule_name), "{name}: rule {rule_name:?}");
+            let globs = rule["verifyImages"][0]["skipImageReferences"].as_array();
+            for glob in globs.into_iter().flatten() {
+                let glob = glob.as_str().context("a glob that is no text")?;
+                ensure!(is_glob(glob), "{name}, rule {rule_name}: glob {glob:?}");
+            }
+            ensure!(
+                rule_name == "signing-gate" || !rule["verifyImages"][0]["attestors"].is_null(),
+                "{name}: rule {rule_name} verifies nothing"
+            );
+        }
+        let told =
+            json!([policy.data["spec"], policy.metadata.annotations, policy.metadata.labels]);
+        inert(&told).with_context(|| format!("policy {name}"))?;
+    }
+    Ok(())
+}
+
+fn inert(value: &Value) -> Result<()> {
+    match value {
+        Value::String(text) => {
+            for bad in [MARK, "{{", "}}", "$(", "${", "`", "\"", "'", "&", "#"] {
+                ensure!(!text.contains(bad), "{bad:?} is in {text:?}");
+            }
+            ensure!(
+                is_public_key(text) || text.chars().all(|c| (' '..='~').contains(&c)),
+                "{text:?} has characters that nothing needs"
+            );
+        }
+        Value::Array(values) => values.iter().try_for_each(inert)?,
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                inert(&json!(key))?;
+                inert(value)?;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
+}
+
+fn is_public_key(text: &str) -> bool {
+    let body = text
+        .strip_prefix("-----BEGIN PUBLIC KEY-----\n")
+        .and_then(|rest| rest.strip_suffix("\n-----END PUBLIC KEY-----\n"));
+    body.is_some_and(|body| {
+        body.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '\n'))
+    })
+}
+
+fn is_label(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.starts_with(plain)
+        && name.ends_with(plain)
+        && name.chars().all(|c| plain(c) || c == '-')
+}
+
+/// `HOST/PATH/*`, `HOST/*`, `HOST/PATH:TAG`, `:TAG*`, `:*`, `@*`, `@DIGEST`,
+/// the host of Docker Hub written out.
+fn is_glob(glob: &str) -> bool {
+    let Some((host, rest)) = glob.split_once('/') else { return false };
+    let (name, port) = host.split_once(':').unwrap_or((host, "1"));
+    let is_host = (name.contains('.') || host.contains(':') || name == "localhost")
+        && name.split('.').all(is_label)
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let (path, end) = match rest.find([':', '@']) {
+        Some(at) => rest.split_at(at),
+        None => match rest.strip_suffix('*') {
+            Some("") => return is_host,
+            Some(path) => (path.strip_suffix('/').unwrap_or("?"), ""),
+            None => return false,
+        },
+    };
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_path = path.split('/').all(|segment| {
+        segment.starts_with(plain)
+            && segment.ends_with(plain)
+            && !segment.contains("..")
+            && segment.chars().all(|c| plain(c) || "._-".contains(c))
+    });
+    let tag = |tag: &str| {
+        tag.len() <= 128 && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    let is_end = match end.split_at_checked(1) {
+        None => true,
+        Some((_, "*")) => true,
+        Some((":", text)) => tag(text.strip_suffix('*').unwrap_or(text)),
+        Some((_, digest)) => {
+            digest.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && tag(hex))
+        }
+    };
+    is_host && is_path && is_end
+}
+
+#[test]
+fn the_checks_can_fail() {
+    for glob in ["quay.io/a/*", "quay.io/*", "docker.io/a:*", "localhost:5000/a/b:1.*", "a.b/c@*"] {
+        assert!(is_glob(glob), "{glob}");
+    }
+    for glob in [
+        "*",
+        "a/*",
+        "quay.io*",
+        "quay.io/a*",
+        "quay.io/*/a",
+        "quay.io/../a:*",
+        "quay.io./a:*",
+        "[::1]:5/a:*",
+        "quay.io/A:*",
+        "quay.io/a:{{x}}",
+        "quay.io/a:1\n",
+        "quay.io/%2f:*",
+    ] {
+        assert!(!is_glob(glob), "{glob}");
+    }
+    for text in [
+        MARK,
+        "a{{b}}",
+        "a\nb",
+        "ä",
+        "$(x)",
+        "-----BEGIN PUBLIC KEY-----\n{\n-----END PUBLIC KEY-----\n",
+    ] {
+        assert!(inert(&json!({"a": [text]})).is_err(), "{text:?}");
+        assert!(inert(&json!({text: 1})).is_err(), "{text:?}");
+    }
+    assert!(
+        inert(&json!({"a": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"}))
+            .is_ok()
+    );
+}

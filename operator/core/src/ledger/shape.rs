@@ -1,0 +1,60 @@
+//! What a ledger's texts and numbers may look like. A ledger is only as good
+//! as the rights on the operator's namespace: what somebody else wrote there
+//! must not end up as anything but keys and names in a policy.
+
+use super::Ledger;
+use crate::packing;
+
+/// No ring gets here by rotating; more would not fit the status either.
+const MOST_VERSIONS: u32 = 1_000_000_000;
+
+/// Beyond this JSON's readers disagree about numbers.
+const MOST_COMMITS: u64 = 1 << 53;
+
+/// No public key in PEM is longer, in bytes: a P-256 key has 178.
+const LONGEST_KEY: usize = 1024;
+
+pub(super) fn check(ledger: &Ledger) -> Result<(), &'static str> {
+    if ledger.versions.iter().any(|v| v.number == 0 || v.number > MOST_VERSIONS) {
+        return Err("a version's number is out of range");
+    }
+    if ledger.sequence > MOST_COMMITS || ledger.rule.sequence > ledger.sequence {
+        return Err("its sequence is out of range");
+    }
+    if ledger.versions.iter().any(|v| !is_pem(&v.public_key)) {
+        return Err("a public key is not in PEM");
+    }
+    if ledger.versions.iter().any(|v| !is_fingerprint(&v.fingerprint)) {
+        return Err("a fingerprint is not SHA256: and base64");
+    }
+    let is_name = |name: &str| name.len() <= 63 && name.bytes().all(is_name_byte);
+    if ledger.rule.settings.policies().any(|p| packing::action(p).is_none() || !is_name(p)) {
+        return Err("a policy's name is not one of the operator's");
+    }
+    Ok(())
+}
+
+/// One public key and nothing before, between or after: Kyverno takes text in
+/// front of a key for the name of one, and would read templates in it.
+fn is_pem(text: &str) -> bool {
+    let body = text
+        .strip_prefix("-----BEGIN PUBLIC KEY-----\n")
+        .and_then(|rest| rest.strip_suffix("\n-----END PUBLIC KEY-----\n"));
+    text.len() <= LONGEST_KEY
+        && body.is_some_and(|body| {
+            body.split('\n').all(|line| !line.is_empty() && line.bytes().all(is_base64_byte))
+        })
+}
+
+fn is_fingerprint(text: &str) -> bool {
+    text.strip_prefix("SHA256:")
+        .is_some_and(|hash| (1..=64).contains(&hash.len()) && hash.bytes().all(is_base64_byte))
+}
+
+fn is_base64_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}

@@ -1,0 +1,73 @@
+//! The ledger parser: what it accepts reads back as it was, can be changed,
+//! and puts nothing into a policy but names, keys and image globs.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use signingkeyring_core::{
+    ledger::{Change, Ledger, NewKey},
+    render::{Input, render},
+};
+
+fuzz_target!(|text: &str| {
+    let Ok(ledger) = Ledger::parse(text) else { return };
+    assert_eq!(Ledger::parse(&ledger.to_json()).as_ref(), Ok(&ledger));
+    changed(&ledger);
+    for policy in ledger.rule.settings.policies() {
+        let input = Input {
+            policy,
+            ledgers: BTreeMap::from([("shop", &ledger)]),
+            kept: BTreeMap::new(),
+            excluded: &ledger.rule.settings.exclude,
+            operator_namespace: "signing-system",
+            enrolment_label: "signing.odj.cloud/ring",
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let Some(rendered) = render(&input) else { continue };
+        assert!(rendered.marks.to_string().parse().as_ref() == Ok(&rendered.marks));
+        inert(&rendered.spec);
+    }
+});
+
+/// What every change makes of it can be read again.
+fn changed(ledger: &Ledger) {
+    let newest = ledger.newest().map_or(0, |version| version.number);
+    let key = || {
+        let public_key = "-----BEGIN PUBLIC KEY-----\nTUZr\n-----END PUBLIC KEY-----\n";
+        NewKey { public_key: public_key.to_owned(), fingerprint: "SHA256:new".to_owned() }
+    };
+    let settings = ledger.rule.settings.clone();
+    for change in [
+        Change::Mint { version: newest + 1, token: None, rule: settings.clone() },
+        Change::Activate { version: newest, keep: 1 },
+        Change::Window { keep: 3 },
+        Change::Rule(settings.clone()),
+        Change::Remove(settings),
+    ] {
+        if let Ok(next) = Ledger::apply(Some(ledger), &change, Some(key()), Timestamp::UNIX_EPOCH) {
+            assert!(next.sequence > ledger.sequence);
+            let _ = (next.mark(), next.window(3), next.key_set());
+            // Only at the ends of the numbers may a change lead out of what is read.
+            if newest < 1_000_000_000 && ledger.sequence < 1 << 53 {
+                assert_eq!(Ledger::parse(&next.to_json()), Ok(next));
+            }
+        }
+    }
+}
+
+/// No text of a policy could be read as a template, and lines end in keys only.
+fn inert(value: &Value) {
+    match value {
+        Value::String(text) => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || " ./:@_-*+=,".contains(c);
+            let key = text.starts_with("-----BEGIN PUBLIC KEY-----\n");
+            assert!(text.chars().all(|c| plain(c) || (key && c == '\n')), "{text:?}");
+        }
+        Value::Array(values) => values.iter().for_each(inert),
+        Value::Object(fields) => fields.values().for_each(inert),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
