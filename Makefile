@@ -34,6 +34,10 @@ test: ## Everything that is tested: verify, unit, e2e
 	if [ -n "$$failed" ]; then echo "FAILED; the logs of the clusters are in target/cluster/run/*/"; exit 1; fi; \
 	echo "All passed."
 
+.PHONY: chaos
+chaos: cluster-tools binaries ## A hard hour in five minutes (SEED=N repeats one, MINUTES=5, RINGS=20)
+	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RINGS),--rings $(RINGS))
+
 ##@ A test cluster that stays
 
 .PHONY: cluster-up

@@ -133,14 +133,33 @@ impl Supervisor {
                      {background: false, rules: [{name: probe, match: {any: [{resources: {kinds: \
                      [ConfigMap]}}]}, validate: {message: probe, deny: {}}}]}\n";
         fs::write(self.folder.join("probe.yaml"), probe)?;
-        let crds = tools::folder().join("kyverno-crds").display().to_string();
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &crds]).await?;
-        let wait = ["wait", "--for=condition=Established", "--all", "crd", "--timeout=60s"];
-        self.kubectl(&wait).await?;
+        if !self.has_kyverno_crds().await? {
+            let crds = tools::folder().join("kyverno-crds").display().to_string();
+            let apply = ["apply", "--server-side", "--force-conflicts", "--filename", &crds];
+            self.kubectl(&apply).await?;
+            let wait = ["wait", "--for=condition=Established", "--all", "crd", "--timeout=60s"];
+            self.kubectl(&wait).await?;
+        }
         if self.kubectl(&["get", "namespace", "kyverno"]).await.is_err() {
             self.kubectl(&["create", "namespace", "kyverno"]).await?;
         }
         Ok(())
+    }
+
+    /// Whether each of them is there: they are large, and applying them is
+    /// most of what a restart of Kyverno takes.
+    async fn has_kyverno_crds(&self) -> Result<bool> {
+        let names = self.kubectl(&["get", "crd", "--output=name"]).await?;
+        let files = fs::read_dir(tools::folder().join("kyverno-crds"))?;
+        let mut all = true;
+        for file in files {
+            let file = file?.file_name().to_string_lossy().into_owned();
+            // policies.kyverno.io_validatingpolicies.yaml
+            let name = file.trim_end_matches(".yaml").split_once('_');
+            let (group, plural) = name.with_context(|| format!("a CRD in {file}"))?;
+            all &= names.lines().any(|line| line.ends_with(&format!("/{plural}.{group}")));
+        }
+        Ok(all)
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {

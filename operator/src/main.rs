@@ -1,11 +1,11 @@
 //! The operator's binary.
 
 use clap::Parser;
-use signingkeyring_operator::{runtime, settings::Settings, telemetry};
+use signingkeyring_operator::{clock::Clock, runtime, settings::Settings, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     telemetry::init_logs(settings.log_format, &settings.log_level)?;
-    runtime::run(settings).await
+    runtime::run(settings, Clock::system()).await
 }

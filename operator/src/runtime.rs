@@ -30,16 +30,17 @@ use crate::{
     watches,
 };
 
-/// Runs the operator until SIGTERM or SIGINT.
+/// Runs the operator until SIGTERM or SIGINT, by the system's clock or, in a
+/// test, by another.
 ///
 /// # Errors
 /// If it cannot start, or one of its parts ends on its own.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = connect(&settings).await?;
     tokio::select! {
-        result = operate(client, settings, Clock::system()) => result?,
+        result = operate(client, settings, clock) => result?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

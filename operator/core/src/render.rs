@@ -138,17 +138,22 @@ fn spec(action: Action, rules: &[Value]) -> Value {
 
 fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> Value {
     let enforce = action == Action::Enforce;
+    // A pod that is on its way while its rule arrives from an Audit policy has
+    // passed the mutating half, which verifies, without it: the validating
+    // half would refuse it as unverified, whoever signed it. So that one asks
+    // only once Kyverno has answered with the rule.
+    let arrived = ledger.rule.settings.leaving.is_none();
     let mut verify = json!({
         // `.sig` tags. Bundles would be another type, and the two cannot be
         // had at once: entries and rules are ANDed.
         "type": "Cosign",
         "failureAction": if enforce { "Enforce" } else { "Audit" },
         "imageReferences": ["*"],
-        "required": true,
+        "required": arrived,
         // Kyverno refuses a policy that audits and pins. Where tags are not
         // pinned a missing digest must not be a finding of its own.
         "mutateDigest": enforce,
-        "verifyDigest": enforce,
+        "verifyDigest": enforce && arrived,
         // A hit by tag would skip verification and pin whatever the tag
         // points at by now. What this cannot switch off: an update that leaves
         // a verified image as it is passes by Kyverno's annotation on the Pod.

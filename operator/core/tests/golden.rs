@@ -73,6 +73,27 @@ fn an_enforce_policy_of_two_rings() {
 }
 
 #[test]
+fn a_rule_that_arrives_is_first_asked_for_by_the_half_that_verifies() {
+    let policy = "signing-enforce-0001";
+    let shop = ledger(policy, Action::Enforce, 1, Vec::new());
+    let moving = RuleSettings {
+        leaving: Some("signing-audit-0001".to_owned()),
+        ..shop.rule.settings.clone()
+    };
+    let moving = Ledger::apply(Some(&shop), &Change::Rule(moving), None, now()).unwrap();
+    let verify = |ledger: &Ledger| {
+        let rendered = rendered(policy, &[("shop", ledger)], BTreeMap::new());
+        rendered.spec["rules"][0]["verifyImages"][0].clone()
+    };
+    let (before, after) = (verify(&moving), verify(&shop));
+    assert_eq!((&before["required"], &before["verifyDigest"]), (&json!(false), &json!(false)));
+    assert_eq!((&after["required"], &after["verifyDigest"]), (&json!(true), &json!(true)));
+    for same in ["failureAction", "mutateDigest", "attestors"] {
+        assert_eq!(before[same], after[same], "{same}");
+    }
+}
+
+#[test]
 fn an_audit_policy_refuses_nothing() {
     let policy = "signing-audit-0001";
     let shop = ledger(policy, Action::Audit, 1, Vec::new());

@@ -1,0 +1,152 @@
+//! Watches the ledgers and the rings, and asks Kyverno, by itself, what it
+//! has loaded.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use futures::{Stream, StreamExt, pin_mut, stream};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::PostParams,
+    core::PartialObjectMeta,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde_json::json;
+use signingkeyring_crds::SigningKeyRing;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{NAMESPACE, Run, ledger::Ledger, weather::Marks};
+
+const ANSWER: &str = "signing.odj.cloud/gate-answer";
+
+/// Observes for ever.
+pub async fn observe(run: Arc<Run>) {
+    futures::join!(ledgers(&run), rings(&run), answers(&run));
+}
+
+async fn ledgers(run: &Run) {
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(run.client.clone(), NAMESPACE);
+    let config = watcher::Config::default().fields("type=signing.odj.cloud/key-ring");
+    follow(watcher(api, config), |secret| {
+        let name = secret.name_any();
+        let Some(ring) = name.strip_prefix("ring-") else { return };
+        match Ledger::read(secret.metadata.annotations.as_ref()) {
+            Ok(ledger) => run.facts.lock().ledger(ring, ledger),
+            Err(error) => run.journal.note(&format!("the ledger of {ring}: {error:#}")),
+        }
+    })
+    .await;
+}
+
+async fn rings(run: &Run) {
+    let api: Api<SigningKeyRing> = Api::all(run.client.clone());
+    follow(watcher(api, watcher::Config::default()), |ring: SigningKeyRing| {
+        let name = ring.name_any();
+        let Some(status) = ring.status else { return };
+        let mut known = run.facts.lock();
+        for condition in &status.conditions {
+            known.condition(&name, &condition.type_, &condition.status, &condition.reason);
+        }
+        let Some(facts) = known.rings.get_mut(&name) else { return };
+        facts.observed_rotation = status.observed_rotation;
+        for version in status.versions {
+            let seen = facts.seen.entry(version.version).or_default();
+            seen.fingerprints.insert(version.fingerprint);
+        }
+    })
+    .await;
+}
+
+async fn follow<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>, see: impl Fn(K)) {
+    pin_mut!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => see(object),
+            Ok(_) => {}
+            // The API server is away at times, on purpose.
+            Err(_) => sleep(Duration::from_millis(300)).await,
+        }
+    }
+}
+
+async fn answers(run: &Run) {
+    loop {
+        let mut policies: Vec<String> =
+            run.facts.lock().rings.values().map(|ring| ring.ledger.policy.clone()).collect();
+        policies.sort();
+        policies.dedup();
+        policies.retain(|policy| !policy.is_empty());
+        stream::iter(policies).for_each_concurrent(8, |policy| hear(run, policy)).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn hear(run: &Run, policy: String) {
+    let asked = Instant::now();
+    if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), ask(run, &policy)).await {
+        for took in run.facts.lock().answer(&policy, asked, &marks) {
+            run.journal.took("a version left the ledger's window until Kyverno knew", took);
+        }
+    }
+}
+
+/// Asks Kyverno what it has loaded of a policy, by the policy's own gate rule.
+async fn ask(run: &Run, policy: &str) -> Result<Marks> {
+    let pods: Api<Pod> = Api::namespaced(run.client.clone(), NAMESPACE);
+    let question = json!({
+        "metadata": {"generateName": "chaos-", "labels": {"signing.odj.cloud/gate": policy}},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "gate", "image": "gate.invalid/gate",
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    });
+    let dry_run = PostParams { dry_run: true, field_manager: None };
+    let pod = pods.create(&dry_run, &serde_json::from_value(question)?).await?;
+    let answer = pod.annotations().get(ANSWER).context("no answer")?;
+    marks(answer)
+}
+
+/// Reads `checkout=12.3fa1c0de shop=4.77de9b2c`.
+///
+/// # Errors
+/// If it is something else.
+pub fn marks(text: &str) -> Result<Marks> {
+    text.split_whitespace()
+        .map(|word| {
+            let (ring, mark) = word.split_once('=').context("no =")?;
+            let (sequence, _) = mark.split_once('.').context("no key set")?;
+            Ok((ring.to_owned(), sequence.parse()?))
+        })
+        .collect()
+}
+
+/// The same for what is known without asking anybody.
+pub async fn wait_to_know(patience: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
+    wait(patience, || std::future::ready(holds())).await
+}
+
+/// Waits until something holds, for as long as that may take; returns how
+/// long it took, or nothing if it did not come to hold in time.
+pub async fn wait<F: Future<Output = bool>>(
+    patience: Duration,
+    holds: impl Fn() -> F,
+) -> Option<Duration> {
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        if holds().await {
+            return Some(start.elapsed());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    None
+}

@@ -1,0 +1,153 @@
+//! Tries to run images, and judges the verdicts that have to be known.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    NAMESPACE, Run,
+    dice::Dice,
+    facts::Moment,
+    journal::{Kind, Wrong},
+    ledger::Ledger,
+    signer::Signed,
+};
+use crate::images::Verdict;
+
+/// The API server gives up on a webhook before that.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Probes for ever.
+pub async fn probe(run: Arc<Run>, name: String) {
+    let mut dice = Dice::new(run.options.seed, &name);
+    loop {
+        let Some(ring) = dice.pick(&run.rings).cloned() else { return };
+        match dice.between(0, 3) {
+            0 => unsigned(&run, &ring).await,
+            1 => retired(&run, &ring, &mut dice).await,
+            _ => current(&run, &ring, &mut dice).await,
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Asks whether a Pod of an image may run; nothing if there was no verdict.
+pub async fn admit(run: &Run, ring: &str, image: &str) -> Option<Verdict> {
+    let pods: Api<Pod> = Api::namespaced(run.client.clone(), &format!("{ring}-dev"));
+    let pod = json!({
+        "metadata": {"generateName": "probe-"},
+        "spec": {"containers": [{"name": "app", "image": image}]},
+    });
+    let pod = serde_json::from_value(pod).ok()?;
+    let dry_run = PostParams { dry_run: true, field_manager: None };
+    match timeout(PATIENCE, pods.create(&dry_run, &pod)).await.ok()? {
+        Ok(_) => Some(Verdict::Admitted),
+        Err(kube::Error::Api(status)) => {
+            let text = status.message;
+            let is_verdict =
+                text.contains("denied the request") || text.contains("failed calling webhook");
+            is_verdict.then_some(Verdict::Refused(text))
+        }
+        Err(_) => None,
+    }
+}
+
+async fn unsigned(run: &Run, ring: &str) {
+    let before = run.facts.lock().enforced(ring);
+    let verdict = admit(run, ring, &run.unsigned).await;
+    let after = run.facts.lock().enforced(ring);
+    judge(run, ring, "unsigned", between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
+}
+
+async fn retired(run: &Run, ring: &str, dice: &mut Dice) {
+    let wanted: Vec<Signed> = {
+        let signed = run.signed.lock().await;
+        let known = run.facts.lock();
+        let signed = signed.get(ring).into_iter().flatten();
+        signed.filter(|signed| known.is_refused(ring, signed.version)).cloned().collect()
+    };
+    let Some(signed) = dice.pick(&wanted) else { return };
+    let before = run.facts.lock().enforced(ring);
+    let verdict = admit(run, ring, &signed.image).await;
+    let after = run.facts.lock().enforced(ring);
+    let what = format!("signed by retired version {}", signed.version);
+    judge(run, ring, &what, between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
+}
+
+async fn current(run: &Run, ring: &str, dice: &mut Dice) {
+    let wanted: Vec<Signed> = {
+        let signed = run.signed.lock().await;
+        let known = run.facts.lock();
+        let Some(facts) = known.rings.get(ring) else { return };
+        let accepts =
+            |version| facts.ledger.versions.get(&version).is_some_and(|v| v.is_accepted());
+        let signed = signed.get(ring).into_iter().flatten();
+        signed.filter(|signed| accepts(signed.version)).cloned().collect()
+    };
+    // The newest twice as often as any older one.
+    let newest = wanted.iter().max_by_key(|signed| signed.version);
+    let signed = if dice.one_in(2) { newest } else { dice.pick(&wanted) };
+    let Some(signed) = signed else { return };
+    let before = run.facts.lock().in_place(ring);
+    let verdict = admit(run, ring, &signed.image).await;
+    let after = run.facts.lock().in_place(ring);
+    // A version that is accepted has been since it signed.
+    let decided =
+        between(before.as_ref(), after.as_ref()) && is_accepted(run, ring, signed.version).await;
+    let what = format!("signed by accepted version {}", signed.version);
+    judge(run, ring, &what, decided, verdict.as_ref(), true);
+}
+
+fn between(before: Option<&Moment>, after: Option<&Moment>) -> bool {
+    before.is_some() && before == after
+}
+
+/// Whether a version is accepted right now, by the ledger itself.
+async fn is_accepted(run: &Run, ring: &str, version: u32) -> bool {
+    let secrets: Api<Secret> = Api::namespaced(run.client.clone(), NAMESPACE);
+    let ObjectMeta { annotations, .. } = match secrets.get_metadata(&format!("ring-{ring}")).await {
+        Ok(secret) => secret.metadata,
+        Err(_) => return false,
+    };
+    Ledger::read(annotations.as_ref())
+        .is_ok_and(|ledger| ledger.versions.get(&version).is_some_and(|v| v.is_accepted()))
+}
+
+fn judge(
+    run: &Run,
+    ring: &str,
+    what: &str,
+    decided: bool,
+    verdict: Option<&Verdict>,
+    has_to_run: bool,
+) {
+    let kind: String = what.chars().take_while(|c| !c.is_ascii_digit()).collect();
+    let kind = kind.trim_end_matches(" version ");
+    let Some(verdict) = verdict.filter(|_| decided) else {
+        run.journal.count(Kind::Undecided, kind);
+        return;
+    };
+    match verdict {
+        Verdict::Admitted if !has_to_run => {
+            run.journal.wrong(Wrong::Verdict, &format!("{ring}: admitted an image {what}"));
+        }
+        // Nobody listens where Kyverno would: it ended by itself.
+        Verdict::Refused(text) if has_to_run && text.contains("connection refused") => {
+            run.journal.note(&format!("Kyverno does not run: {text}"));
+            run.journal.count(Kind::Undecided, kind);
+            return;
+        }
+        Verdict::Refused(text) if has_to_run => {
+            let text = format!("{ring}: refused an image {what}: {text}");
+            run.journal.wrong(Wrong::Verdict, &text);
+        }
+        _ => {}
+    }
+    run.journal.count(Kind::Decided, kind);
+}

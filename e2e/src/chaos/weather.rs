@@ -1,0 +1,154 @@
+//! What is broken on purpose at present, and since when it is known to be
+//! whole again: whether a verdict has to be right.
+//!
+//! A disturbance begins before something is broken. It is over when what was
+//! broken is back *and* Kyverno has shown, by an answer that cannot be from
+//! before, that it has loaded it. After that there is no excuse until the
+//! next disturbance.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::time::Instant;
+
+/// What Kyverno says of the rings of a policy: their rules' sequences.
+pub type Marks = BTreeMap<String, u64>;
+
+/// What a disturbance may have an effect on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Every verdict: Kyverno itself, or its webhooks.
+    Everything,
+    /// The rings of one policy.
+    Policy(String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Spell {
+    /// The number of the last disturbance.
+    number: u64,
+    /// How many are going on.
+    ongoing: u32,
+    ended: Option<Instant>,
+    /// Kyverno has to show something newer than this.
+    newer_than: Option<Marks>,
+}
+
+impl Spell {
+    fn is_over(&self, answered: Option<Instant>) -> bool {
+        let heard_since = match (self.ended, answered) {
+            (None, _) => true,
+            (Some(ended), Some(answered)) => answered > ended,
+            (Some(_), None) => false,
+        };
+        self.ongoing == 0 && self.newer_than.is_none() && heard_since
+    }
+}
+
+/// The disturbances, and what Kyverno answered last for each policy.
+#[derive(Debug, Default)]
+pub struct Weather {
+    count: u64,
+    spells: HashMap<Scope, Spell>,
+    answered: HashMap<String, Instant>,
+}
+
+impl Weather {
+    /// Something is about to be broken.
+    pub fn begin(&mut self, scope: Scope) {
+        self.count += 1;
+        let spell = self.spells.entry(scope).or_default();
+        spell.number = self.count;
+        spell.ongoing += 1;
+    }
+
+    /// It is back. Kyverno has to answer once more, for a policy whose marks
+    /// are given with newer ones than those.
+    pub fn end(&mut self, scope: Scope, newer_than: Option<Marks>) {
+        let spell = self.spells.entry(scope).or_default();
+        spell.ongoing = spell.ongoing.saturating_sub(1);
+        spell.ended = Some(Instant::now());
+        if newer_than.is_some() {
+            spell.newer_than = newer_than;
+        }
+    }
+
+    /// Kyverno answered for a policy; it was asked then.
+    pub fn heard(&mut self, policy: &str, asked: Instant, marks: &Marks) {
+        self.answered.insert(policy.to_owned(), asked);
+        let Some(spell) = self.spells.get_mut(&Scope::Policy(policy.to_owned())) else { return };
+        let is_newer = spell.newer_than.as_ref().is_some_and(|old| {
+            marks.iter().any(|(ring, mark)| old.get(ring).is_none_or(|before| mark > before))
+        });
+        if is_newer && spell.ongoing == 0 && spell.ended.is_some_and(|ended| asked > ended) {
+            spell.newer_than = None;
+        }
+    }
+
+    /// The number of the last disturbance that a policy's verdicts may have
+    /// suffered from, if it is over. Two equal numbers say that nothing was
+    /// broken between the two questions.
+    #[must_use]
+    pub fn calm(&self, policy: &str) -> Option<u64> {
+        let answered = self.answered.get(policy).copied();
+        let spells = [Scope::Everything, Scope::Policy(policy.to_owned())];
+        let mut last = 0;
+        for spell in spells.iter().filter_map(|scope| self.spells.get(scope)) {
+            if !spell.is_over(answered) {
+                return None;
+            }
+            last = last.max(spell.number);
+        }
+        answered.map(|_| last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn marks(sequence: u64) -> Marks {
+        Marks::from([("shop".to_owned(), sequence)])
+    }
+
+    fn later(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_disturbance_lasts_until_kyverno_is_heard_again() {
+        let mut weather = Weather::default();
+        assert_eq!(weather.calm("p"), None, "never heard");
+        weather.heard("p", Instant::now(), &marks(1));
+        assert_eq!(weather.calm("p"), Some(0));
+
+        weather.begin(Scope::Everything);
+        weather.heard("p", later(1), &marks(1));
+        assert_eq!(weather.calm("p"), None, "it goes on");
+        weather.begin(Scope::Everything);
+        weather.end(Scope::Everything, None);
+        weather.heard("p", later(2), &marks(1));
+        assert_eq!(weather.calm("p"), None, "one of two goes on");
+        let before = Instant::now();
+        weather.end(Scope::Everything, None);
+        weather.heard("p", before, &marks(1));
+        assert_eq!(weather.calm("p"), None, "asked before its end");
+        weather.heard("p", later(3), &marks(1));
+        assert_eq!(weather.calm("p"), Some(2));
+    }
+
+    #[test]
+    fn a_policy_is_whole_once_something_newer_is_loaded() {
+        let mut weather = Weather::default();
+        let scope = Scope::Policy("p".to_owned());
+        weather.heard("q", Instant::now(), &marks(1));
+        weather.begin(scope.clone());
+        weather.end(scope, Some(marks(4)));
+        weather.heard("p", later(1), &marks(4));
+        assert_eq!(weather.calm("p"), None, "may be from before");
+        weather.heard("p", later(1), &marks(5));
+        assert_eq!(weather.calm("p"), Some(1));
+        assert_eq!(weather.calm("q"), Some(0), "another policy's matter");
+    }
+}
