@@ -3,7 +3,9 @@
 
 pub mod cluster;
 pub mod components;
+pub mod faults;
 pub mod images;
+pub mod observer;
 pub mod operator;
 pub mod pki;
 pub mod proxy;
