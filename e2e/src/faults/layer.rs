@@ -95,10 +95,16 @@ impl Wire {
         let _ = self.0.fired.subscribe().wait_for(|fired| *fired).await;
     }
 
-    /// Whether the fault has come.
+    /// Whether the fault at a write has come.
     #[must_use]
     pub fn has_fired(&self) -> bool {
         *self.0.fired.borrow()
+    }
+
+    /// Whether a fault of the watches has come.
+    #[must_use]
+    pub fn has_struck(&self) -> bool {
+        self.0.watching.has_struck()
     }
 
     /// Lets the writes go on that a second replica was to overtake.

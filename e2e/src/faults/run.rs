@@ -18,11 +18,12 @@ use tokio::{
 
 use super::{
     admin::Admin,
-    fault::{Fault, WriteFault},
+    fault::{Fault, ReadFault, WriteFault},
     layer::Wire,
     log::{Log, What},
-    operators::{Ahead, Operator},
+    operators::{Ahead, Operator, RECHECK},
     scenario::{SOAK_SECONDS, Scenario, Step, rests, spec},
+    watching::LAG,
 };
 use crate::observer::{
     Kind, Observer,
@@ -35,8 +36,9 @@ use crate::observer::{
 /// For how long nothing may be written once a run has come to its end.
 pub const QUIET: Duration = Duration::from_secs(30);
 
-/// Without a write for this long, a run has come to its end.
-const SETTLED: Duration = Duration::from_secs(3);
+/// Without a write for this long, a run has come to its end: the operator has
+/// looked at its ring once more meanwhile.
+const SETTLED: Duration = RECHECK.saturating_add(Duration::from_secs(1));
 
 /// How long a run may take to its end. Pauses after failures add up.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -132,7 +134,7 @@ pub async fn run(
     }
     Ok(Outcome {
         fault,
-        fired: !matches!(fault, Fault::Write(..)) || wire.has_fired(),
+        fired: wire.has_fired() || wire.has_struck(),
         writes: wire.writes(),
         picture: picture(&seen.now, ring),
         violations,
@@ -267,11 +269,16 @@ impl Run<'_> {
     /// Waits until the end is reached and nothing more is written.
     async fn settled(&self, is_end: impl Fn(&Value) -> bool) -> Result<()> {
         let start = Instant::now();
+        // What lags may bring its last event only then.
+        let settled = match self.fault {
+            Fault::Read(ReadFault::Lag(events)) => SETTLED + LAG * u32::from(events),
+            _ => SETTLED,
+        };
         loop {
             let latest = [self.log.last_write(), self.reacted(), Some(start)];
             let latest = latest.into_iter().flatten().max().unwrap_or(start);
             let found = self.picture();
-            if is_end(&found) && latest.elapsed() >= SETTLED {
+            if is_end(&found) && latest.elapsed() >= settled {
                 return Ok(());
             }
             let differs = self.reference.map(|wanted| difference(wanted, &found));

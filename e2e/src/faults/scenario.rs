@@ -83,7 +83,9 @@ pub fn rests(picture: &Value, current: u32, accepted: &[u32]) -> bool {
         && says("Reconciling").is_empty()
         && policies.is_some_and(|policies| {
             policies.len() == 1
-                && policies.values().all(|policy| policy["accepted"] == json!(newest_last))
+                && policies.values().all(|policy| {
+                    policy["accepted"] == json!(newest_last) && policy["ofThisLedger"] == true
+                })
         })
 }
 

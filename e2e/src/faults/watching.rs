@@ -21,7 +21,7 @@ use super::{fault::ReadFault, layer::Answer, view::View};
 
 /// A watch that is behind by N events would stay behind for ever once nothing
 /// more happens; so an event is held for this long at most, N times.
-const LAG: Duration = Duration::from_secs(1);
+pub const LAG: Duration = Duration::from_secs(1);
 
 /// For how long events are lost before the watch says that it has to list.
 const LOSING: Duration = Duration::from_secs(4);
@@ -38,6 +38,7 @@ struct State {
     fault: Option<ReadFault>,
     events: HashMap<String, usize>,
     lost: HashMap<String, Loss>,
+    struck: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +63,29 @@ impl Watching {
         *state = State { fault: Some(fault), ..State::default() };
     }
 
+    /// Whether an event was held, lost or swallowed by a closing watch.
+    #[must_use]
+    pub fn has_struck(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).struck
+    }
+
     fn judge(&self, resource: &str, now: Instant) -> Verdict {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(fault) = state.fault else { return Verdict::Pass };
-        let events = state.events.entry(resource.to_owned()).or_default();
+        let verdict = state.judge(resource, now);
+        state.struck |= verdict != Verdict::Pass;
+        verdict
+    }
+
+    fn found_out(&self, resource: &str) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lost.insert(resource.to_owned(), Loss::Over);
+    }
+}
+
+impl State {
+    fn judge(&mut self, resource: &str, now: Instant) -> Verdict {
+        let Some(fault) = self.fault else { return Verdict::Pass };
+        let events = self.events.entry(resource.to_owned()).or_default();
         *events += 1;
         let events = *events;
         match fault {
@@ -73,17 +93,12 @@ impl Watching {
             ReadFault::Gone if CLOSING.contains(&events) => Verdict::Close,
             ReadFault::Gone => Verdict::Pass,
             ReadFault::Dropped => {
-                match *state.lost.entry(resource.to_owned()).or_insert(Loss::Since(now)) {
+                match *self.lost.entry(resource.to_owned()).or_insert(Loss::Since(now)) {
                     Loss::Since(start) => Verdict::Lose { until: start + LOSING },
                     Loss::Over => Verdict::Pass,
                 }
             }
         }
-    }
-
-    fn found_out(&self, resource: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.lost.insert(resource.to_owned(), Loss::Over);
     }
 }
 

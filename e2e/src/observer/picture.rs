@@ -22,8 +22,14 @@ pub fn picture(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
     for (id, policy) in of(Kind::Policy) {
         if let Some(rule) = parse::rule(policy, ring) {
             let keys: Vec<Value> = rule.keys.iter().map(|key| number(key)).collect();
+            let said = parse::mark(policy, ring);
+            let said = said.as_deref().and_then(|mark| mark.split('.').next()).map(str::to_owned);
+            let sequence = ledger.as_ref().map(|ledger| ledger["rule"]["sequence"].to_string());
             let said = json!({
-                "accepted": sorted(keys), "action": rule.action, "skipped": rule.skipped,
+                "accepted": sorted(keys),
+                "action": rule.action,
+                "skipped": rule.skipped,
+                "ofThisLedger": said == sequence,
             });
             policies.insert(local(&id.name), said);
         }
