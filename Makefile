@@ -87,6 +87,10 @@ e2e: cluster-tools binaries ## Tests on real clusters
 	@echo "== e2e"
 	@cargo test --package signingkeyring-e2e --locked --no-fail-fast
 
+.PHONY: faults
+faults: cluster-tools binaries ## Every fault of every scenario, on one cluster (ARGS=--help says more; e2e tries a sample)
+	@target/debug/faults $(ARGS)
+
 .PHONY: binaries
 binaries:
 	@echo "building the operator and the harness (some minutes the first time)" >&2

@@ -4,7 +4,9 @@
 pub mod chaos;
 pub mod cluster;
 pub mod components;
+pub mod faults;
 pub mod images;
+pub mod observer;
 pub mod operator;
 pub mod pki;
 pub mod proxy;

@@ -1,0 +1,19 @@
+//! The fault harness: the operator's reconciler, in this process, against the
+//! real API server and Kyverno, with faults between the two.
+//!
+//! A run is a scenario with one fault. It sees a part of a shared cluster as
+//! its whole cluster (`view`), through a layer below its client (`layer`) that
+//! injects the fault. The [observer](crate::observer) judges it.
+
+pub mod admin;
+pub mod fault;
+pub mod harness;
+pub mod layer;
+pub mod log;
+pub mod operators;
+pub mod run;
+pub mod scenario;
+pub mod scenarios;
+pub mod table;
+pub mod view;
+pub mod watching;

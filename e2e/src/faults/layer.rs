@@ -1,0 +1,303 @@
+//! The HTTP layer below an operator's client: shows it its view, counts its
+//! writes, and does to one of them what the run wants done.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use anyhow::Result;
+use base64ct::{Base64, Encoding};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use kube::{
+    Client,
+    client::{Body, retry::RetryPolicy},
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+use tower::{BoxError, Layer, Service, retry::RetryLayer};
+
+use super::{
+    fault::{Fault, WriteFault},
+    log::{Log, What},
+    view::{Target, View},
+    watching::{Watching, pump},
+};
+
+/// A body as the operator's client receives it.
+pub type Answer = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The layer below one operator's client.
+#[derive(Clone)]
+pub struct Wire(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    view: View,
+    who: String,
+    log: Arc<Log>,
+    armed: Mutex<Option<Armed>>,
+    watching: Arc<Watching>,
+    fired: watch::Sender<bool>,
+    released: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Armed {
+    fault: Fault,
+    writes: usize,
+}
+
+impl Wire {
+    /// A wire to the cluster of `client`, without a fault. `who` names the
+    /// operator in the log.
+    #[must_use]
+    pub fn new(client: Client, view: View, who: &str, log: Arc<Log>) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            view,
+            who: who.to_owned(),
+            log,
+            armed: Mutex::new(None),
+            watching: Arc::default(),
+            fired: watch::Sender::new(false),
+            released: watch::Sender::new(false),
+        }))
+    }
+
+    /// The operator's client. What kube retries by itself is retried here too.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        let service = RetryLayer::new(RetryPolicy::server_retry()).layer(self.clone());
+        Client::new(service, "default")
+    }
+
+    /// From now on writes are counted and the fault is waiting.
+    pub fn arm(&self, fault: Fault) {
+        *self.armed() = Some(Armed { fault, writes: 0 });
+        if let Fault::Read(fault) = fault {
+            self.0.watching.arm(fault);
+        }
+    }
+
+    /// The writes since it was armed.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.armed().map_or(0, |armed| armed.writes)
+    }
+
+    /// Waits until the fault at a write has come.
+    pub async fn fired(&self) {
+        // The sender lives as long as this value.
+        let _ = self.0.fired.subscribe().wait_for(|fired| *fired).await;
+    }
+
+    /// Whether the fault at a write has come.
+    #[must_use]
+    pub fn has_fired(&self) -> bool {
+        *self.0.fired.borrow()
+    }
+
+    /// Whether a fault of the watches has come.
+    #[must_use]
+    pub fn has_struck(&self) -> bool {
+        self.0.watching.has_struck()
+    }
+
+    /// Lets the writes go on that a second replica was to overtake.
+    pub fn release(&self) {
+        self.0.released.send_replace(true);
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
+        self.0.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault that this write meets.
+    fn count(&self) -> Option<WriteFault> {
+        let mut armed = self.armed();
+        let armed = armed.as_mut()?;
+        armed.writes += 1;
+        match armed.fault {
+            Fault::Write(fault, at) if at == armed.writes => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// Holds what comes after the fault: for ever after a crash, until the
+    /// second replica is done otherwise.
+    async fn hold(&self) {
+        if self.has_fired() {
+            let _ = self.0.released.subscribe().wait_for(|released| *released).await;
+        }
+    }
+
+    async fn handle(self, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
+        let (mut parts, body) = request.into_parts();
+        let target = Target::of(&parts.uri);
+        let body = body.collect_bytes().await?;
+        let body = self.0.view.body(&target, &body);
+        parts.uri = self.0.view.uri(&parts.uri, &target)?;
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let reads = parts.method == Method::GET;
+        if reads || target.dry_run || target.resource == "events" {
+            let answer = self.send(parts, body, &target).await?;
+            return Ok(answer);
+        }
+        self.write(parts, body, &target).await
+    }
+
+    async fn write(
+        &self,
+        parts: Parts,
+        body: Vec<u8>,
+        target: &Target,
+    ) -> Result<Response<Answer>, BoxError> {
+        self.hold().await;
+        let request = format!("{} {}", parts.method, described(target));
+        let creates = parts.method == Method::POST;
+        let note = |outcome: &str| {
+            let what = What::Write { request: request.clone(), outcome: outcome.to_owned() };
+            self.0.log.add(&self.0.who, what);
+        };
+        if let Some(key) = published(target, &body) {
+            self.0.log.add(&self.0.who, What::Publishing { key });
+        }
+        match self.count() {
+            Some(WriteFault::CrashBefore) => {
+                note("crash before");
+                self.0.fired.send_replace(true);
+                return std::future::pending().await;
+            }
+            Some(WriteFault::CrashAfter) => {
+                let answer = self.send(parts, body, target).await?;
+                note(&format!("{}, crash after", answer.status().as_u16()));
+                self.0.fired.send_replace(true);
+                return std::future::pending().await;
+            }
+            Some(WriteFault::TimeOut) => {
+                let answer = self.send(parts, body, target).await?;
+                note(&format!("{}, answer lost", answer.status().as_u16()));
+                self.0.fired.send_replace(true);
+                self.release();
+                let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer");
+                return Err(error.into());
+            }
+            Some(WriteFault::SecondReplica) => {
+                note("held for the second replica");
+                self.0.fired.send_replace(true);
+                self.hold().await;
+            }
+            Some(refusal) => {
+                note("refused by the fault layer");
+                self.0.fired.send_replace(true);
+                self.release();
+                return Ok(refused(refusal, creates));
+            }
+            None => {}
+        }
+        let answer = self.send(parts, body, target).await?;
+        note(answer.status().as_str());
+        Ok(answer)
+    }
+
+    async fn send(
+        &self,
+        parts: Parts,
+        body: Vec<u8>,
+        target: &Target,
+    ) -> Result<Response<Answer>, BoxError> {
+        let request = Request::from_parts(parts, Body::from(body));
+        let asked = Instant::now();
+        let (mut parts, body) = self.0.client.send(request).await?.into_parts();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        if target.watch && parts.status.is_success() {
+            let view = self.0.view.clone();
+            let rewrite = target.names_policies().then_some(view);
+            let watching = Arc::clone(&self.0.watching);
+            let body = pump(body, rewrite, watching, &target.resource);
+            return Ok(Response::from_parts(parts, body));
+        }
+        let mut body = body.collect_bytes().await?;
+        if target.dry_run {
+            self.hear(asked, &body);
+        }
+        if target.names_policies() {
+            body = Bytes::from(self.0.view.inward(&String::from_utf8_lossy(&body)));
+        }
+        Ok(Response::from_parts(parts, full(body)))
+    }
+
+    /// Writes down what the gate answered.
+    fn hear(&self, asked: Instant, body: &[u8]) {
+        let pod: Value = serde_json::from_slice(body).unwrap_or_default();
+        let answer = &pod["metadata"]["annotations"]["signing.odj.cloud/gate-answer"];
+        if let Some(marks) = answer.as_str() {
+            let what = What::Answer { marks: marks.to_owned() };
+            self.0.log.add_at(asked, &self.0.who, what);
+        }
+    }
+}
+
+impl Service<Request<Body>> for Wire {
+    type Response = Response<Answer>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().handle(request))
+    }
+}
+
+/// The public key that a write hands to a pipeline.
+fn published(target: &Target, body: &[u8]) -> Option<String> {
+    if target.resource != "secrets" || target.namespace.ends_with("-system") {
+        return None;
+    }
+    let secret: Value = serde_json::from_slice(body).ok()?;
+    let data = &secret["data"];
+    let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
+    String::from_utf8(Base64::decode_vec(key).ok()?).ok()
+}
+
+fn described(target: &Target) -> String {
+    [&target.resource, &target.namespace, &target.name, &target.subresource]
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+/// The API server's words for a write that it will not do.
+fn refused(fault: WriteFault, creates: bool) -> Response<Answer> {
+    let (code, reason) = match fault {
+        WriteFault::Conflict if creates => (StatusCode::CONFLICT, "AlreadyExists"),
+        WriteFault::Conflict => (StatusCode::CONFLICT, "Conflict"),
+        WriteFault::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+    };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "refused by the fault layer", "reason": reason, "code": code.as_u16(),
+    });
+    let mut response = Response::new(full(Bytes::from(status.to_string())));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn full(body: Bytes) -> Answer {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}

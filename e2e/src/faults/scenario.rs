@@ -1,0 +1,102 @@
+//! What happens to a ring in a run, step by step.
+
+use serde_json::{Value, json};
+
+use super::view::View;
+
+/// A ring's history before the faults, what is done to it, and what it comes to.
+pub struct Scenario {
+    /// Its name on the command line and in the table.
+    pub name: &'static str,
+    /// The ring's spec before; what is left out is [`spec`]'s.
+    pub spec: fn() -> Value,
+    /// How many versions it has before; with 0 there is no ring yet.
+    pub versions: u32,
+    /// How many it has ever had in the end.
+    pub minted: usize,
+    /// What is done.
+    pub steps: fn(&View) -> Vec<Step>,
+    /// Whether a picture shows what it comes to.
+    pub goal: fn(&Value) -> bool,
+}
+
+/// One thing that is done to a ring.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The ring is created.
+    Create,
+    /// The ring is patched.
+    Patch(Value),
+    /// An object beside the ring is applied: kind, name, the rest.
+    Apply(&'static str, String, Value),
+    /// A Secret is applied in one of the view's namespaces.
+    Secret(&'static str, String, Value),
+    /// This many minutes pass.
+    Minutes(i64),
+    /// The namespace leaves the ring.
+    Leave,
+    /// The ring is deleted.
+    Delete,
+    /// Wait until a picture shows something.
+    Until(&'static str, fn(&Value) -> bool),
+}
+
+/// The ring of a view: one pipeline that can be written and one whose Secret
+/// is somebody else's.
+#[must_use]
+pub fn spec(view: &View, changes: &Value) -> Value {
+    let mut spec = json!({
+        "keepVersions": 2,
+        "rotation": {"soak": format!("{}s", SOAK_SECONDS)},
+        "pipelines": pipelines(view, &["ci", "foreign"]),
+        "policy": {"action": "Enforce"},
+    });
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    spec
+}
+
+/// The soak of every ring.
+pub const SOAK_SECONDS: u64 = 1;
+
+/// The `spec.pipelines` for some of the view's namespaces.
+#[must_use]
+pub fn pipelines(view: &View, namespaces: &[&str]) -> Value {
+    namespaces.iter().map(|n| json!({"namespace": view.namespace(n)})).collect()
+}
+
+/// Whether a picture shows a ring at rest with this current version and these
+/// accepted ones, newest first.
+#[must_use]
+pub fn rests(picture: &Value, current: u32, accepted: &[u32]) -> bool {
+    let ring = &picture["ring"];
+    let says = |kind: &str| ring["conditions"][kind].as_str().unwrap_or_default().to_owned();
+    let policies = picture["policies"].as_object();
+    let mut newest_last = accepted.to_vec();
+    newest_last.reverse();
+    ring["current"] == current
+        && ring["accepted"] == json!(accepted)
+        && ring["upToDate"] == true
+        && says("PolicyEnforced").starts_with("True")
+        && says("KeysAvailable").starts_with("True")
+        && says("Reconciling").is_empty()
+        && policies.is_some_and(|policies| {
+            policies.len() == 1
+                && policies.values().all(|policy| {
+                    policy["accepted"] == json!(newest_last) && policy["ofThisLedger"] == true
+                })
+        })
+}
+
+/// Whether a pipeline's Secret holds a version.
+#[must_use]
+pub fn holds(picture: &Value, namespace: &str, version: u32) -> bool {
+    picture["secrets"][format!("RING-{namespace}/image-signing")] == version
+}
+
+/// Whether a pipeline has no Secret.
+#[must_use]
+pub fn is_empty(picture: &Value, namespace: &str) -> bool {
+    picture["secrets"][format!("RING-{namespace}/image-signing")].is_null()
+}

@@ -1,0 +1,146 @@
+//! The scenarios.
+
+use serde_json::{Value, json};
+
+use super::scenario::{Scenario, Step, holds, is_empty, pipelines, rests};
+
+const ROTATE: &str = "signing.odj.cloud/rotate";
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "create",
+        spec: nothing,
+        versions: 0,
+        minted: 1,
+        steps: |_| vec![Step::Create],
+        goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1),
+    },
+    Scenario {
+        name: "annotation-rotation",
+        spec: nothing,
+        versions: 2,
+        minted: 3,
+        steps: |_| vec![Step::Patch(json!({"metadata": {"annotations": {ROTATE: "faulty"}}}))],
+        goal: |p| {
+            rests(p, 3, &[3, 2]) && holds(p, "ci", 3) && p["ring"]["observedRotation"] == "faulty"
+        },
+    },
+    Scenario {
+        name: "scheduled-rotation",
+        spec: || json!({"rotation": {"soak": "1s", "every": "2h"}}),
+        versions: 1,
+        minted: 2,
+        steps: |_| vec![Step::Minutes(121)],
+        goal: |p| rests(p, 2, &[2, 1]) && holds(p, "ci", 2),
+    },
+    Scenario {
+        name: "keep-versions-down",
+        spec: || json!({"keepVersions": 3}),
+        versions: 3,
+        minted: 3,
+        steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 1}}))],
+        goal: |p| rests(p, 3, &[3]),
+    },
+    Scenario {
+        name: "keep-versions-up",
+        spec: || json!({"keepVersions": 1}),
+        versions: 2,
+        minted: 2,
+        steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 3}}))],
+        goal: |p| rests(p, 2, &[2, 1]),
+    },
+    Scenario {
+        name: "pipeline-added",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |view| {
+            vec![Step::Patch(
+                json!({"spec": {"pipelines": pipelines(view, &["ci", "ci2", "foreign"])}}),
+            )]
+        },
+        goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1) && holds(p, "ci2", 1),
+    },
+    Scenario {
+        name: "pipeline-moved",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |view| {
+            vec![Step::Patch(json!({"spec": {"pipelines": pipelines(view, &["ci2", "foreign"])}}))]
+        },
+        goal: |p| rests(p, 1, &[1]) && is_empty(p, "ci") && holds(p, "ci2", 1),
+    },
+    Scenario {
+        name: "pipeline-removed",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |view| {
+            vec![Step::Patch(json!({"spec": {"pipelines": pipelines(view, &["foreign"])}}))]
+        },
+        goal: |p| rests(p, 1, &[1]) && is_empty(p, "ci"),
+    },
+    Scenario {
+        name: "exclusion-list",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |view| {
+            let images = json!([{"image": "quay.io/jetstack/*", "reason": "a test"}]);
+            let list = json!({"spec": {"images": images}});
+            vec![Step::Apply("ImageExclusionList", view.name().to_owned(), list)]
+        },
+        goal: |p| {
+            let skipped = &p["policies"]["RING-enforce-0001"]["skipped"];
+            rests(p, 1, &[1]) && *skipped == json!(["quay.io/jetstack/*"])
+        },
+    },
+    Scenario {
+        name: "policy-settings",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |_| {
+            let exclude = json!([{"image": "quay.io/jetstack/*", "reason": "a test"}]);
+            vec![Step::Patch(json!({"spec": {"policy": {"action": "Audit", "exclude": exclude}}}))]
+        },
+        goal: |p| {
+            let policy = &p["policies"]["RING-audit-0001"];
+            rests(p, 1, &[1])
+                && policy["action"] == "Audit"
+                && policy["skipped"] == json!(["quay.io/jetstack/*"])
+        },
+    },
+    Scenario {
+        name: "ring-deleted",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |_| {
+            vec![
+                Step::Delete,
+                Step::Until("the deletion waits", |p| {
+                    let ready = p["ring"]["conditions"]["Ready"].as_str();
+                    ready == Some("False DeletionBlocked")
+                }),
+                Step::Leave,
+            ]
+        },
+        goal: |p| {
+            let none = |what: &str| p[what].as_object().is_some_and(serde_json::Map::is_empty);
+            p["ring"].is_null() && p["ledger"].is_null() && none("policies") && is_empty(p, "ci")
+        },
+    },
+];
+
+fn nothing() -> Value {
+    json!({})
+}
+
+/// The scenario of that name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}

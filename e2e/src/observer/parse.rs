@@ -1,0 +1,139 @@
+//! The observer's own reading of policies, ledgers and pipeline Secrets.
+
+use std::collections::BTreeSet;
+
+use base64ct::{Base64, Encoding};
+use serde_json::Value;
+
+/// The row of a version in a ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The version's number.
+    pub number: u64,
+    /// Its state's name.
+    pub state: String,
+    /// Its public key as PEM.
+    pub key: String,
+}
+
+/// What a policy's rule says of a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The public keys as PEM; any of them is enough.
+    pub keys: BTreeSet<String>,
+    /// Whether `count` is 1 and the entries stand in one set.
+    pub any_of: bool,
+    /// `Enforce` or `Audit`.
+    pub action: String,
+    /// The images that need no signature.
+    pub skipped: BTreeSet<String>,
+}
+
+/// A pipeline of a ring's spec: namespace and name of its Secret.
+pub type Pipeline = (String, String);
+
+/// An object's resourceVersion.
+#[must_use]
+pub fn version(object: &Value) -> u64 {
+    text(&object["metadata"]["resourceVersion"]).parse().unwrap_or_default()
+}
+
+/// The text of a field; empty if it is none.
+#[must_use]
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Whether a Secret is a ledger.
+#[must_use]
+pub fn is_ledger(secret: &Value) -> bool {
+    secret["type"] == "signing.odj.cloud/key-ring"
+}
+
+/// A ledger's table, if the Secret holds one.
+#[must_use]
+pub fn ledger(secret: &Value) -> Option<Value> {
+    let annotation = &secret["metadata"]["annotations"]["signing.odj.cloud/ledger"];
+    let value: Value = serde_json::from_str(annotation.as_str()?).ok()?;
+    // Newer ledgers stand in an envelope with their digest.
+    Some(if value["ledger"].is_object() { value["ledger"].clone() } else { value })
+}
+
+/// The versions of a ledger.
+#[must_use]
+pub fn rows(ledger: &Value) -> Vec<Row> {
+    let rows = ledger["versions"].as_array().into_iter().flatten();
+    rows.map(|row| Row {
+        number: row["number"].as_u64().unwrap_or_default(),
+        state: text(&row["state"]).to_owned(),
+        key: trimmed(text(&row["publicKey"])),
+    })
+    .collect()
+}
+
+/// The rule of a ring in a policy.
+#[must_use]
+pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
+    let rules = policy["spec"]["rules"].as_array()?;
+    let rule = rules.iter().find(|rule| rule["name"] == ring)?;
+    let verify = &rule["verifyImages"][0];
+    let sets = verify["attestors"].as_array().map_or(&[][..], Vec::as_slice);
+    let entries = sets.iter().flat_map(|set| set["entries"].as_array().into_iter().flatten());
+    let strings = |value: &Value| -> BTreeSet<String> {
+        value.as_array().into_iter().flatten().map(|v| text(v).to_owned()).collect()
+    };
+    Some(Rule {
+        keys: entries.map(|entry| trimmed(text(&entry["keys"]["publicKeys"]))).collect(),
+        any_of: sets.len() == 1 && sets[0]["count"] == 1,
+        action: text(&verify["failureAction"]).to_owned(),
+        skipped: strings(&verify["skipImageReferences"]),
+    })
+}
+
+/// What a policy says that it holds of a ring (`7.3fa1c0de`).
+#[must_use]
+pub fn mark(policy: &Value, ring: &str) -> Option<String> {
+    mark_in(text(&policy["metadata"]["annotations"]["signing.odj.cloud/rings"]), ring)
+}
+
+/// The mark of a ring among others (`shop=7.3fa1c0de x=1.0`).
+#[must_use]
+pub fn mark_in(marks: &str, ring: &str) -> Option<String> {
+    let words = marks.split_whitespace().filter_map(|word| word.split_once('='));
+    words.filter(|(name, _)| *name == ring).map(|(_, mark)| mark.to_owned()).next()
+}
+
+/// The public key in a Secret that belongs to a ring.
+#[must_use]
+pub fn published(secret: &Value, ring: &str) -> Option<String> {
+    if secret["metadata"]["annotations"]["signing.odj.cloud/ring"] != ring {
+        return None;
+    }
+    let data = &secret["data"];
+    let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
+    Some(trimmed(&String::from_utf8(Base64::decode_vec(key).ok()?).ok()?))
+}
+
+/// The pipelines of a ring's spec.
+#[must_use]
+pub fn pipelines(ring: &Value) -> BTreeSet<Pipeline> {
+    let pipelines = ring["spec"]["pipelines"].as_array().into_iter().flatten();
+    pipelines
+        .map(|p| {
+            let name = p["secretName"].as_str().unwrap_or("image-signing");
+            (text(&p["namespace"]).to_owned(), name.to_owned())
+        })
+        .collect()
+}
+
+/// Whether an object is being deleted.
+#[must_use]
+pub fn is_deleting(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// PEM without the white space at its end.
+#[must_use]
+pub fn trimmed(pem: &str) -> String {
+    pem.trim().to_owned()
+}
