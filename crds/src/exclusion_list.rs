@@ -26,7 +26,7 @@ use crate::pattern::{grammar, no_official_tree};
 pub struct ImageExclusionListSpec {
     /// The images that need no signature.
     #[serde(default)]
-    #[schemars(length(max = 500))]
+    #[schemars(length(max = 300))]
     pub images: Vec<ImageExclusion>,
 }
 

@@ -43,12 +43,12 @@ fn sizes() -> Vec<Row> {
     let mut rows = vec![
         Row::new(
             class,
-            list("many-501", &json!(entries(501))),
+            list("many-301", &json!(entries(301))),
             Wants::Refused("must have at most"),
         ),
         Row::new(
             class,
-            list("many-500", &json!(entries(500))),
+            list("many-300", &json!(entries(300))),
             Wants::Excludes("quay.io/hostile-many/499/*".to_owned()),
         ),
     ];
