@@ -1,5 +1,7 @@
 //! The ledger parser: what it accepts reads back as it was, can be changed,
-//! and puts nothing into a policy but names, keys and image globs.
+//! and puts nothing into a policy but names, keys and image globs. The input
+//! is an annotation, or the ledger inside one: the digest around it, which
+//! mutations would never hit, is put there.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,13 +9,18 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use signingkeyring_core::{
-    ledger::{Change, Ledger, NewKey},
+    ledger::{Change, Ledger, NewKey, PrivateKeyRef},
     render::{Input, render},
 };
 
 fuzz_target!(|text: &str| {
-    let Ok(ledger) = Ledger::parse(text) else { return };
+    let _ = Ledger::parse(text);
+    let digest: String =
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sealed = format!(r#"{{"format":2,"digest":"{digest}","ledger":{text}}}"#);
+    let Ok(ledger) = Ledger::parse(&sealed) else { return };
     assert_eq!(Ledger::parse(&ledger.to_json()).as_ref(), Ok(&ledger));
     changed(&ledger);
     for policy in ledger.rule.settings.policies() {
@@ -35,17 +42,24 @@ fuzz_target!(|text: &str| {
 /// What every change makes of it can be read again.
 fn changed(ledger: &Ledger) {
     let newest = ledger.newest().map_or(0, |version| version.number);
-    let key = || {
-        let public_key = "-----BEGIN PUBLIC KEY-----\nTUZr\n-----END PUBLIC KEY-----\n";
-        NewKey { public_key: public_key.to_owned(), fingerprint: "SHA256:new".to_owned() }
+    let key = || NewKey {
+        public_key: "-----BEGIN PUBLIC KEY-----\nTUZr\n-----END PUBLIC KEY-----\n".to_owned(),
+        fingerprint: "SHA256:new".to_owned(),
+        private_key: PrivateKeyRef { digest: "00".to_owned(), secret: None },
     };
     let settings = ledger.rule.settings.clone();
+    let all = ledger.versions.iter().map(|version| version.number).collect();
     for change in [
-        Change::Mint { version: newest + 1, token: None, rule: settings.clone() },
+        Change::Mint { version: newest + 1, token: None, standby: false, rule: settings.clone() },
+        Change::Acknowledge { version: newest },
+        Change::Promote { version: newest, token: None },
+        Change::Discard { version: newest },
         Change::Activate { version: newest, keep: 1 },
+        Change::Revoke { versions: all, promote: None, keep: 3 },
         Change::Window { keep: 3 },
         Change::Rule(settings.clone()),
-        Change::Remove(settings),
+        Change::Withdraw(ledger.publications.clone()),
+        Change::Remove { rule: settings, above: ledger.sequence },
     ] {
         if let Ok(next) = Ledger::apply(Some(ledger), &change, Some(key()), Timestamp::UNIX_EPOCH) {
             assert!(next.sequence > ledger.sequence);
