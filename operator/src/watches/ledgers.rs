@@ -87,7 +87,13 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> 
     }
     let ring = names::ring_of_ledger(&name)?;
     let version = secret.resource_version().unwrap_or_default();
+    let before = context.cache.ledgers.get(ring);
     context.cache.ledgers.put(ring, row(version, secret));
+    if let Some(before) = before {
+        // Of a commit whose answer was lost, and of another replica's, only
+        // this tells: a policy that the rule has left is named here alone.
+        wake_policies_of(context, &before);
+    }
     Some(ring.to_owned())
 }
 
