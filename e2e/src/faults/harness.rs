@@ -46,6 +46,9 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// How often a run is repeated in which Kyverno did not answer for seconds.
+const REPETITIONS: usize = 3;
+
 struct Job {
     scenario: &'static Scenario,
     fault: Fault,
@@ -129,7 +132,20 @@ impl Queue {
         while let Some(job) = self.next().await {
             let reference = job.reference.as_deref();
             let start = Instant::now();
-            let outcome = run(shared, admin, job.scenario, job.fault, reference).await;
+            let mut outcome = run(shared, admin, job.scenario, job.fault, reference).await;
+            for _ in 0..REPETITIONS {
+                match &outcome {
+                    Ok(outcome) if outcome.disturbed && !outcome.violations.is_empty() => {
+                        eprintln!(
+                            "{} {}: Kyverno did not answer, again",
+                            job.scenario.name, job.fault
+                        );
+                        self.repeated(job.scenario);
+                    }
+                    _ => break,
+                }
+                outcome = run(shared, admin, job.scenario, job.fault, reference).await;
+            }
             let took = start.elapsed().as_secs();
             let name = job.scenario.name;
             match &outcome {
@@ -164,11 +180,18 @@ impl Queue {
         }
     }
 
-    fn done(&self, job: &Job, outcome: Result<Outcome>) {
-        let name = job.scenario.name;
+    fn repeated(&self, scenario: &Scenario) {
+        self.row(scenario, |row| row.repeated += 1);
+    }
+
+    fn row(&self, scenario: &Scenario, change: impl FnOnce(&mut Row)) {
+        let name = scenario.name;
         let mut rows = lock(&self.rows);
-        let row = rows.entry(name).or_insert_with(|| Row { scenario: name, ..Row::default() });
-        match &outcome {
+        change(rows.entry(name).or_insert_with(|| Row { scenario: name, ..Row::default() }));
+    }
+
+    fn done(&self, job: &Job, outcome: Result<Outcome>) {
+        self.row(job.scenario, |row| match &outcome {
             Err(_) => row.errors += 1,
             Ok(outcome) => {
                 row.violations += outcome.violations.len();
@@ -178,8 +201,7 @@ impl Queue {
                     _ => row.not_reached += 1,
                 }
             }
-        }
-        drop(rows);
+        });
         if job.fault == Fault::None {
             if let Ok(outcome) = outcome
                 && outcome.violations.is_empty()

@@ -4,19 +4,19 @@
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use anyhow::Result;
-use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http::{Method, Request, Response, header, request::Parts};
+use http_body_util::combinators::UnsyncBoxBody;
 use kube::{
     Client,
     client::{Body, retry::RetryPolicy},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use tower::{BoxError, Layer, Service, retry::RetryLayer};
 
@@ -26,6 +26,13 @@ use super::{
     view::{Target, View},
     watching::{Watching, pump},
 };
+
+mod answers;
+
+use answers::{described, full, published, refused};
+
+/// After this long without an answer the gate counts as mute.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A body as the operator's client receives it.
 pub type Answer = UnsyncBoxBody<Bytes, BoxError>;
@@ -212,6 +219,7 @@ impl Wire {
     ) -> Result<Response<Answer>, BoxError> {
         let request = Request::from_parts(parts, Body::from(body));
         let asked = Instant::now();
+        let question = target.dry_run.then(|| Question { wire: self, asked });
         let (mut parts, body) = self.0.client.send(request).await?.into_parts();
         parts.headers.remove(header::CONTENT_LENGTH);
         if target.watch && parts.status.is_success() {
@@ -222,6 +230,7 @@ impl Wire {
             return Ok(Response::from_parts(parts, body));
         }
         let mut body = body.collect_bytes().await?;
+        drop(question);
         if target.dry_run {
             self.hear(asked, &body);
         }
@@ -242,6 +251,20 @@ impl Wire {
     }
 }
 
+/// A question to the gate. The operator may stop waiting for its answer.
+struct Question<'a> {
+    wire: &'a Wire,
+    asked: Instant,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if self.asked.elapsed() >= PATIENCE {
+            self.wire.0.log.add(&self.wire.0.who, What::Mute);
+        }
+    }
+}
+
 impl Service<Request<Body>> for Wire {
     type Response = Response<Answer>;
     type Error = BoxError;
@@ -254,50 +277,4 @@ impl Service<Request<Body>> for Wire {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(self.clone().handle(request))
     }
-}
-
-/// The public key that a write hands to a pipeline.
-fn published(target: &Target, body: &[u8]) -> Option<String> {
-    if target.resource != "secrets" || target.namespace.ends_with("-system") {
-        return None;
-    }
-    let secret: Value = serde_json::from_slice(body).ok()?;
-    let data = &secret["data"];
-    let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
-    String::from_utf8(Base64::decode_vec(key).ok()?).ok()
-}
-
-fn described(target: &Target) -> String {
-    [&target.resource, &target.namespace, &target.name, &target.subresource]
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// The API server's words for a write that it will not do.
-fn refused(fault: WriteFault, creates: bool) -> Response<Answer> {
-    let (code, reason) = match fault {
-        WriteFault::Conflict if creates => (StatusCode::CONFLICT, "AlreadyExists"),
-        WriteFault::Conflict => (StatusCode::CONFLICT, "Conflict"),
-        WriteFault::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
-    };
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "refused by the fault layer", "reason": reason, "code": code.as_u16(),
-    });
-    let mut response = Response::new(full(Bytes::from(status.to_string())));
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if code == StatusCode::TOO_MANY_REQUESTS {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-fn full(body: Bytes) -> Answer {
-    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }

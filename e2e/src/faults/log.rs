@@ -28,6 +28,8 @@ pub enum What {
         /// The gate's words.
         marks: String,
     },
+    /// The gate did not answer for seconds.
+    Mute,
 }
 
 /// One line.
@@ -89,6 +91,7 @@ impl fmt::Display for Log {
                     last = Some(marks.clone());
                     format!("gate: {marks}")
                 }
+                What::Mute => "gate: no answer for seconds".to_owned(),
                 What::Publishing { .. } => continue,
             };
             writeln!(f, "    {after:7.2} s  {}  {text}", line.who)?;

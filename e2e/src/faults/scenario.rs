@@ -9,7 +9,7 @@ pub struct Scenario {
     /// Its name on the command line and in the table.
     pub name: &'static str,
     /// The ring's spec before; what is left out is [`spec`]'s.
-    pub spec: fn() -> Value,
+    pub spec: fn(&View) -> Value,
     /// How many versions it has before; with 0 there is no ring yet.
     pub versions: u32,
     /// How many it has ever had in the end.
@@ -29,8 +29,8 @@ pub enum Step {
     Patch(Value),
     /// An object beside the ring is applied: kind, name, the rest.
     Apply(&'static str, String, Value),
-    /// A Secret is applied in one of the view's namespaces.
-    Secret(&'static str, String, Value),
+    /// A cosign key pair of before is put into one of the view's namespaces.
+    KeyPair(&'static str),
     /// This many minutes pass.
     Minutes(i64),
     /// The namespace leaves the ring.

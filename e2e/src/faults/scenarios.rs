@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::scenario::{Scenario, Step, holds, is_empty, pipelines, rests};
+use super::{
+    scenario::{Scenario, Step, holds, is_empty, pipelines, rests},
+    view::View,
+};
 
 const ROTATE: &str = "signing.odj.cloud/rotate";
 
@@ -28,15 +31,31 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "scheduled-rotation",
-        spec: || json!({"rotation": {"soak": "1s", "every": "2h"}}),
+        spec: |_| json!({"rotation": {"soak": "1s", "every": "2h"}}),
         versions: 1,
         minted: 2,
         steps: |_| vec![Step::Minutes(121)],
         goal: |p| rests(p, 2, &[2, 1]) && holds(p, "ci", 2),
     },
     Scenario {
+        name: "revoke-current",
+        spec: nothing,
+        versions: 2,
+        minted: 3,
+        steps: |_| vec![revoke(2)],
+        goal: |p| rests(p, 3, &[3]) && holds(p, "ci", 3),
+    },
+    Scenario {
+        name: "revoke-old",
+        spec: nothing,
+        versions: 2,
+        minted: 2,
+        steps: |_| vec![revoke(1)],
+        goal: |p| rests(p, 2, &[2]) && holds(p, "ci", 2),
+    },
+    Scenario {
         name: "keep-versions-down",
-        spec: || json!({"keepVersions": 3}),
+        spec: |_| json!({"keepVersions": 3}),
         versions: 3,
         minted: 3,
         steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 1}}))],
@@ -44,7 +63,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "keep-versions-up",
-        spec: || json!({"keepVersions": 1}),
+        spec: |_| json!({"keepVersions": 1}),
         versions: 2,
         minted: 2,
         steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 3}}))],
@@ -133,10 +152,25 @@ pub const ALL: &[Scenario] = &[
             p["ring"].is_null() && p["ledger"].is_null() && none("policies") && is_empty(p, "ci")
         },
     },
+    Scenario {
+        name: "import",
+        spec: |view| {
+            let source = json!({"namespace": view.namespace("ci2"), "name": "image-signing"});
+            json!({"importFrom": {"secret": source}})
+        },
+        versions: 0,
+        minted: 1,
+        steps: |_| vec![Step::KeyPair("ci2"), Step::Create],
+        goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1),
+    },
 ];
 
-fn nothing() -> Value {
+fn nothing(_: &View) -> Value {
     json!({})
+}
+
+fn revoke(version: u32) -> Step {
+    Step::Patch(json!({"spec": {"revoked": [{"version": version, "reason": "a test"}]}}))
 }
 
 /// The scenario of that name.

@@ -13,6 +13,8 @@ pub struct Row {
     pub tried: usize,
     /// The runs that were over before the write that was to fail.
     pub not_reached: usize,
+    /// Runs that were repeated because Kyverno did not answer for seconds.
+    pub repeated: usize,
     /// What was violated, in all runs.
     pub violations: usize,
     /// Runs that could not be made.
@@ -39,7 +41,15 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = ["scenario", "writes", "faults tried", "not reached", "violations", "errors"];
+        let columns = [
+            "scenario",
+            "writes",
+            "faults tried",
+            "not reached",
+            "repeated",
+            "violations",
+            "errors",
+        ];
         let [scenario, numbers @ ..] = columns;
         write!(f, "{scenario:22}")?;
         for name in numbers {
@@ -52,6 +62,7 @@ impl fmt::Display for Table {
             total.writes += row.writes;
             total.tried += row.tried;
             total.not_reached += row.not_reached;
+            total.repeated += row.repeated;
             total.violations += row.violations;
             total.errors += row.errors;
         }
@@ -62,7 +73,8 @@ impl fmt::Display for Table {
 
 fn line(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
     write!(f, "{:22}", row.scenario)?;
-    for number in [row.writes, row.tried, row.not_reached, row.violations, row.errors] {
+    let counts = [row.writes, row.tried, row.not_reached, row.repeated, row.violations, row.errors];
+    for number in counts {
         write!(f, " {number:>12}")?;
     }
     writeln!(f)
