@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::pattern::{grammar, no_official_tree};
+use crate::pattern::{host, no_official_tree, path_and_end};
 
 /// Images that need no signature anywhere in the cluster.
 ///
@@ -40,7 +40,8 @@ pub struct ImageExclusion {
     /// without a registry host is one of Docker Hub.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]
-    #[x_kube(validation = Rule::new(grammar()).message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]
+    #[x_kube(validation = Rule::new(host()).message("image: what stands before the first slash is neither a registry's host, such as quay.io or localhost:5000, nor a part of a path in lower case"))]
+    #[x_kube(validation = Rule::new(path_and_end()).message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]
     #[x_kube(validation = Rule::new(no_official_tree()).message("image: pods name official images without library/, so name each of them, for example docker.io/library/redis:*"))]
     pub image: String,
     /// Why no signature is needed.

@@ -1,4 +1,4 @@
-//! The grammar of image patterns, as one regular expression. It accepts what
+//! The grammar of image patterns, as CEL rules. They accept what
 //! the operator's parser accepts and nothing else (`tests/patterns.rs`), so a
 //! pattern that would not count is refused when it is applied.
 
@@ -13,9 +13,15 @@ const SEGMENT: &str = "[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*";
 const FIRST: &str = "[a-z0-9]+((__?|-+)[a-z0-9]+)*";
 const TAG: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
 
-/// The CEL rule of an image pattern.
-pub(crate) fn grammar() -> String {
-    let above = format!("({LABEL}([.]{LABEL})*(:{PORT})?|{FIRST})/({SEGMENT}/)*");
+/// The CEL rule of what stands before the first slash.
+pub(crate) fn host() -> String {
+    format!("!self.contains('/') || self.matches('^({LABEL}([.]{LABEL})*(:{PORT})?|{FIRST})/')")
+}
+
+/// The CEL rule of what follows. Two rules, because the API server's estimate
+/// of one for both exceeds its budget.
+pub(crate) fn path_and_end() -> String {
+    let above = format!("[^/]*/({SEGMENT}/)*");
     let end = format!(":[*]|:{TAG}[*]?|(:{TAG})?@sha256:[a-f0-9]{{64}}");
     format!("self.matches('^({above}[*]|({above})?{SEGMENT}({end})?)$')")
 }

@@ -118,9 +118,13 @@ fn bad_objects_are_refused_with_a_sentence() {
     {
         bad.push((excluding(&json!({"image": text})), wildcard));
     }
-    for text in ["https://quay.io/x%2f", "Quay io/x", "/x", "quay.io/ä"] {
+    for text in ["https://quay.io/x%2f", "/x/", "quay.io/ä", "quay.io/x:1@sha256:0"] {
         bad.push((excluding(&json!({"image": text})), reference));
     }
+    for text in ["https://quay.io/x", "Quay io/x", "/x", "quay.io./x", "[::1]:5000/x", "q.io:0/x"] {
+        bad.push((excluding(&json!({"image": text})), "what stands before the first slash"));
+    }
+    bad.push((excluding(&json!({"image": "library/*"})), "pods name official images without"));
     for (object, sentence) in bad {
         let complaints = complaints(&object);
         assert!(

@@ -26,7 +26,7 @@ mod teardown;
 pub mod witness;
 
 pub use enforcement::Enforcement;
-pub use mint::{MAX_TOKEN, due_at};
+pub use mint::{MAX_TOKEN, due_at, is_token};
 pub use witness::{evidence, last_version};
 
 /// One write. Actions are executed in order; a commit ends a pass.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     ledger::{Ledger, PipelineRef, Version},
-    plan::MAX_TOKEN,
+    plan::is_token,
     snapshot::{LedgerFound, Snapshot},
 };
 
@@ -353,7 +353,7 @@ fn observed_rotation(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Option<Str
     let before = || snapshot.reported.observed_rotation.clone();
     let Some(ledger) = ledger else { return before() };
     let token = snapshot.ring.token.as_deref().filter(|token| !token.is_empty())?;
-    if token.chars().count() > MAX_TOKEN {
+    if !is_token(token) {
         return before();
     }
     match ledger.handled(token) {

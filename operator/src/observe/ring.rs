@@ -8,7 +8,7 @@ use signingkeyring_core::{
     images::Pattern,
     ledger::{Action, Exclusion, PipelineRef},
     names,
-    plan::MAX_TOKEN,
+    plan::{MAX_TOKEN, is_token},
     snapshot::{Layout, Revoked, Ring},
 };
 use signingkeyring_crds as api;
@@ -34,10 +34,10 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
         }
     });
     let token = object.annotations().get(names::ANNOTATION_ROTATE).cloned();
-    if token.as_deref().is_some_and(|token| token.chars().count() > MAX_TOKEN) {
+    if token.as_deref().is_some_and(|token| !is_token(token)) {
         problems.push(format!(
-            "the annotation {} asks for nothing because it is longer than {MAX_TOKEN} characters; \
-             write a shorter value, such as a date",
+            "the annotation {} asks for nothing because it is longer than {MAX_TOKEN} characters \
+             or has control characters; write a plain value, such as a date",
             names::ANNOTATION_ROTATE
         ));
     }

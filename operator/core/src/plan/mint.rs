@@ -111,7 +111,16 @@ fn early(ring: &str, every: Duration) -> Duration {
 /// The rotation token, if it asks for something.
 pub(super) fn token(snapshot: &Snapshot) -> Option<&str> {
     let token = snapshot.ring.token.as_deref()?;
-    (!token.is_empty() && token.chars().count() <= MAX_TOKEN).then_some(token)
+    (!token.is_empty() && is_token(token)).then_some(token)
+}
+
+/// Whether a rotation token can be handled. One with a control character could
+/// not be reported: the API server reads an applied status as YAML, which has
+/// no place for some of them, and the ring would never show a condition again.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    let unreadable = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+    text.chars().count() <= MAX_TOKEN && !text.contains(unreadable)
 }
 
 /// The lowest number after `last` that no revocation names: a version that
@@ -122,4 +131,19 @@ pub(super) fn free_number(snapshot: &Snapshot, last: u32) -> u32 {
         number = number.saturating_add(1);
     }
     number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_can_be_reported() {
+        for good in ["2026-11-24", "ä {{x}} 🦀", "\u{feff}", &"t".repeat(MAX_TOKEN)] {
+            assert!(is_token(good), "{good:?}");
+        }
+        for bad in ["a\u{7f}", "\u{0}", "a\n", "\u{85}", "\u{fffe}", &"t".repeat(MAX_TOKEN + 1)] {
+            assert!(!is_token(bad), "{bad:?}");
+        }
+    }
 }
