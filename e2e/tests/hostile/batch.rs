@@ -51,6 +51,7 @@ pub struct Row {
 }
 
 impl Row {
+    #[expect(clippy::needless_pass_by_value, reason = "rows are written as literals")]
     pub fn new(class: &str, object: Value, wants: Wants) -> Self {
         let kind = if object["kind"] == "SigningKeyRing" { RINGS } else { LISTS };
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
