@@ -89,8 +89,8 @@ mod tests {
         let row = Row { scenario: "create", writes: 8, tried: 61, ..Row::default() };
         let table = |row: Row| Table { rows: vec![row], took: Duration::ZERO };
         assert!(table(row.clone()).is_clean());
-        assert!(!table(Row { violations: 1, ..row.clone() }).is_clean());
-        assert!(!table(Row { errors: 1, ..row.clone() }).is_clean());
+        assert!(!table(Row { violations: 1, ..row }).is_clean());
+        assert!(!table(Row { errors: 1, ..row }).is_clean());
         assert!(!table(Row { writes: 0, ..row }).is_clean());
         assert!(!Table::default().is_clean());
     }
