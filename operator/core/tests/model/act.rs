@@ -1,0 +1,157 @@
+//! The moves of a replica: it plans a pass, and executes it write by write,
+//! each a compare-and-swap on what the pass has observed.
+
+use std::sync::Arc;
+
+use signingkeyring_core::{
+    ledger::{Change, Ledger},
+    plan::Action,
+};
+
+use crate::{
+    facts::{Stored, hash_of, key},
+    machine::{Machine, Watch},
+    state::{Held, Pass, State},
+    view,
+};
+
+/// What became of a write.
+enum Outcome {
+    Done,
+    /// The pipeline would not have it; the pass goes on.
+    Failed,
+    /// Somebody else was faster; the pass ends.
+    Conflict,
+}
+
+impl Machine {
+    /// Plans with the planner under test.
+    pub fn plan(&self, state: &State, replica: usize, watch: Watch) -> Option<State> {
+        let spec = state.spec?;
+        let memory = &state.replicas[replica];
+        if memory.pass.is_some() {
+            return None;
+        }
+        let ledger = Self::ledger(state, watch);
+        let every = self.configuration.every;
+        let seen = ledger.map(Arc::as_ref);
+        let snapshot = view::snapshot(state, &spec, every, seen, &memory.heard);
+        let actions = (self.planner)(&snapshot).actions;
+        if actions.is_empty() {
+            return report(state, ledger);
+        }
+        let identity = (format!("{actions:?}"), spec, ledger, state.secrets);
+        let hash = hash_of(&identity);
+        let pass = Pass { actions, spec, ledger: ledger.cloned(), secrets: state.secrets, hash };
+        let mut next = state.clone();
+        next.replicas[replica].pass = Some((Arc::new(pass), 0));
+        Some(next)
+    }
+
+    /// Executes the next action of a pass; the status is written at its end.
+    pub fn act(&self, state: &State, replica: usize) -> Option<State> {
+        state.replicas[replica].pass.as_ref()?;
+        let mut next = state.clone();
+        let (pass, done) = next.replicas[replica].pass.take()?;
+        let outcome = self.execute(&mut next, &pass, &pass.actions[usize::from(done)]);
+        let done = done + 1;
+        if usize::from(done) < pass.actions.len() {
+            if !matches!(outcome, Outcome::Conflict) {
+                next.replicas[replica].pass = Some((pass, done));
+            }
+        } else if !matches!(outcome, Outcome::Conflict)
+            && let Some(reported) = report(&next, pass.ledger.as_ref())
+        {
+            next = reported;
+        }
+        Some(next)
+    }
+
+    fn execute(&self, state: &mut State, pass: &Pass, action: &Action) -> Outcome {
+        match action {
+            Action::AddFinalizer | Action::RemoveFinalizer => {
+                if state.spec != Some(pass.spec) {
+                    return Outcome::Conflict;
+                }
+                if *action == Action::RemoveFinalizer {
+                    self.judge_end(state);
+                    state.spec = None;
+                } else if let Some(spec) = &mut state.spec {
+                    spec.finalizer = true;
+                }
+            }
+            _ if needs_ledger(action) && state.ledger != pass.ledger => return Outcome::Conflict,
+            Action::Commit(change) => return self.commit(state, pass, change),
+            Action::WriteSecret { pipeline, version, .. } => {
+                let index = view::index_of(pipeline);
+                let Some(serial) = serial(state, *version) else {
+                    self.judge_missing_key(state);
+                    return Outcome::Conflict;
+                };
+                if state.forbidden[index] {
+                    return Outcome::Failed;
+                }
+                if state.secrets[index] != pass.secrets[index] {
+                    return Outcome::Conflict;
+                }
+                self.judge_write(state, index, serial);
+                state.secrets[index] = Held::Ours(serial);
+            }
+            Action::DeleteSecret(pipeline) => {
+                let index = view::index_of(pipeline);
+                if state.forbidden[index] {
+                    return Outcome::Failed;
+                }
+                if state.secrets[index] == Held::Absent {
+                    return Outcome::Done;
+                }
+                if state.secrets[index] != pass.secrets[index] {
+                    return Outcome::Conflict;
+                }
+                self.judge_deletion(state, index);
+                state.secrets[index] = Held::Absent;
+            }
+            Action::DeleteLedger => {
+                self.judge_ledger_deletion(state);
+                state.older = state.ledger.take();
+            }
+        }
+        Outcome::Done
+    }
+
+    fn commit(&self, state: &mut State, pass: &Pass, change: &Change) -> Outcome {
+        let serial = state.past.minted + 1;
+        let minted = matches!(change, Change::Mint { .. });
+        let pair = minted.then(|| key(serial));
+        let base = pass.ledger.as_ref();
+        let ledger = base.map(|stored| &stored.ledger);
+        let Ok(ledger) = Ledger::apply(ledger, change, pair, view::now(state.day)) else {
+            return Outcome::Conflict;
+        };
+        let stored = self.archive.store(ledger);
+        self.judge_commit(state, pass, change, &stored);
+        if minted {
+            state.past.minted = serial;
+            state.past.minted_on = state.day;
+        }
+        state.older = state.ledger.replace(stored);
+        Outcome::Done
+    }
+}
+
+fn needs_ledger(action: &Action) -> bool {
+    matches!(action, Action::Commit(_) | Action::WriteSecret { .. } | Action::DeleteLedger)
+}
+
+/// The pair of a version whose private key the ledger holds.
+fn serial(state: &State, version: u32) -> Option<u8> {
+    let ledger = &state.ledger.as_ref()?.ledger;
+    let row = ledger.versions.iter().find(|row| row.number == version)?;
+    ledger.has_private_key(version).then(|| crate::facts::serial_of(&row.public_key))
+}
+
+/// The status after a pass: it names the versions of the ledger that was seen.
+fn report(state: &State, seen: Option<&Arc<Stored>>) -> Option<State> {
+    let names = seen.is_some_and(|seen| !seen.ledger.versions.is_empty());
+    (names && !state.reported).then(|| State { reported: true, ..state.clone() })
+}

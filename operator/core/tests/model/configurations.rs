@@ -1,0 +1,173 @@
+//! What is explored: one small world per concern, each to its end.
+
+use std::time::{Duration, Instant};
+
+use signingkeyring_core::plan::plan;
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::{
+    facts::rendered,
+    machine::{Edit, Machine, Move},
+    state::{Budget, Held, Past, Replica, Spec, State},
+};
+
+/// The bounds of one exploration.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    pub name: &'static str,
+    pub keep: u8,
+    pub pipelines: [bool; 2],
+    pub replicas: usize,
+    /// Begin with a ring that has been serving, and rotated so often.
+    pub born: bool,
+    pub rotations: u8,
+    /// The schedule's period in days.
+    pub every: Option<u8>,
+    /// Whether planner and policy controller may see the ledger one change late.
+    pub slow_watches: bool,
+    pub edits: &'static [Edit],
+    pub budget: Budget,
+}
+
+impl Configuration {
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            keep: 2,
+            pipelines: [true, false],
+            replicas: 2,
+            born: true,
+            rotations: 0,
+            every: None,
+            slow_watches: true,
+            edits: &[],
+            budget: Budget { edits: 1, crashes: 1, outages: 1, withdrawals: 0, days: 0 },
+        }
+    }
+
+    /// A ring that was just applied.
+    pub fn unborn(&self) -> State {
+        State {
+            spec: Some(Spec {
+                keep: self.keep,
+                token: 0,
+                audit: false,
+                pipelines: self.pipelines,
+                finalizer: false,
+                deleting: false,
+                allow_unenforced: false,
+            }),
+            ledger: None,
+            older: None,
+            policies: [None, None],
+            loaded: [None, None],
+            kyverno_up: true,
+            secrets: [Held::Absent; 2],
+            forbidden: [false; 2],
+            replicas: vec![Replica::started(); self.replicas],
+            day: 0,
+            reported: false,
+            left: self.budget,
+            past: Past::default(),
+            broken: None,
+        }
+    }
+}
+
+/// Every configuration that the planner has to pass.
+pub fn all() -> Vec<Configuration> {
+    let base = Configuration::new;
+    let budget = base("").budget;
+    vec![
+        Configuration { born: false, edits: &[Edit::Rotate], ..base("birth") },
+        Configuration {
+            keep: 1,
+            edits: &[Edit::Rotate, Edit::RotateBack],
+            budget: Budget { edits: 2, outages: 0, ..budget },
+            ..base("rotation")
+        },
+        Configuration {
+            edits: &[Edit::Rotate, Edit::Keep(1), Edit::Keep(3)],
+            rotations: 2,
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("window")
+        },
+        Configuration {
+            edits: &[Edit::Rotate, Edit::Delete, Edit::AllowUnenforced],
+            budget: Budget { edits: 3, outages: 0, ..budget },
+            ..base("deletion")
+        },
+        Configuration {
+            keep: 1,
+            pipelines: [true, true],
+            edits: &[
+                Edit::Rotate,
+                Edit::Pipeline(1, false),
+                Edit::Pipeline(1, true),
+                Edit::DropSecret(0),
+                Edit::TakeSecret(0),
+            ],
+            budget: Budget { edits: 2, crashes: 0, outages: 0, withdrawals: 1, days: 0 },
+            ..base("pipelines")
+        },
+        Configuration {
+            slow_watches: false,
+            edits: &[Edit::Audit(true), Edit::Audit(false), Edit::Rotate],
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("move")
+        },
+        Configuration {
+            every: Some(2),
+            edits: &[Edit::Rotate],
+            budget: Budget { days: 2, outages: 0, crashes: 0, ..budget },
+            ..base("schedule")
+        },
+        Configuration {
+            edits: &[Edit::LoseLedger, Edit::Rotate, Edit::Delete, Edit::AllowUnenforced],
+            budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
+            ..base("loss")
+        },
+    ]
+}
+
+pub fn named(name: &str) -> Configuration {
+    all().into_iter().find(|configuration| configuration.name == name).unwrap()
+}
+
+#[test]
+fn the_planner_keeps_every_invariant_in_every_state() {
+    let start = Instant::now();
+    let mut failed = Vec::new();
+    println!("{:<12} {:>9} {:>9} {:>6} {:>8}", "model", "explored", "unique", "depth", "time");
+    for configuration in all() {
+        let name = configuration.name;
+        let began = Instant::now();
+        let machine = Machine::new(configuration, plan, rendered);
+        let checker = machine
+            .checker()
+            .threads(2)
+            .finish_when(HasDiscoveries::AnyFailures)
+            .spawn_bfs()
+            .join();
+        println!(
+            "{name:<12} {:>9} {:>9} {:>6} {:>8}",
+            checker.state_count(),
+            checker.unique_state_count(),
+            checker.max_depth(),
+            seconds(began.elapsed()),
+        );
+        for (property, path) in checker.discoveries() {
+            failed.push(format!("{name}: {property}\n{}", told(&path.into_actions())));
+        }
+    }
+    println!("in {}", seconds(start.elapsed()));
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn told(moves: &[Move]) -> String {
+    moves.iter().map(|step| format!("  {step:?}\n")).collect()
+}

@@ -1,0 +1,201 @@
+//! The model that the checker explores: which moves there are in a state, and
+//! what each makes of it.
+
+use std::sync::Arc;
+
+use signingkeyring_core::{
+    plan::{self, Plan},
+    snapshot::Snapshot,
+};
+use stateright::{Model, Property};
+
+use crate::{
+    configurations::Configuration,
+    facts::{Archive, Renderer, Stored, hash_of},
+    settle::Verdicts,
+    state::{Invariant, State},
+};
+
+pub type Planner = fn(&Snapshot) -> Plan;
+
+/// Which ledger somebody sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    Current,
+    Slow,
+}
+
+/// One move of somebody.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// A replica observes, plans and keeps the actions for later.
+    Plan(usize, Watch),
+    /// It executes the next of them.
+    Act(usize),
+    /// It ends where it is and starts again, knowing nothing.
+    Crash(usize),
+    /// It asks the gates of the ring's policies, a soak after it last did.
+    Ask(usize),
+    /// The policy controller of some replica looks at a policy.
+    Sync(usize, Watch),
+    /// Kyverno takes in a policy.
+    Load(usize),
+    KyvernoGoes,
+    KyvernoComes,
+    /// The owner of a pipeline's namespace withdraws or grants access.
+    Withdraw(usize),
+    Grant(usize),
+    /// A day passes.
+    Day,
+    User(Edit),
+}
+
+/// What a user does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Sets the rotation token to a new value.
+    Rotate,
+    /// Sets it to the value before the last, as a GitOps tool may.
+    RotateBack,
+    Keep(u8),
+    /// Puts a pipeline into the spec, or takes it out.
+    Pipeline(usize, bool),
+    Audit(bool),
+    Delete,
+    AllowUnenforced,
+    /// Deletes a pipeline's Secret.
+    DropSecret(usize),
+    /// Puts a Secret of their own in its place.
+    TakeSecret(usize),
+    /// Deletes the ledger.
+    LoseLedger,
+}
+
+/// The model of one configuration, with a planner to judge.
+pub struct Machine {
+    pub configuration: Configuration,
+    pub planner: Planner,
+    pub archive: Archive,
+    pub verdicts: Verdicts,
+    start: State,
+}
+
+impl Machine {
+    pub fn new(configuration: Configuration, planner: Planner, render: Renderer) -> Self {
+        // What came before is not to be judged: the planner as it is did it.
+        let start = configuration.unborn();
+        let mut machine = Self {
+            configuration,
+            planner: plan::plan,
+            archive: Archive::new(render),
+            verdicts: Verdicts::default(),
+            start,
+        };
+        if machine.configuration.born {
+            machine.start = machine.serving();
+        }
+        machine.planner = planner;
+        machine
+    }
+
+    pub fn ledger(state: &State, watch: Watch) -> Option<&Arc<Stored>> {
+        match watch {
+            Watch::Current => state.ledger.as_ref(),
+            Watch::Slow => state.older.as_ref(),
+        }
+    }
+
+    /// A ring that has been serving for a while.
+    fn serving(&self) -> State {
+        let settled = |mut state: State| {
+            while let Some(next) = self.fair(&state) {
+                state = next;
+            }
+            state
+        };
+        let mut state = settled(self.start.clone());
+        for _ in 0..self.configuration.rotations {
+            state = settled(self.edit(&state, Edit::Rotate).unwrap());
+        }
+        state.older.clone_from(&state.ledger);
+        state
+    }
+}
+
+impl Model for Machine {
+    type State = State;
+    type Action = Move;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.start.clone()]
+    }
+
+    fn actions(&self, state: &State, moves: &mut Vec<Move>) {
+        if state.broken.is_some() {
+            return;
+        }
+        let watches = if self.configuration.slow_watches && state.older != state.ledger {
+            &[Watch::Current, Watch::Slow][..]
+        } else {
+            &[Watch::Current]
+        };
+        for (index, replica) in state.replicas.iter().enumerate() {
+            if replica.pass.is_some() {
+                moves.push(Move::Act(index));
+            } else {
+                moves.extend(watches.iter().map(|watch| Move::Plan(index, *watch)));
+            }
+            moves.push(Move::Ask(index));
+            if state.left.crashes > 0 {
+                moves.push(Move::Crash(index));
+            }
+        }
+        for policy in 0..2 {
+            moves.extend(watches.iter().map(|watch| Move::Sync(policy, *watch)));
+            moves.push(Move::Load(policy));
+        }
+        moves.extend([Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]);
+        if state.left.outages > 0 {
+            moves.push(Move::KyvernoGoes);
+        }
+        if state.left.withdrawals > 0 {
+            moves.extend([Move::Withdraw(0), Move::Withdraw(1)]);
+        }
+        if state.left.days > 0 {
+            moves.push(Move::Day);
+        }
+        if state.left.edits > 0 && state.spec.is_some() {
+            moves.extend(self.configuration.edits.iter().map(|edit| Move::User(*edit)));
+        }
+    }
+
+    fn next_state(&self, state: &State, step: Move) -> Option<State> {
+        let mut next = self.step(state, &step)?;
+        // Replicas have no names: two states that differ in theirs are one.
+        if let [a, b] = &next.replicas[..]
+            && hash_of(a) > hash_of(b)
+        {
+            next.replicas.swap(0, 1);
+        }
+        self.judge(&mut next);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        fn keeps(invariant: Invariant, state: &State) -> bool {
+            state.broken != Some(invariant)
+        }
+        vec![
+            Property::always("1 no gap", |_, s| keeps(Invariant::NoGap, s)),
+            Property::always("2 the window", |_, s| keeps(Invariant::Window, s)),
+            Property::always("3 exactly once", |_, s| keeps(Invariant::ExactlyOnce, s)),
+            Property::always("4 never over a loss", |_, s| keeps(Invariant::NeverOverALoss, s)),
+            Property::always("5 revoked stays revoked", |_, s| keeps(Invariant::Revoked, s)),
+            Property::always("6 private keys", |_, s| keeps(Invariant::PrivateKeys, s)),
+            Property::always("7 silence", |_, s| keeps(Invariant::Silence, s)),
+            Property::always("8 not ours, not touched", |_, s| keeps(Invariant::NotOurs, s)),
+            Property::always("9 closed, not open", |_, s| keeps(Invariant::Closed, s)),
+            Property::always("10 it settles", Self::settles),
+        ]
+    }
+}

@@ -1,0 +1,202 @@
+//! Planted mistakes: the real planner with one thing wrong, and the invariant
+//! whose violation the checker has to find. A model that cannot fail proves
+//! nothing.
+
+use std::time::Duration;
+
+use signingkeyring_core::{
+    ledger::{Change, Ledger},
+    plan::{self, Action, Plan},
+    snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
+};
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::{
+    configurations::{Configuration, named},
+    facts::{Renderer, rendered},
+    machine::{Machine, Planner},
+};
+
+struct Mistake {
+    name: &'static str,
+    planner: Planner,
+    renderer: Renderer,
+    /// Where it is looked for.
+    configuration: &'static str,
+    violates: &'static str,
+}
+
+const fn mistake(
+    name: &'static str,
+    planner: Planner,
+    configuration: &'static str,
+    violates: &'static str,
+) -> Mistake {
+    Mistake { name, planner, renderer: rendered, configuration, violates }
+}
+
+const MISTAKES: &[Mistake] = &[
+    mistake("switch before the acknowledgement", unacknowledged, "rotation", "1 no gap"),
+    mistake("switch before the soak", impatient, "rotation", "1 no gap"),
+    mistake("prune before the switch", prunes_early, "rotation", "1 no gap"),
+    mistake("a window too wide by one", too_wide, "window", "2 the window"),
+    mistake("mint twice", mints_twice, "rotation", "3 exactly once"),
+    mistake("forget the token", forgets_token, "rotation", "3 exactly once"),
+    mistake("mint over a loss", sees_no_evidence, "loss", "4 never over a loss"),
+    mistake("publish before it is written down", publishes_unlisted, "birth", "6 private keys"),
+    mistake("write without change", rewrites, "rotation", "7 silence"),
+    mistake("touch a foreign Secret", sees_no_owner, "pipelines", "8 not ours, not touched"),
+    mistake("leave the old policy at once", moves_early, "move", "9 closed, not open"),
+    mistake("never activate", never_activates, "rotation", "10 it settles"),
+];
+
+fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
+    let mut changed = snapshot.clone();
+    change(&mut changed);
+    changed
+}
+
+fn ledger(snapshot: &mut Snapshot) -> Option<&mut Ledger> {
+    match &mut snapshot.ledger {
+        LedgerFound::Present(ledger) => Some(ledger),
+        _ => None,
+    }
+}
+
+/// Takes every gate for one that acknowledged long ago.
+fn unacknowledged(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        let mark = ledger(seen).map(|ledger| ledger.mark());
+        for answer in seen.gate.values_mut() {
+            *answer = Answer::Answered { mark: mark.clone(), held: Duration::MAX };
+        }
+    }))
+}
+
+fn impatient(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| seen.ring.soak = Duration::ZERO))
+}
+
+/// Takes every pipeline for one that holds the newest key already.
+fn prunes_early(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        let newest = ledger(seen).and_then(|l| l.newest()).map(|row| row.fingerprint.clone());
+        for found in seen.pipelines.values_mut() {
+            if let (PipelineFound::Ours { fingerprint, .. }, Some(newest)) = (found, &newest) {
+                fingerprint.clone_from(newest);
+            }
+        }
+    }))
+}
+
+fn too_wide(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| seen.ring.keep += 1))
+}
+
+/// Mints once more for a token whose version has just become current.
+fn mints_twice(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        if let Some(ledger) = ledger(seen)
+            && ledger.pending().is_none()
+            && ledger.newest().is_some_and(|row| row.number == 2)
+        {
+            ledger.tokens.clear();
+        }
+    }))
+}
+
+fn forgets_token(snapshot: &Snapshot) -> Plan {
+    let mut plan = plan::plan(snapshot);
+    for action in &mut plan.actions {
+        if let Action::Commit(Change::Mint { token, .. }) = action {
+            *token = None;
+        }
+    }
+    plan
+}
+
+fn sees_no_evidence(snapshot: &Snapshot) -> Plan {
+    if matches!(snapshot.ledger, LedgerFound::Present(_)) {
+        return plan::plan(snapshot);
+    }
+    plan::plan(&with(snapshot, |seen| {
+        seen.reported = Default::default();
+        seen.policies.clear();
+        seen.pipelines.clear();
+    }))
+}
+
+fn publishes_unlisted(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        let pipelines: Vec<_> = seen.ring.pipelines.keys().cloned().collect();
+        if let Some(ledger) = ledger(seen) {
+            ledger.publications.extend(pipelines);
+        }
+    }))
+}
+
+/// Takes every Secret of ours for one that somebody else has edited.
+fn rewrites(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        for found in seen.pipelines.values_mut() {
+            if let PipelineFound::Ours { intact, .. } = found {
+                *intact = false;
+            }
+        }
+    }))
+}
+
+fn sees_no_owner(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        for found in seen.pipelines.values_mut() {
+            if *found == PipelineFound::Foreign {
+                *found = PipelineFound::Absent;
+            }
+        }
+    }))
+}
+
+fn moves_early(snapshot: &Snapshot) -> Plan {
+    let mut plan = plan::plan(snapshot);
+    for action in &mut plan.actions {
+        if let Action::Commit(Change::Rule(settings)) = action {
+            settings.leaving = None;
+        }
+    }
+    plan
+}
+
+fn never_activates(snapshot: &Snapshot) -> Plan {
+    let mut plan = plan::plan(snapshot);
+    plan.actions.retain(|action| !matches!(action, Action::Commit(Change::Activate { .. })));
+    plan
+}
+
+#[test]
+fn the_checker_finds_every_planted_mistake() {
+    let mut missed = Vec::new();
+    for mistake in MISTAKES {
+        let configuration: Configuration = named(mistake.configuration);
+        let machine = Machine::new(configuration, mistake.planner, mistake.renderer);
+        let checker = machine
+            .checker()
+            .threads(2)
+            .finish_when(HasDiscoveries::AnyOf([mistake.violates].into()))
+            .spawn_bfs()
+            .join();
+        match checker.discovery(mistake.violates) {
+            Some(path) => println!(
+                "{:<36} breaks \"{}\" after {} moves, {} states",
+                mistake.name,
+                mistake.violates,
+                path.into_actions().len(),
+                checker.unique_state_count(),
+            ),
+            None => {
+                let found: Vec<_> = checker.discoveries().into_keys().collect();
+                missed.push(format!("{}: found only {found:?}", mistake.name));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}

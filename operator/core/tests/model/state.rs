@@ -1,0 +1,155 @@
+//! A state of the model: the cluster, the replicas' memory, what is left of
+//! the budgets, and of the past only what the invariants speak of.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use signingkeyring_core::plan::Action;
+
+use crate::facts::{Keys, Rule, Stored};
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    pub keep: u8,
+    /// 0 is no token.
+    pub token: u8,
+    pub audit: bool,
+    pub pipelines: [bool; 2],
+    pub finalizer: bool,
+    pub deleting: bool,
+    pub allow_unenforced: bool,
+}
+
+/// What a pipeline's Secret holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Held {
+    Absent,
+    Foreign,
+    /// The pair that was minted as this number.
+    Ours(u8),
+}
+
+/// What a replica heard last from a policy's gate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Heard {
+    Nothing,
+    Open,
+    Mute,
+    Said(Option<Arc<Rule>>, Soak),
+}
+
+/// How an answer compares with the ledger, and whether it has for the soak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Soak {
+    Behind,
+    Begun,
+    Passed,
+}
+
+/// Actions that were planned and not yet executed, and what they were planned
+/// from: the versions that their compare-and-swaps name.
+#[derive(Debug)]
+pub struct Pass {
+    pub actions: Vec<Action>,
+    pub spec: Spec,
+    pub ledger: Option<Arc<Stored>>,
+    pub secrets: [Held; 2],
+    pub hash: u64,
+}
+
+impl PartialEq for Pass {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Pass {}
+
+impl Hash for Pass {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
+}
+
+/// The memory of an operator process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica {
+    /// The pass under way, and how many of its actions are done.
+    pub pass: Option<(Arc<Pass>, u8)>,
+    pub heard: [Heard; 2],
+}
+
+impl Replica {
+    pub fn started() -> Self {
+        Self { pass: None, heard: [Heard::Nothing, Heard::Nothing] }
+    }
+}
+
+/// What may still happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Budget {
+    pub edits: u8,
+    pub crashes: u8,
+    pub outages: u8,
+    pub withdrawals: u8,
+    pub days: u8,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Past {
+    /// Key pairs in any ledger, ever; also the serial of the last.
+    pub minted: u8,
+    pub minted_on: u8,
+    /// Tokens that the user has set, and those that were minted for.
+    pub asked: Keys,
+    pub answered: Keys,
+    /// Pairs that were accepted by Kyverno for the soak; pairs that were Current.
+    pub rested: Keys,
+    pub signed: Keys,
+    /// Whether Kyverno has ever had the rule.
+    pub enforced: bool,
+    /// Whether a user deleted the ledger.
+    pub lost: bool,
+    /// Whether a ledger ever said that the ring was removed.
+    pub removed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// Nothing once the ring is gone.
+    pub spec: Option<Spec>,
+    pub ledger: Option<Arc<Stored>>,
+    /// The ledger before its last change, as a slow watch still shows it.
+    pub older: Option<Arc<Stored>>,
+    /// The Enforce policy and the Audit policy.
+    pub policies: [Option<Arc<Rule>>; 2],
+    pub loaded: [Option<Arc<Rule>>; 2],
+    pub kyverno_up: bool,
+    pub secrets: [Held; 2],
+    pub forbidden: [bool; 2],
+    pub replicas: Vec<Replica>,
+    pub day: u8,
+    /// Whether the ring's status names a version.
+    pub reported: bool,
+    pub left: Budget,
+    pub past: Past,
+    pub broken: Option<Invariant>,
+}
+
+/// What must always hold; the numbers are those of the design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Invariant {
+    NoGap,
+    Window,
+    ExactlyOnce,
+    NeverOverALoss,
+    Revoked,
+    PrivateKeys,
+    Silence,
+    NotOurs,
+    Closed,
+}

@@ -1,0 +1,142 @@
+//! What a replica sees of a state: the snapshot that the planner gets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use signingkeyring_core::{
+    ledger::{Action, PipelineRef},
+    packing,
+    snapshot::{
+        Answer, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound, Reported, Ring,
+        Snapshot,
+    },
+};
+
+use crate::{
+    facts::Stored,
+    state::{Heard, Held, Soak, Spec, State},
+};
+
+pub const RING: &str = "shop";
+pub const NAMESPACE: &str = "signing-system";
+pub const LABEL: &str = "signing.odj.cloud/ring";
+pub const POLICIES: [&str; 2] = ["signing-enforce-0001", "signing-audit-0001"];
+
+const SOAK: Duration = Duration::from_secs(10);
+const DAY: u64 = 86_400;
+
+pub fn pipeline(index: usize) -> PipelineRef {
+    PipelineRef { namespace: format!("ci-{index}"), name: "image-signing".into() }
+}
+
+pub fn index_of(pipeline: &PipelineRef) -> usize {
+    usize::from(pipeline.namespace == "ci-1")
+}
+
+pub fn token(number: u8) -> String {
+    format!("token-{number}")
+}
+
+pub fn now(day: u8) -> Timestamp {
+    let days = SignedDuration::from_hours(24 * i64::from(day));
+    Timestamp::UNIX_EPOCH.checked_add(days).unwrap()
+}
+
+/// The positions of the policies that hold the ring's rule by this ledger.
+pub fn places(ledger: &Stored) -> impl Iterator<Item = usize> {
+    let placed = ledger.ledger.rule.settings.policies();
+    placed.map(|name| usize::from(name == POLICIES[1]))
+}
+
+pub fn snapshot(
+    state: &State,
+    spec: &Spec,
+    every: Option<u8>,
+    ledger: Option<&Stored>,
+    heard: &[Heard; 2],
+) -> Snapshot {
+    let ring = ring(spec, every);
+    let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
+    let policies = match ledger {
+        Some(_) => placed.iter().map(|p| (POLICIES[*p].to_owned(), policy(state, *p))).collect(),
+        None => (0..2)
+            .filter(|p| state.policies[*p].is_some())
+            .map(|p| (POLICIES[p].to_owned(), policy(state, p)))
+            .collect(),
+    };
+    let gate = placed.iter().map(|p| (POLICIES[*p].to_owned(), answer(&heard[*p]))).collect();
+    let listed = ledger.into_iter().flat_map(|l| l.ledger.publications.iter());
+    let pipelines =
+        ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
+    Snapshot {
+        name: RING.to_owned(),
+        free_place: packing::place(ring.action, &BTreeMap::new(), 25),
+        ring,
+        ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
+        reported: Reported { newest_version: state.reported.then_some(1), ..Reported::default() },
+        kyverno_served: true,
+        policies,
+        gate,
+        pipelines,
+        enrolled: ["shop-dev".to_owned()].into(),
+        now: now(state.day),
+        operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
+        trouble: None,
+    }
+}
+
+fn ring(spec: &Spec, every: Option<u8>) -> Ring {
+    Ring {
+        keep: spec.keep.into(),
+        every: every.map(|days| Duration::from_secs(DAY * u64::from(days))),
+        soak: SOAK,
+        pipelines: (0..2)
+            .filter(|index| spec.pipelines[*index])
+            .map(|index| (pipeline(index), Layout::Cosign))
+            .collect(),
+        action: if spec.audit { Action::Audit } else { Action::Enforce },
+        exclude: Vec::new(),
+        token: (spec.token > 0).then(|| token(spec.token)),
+        deleting: spec.deleting,
+        allow_unenforced: spec.allow_unenforced,
+        finalizer: spec.finalizer,
+        problems: Vec::new(),
+    }
+}
+
+fn policy(state: &State, index: usize) -> PolicyFound {
+    match &state.policies[index] {
+        None => PolicyFound::Absent { failure: None },
+        Some(rule) => PolicyFound::Ours { mark: Some(rule.mark.clone()), failure: None },
+    }
+}
+
+fn answer(heard: &Heard) -> Answer {
+    match heard {
+        Heard::Nothing => Answer::NotAsked,
+        Heard::Open => Answer::Open,
+        Heard::Mute => Answer::Mute("down".into()),
+        Heard::Said(rule, soak) => Answer::Answered {
+            mark: rule.as_ref().map(|rule| rule.mark.clone()),
+            held: if *soak == Soak::Passed { SOAK } else { Duration::ZERO },
+        },
+    }
+}
+
+fn look(state: &State, ledger: Option<&Stored>, pipeline: &PipelineRef) -> PipelineFound {
+    let index = index_of(pipeline);
+    if state.forbidden[index] {
+        return PipelineFound::Forbidden;
+    }
+    match state.secrets[index] {
+        Held::Absent => PipelineFound::Absent,
+        Held::Foreign => PipelineFound::Foreign,
+        Held::Ours(serial) => {
+            let fingerprint = format!("SHA256:{serial}");
+            if ledger.is_none_or(|l| l.ledger.by_fingerprint(&fingerprint).is_none()) {
+                return PipelineFound::OursUnknownKey;
+            }
+            PipelineFound::Ours { fingerprint, layout: Some(Layout::Cosign), intact: true }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The moves of everybody but the planner's replicas: the policy controller,
+//! Kyverno and its gate, the users, the passing of days.
+
+use std::sync::Arc;
+
+use crate::{
+    facts::Keys,
+    machine::{Edit, Machine, Move, Watch},
+    state::{Heard, Held, Replica, Soak, State},
+    view,
+};
+
+impl Machine {
+    /// The state after a move, or nothing if it changes nothing.
+    pub fn step(&self, state: &State, step: &Move) -> Option<State> {
+        match *step {
+            Move::Plan(replica, watch) => self.plan(state, replica, watch),
+            Move::Act(replica) => self.act(state, replica),
+            Move::Ask(replica) => ask(state, replica),
+            Move::Sync(policy, watch) => self.sync(state, policy, watch),
+            Move::User(edit) => {
+                let mut next = self.edit(state, edit)?;
+                next.left.edits -= 1;
+                Some(next)
+            }
+            _ => happen(state, step),
+        }
+    }
+
+    /// What a user changes; nothing if it is so already.
+    pub fn edit(&self, state: &State, edit: Edit) -> Option<State> {
+        let mut next = state.clone();
+        let spec = next.spec.as_mut()?;
+        match edit {
+            Edit::Rotate => {
+                spec.token = highest(next.past.asked.0) + 1;
+                next.past.asked = next.past.asked.with(spec.token);
+            }
+            Edit::RotateBack => {
+                let last = highest(next.past.asked.0);
+                spec.token = last.checked_sub(1)?;
+            }
+            Edit::Keep(keep) => spec.keep = keep,
+            Edit::Pipeline(pipeline, there) => spec.pipelines[pipeline] = there,
+            Edit::Audit(audit) => spec.audit = audit,
+            Edit::Delete => spec.deleting = true,
+            Edit::AllowUnenforced => spec.allow_unenforced = true,
+            Edit::DropSecret(pipeline) => next.secrets[pipeline] = Held::Absent,
+            Edit::TakeSecret(pipeline) => next.secrets[pipeline] = Held::Foreign,
+            Edit::LoseLedger => {
+                next.ledger.as_ref()?;
+                next.older = next.ledger.take();
+                next.past.lost = true;
+            }
+        }
+        (next != *state).then_some(next)
+    }
+
+    /// The policy controller looks at one policy. It never writes what an
+    /// older state of the ledger says over what a newer one has written, and
+    /// leaves a rule without ledger as it is.
+    fn sync(&self, state: &State, policy: usize, watch: Watch) -> Option<State> {
+        let ledger = Self::ledger(state, watch)?;
+        let found = &state.policies[policy];
+        let sequence = ledger.ledger.rule.sequence;
+        let newer = found.as_ref().is_some_and(|rule| rule.mark.sequence > sequence);
+        if !state.kyverno_up || newer {
+            return None;
+        }
+        let placed = !ledger.ledger.removed && view::places(ledger).any(|p| p == policy);
+        let wanted = placed.then(|| Arc::clone(&ledger.rule));
+        if *found == wanted {
+            return None;
+        }
+        let mut next = state.clone();
+        self.judge_policy(&mut next, policy, wanted.as_deref());
+        next.policies[policy] = wanted;
+        Some(next)
+    }
+}
+
+/// What happens to the processes, to Kyverno and to time.
+fn happen(state: &State, step: &Move) -> Option<State> {
+    let happens = match *step {
+        Move::Crash(replica) => state.replicas[replica] != Replica::started(),
+        Move::Load(policy) => state.kyverno_up && state.loaded[policy] != state.policies[policy],
+        Move::KyvernoGoes => state.kyverno_up,
+        Move::KyvernoComes => !state.kyverno_up,
+        Move::Withdraw(pipeline) => !state.forbidden[pipeline],
+        Move::Grant(pipeline) => state.forbidden[pipeline],
+        _ => true,
+    };
+    if !happens {
+        return None;
+    }
+    let mut next = state.clone();
+    match *step {
+        Move::Crash(replica) => {
+            next.replicas[replica] = Replica::started();
+            next.left.crashes -= 1;
+        }
+        Move::Load(policy) => {
+            next.loaded[policy].clone_from(&state.policies[policy]);
+            next.past.enforced |= next.loaded[policy].is_some();
+        }
+        Move::KyvernoGoes => {
+            next.kyverno_up = false;
+            next.left.outages -= 1;
+        }
+        Move::KyvernoComes => next.kyverno_up = true,
+        Move::Withdraw(pipeline) => {
+            next.forbidden[pipeline] = true;
+            next.left.withdrawals -= 1;
+        }
+        Move::Grant(pipeline) => next.forbidden[pipeline] = false,
+        Move::Day => {
+            next.day += 1;
+            next.left.days -= 1;
+        }
+        Move::Plan(..) | Move::Act(_) | Move::Ask(_) | Move::Sync(..) | Move::User(_) => {}
+    }
+    Some(next)
+}
+
+fn highest(mask: u16) -> u8 {
+    u8::try_from(15_u32.saturating_sub(mask.leading_zeros())).unwrap_or(0)
+}
+
+/// A replica asks every policy that the ledger names, a soak after it last
+/// asked. (Asking sooner changes nothing that the planner sees.)
+fn ask(state: &State, replica: usize) -> Option<State> {
+    let mut next = state.clone();
+    let memory = &mut next.replicas[replica].heard;
+    let before = memory.clone();
+    *memory = [Heard::Nothing, Heard::Nothing];
+    if let Some(ledger) = &state.ledger {
+        for policy in view::places(ledger) {
+            memory[policy] = match &state.loaded[policy] {
+                _ if !state.kyverno_up => Heard::Mute,
+                None => Heard::Open,
+                Some(rule) if rule.mark != ledger.rule.mark => {
+                    Heard::Said(Some(Arc::clone(rule)), Soak::Behind)
+                }
+                Some(rule) => {
+                    let begun = Heard::Said(Some(Arc::clone(rule)), Soak::Begun);
+                    let passed = Heard::Said(Some(Arc::clone(rule)), Soak::Passed);
+                    if before[policy] == begun || before[policy] == passed { passed } else { begun }
+                }
+            };
+        }
+        let rested = view::places(ledger).map(|policy| match &memory[policy] {
+            Heard::Said(Some(rule), Soak::Passed) => rule.keys,
+            _ => Default::default(),
+        });
+        let rested = rested.reduce(Keys::and).unwrap_or_default();
+        next.past.rested = next.past.rested.or(rested);
+    }
+    (next != *state).then_some(next)
+}
