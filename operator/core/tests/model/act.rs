@@ -9,7 +9,7 @@ use signingkeyring_core::{
 };
 
 use crate::{
-    facts::{Stored, hash_of, key},
+    facts::{Stored, hash_of, key, serial_of},
     machine::{Machine, Watch},
     state::{Held, Pass, State},
     view,
@@ -40,9 +40,16 @@ impl Machine {
         if actions.is_empty() {
             return report(state, ledger);
         }
-        let identity = (format!("{actions:?}"), spec, ledger, state.secrets);
+        let identity = (format!("{actions:?}"), spec, ledger, state.secrets, &state.recorded);
         let hash = hash_of(&identity);
-        let pass = Pass { actions, spec, ledger: ledger.cloned(), secrets: state.secrets, hash };
+        let pass = Pass {
+            actions,
+            spec,
+            ledger: ledger.cloned(),
+            secrets: state.secrets,
+            recorded: state.recorded.clone(),
+            hash,
+        };
         let mut next = state.clone();
         next.replicas[replica].pass = Some((Arc::new(pass), 0));
         Some(next)
@@ -70,7 +77,7 @@ impl Machine {
     fn execute(&self, state: &mut State, pass: &Pass, action: &Action) -> Outcome {
         match action {
             Action::AddFinalizer | Action::RemoveFinalizer => {
-                if state.spec != Some(pass.spec) {
+                if state.spec != Some(pass.spec) || state.recorded != pass.recorded {
                     return Outcome::Conflict;
                 }
                 if *action == Action::RemoveFinalizer {
@@ -79,6 +86,27 @@ impl Machine {
                 } else if let Some(spec) = &mut state.spec {
                     spec.finalizer = true;
                 }
+            }
+            Action::RecordHighWater(mark) => {
+                if state.spec != Some(pass.spec) || state.recorded != pass.recorded {
+                    return Outcome::Conflict;
+                }
+                self.judge_record(state, mark);
+                state.recorded = Some(mark.clone());
+            }
+            Action::DeleteKeySecret(name) => {
+                self.judge_key_deletion(state, name);
+                state.apart.retain(|(serial, _)| view::key_secret(*serial) != *name);
+            }
+            Action::Commit(change @ Change::Mint { standby: true, .. })
+                if state.ledger != pass.ledger =>
+            {
+                // The key's Secret comes first, and stays behind.
+                let sequence = ledger_sequence(pass);
+                if change.mints().is_some() && !state.apart.contains(&(STRAY, sequence)) {
+                    state.apart.push((STRAY, sequence));
+                }
+                return Outcome::Conflict;
             }
             _ if needs_ledger(action) && state.ledger != pass.ledger => return Outcome::Conflict,
             Action::Commit(change) => return self.commit(state, pass, change),
@@ -121,8 +149,13 @@ impl Machine {
 
     fn commit(&self, state: &mut State, pass: &Pass, change: &Change) -> Outcome {
         let serial = state.past.minted + 1;
-        let minted = matches!(change, Change::Mint { .. });
-        let pair = minted.then(|| key(serial));
+        let minted = change.mints().is_some();
+        let apart = matches!(change, Change::Mint { standby: true, .. });
+        let pair = minted.then(|| {
+            let mut pair = key(serial);
+            pair.private_key.secret = apart.then(|| view::key_secret(serial));
+            pair
+        });
         let base = pass.ledger.as_ref();
         let ledger = base.map(|stored| &stored.ledger);
         let Ok(ledger) = Ledger::apply(ledger, change, pair, view::now(state.day)) else {
@@ -130,13 +163,23 @@ impl Machine {
         };
         let stored = self.archive.store(ledger);
         self.judge_commit(state, pass, change, &stored);
+        if apart {
+            let sequence = ledger_sequence(pass);
+            state.apart.push((serial, sequence));
+        }
         if minted {
             state.past.minted = serial;
-            state.past.minted_on = state.day;
         }
         state.older = state.ledger.replace(stored);
         Outcome::Done
     }
+}
+
+/// Stands for every standby key whose commit was refused.
+pub const STRAY: u8 = 15;
+
+fn ledger_sequence(pass: &Pass) -> u64 {
+    pass.ledger.as_ref().map_or(0, |base| base.ledger.sequence)
 }
 
 fn needs_ledger(action: &Action) -> bool {
@@ -146,8 +189,11 @@ fn needs_ledger(action: &Action) -> bool {
 /// The pair of a version whose private key the ledger holds.
 fn serial(state: &State, version: u32) -> Option<u8> {
     let ledger = &state.ledger.as_ref()?.ledger;
-    let row = ledger.versions.iter().find(|row| row.number == version)?;
-    ledger.has_private_key(version).then(|| crate::facts::serial_of(&row.public_key))
+    let row = ledger.by_number(version)?;
+    let place = row.private_key.as_ref()?.secret.as_ref();
+    let serial = serial_of(&row.public_key);
+    let there = state.apart.iter().any(|(apart, _)| *apart == serial);
+    (place.is_none() || there).then_some(serial)
 }
 
 /// The status after a pass: it names the versions of the ledger that was seen.

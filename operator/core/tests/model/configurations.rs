@@ -6,7 +6,7 @@ use signingkeyring_core::plan::plan;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
-    facts::rendered,
+    facts::{Keys, rendered},
     machine::{Edit, Machine, Move},
     state::{Budget, Held, Past, Replica, Spec, State},
 };
@@ -21,6 +21,8 @@ pub struct Configuration {
     /// Begin with a ring that has been serving, and rotated so often.
     pub born: bool,
     pub rotations: u8,
+    /// Whether the spec asks for a standby from the beginning.
+    pub standby: bool,
     /// The schedule's period in days.
     pub every: Option<u8>,
     /// Whether planner and policy controller may see the ledger one change late.
@@ -38,6 +40,7 @@ impl Configuration {
             replicas: 2,
             born: true,
             rotations: 0,
+            standby: false,
             every: None,
             slow_watches: true,
             edits: &[],
@@ -56,6 +59,9 @@ impl Configuration {
                 finalizer: false,
                 deleting: false,
                 allow_unenforced: false,
+                suspend: false,
+                standby: self.standby,
+                revoked: Keys(0),
             }),
             ledger: None,
             older: None,
@@ -64,6 +70,8 @@ impl Configuration {
             kyverno_up: true,
             secrets: [Held::Absent; 2],
             forbidden: [false; 2],
+            apart: Vec::new(),
+            recorded: None,
             replicas: vec![Replica::started(); self.replicas],
             day: 0,
             reported: false,
@@ -94,11 +102,12 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             edits: &[Edit::Rotate, Edit::Delete, Edit::AllowUnenforced],
-            budget: Budget { edits: 3, outages: 0, ..budget },
+            budget: Budget { edits: 2, outages: 0, ..budget },
             ..base("deletion")
         },
         Configuration {
             keep: 1,
+            slow_watches: false,
             pipelines: [true, true],
             edits: &[
                 Edit::Rotate,
@@ -115,6 +124,47 @@ pub fn all() -> Vec<Configuration> {
             edits: &[Edit::Audit(true), Edit::Audit(false), Edit::Rotate],
             budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
             ..base("move")
+        },
+        Configuration {
+            keep: 2,
+            rotations: 1,
+            edits: &[Edit::Revoke(1), Edit::Revoke(2), Edit::Unrevoke, Edit::Rotate],
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("revocation")
+        },
+        Configuration {
+            keep: 1,
+            slow_watches: false,
+            edits: &[Edit::Suspend(true), Edit::Suspend(false), Edit::Rotate],
+            budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
+            ..base("suspension")
+        },
+        Configuration {
+            keep: 1,
+            replicas: 1,
+            edits: &[Edit::Revoke(1), Edit::Suspend(true), Edit::Suspend(false), Edit::Rotate],
+            budget: Budget { edits: 4, withdrawals: 1, ..budget },
+            ..base("suspension+")
+        },
+        Configuration {
+            standby: true,
+            slow_watches: false,
+            edits: &[Edit::Revoke(1), Edit::Revoke(2), Edit::Rotate, Edit::Standby(false)],
+            budget: Budget { outages: 0, crashes: 0, ..budget },
+            ..base("standby")
+        },
+        Configuration {
+            standby: true,
+            replicas: 1,
+            edits: &[
+                Edit::Revoke(1),
+                Edit::Revoke(2),
+                Edit::Rotate,
+                Edit::Standby(false),
+                Edit::Standby(true),
+            ],
+            budget: Budget { edits: 3, ..budget },
+            ..base("standby+")
         },
         Configuration {
             every: Some(2),

@@ -8,8 +8,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde_json::Value;
 use signingkeyring_core::{
+    high_water::HighWater,
+    ledger::PrivateKeyRef,
     ledger::{Ledger, NewKey},
     marks::Mark,
     render::{self, Input},
@@ -25,6 +26,7 @@ pub type Renderer = fn(&Ledger) -> Vec<String>;
 pub struct Rule {
     pub mark: Mark,
     pub keys: Keys,
+    pub high_water: HighWater,
     hash: u64,
 }
 
@@ -51,6 +53,11 @@ impl Keys {
 
     pub fn less(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// The newest of them, or 0.
+    pub fn last(self) -> u8 {
+        (0..16).rev().find(|serial| self.has(*serial)).unwrap_or(0)
     }
 
     /// The `count` newest of them.
@@ -95,7 +102,8 @@ impl Archive {
                 (self.render)(&ledger).iter().map(|pem| serial_of(pem)).fold(Keys(0), Keys::with);
             let mark = ledger.mark();
             let hash_of_rule = hash_of(&(mark.sequence, &mark.key_set, keys));
-            let rule = Arc::new(Rule { mark, keys, hash: hash_of_rule });
+            let rule =
+                Arc::new(Rule { mark, keys, high_water: ledger.high_water(), hash: hash_of_rule });
             let accepted = ledger.accepted().map(|v| serial_of(&v.public_key));
             let accepted = accepted.fold(Keys(0), Keys::with);
             Arc::new(Stored { ledger, rule, accepted, hash })
@@ -118,9 +126,7 @@ pub fn rendered(ledger: &Ledger) -> Vec<String> {
     let policy = render::render(&input).expect("a policy with a ring in it");
     let rules = policy.spec["rules"].as_array().unwrap();
     let rule = rules.iter().find(|rule| rule["name"] == RING).unwrap();
-    let entries = rule["verifyImages"][0]["attestors"][0]["entries"].as_array().unwrap();
-    let key = |entry: &Value| entry["keys"]["publicKeys"].as_str().unwrap().to_owned();
-    entries.iter().map(key).collect()
+    render::keys_of(rule).into_iter().collect()
 }
 
 /// The public half of the pair that was minted as number `serial`.
@@ -128,6 +134,7 @@ pub fn key(serial: u8) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{serial}\n-----END PUBLIC KEY-----\n"),
         fingerprint: format!("SHA256:{serial}"),
+        private_key: PrivateKeyRef { digest: "00".into(), secret: None },
     }
 }
 

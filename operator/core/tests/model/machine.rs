@@ -61,6 +61,11 @@ pub enum Edit {
     /// Puts a pipeline into the spec, or takes it out.
     Pipeline(usize, bool),
     Audit(bool),
+    /// Revokes a version; takes every revocation out of the spec.
+    Revoke(u8),
+    Unrevoke,
+    Suspend(bool),
+    Standby(bool),
     Delete,
     AllowUnenforced,
     /// Deletes a pipeline's Secret.
@@ -196,6 +201,7 @@ impl Model for Machine {
             Property::always("8 not ours, not touched", |_, s| keeps(Invariant::NotOurs, s)),
             Property::always("9 closed, not open", |_, s| keeps(Invariant::Closed, s)),
             Property::always("10 it settles", Self::settles),
+            Property::always("11 suspended is frozen", |_, s| keeps(Invariant::Suspended, s)),
         ]
     }
 }

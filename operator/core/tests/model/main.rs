@@ -17,5 +17,6 @@ mod mistakes;
 mod oracle;
 mod settle;
 mod state;
+mod transitions;
 mod view;
 mod world;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger},
+    ledger::{Change, Ledger, State},
     plan::{self, Action, Plan},
     snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
 };
@@ -42,11 +42,26 @@ const MISTAKES: &[Mistake] = &[
     mistake("a window too wide by one", too_wide, "window", "2 the window"),
     mistake("mint twice", mints_twice, "rotation", "3 exactly once"),
     mistake("forget the token", forgets_token, "rotation", "3 exactly once"),
+    Mistake {
+        renderer: reaccepts,
+        ..mistake(
+            "re-accept a revoked version",
+            plan::plan,
+            "revocation",
+            "5 revoked stays revoked",
+        )
+    },
+    Mistake {
+        renderer: renders_nothing,
+        ..mistake("no key at zero keys", plan::plan, "revocation", "5 revoked stays revoked")
+    },
+    mistake("bring back what a revocation freed", widens, "revocation", "2 the window"),
     mistake("mint over a loss", sees_no_evidence, "loss", "4 never over a loss"),
     mistake("publish before it is written down", publishes_unlisted, "birth", "6 private keys"),
     mistake("write without change", rewrites, "rotation", "7 silence"),
     mistake("touch a foreign Secret", sees_no_owner, "pipelines", "8 not ours, not touched"),
     mistake("leave the old policy at once", moves_early, "move", "9 closed, not open"),
+    mistake("switch although suspended", wakes, "suspension", "11 suspended is frozen"),
     mistake("never activate", never_activates, "rotation", "10 it settles"),
 ];
 
@@ -120,7 +135,7 @@ fn sees_no_evidence(snapshot: &Snapshot) -> Plan {
         return plan::plan(snapshot);
     }
     plan::plan(&with(snapshot, |seen| {
-        seen.reported = Default::default();
+        seen.witnesses.clear();
         seen.policies.clear();
         seen.pipelines.clear();
     }))
@@ -154,6 +169,34 @@ fn sees_no_owner(snapshot: &Snapshot) -> Plan {
             }
         }
     }))
+}
+
+/// Forgets a revocation as soon as there is a newer version.
+fn reaccepts(ledger: &Ledger) -> Vec<String> {
+    let newest = ledger.newest().map_or(0, |row| row.number);
+    let mut forgetful = ledger.clone();
+    for row in forgetful.versions.iter_mut().filter(|row| row.number < newest) {
+        if row.state == State::Revoked {
+            row.state = State::Accepted;
+        }
+    }
+    rendered(&forgetful)
+}
+
+fn renders_nothing(ledger: &Ledger) -> Vec<String> {
+    ledger.accepted().map(|row| row.public_key.clone()).collect()
+}
+
+/// Widens the window by what was revoked.
+fn widens(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| {
+        let revoked = ledger(seen).map_or(0, |ledger| ledger.revoked.len());
+        seen.ring.keep += u32::try_from(revoked).unwrap();
+    }))
+}
+
+fn wakes(snapshot: &Snapshot) -> Plan {
+    plan::plan(&with(snapshot, |seen| seen.ring.suspend = false))
 }
 
 fn moves_early(snapshot: &Snapshot) -> Plan {

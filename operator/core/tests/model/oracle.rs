@@ -1,21 +1,21 @@
 //! The invariants, from their text and not from the planner: what a write may
 //! do, and what a state may be.
 
-use signingkeyring_core::ledger::{Change, token_hash};
+use signingkeyring_core::{high_water::HighWater, ledger::State as Row};
 
 use crate::{
-    facts::{Keys, Rule, Stored, serial_of},
+    facts::{Keys, Rule, serial_of},
     machine::Machine,
-    state::{Held, Invariant, Pass, Spec, State},
+    state::{Held, Invariant, Spec, State},
     view,
 };
 
 impl State {
-    fn break_(&mut self, invariant: Invariant) {
+    pub fn break_(&mut self, invariant: Invariant) {
         self.broken.get_or_insert(invariant);
     }
 
-    fn demand(&mut self, invariant: Invariant, holds: bool) {
+    pub fn demand(&mut self, invariant: Invariant, holds: bool) {
         if !holds {
             self.break_(invariant);
         }
@@ -23,7 +23,7 @@ impl State {
 
     /// The pairs that the pipelines of a spec sign with, whether or not the
     /// operator may look.
-    fn in_use(&self, spec: &Spec) -> Keys {
+    pub fn in_use(&self, spec: &Spec) -> Keys {
         let held = self.secrets.iter().zip(spec.pipelines).filter(|(_, there)| *there);
         held.fold(Keys::default(), |keys, (held, _)| match held {
             Held::Ours(serial) => keys.with(*serial),
@@ -31,71 +31,20 @@ impl State {
         })
     }
 
-    fn holds_any(&self) -> bool {
+    /// Whether Kyverno has accepted a pair for as long as it has to before it
+    /// signs: for the soak, unless it replaces a revoked one.
+    pub fn may_sign(&self, serial: u8) -> bool {
+        let past = &self.past;
+        let hurries = past.signed.has(serial) || past.revoked.has(past.signed.last());
+        if hurries { past.acknowledged.has(serial) } else { past.rested.has(serial) }
+    }
+
+    pub fn holds_any(&self) -> bool {
         self.secrets.iter().any(|held| matches!(held, Held::Ours(_)))
     }
 }
 
 impl Machine {
-    /// A transition of the ledger. `pass` holds the spec it was planned from.
-    pub fn judge_commit(&self, state: &mut State, pass: &Pass, change: &Change, next: &Stored) {
-        if let Some(base) = &pass.ledger {
-            let mut same = next.ledger.clone();
-            same.sequence = base.ledger.sequence;
-            state.demand(Invariant::Silence, same != base.ledger);
-        }
-        match change {
-            Change::Mint { token, .. } => self.judge_mint(state, pass, token.as_deref()),
-            Change::Activate { version, .. } => {
-                let row = next.ledger.versions.iter().find(|row| row.number == *version);
-                let serial = row.map_or(0, |row| serial_of(&row.public_key));
-                let signs = Keys::default().with(serial);
-                state.demand(Invariant::NoGap, state.in_use(&pass.spec).less(signs) == Keys(0));
-                state.demand(Invariant::NoGap, state.past.rested.has(serial));
-                state.past.signed = state.past.signed.with(serial);
-                judge_window(state, pass, next);
-            }
-            Change::Window { .. } => {
-                let in_use = state.in_use(&pass.spec);
-                state.demand(Invariant::NoGap, in_use.less(next.accepted) == Keys(0));
-                judge_window(state, pass, next);
-            }
-            Change::Remove(_) => {
-                let asked = pass.spec.deleting && pass.spec.allow_unenforced;
-                state.demand(Invariant::Closed, asked);
-                state.past.removed = true;
-            }
-            Change::Acknowledge { .. }
-            | Change::Rule(_)
-            | Change::Publications { .. }
-            | Change::Withdraw(_) => {}
-        }
-    }
-
-    /// One request, one key; and none at all where keys were lost.
-    fn judge_mint(&self, state: &mut State, pass: &Pass, token: Option<&str>) {
-        let birth = pass.ledger.is_none();
-        let evidence =
-            state.reported || state.holds_any() || state.policies.iter().any(Option::is_some);
-        state.demand(Invariant::NeverOverALoss, !(birth && evidence));
-        let number = token.map(|hash| {
-            (1..16).find(|number| token_hash(&view::token(*number)) == hash).unwrap_or(0)
-        });
-        let wanted = match number {
-            Some(number) if birth => number == pass.spec.token,
-            Some(number) => state.past.asked.has(number) && !state.past.answered.has(number),
-            None if birth => pass.spec.token == 0,
-            None => {
-                let every = self.configuration.every;
-                every.is_some_and(|every| state.day >= state.past.minted_on + every)
-            }
-        };
-        state.demand(Invariant::ExactlyOnce, wanted);
-        if let Some(number) = number {
-            state.past.answered = state.past.answered.with(number);
-        }
-    }
-
     /// What a policy is about to say of the ring, or nothing if it is to say
     /// nothing any more.
     pub fn judge_policy(&self, state: &mut State, policy: usize, wanted: Option<&Rule>) {
@@ -105,6 +54,8 @@ impl Machine {
         let keys = match wanted {
             Some(rule) => {
                 state.demand(Invariant::Revoked, rule.keys != Keys(0));
+                let returns = rule.keys.and(state.past.banned) != Keys(0);
+                state.demand(Invariant::Revoked, !returns);
                 rule.keys
             }
             None => {
@@ -118,7 +69,9 @@ impl Machine {
         };
         if let (Some(before), Some(spec)) = (&state.policies[policy], &state.spec) {
             let dropped = before.keys.less(keys);
-            let gap = state.in_use(spec).and(dropped) != Keys(0);
+            let gap = state.in_use(spec).and(dropped).less(state.past.revoked) != Keys(0);
+            let banned = dropped.and(state.past.revoked);
+            state.past.banned = state.past.banned.or(banned);
             state.demand(Invariant::NoGap, !gap);
         }
     }
@@ -128,7 +81,8 @@ impl Machine {
         let before = state.secrets[index];
         state.demand(Invariant::NotOurs, before != Held::Foreign);
         state.demand(Invariant::Silence, before != Held::Ours(serial));
-        state.demand(Invariant::NoGap, state.past.rested.has(serial));
+        state.demand(Invariant::NoGap, state.may_sign(serial));
+        state.demand(Invariant::Revoked, !state.past.revoked.has(serial));
         let places: Vec<usize> = state.ledger.iter().flat_map(|l| view::places(l)).collect();
         for place in places {
             let accepts = state.loaded[place].as_ref().is_none_or(|rule| rule.keys.has(serial));
@@ -146,9 +100,25 @@ impl Machine {
         state.demand(Invariant::NotOurs, state.secrets[index] != Held::Foreign);
     }
 
+    /// The Secret of a standby key is about to be deleted.
+    pub fn judge_key_deletion(&self, state: &mut State, name: &str) {
+        let named = state.ledger.as_ref().is_some_and(|stored| {
+            let keys = stored.ledger.versions.iter().filter_map(|v| v.private_key.as_ref());
+            keys.filter_map(|key| key.secret.as_deref()).any(|secret| secret == name)
+        });
+        state.demand(Invariant::PrivateKeys, state.past.removed || !named);
+    }
+
+    /// The ring's annotation is about to be written: it never forgets.
+    pub fn judge_record(&self, state: &mut State, mark: &HighWater) {
+        state.demand(Invariant::Silence, state.recorded.as_ref() != Some(mark));
+        let kept = state.recorded.as_ref().is_none_or(|before| before.is_within(mark));
+        state.demand(Invariant::NeverOverALoss, kept);
+    }
+
     /// The ledger is about to be deleted: no key may be left behind.
     pub fn judge_ledger_deletion(&self, state: &mut State) {
-        let forgotten = state.holds_any() && !state.past.lost;
+        let forgotten = (state.holds_any() && !state.past.lost) || !state.apart.is_empty();
         state.demand(Invariant::PrivateKeys, !forgotten);
         let removed = state.ledger.as_ref().is_some_and(|stored| stored.ledger.removed);
         state.demand(Invariant::NeverOverALoss, removed);
@@ -174,17 +144,15 @@ impl Machine {
             });
             state.demand(Invariant::PrivateKeys, !forgotten);
         }
+        if let Some(stored) = &state.ledger {
+            let stays = stored.ledger.versions.iter().all(|row| {
+                let revoked = state.past.revoked.has(serial_of(&row.public_key));
+                !revoked || (row.state == Row::Revoked && row.private_key.is_none())
+            });
+            state.demand(Invariant::Revoked, stays);
+        }
         if state.past.enforced && !state.past.removed {
             state.demand(Invariant::Closed, state.loaded != [None, None]);
         }
     }
-}
-
-/// Exactly the newest `keep` versions that ever signed are accepted, and what
-/// is on its way to sign.
-fn judge_window(state: &mut State, pass: &Pass, next: &Stored) {
-    let pending = next.ledger.pending().map(|row| serial_of(&row.public_key));
-    let window = state.past.signed.newest(pass.spec.keep);
-    let wanted = pending.map_or(window, |serial| window.with(serial));
-    state.demand(Invariant::Window, next.accepted == wanted);
 }

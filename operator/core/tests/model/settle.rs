@@ -6,6 +6,8 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
+use signingkeyring_core::ledger::State as Row;
+
 use crate::{
     facts::{Keys, hash_of, serial_of},
     machine::{Machine, Move, Watch},
@@ -81,13 +83,14 @@ impl Machine {
             // Stalled: what is in force stays in force.
             return state.ledger.is_none() || state.past.minted == 0;
         }
-        let token_is_done = spec.token == 0 || state.past.answered.has(spec.token) || spec.deleting;
-        token_is_done && self.serves(state, spec)
+        self.serves(state, spec)
+            && (spec.suspend || spec.deleting || self.is_up_to_date(state, spec))
     }
 
-    /// The key that signs, the window and the pipelines are as asked.
+    /// The policies and the pipelines are what the ledger says, and no key is
+    /// left where none belongs.
     fn serves(&self, state: &State, spec: &Spec) -> bool {
-        let Some(stored) = &state.ledger else { return spec.deleting };
+        let Some(stored) = &state.ledger else { return spec.deleting || spec.suspend };
         let ledger = &stored.ledger;
         let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
         let enforced = (0..2).all(|policy| {
@@ -97,23 +100,45 @@ impl Machine {
         let published = (0..2).all(|index| match state.secrets[index] {
             Held::Ours(serial) => {
                 let listed = ledger.publications.contains(&view::pipeline(index));
-                spec.pipelines[index] && serial == signs && listed
+                // A switch that a suspension has stopped half way stays so.
+                let stopped = spec.suspend && stored.accepted.has(serial);
+                spec.pipelines[index] && (serial == signs || stopped) && listed
             }
-            Held::Absent => !spec.pipelines[index],
+            Held::Absent => !spec.pipelines[index] || signs == 0,
             Held::Foreign => true,
         });
-        let due = self
-            .configuration
-            .every
-            .is_some_and(|every| state.day >= state.past.minted_on + every && !spec.deleting);
+        let apart = state.apart.iter().all(|(serial, _)| {
+            let row = ledger.versions.iter().find(|row| serial_of(&row.public_key) == *serial);
+            row.is_some_and(|row| row.private_key.is_some())
+        });
+        let applied = stored.ledger.versions.iter().all(|row| {
+            let revoked = u8::try_from(row.number).is_ok_and(|number| spec.revoked.has(number));
+            !revoked || row.state == Row::Revoked
+        });
         !ledger.removed
-            && signs == state.past.minted
-            && ledger.pending().is_none()
-            && !due
-            && stored.accepted == state.past.signed.newest(spec.keep)
             && stored.rule.keys == nobody_if_empty(stored.accepted)
+            && applied
+            && apart
             && enforced
             && published
+    }
+
+    /// All that was asked for is done.
+    fn is_up_to_date(&self, state: &State, spec: &Spec) -> bool {
+        let Some(stored) = &state.ledger else { return false };
+        let (ledger, past) = (&stored.ledger, &state.past);
+        let every = self.configuration.every;
+        let due = every.is_some_and(|every| state.day >= past.began_on + every);
+        let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
+        let standby = ledger.standby().map(|row| serial_of(&row.public_key));
+        let window = past.signed.newest(spec.keep).less(past.revoked);
+        signs == past.signed.last()
+            && !past.revoked.has(signs)
+            && (spec.token == 0 || past.answered.has(spec.token))
+            && !due
+            && ledger.pending().is_none()
+            && standby.is_some() == spec.standby
+            && stored.accepted == standby.map_or(window, |serial| window.with(serial))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use signingkeyring_core::plan::Action;
+use signingkeyring_core::{high_water::HighWater, plan::Action};
 
 use crate::facts::{Keys, Rule, Stored};
 
@@ -21,6 +21,10 @@ pub struct Spec {
     pub finalizer: bool,
     pub deleting: bool,
     pub allow_unenforced: bool,
+    pub suspend: bool,
+    pub standby: bool,
+    /// The numbers of versions that are to be revoked.
+    pub revoked: Keys,
 }
 
 /// What a pipeline's Secret holds.
@@ -57,6 +61,7 @@ pub struct Pass {
     pub spec: Spec,
     pub ledger: Option<Arc<Stored>>,
     pub secrets: [Held; 2],
+    pub recorded: Option<HighWater>,
     pub hash: u64,
 }
 
@@ -103,13 +108,18 @@ pub struct Budget {
 pub struct Past {
     /// Key pairs in any ledger, ever; also the serial of the last.
     pub minted: u8,
-    pub minted_on: u8,
+    /// The day on which the newest version began to sign, or its way there.
+    pub began_on: u8,
     /// Tokens that the user has set, and those that were minted for.
     pub asked: Keys,
     pub answered: Keys,
-    /// Pairs that were accepted by Kyverno for the soak; pairs that were Current.
+    /// Pairs that Kyverno was heard to accept, for the soak; that were Current;
+    /// that the ledger revoked; that were revoked and had left a policy.
+    pub acknowledged: Keys,
     pub rested: Keys,
     pub signed: Keys,
+    pub revoked: Keys,
+    pub banned: Keys,
     /// Whether Kyverno has ever had the rule.
     pub enforced: bool,
     /// Whether a user deleted the ledger.
@@ -131,6 +141,10 @@ pub struct State {
     pub kyverno_up: bool,
     pub secrets: [Held; 2],
     pub forbidden: [bool; 2],
+    /// The Secrets of standby keys: which pair, and the ledger's sequence then.
+    pub apart: Vec<(u8, u64)>,
+    /// What the ring's annotation remembers.
+    pub recorded: Option<HighWater>,
     pub replicas: Vec<Replica>,
     pub day: u8,
     /// Whether the ring's status names a version.
@@ -152,4 +166,5 @@ pub enum Invariant {
     Silence,
     NotOurs,
     Closed,
+    Suspended,
 }

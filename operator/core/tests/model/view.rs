@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
+    high_water::HighWater,
     ledger::{Action, PipelineRef},
     packing,
     snapshot::{
-        Answer, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound, Reported, Ring,
-        Snapshot,
+        Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
+        Reported, Revoked, Ring, Snapshot, Witness,
     },
 };
 
@@ -70,10 +71,19 @@ pub fn snapshot(
         ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
     Snapshot {
         name: RING.to_owned(),
-        free_place: packing::place(ring.action, &BTreeMap::new(), 25),
+        free_place: packing::place(
+            ring.action,
+            &BTreeMap::new(),
+            packing::Occupancy { rings: 25, bytes: 1 << 19 },
+        ),
+        crowded: false,
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
-        reported: Reported { newest_version: state.reported.then_some(1), ..Reported::default() },
+        reported: Reported::default(),
+        witnesses: witnesses(state),
+        recorded: state.recorded.clone(),
+        key_secrets: state.apart.iter().map(|(serial, at)| (key_secret(*serial), *at)).collect(),
+        import: ImportFound::NotAsked,
         kyverno_served: true,
         policies,
         gate,
@@ -100,14 +110,45 @@ fn ring(spec: &Spec, every: Option<u8>) -> Ring {
         deleting: spec.deleting,
         allow_unenforced: spec.allow_unenforced,
         finalizer: spec.finalizer,
+        standby: spec.standby,
+        suspend: spec.suspend,
+        revoked: (1..16)
+            .filter(|number| spec.revoked.has(*number))
+            .map(|number| Revoked::Version(number.into()))
+            .collect(),
+        import: None,
+        recover_after: None,
         problems: Vec::new(),
     }
+}
+
+/// The Secret of a standby key.
+pub fn key_secret(serial: u8) -> String {
+    format!("standby-{serial}")
+}
+
+fn witnesses(state: &State) -> Vec<Witness> {
+    let witness =
+        |who: &str, high_water, sequence| Witness { who: who.into(), high_water, sequence };
+    let annotation = state.recorded.iter().map(|mark| witness("annotation", mark.clone(), None));
+    let policies = state
+        .policies
+        .iter()
+        .flatten()
+        .map(|rule| witness("policy", rule.high_water.clone(), Some(rule.mark.sequence)));
+    let named = HighWater { version: 1, ..HighWater::default() };
+    let status = state.reported.then(|| witness("status", named, None));
+    annotation.chain(policies).chain(status).collect()
 }
 
 fn policy(state: &State, index: usize) -> PolicyFound {
     match &state.policies[index] {
         None => PolicyFound::Absent { failure: None },
-        Some(rule) => PolicyFound::Ours { mark: Some(rule.mark.clone()), failure: None },
+        Some(rule) => PolicyFound::Ours {
+            mark: Some(rule.mark.clone()),
+            keys: Default::default(),
+            failure: None,
+        },
     }
 }
 

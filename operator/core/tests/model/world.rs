@@ -33,16 +33,20 @@ impl Machine {
         let spec = next.spec.as_mut()?;
         match edit {
             Edit::Rotate => {
-                spec.token = highest(next.past.asked.0) + 1;
+                spec.token = next.past.asked.last() + 1;
                 next.past.asked = next.past.asked.with(spec.token);
             }
             Edit::RotateBack => {
-                let last = highest(next.past.asked.0);
+                let last = next.past.asked.last();
                 spec.token = last.checked_sub(1)?;
             }
             Edit::Keep(keep) => spec.keep = keep,
             Edit::Pipeline(pipeline, there) => spec.pipelines[pipeline] = there,
             Edit::Audit(audit) => spec.audit = audit,
+            Edit::Revoke(number) => spec.revoked = spec.revoked.with(number),
+            Edit::Unrevoke => spec.revoked = Keys(0),
+            Edit::Suspend(suspend) => spec.suspend = suspend,
+            Edit::Standby(standby) => spec.standby = standby,
             Edit::Delete => spec.deleting = true,
             Edit::AllowUnenforced => spec.allow_unenforced = true,
             Edit::DropSecret(pipeline) => next.secrets[pipeline] = Held::Absent,
@@ -122,10 +126,6 @@ fn happen(state: &State, step: &Move) -> Option<State> {
     Some(next)
 }
 
-fn highest(mask: u16) -> u8 {
-    u8::try_from(15_u32.saturating_sub(mask.leading_zeros())).unwrap_or(0)
-}
-
 /// A replica asks every policy that the ledger names, a soak after it last
 /// asked. (Asking sooner changes nothing that the planner sees.)
 fn ask(state: &State, replica: usize) -> Option<State> {
@@ -148,6 +148,12 @@ fn ask(state: &State, replica: usize) -> Option<State> {
                 }
             };
         }
+        let accepted = view::places(ledger).map(|policy| match &memory[policy] {
+            Heard::Said(Some(rule), Soak::Begun | Soak::Passed) => rule.keys,
+            _ => Keys::default(),
+        });
+        let accepted = accepted.reduce(Keys::and).unwrap_or_default();
+        next.past.acknowledged = next.past.acknowledged.or(accepted);
         let rested = view::places(ledger).map(|policy| match &memory[policy] {
             Heard::Said(Some(rule), Soak::Passed) => rule.keys,
             _ => Default::default(),
