@@ -49,7 +49,7 @@ fn sizes() -> Vec<Row> {
         Row::new(
             class,
             list("many-300", &json!(entries(300))),
-            Wants::Excludes("quay.io/hostile-many/499/*".to_owned()),
+            Wants::Excludes("quay.io/hostile-many/299/*".to_owned()),
         ),
     ];
     for (index, images) in [

@@ -189,5 +189,6 @@ fn the_checks_can_fail() {
         assert!(!is_reference(bad), "{bad}");
     }
     assert!(means("redis:*", "index.docker.io/library/redis@sha256:0") && means("a/*", "a/b"));
+    assert!(means("docker.io/*", "redis") && means("docker.io/*", "a/b"));
     assert!(glob("quay.io/a?*:1", "quay.io/ab/c:1") && !glob("quay.io/a*", "x.quay.io/ab"));
 }

@@ -109,8 +109,9 @@ pub fn repository(image: &str) -> String {
 pub fn means(pattern: &str, image: &str) -> bool {
     if let Some(tree) = pattern.strip_suffix("/*") {
         // A tree of one word is a registry if it looks like one.
-        let probe = repository(&format!("{tree}/x"));
-        let above = probe.strip_suffix('x').unwrap_or_default();
+        // Two words below it, because one below Docker Hub is an official image.
+        let probe = repository(&format!("{tree}/x/x"));
+        let above = probe.strip_suffix("x/x").unwrap_or_default();
         return repository(image).starts_with(above);
     }
     if repository(pattern.trim_end_matches('*').trim_end_matches(':')) != repository(image) {
