@@ -56,6 +56,9 @@ pub const NAMESPACE: &str = "signing-system";
 /// Of five rings, this one has a schedule.
 const SCHEDULED: usize = 1;
 
+/// And this one a version that stands by.
+const STANDBY: usize = 2;
+
 /// What a run is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -123,7 +126,10 @@ impl Run {
         });
         for (number, ring) in run.rings.iter().enumerate() {
             let mut known = run.facts.lock();
-            known.rings.entry(ring.clone()).or_default().scheduled = number % 5 == SCHEDULED;
+            let facts = known.rings.entry(ring.clone()).or_default();
+            facts.scheduled = number % 5 == SCHEDULED;
+            // The one that stands by was not asked for.
+            facts.allowed = u32::from(number % 5 == STANDBY);
         }
         run.set_clock(0)?;
         run.start_operator().await?;
@@ -229,7 +235,8 @@ impl Run {
     }
 }
 
-/// Rings differ: in how many versions they keep, whether they have a schedule.
+/// Rings differ: in how many versions they keep, whether they have a schedule,
+/// a second pipeline, a version that stands by.
 fn ring_of_its_own(number: usize, ring: &str) -> String {
     let keep = match number % 5 {
         4 => 2,
@@ -251,6 +258,7 @@ fn ring_of_its_own(number: usize, ring: &str) -> String {
             ),
         ),
         SCHEDULED => (String::new(), plain.replace("{soak: 1s}", "{soak: 1s, every: 1h}")),
+        STANDBY => (String::new(), plain.replace("{soak: 1s}", "{soak: 1s, standby: true}")),
         _ => (String::new(), plain),
     };
     format!("{}---\n{more}{ring_manifest}", namespaces(ring))

@@ -25,6 +25,8 @@ pub struct Ring {
     pub tokens: BTreeMap<String, BTreeSet<u32>>,
     /// The values that asked for rotations.
     pub asked: Vec<String>,
+    /// The versions that its spec revokes.
+    pub revoked: Vec<u32>,
     /// How many versions may have been minted for another reason than a
     /// rotation that was asked for.
     pub allowed: u32,

@@ -86,7 +86,10 @@ async fn hear(run: &Run, policy: String) {
     let asked = Instant::now();
     if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), ask(run, &policy)).await {
         for took in run.facts.lock().answer(&policy, asked, &marks) {
-            run.journal.took("a version left the ledger's window until Kyverno knew", took);
+            run.journal.took(
+                "a version fell out of the window until Kyverno knew, outages included",
+                took,
+            );
         }
     }
 }

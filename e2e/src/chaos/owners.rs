@@ -24,6 +24,7 @@ enum Wish {
     Rotate,
     /// The value before the last one, again.
     Repeat,
+    Revoke,
     Audit,
     List,
     Exclude,
@@ -38,6 +39,7 @@ pub async fn ask(run: Arc<Run>) -> Result<()> {
     let kinds = [
         (Wish::Rotate, 80),
         (Wish::Repeat, 3),
+        (Wish::Revoke, 6),
         (Wish::Audit, 3),
         (Wish::List, 3),
         (Wish::Exclude, 3),
@@ -75,6 +77,7 @@ async fn grant(run: &Run, wish: Wish, ring: &str, number: u32, mut dice: Dice) -
                 None => Ok(()),
             }
         }
+        Wish::Revoke => revoke(run, ring, &mut dice).await,
         Wish::Audit => audit_for_a_while(run, ring, &mut dice).await,
         Wish::List => list(run, &mut dice).await,
         Wish::Exclude => {
@@ -95,6 +98,30 @@ async fn rotate(run: &Run, ring: &str, token: String) -> Result<()> {
     let annotations = json!({"signing.odj.cloud/rotate": token});
     patch(run, ring, &json!({"metadata": {"annotations": annotations}})).await?;
     run.journal.count(Kind::Request, "rotations asked for");
+    Ok(())
+}
+
+/// Revokes the version that signs, or any other.
+async fn revoke(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
+    let revoked = {
+        let mut known = run.facts.lock();
+        let Some(facts) = known.rings.get_mut(ring) else { return Ok(()) };
+        let all: Vec<u32> = facts.ledger.versions.keys().copied().collect();
+        let current = if dice.one_in(2) { facts.ledger.current() } else { None };
+        let Some(version) = current.or_else(|| dice.pick(&all).copied()) else { return Ok(()) };
+        if facts.revoked.contains(&version) {
+            return Ok(());
+        }
+        // Taking out what signs, or is to sign, makes another one necessary.
+        let state = facts.ledger.versions.get(&version).map(|version| version.state.as_str());
+        facts.allowed += u32::from(matches!(state, Some("Current" | "Pending" | "Standby")));
+        facts.revoked.push(version);
+        facts.revoked.clone()
+    };
+    let entry = |version: &u32| json!({"version": version, "reason": "chaos"});
+    let revoked: Vec<Value> = revoked.iter().map(entry).collect();
+    patch(run, ring, &json!({"spec": {"revoked": revoked}})).await?;
+    run.journal.count(Kind::Request, "revocations");
     Ok(())
 }
 
