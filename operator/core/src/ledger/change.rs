@@ -214,7 +214,7 @@ impl Ledger {
                 }
             }
             Change::Window { keep } => next.move_window(*keep),
-            Change::Rule(settings) => next.rule.settings = settings.clone(),
+            Change::Rule(settings) => next.settle_in(settings),
             Change::Publications { add, strike } => {
                 next.publications.extend(add.iter().cloned());
                 next.publications.retain(|p| !strike.contains(p));
@@ -328,6 +328,20 @@ impl Ledger {
         self.removed = false;
         self.sequence = self.sequence.max(recovery.above + 1);
         Ok(())
+    }
+
+    /// Another policy has not acknowledged what the one before it has: a
+    /// version that waits has to be accepted there as well before it signs.
+    fn settle_in(&mut self, settings: &RuleSettings) {
+        if settings.policy != self.rule.settings.policy {
+            for version in &mut self.versions {
+                if matches!(version.state, State::Pending | State::Standby) {
+                    version.state = State::Pending;
+                    version.acknowledged_at = None;
+                }
+            }
+        }
+        self.rule.settings = settings.clone();
     }
 
     fn remember(&mut self, token: Option<&str>, version: u32) {

@@ -310,6 +310,29 @@ fn a_replica_that_has_heard_less_cannot_put_the_older_key_back() {
 }
 
 #[test]
+fn a_version_is_acknowledged_anew_where_the_rule_moves_to() {
+    let mut world = settled();
+    world.ring_mut().token = Some("b".into());
+    world.pass(1);
+    world.sync_policies();
+    world.load();
+    let acknowledged = |world: &World| {
+        let ledger = world.ledger.as_ref().unwrap();
+        ledger.pending().unwrap().acknowledged_at.is_some()
+    };
+    while !acknowledged(&world) {
+        world.ask();
+        world.pass(1);
+        world.tick(1);
+    }
+    world.ring_mut().action = RuleAction::Audit;
+    world.pass(1);
+    assert!(!acknowledged(&world));
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
 fn conditions_follow_kstatus() {
     let mut world = World::new();
     for _ in 0..40 {
