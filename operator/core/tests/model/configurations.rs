@@ -1,6 +1,9 @@
 //! What is explored: one small world per concern, each to its end.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use signingkeyring_core::plan::plan;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -121,14 +124,20 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             slow_watches: false,
-            edits: &[Edit::Audit(true), Edit::Audit(false), Edit::Rotate],
+            edits: &[Edit::Audit(true), Edit::Audit(false)],
             budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
             ..base("move")
         },
         Configuration {
+            replicas: 1,
+            edits: &[Edit::Audit(true), Edit::Audit(false), Edit::Rotate],
+            budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
+            ..base("move+")
+        },
+        Configuration {
             keep: 2,
             rotations: 1,
-            edits: &[Edit::Revoke(1), Edit::Revoke(2), Edit::Unrevoke, Edit::Rotate],
+            edits: &[Edit::Revoke(1), Edit::Revoke(2), Edit::Unrevoke],
             budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
             ..base("revocation")
         },
@@ -143,14 +152,14 @@ pub fn all() -> Vec<Configuration> {
             keep: 1,
             replicas: 1,
             edits: &[Edit::Revoke(1), Edit::Suspend(true), Edit::Suspend(false), Edit::Rotate],
-            budget: Budget { edits: 4, withdrawals: 1, ..budget },
+            budget: Budget { edits: 3, outages: 0, ..budget },
             ..base("suspension+")
         },
         Configuration {
             standby: true,
             slow_watches: false,
             edits: &[Edit::Revoke(1), Edit::Revoke(2), Edit::Rotate, Edit::Standby(false)],
-            budget: Budget { outages: 0, crashes: 0, ..budget },
+            budget: Budget { outages: 0, ..budget },
             ..base("standby")
         },
         Configuration {
@@ -163,7 +172,7 @@ pub fn all() -> Vec<Configuration> {
                 Edit::Standby(false),
                 Edit::Standby(true),
             ],
-            budget: Budget { edits: 3, ..budget },
+            budget: Budget { edits: 2, ..budget },
             ..base("standby+")
         },
         Configuration {
@@ -173,6 +182,7 @@ pub fn all() -> Vec<Configuration> {
             ..base("schedule")
         },
         Configuration {
+            slow_watches: false,
             edits: &[Edit::LoseLedger, Edit::Rotate, Edit::Delete, Edit::AllowUnenforced],
             budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
             ..base("loss")
@@ -188,7 +198,8 @@ pub fn named(name: &str) -> Configuration {
 fn the_planner_keeps_every_invariant_in_every_state() {
     let start = Instant::now();
     let mut failed = Vec::new();
-    println!("{:<12} {:>9} {:>9} {:>6} {:>8}", "model", "explored", "unique", "depth", "time");
+    let [explored, unique, depth, time] = ["explored", "unique", "depth", "time"];
+    say(&format!("model {:<12} {explored:>9} {unique:>9} {depth:>6} {time:>8}", ""));
     for configuration in all() {
         let name = configuration.name;
         let began = Instant::now();
@@ -199,19 +210,26 @@ fn the_planner_keeps_every_invariant_in_every_state() {
             .finish_when(HasDiscoveries::AnyFailures)
             .spawn_bfs()
             .join();
-        println!(
-            "{name:<12} {:>9} {:>9} {:>6} {:>8}",
+        say(&format!(
+            "model {name:<12} {:>9} {:>9} {:>6} {:>8}",
             checker.state_count(),
             checker.unique_state_count(),
             checker.max_depth(),
             seconds(began.elapsed()),
-        );
+        ));
         for (property, path) in checker.discoveries() {
             failed.push(format!("{name}: {property}\n{}", told(&path.into_actions())));
         }
     }
-    println!("in {}", seconds(start.elapsed()));
+    say(&format!("model in {}", seconds(start.elapsed())));
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Prints a line past the test harness, which shows the output of failed
+/// tests only.
+pub fn say(line: &str) {
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "{line}").unwrap();
 }
 
 fn seconds(time: Duration) -> String {

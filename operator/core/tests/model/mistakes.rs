@@ -12,7 +12,7 @@ use signingkeyring_core::{
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
-    configurations::{Configuration, named},
+    configurations::{Configuration, named, say},
     facts::{Renderer, rendered},
     machine::{Machine, Planner},
 };
@@ -228,13 +228,13 @@ fn the_checker_finds_every_planted_mistake() {
             .spawn_bfs()
             .join();
         match checker.discovery(mistake.violates) {
-            Some(path) => println!(
-                "{:<36} breaks \"{}\" after {} moves, {} states",
+            Some(path) => say(&format!(
+                "planted: {:<36} breaks \"{}\" after {} moves, {} states",
                 mistake.name,
                 mistake.violates,
                 path.into_actions().len(),
                 checker.unique_state_count(),
-            ),
+            )),
             None => {
                 let found: Vec<_> = checker.discoveries().into_keys().collect();
                 missed.push(format!("{}: found only {found:?}", mistake.name));

@@ -60,7 +60,8 @@ impl Machine {
             }
             None => {
                 let elsewhere = state.ledger.as_ref().and_then(|ledger| {
-                    view::places(ledger).find_map(|place| state.loaded[place].as_ref())
+                    let others = view::places(ledger).filter(|place| *place != policy);
+                    others.filter_map(|place| state.loaded[place].as_ref()).next()
                 });
                 let keys = elsewhere.map(|rule| rule.keys);
                 state.demand(Invariant::Closed, keys.is_some());

@@ -1,12 +1,11 @@
 //! What a replica sees of a state: the snapshot that the planner gets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::{Action, PipelineRef},
-    packing,
     snapshot::{
         Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
         Reported, Revoked, Ring, Snapshot, Witness,
@@ -71,11 +70,7 @@ pub fn snapshot(
         ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
     Snapshot {
         name: RING.to_owned(),
-        free_place: packing::place(
-            ring.action,
-            &BTreeMap::new(),
-            packing::Occupancy { rings: 25, bytes: 1 << 19 },
-        ),
+        free_place: POLICIES[usize::from(spec.audit)].to_owned(),
         crowded: false,
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
