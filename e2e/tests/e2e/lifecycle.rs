@@ -211,6 +211,30 @@ fn the_action_changes_without_a_gap() {
     });
 }
 
+/// Under both of Kyverno's webhooks a verified image would be refused.
+#[test]
+fn what_is_signed_is_admitted_all_the_time_while_the_action_changes() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("flips").await?;
+        let signed = world.push("flips/app", "v1").await?;
+        world.sign(&signed, "flips-ci/image-signing").await?;
+        world.wait_until_admitted("flips-dev", &signed).await?;
+        for action in ["Audit", "Enforce", "Audit", "Enforce"] {
+            world.apply(&manifest("flips", &format!("  policy: {{action: {action}}}\n"))).await?;
+            wait_until(&format!("flips: {action}"), async || {
+                let verdict = world.admit("flips-dev", &signed).await?;
+                // Not an error, which would be tried again.
+                assert_eq!(verdict, Verdict::Admitted, "while the action becomes {action}");
+                let said = world.condition("flips", "PolicyEnforced").await?;
+                Ok(said.starts_with(&format!("True {action}")))
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_ring_without_namespaces_says_so() {
     run(async |shared| {
