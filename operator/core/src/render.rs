@@ -82,6 +82,9 @@ pub struct Rendered {
     pub spec: Value,
 }
 
+/// A pattern that no image fits: Kyverno takes no rule without one.
+const NO_IMAGE: &str = "none.invalid/none";
+
 /// Renders a policy, or nothing if no ring is left in it.
 #[must_use]
 pub fn render(input: &Input<'_>) -> Option<Rendered> {
@@ -138,22 +141,25 @@ fn spec(action: Action, rules: &[Value]) -> Value {
 
 fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> Value {
     let enforce = action == Action::Enforce;
-    // A pod that is on its way while its rule arrives from an Audit policy has
-    // passed the mutating half, which verifies, without it: the validating
-    // half would refuse it as unverified, whoever signed it. So that one asks
-    // only once Kyverno has answered with the rule.
-    let arrived = ledger.rule.settings.leaving.is_none();
+    // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
+    // second replaces what the first wrote on the Pod: under both, a verified
+    // image is refused as unverified. So while a ring's rule moves between the
+    // two, the Audit one looks at no image, and the Enforce one verifies and
+    // refuses, but does not ask for what was written.
+    let mut policies = ledger.rule.settings.policies();
+    let moves = policies.any(|policy| packing::action(policy) != Some(action));
+    let images = if moves && !enforce { NO_IMAGE } else { "*" };
     let mut verify = json!({
         // `.sig` tags. Bundles would be another type, and the two cannot be
         // had at once: entries and rules are ANDed.
         "type": "Cosign",
         "failureAction": if enforce { "Enforce" } else { "Audit" },
-        "imageReferences": ["*"],
-        "required": arrived,
+        "imageReferences": [images],
+        "required": !moves,
         // Kyverno refuses a policy that audits and pins. Where tags are not
         // pinned a missing digest must not be a finding of its own.
         "mutateDigest": enforce,
-        "verifyDigest": enforce && arrived,
+        "verifyDigest": enforce && !moves,
         // A hit by tag would skip verification and pin whatever the tag
         // points at by now. What this cannot switch off: an update that leaves
         // a verified image as it is passes by Kyverno's annotation on the Pod.

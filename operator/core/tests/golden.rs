@@ -73,24 +73,32 @@ fn an_enforce_policy_of_two_rings() {
 }
 
 #[test]
-fn a_rule_that_arrives_is_first_asked_for_by_the_half_that_verifies() {
-    let policy = "signing-enforce-0001";
-    let shop = ledger(policy, Action::Enforce, 1, Vec::new());
-    let moving = RuleSettings {
-        leaving: Some("signing-audit-0001".to_owned()),
-        ..shop.rule.settings.clone()
+fn a_rule_that_moves_between_actions_writes_and_asks_once() {
+    let (enforce, audit) = ("signing-enforce-0001", "signing-audit-0001");
+    let moved = |action, policy: &str, leaving: &str| {
+        let shop = ledger(policy, action, 1, Vec::new());
+        let settings = shop.rule.settings.clone();
+        let settings = RuleSettings { leaving: Some(leaving.to_owned()), ..settings };
+        Ledger::apply(Some(&shop), &Change::Rule(settings), None, now()).unwrap()
     };
-    let moving = Ledger::apply(Some(&shop), &Change::Rule(moving), None, now()).unwrap();
-    let verify = |ledger: &Ledger| {
+    let verify = |policy, ledger: &Ledger| {
         let rendered = rendered(policy, &[("shop", ledger)], BTreeMap::new());
         rendered.spec["rules"][0]["verifyImages"][0].clone()
     };
-    let (before, after) = (verify(&moving), verify(&shop));
-    assert_eq!((&before["required"], &before["verifyDigest"]), (&json!(false), &json!(false)));
-    assert_eq!((&after["required"], &after["verifyDigest"]), (&json!(true), &json!(true)));
-    for same in ["failureAction", "mutateDigest", "attestors"] {
-        assert_eq!(before[same], after[same], "{same}");
+    let rests = verify(enforce, &ledger(enforce, Action::Enforce, 1, Vec::new()));
+    for ledger in [moved(Action::Enforce, enforce, audit), moved(Action::Audit, audit, enforce)] {
+        let (enforces, audits) = (verify(enforce, &ledger), verify(audit, &ledger));
+        assert_eq!(
+            (&enforces["required"], &enforces["verifyDigest"]),
+            (&json!(false), &json!(false))
+        );
+        for same in ["failureAction", "mutateDigest", "attestors", "imageReferences"] {
+            assert_eq!(enforces[same], rests[same], "{same}");
+        }
+        assert_eq!(audits["imageReferences"], json!(["none.invalid/none"]));
     }
+    let crowded = moved(Action::Enforce, enforce, "signing-enforce-0002");
+    assert_eq!(verify(enforce, &crowded), rests, "both are verified in one call");
 }
 
 #[test]

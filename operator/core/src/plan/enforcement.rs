@@ -68,7 +68,8 @@ fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     }
 }
 
-fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enforcement {
+/// What one policy and its gate say of a mark.
+pub(super) fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enforcement {
     let name = || policy.to_owned();
     let found = snapshot.policies.get(policy);
     if found == Some(&PolicyFound::Foreign) {

@@ -20,7 +20,7 @@ pub(super) fn first(snapshot: &Snapshot) -> RuleSettings {
 
 /// The change that brings the ring's rule to what is asked. A ring whose
 /// action changed joins the new policy first and leaves the old one only when
-/// the new one was acknowledged.
+/// the new one was acknowledged, and the old one with what it says meanwhile.
 pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let now = &ledger.rule.settings;
     let action = snapshot.ring.action;
@@ -31,8 +31,19 @@ pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
         let back = now.leaving.clone().filter(|p| packing::action(p) == Some(action));
         wanted.policy = back.unwrap_or_else(|| snapshot.free_place.clone());
         wanted.leaving = Some(now.policy.clone());
-    } else if now.leaving.is_some() && enforcement::acknowledged_by(snapshot, ledger, &now.policy) {
+    } else if let Some(leaving) = &now.leaving
+        && enforcement::acknowledged_by(snapshot, ledger, &now.policy)
+        && (packing::action(leaving) == Some(action) || is_let_go(snapshot, ledger, leaving))
+    {
         wanted.leaving = None;
     }
     (wanted != *now).then_some(Change::Rule(wanted))
+}
+
+/// Whether Kyverno has loaded that the ring is leaving a policy of the other
+/// action, which until then could make it refuse what the new one verified.
+fn is_let_go(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
+    use enforcement::Enforcement::{Acknowledged, Conflict, PolicyMissing};
+    let said = enforcement::of_policy(snapshot, &ledger.mark(), policy);
+    matches!(said, Acknowledged(_) | Conflict(_) | PolicyMissing(..))
 }
