@@ -38,6 +38,8 @@ pub struct Ring {
     enforces_from: Option<u64>,
     /// Kyverno has answered with a rule that refuses.
     enforced: bool,
+    /// When somebody deleted or edited the policy of such a rule.
+    touched: Option<Instant>,
     /// Its conditions, by type: status, reason and since when.
     conditions: BTreeMap<String, (String, String, Instant)>,
     /// `status.observedRotation`.
@@ -68,6 +70,15 @@ pub struct Moment {
     calm: u64,
 }
 
+/// What an answer of Kyverno says for the first time.
+#[derive(Debug, Default)]
+pub struct News {
+    /// How long it took until versions that fell out are refused.
+    pub refused: Vec<Duration>,
+    /// How long it took until rings whose policy somebody touched are back.
+    pub back: Vec<Duration>,
+}
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -87,9 +98,18 @@ impl Facts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks a disturbance before it is made.
+    /// Marks a disturbance before it is made. What is done to a policy is
+    /// over for a ring once Kyverno has answered with its rule again.
     pub fn disturb(&self, scope: Scope) {
-        self.lock().weather.begin(scope);
+        let mut known = self.lock();
+        if let Scope::Policy(policy) = &scope {
+            for ring in known.rings.values_mut().filter(|ring| ring.ledger.policy == *policy) {
+                if std::mem::take(&mut ring.enforced) {
+                    ring.touched = Some(Instant::now());
+                }
+            }
+        }
+        known.weather.begin(scope);
     }
 
     /// What was disturbed is back.
@@ -123,25 +143,29 @@ impl Known {
         ring.ledger = ledger;
     }
 
-    /// Kyverno answered for a policy. Returns how long it took until the
-    /// versions that are refused from now on were.
-    pub fn answer(&mut self, policy: &str, asked: Instant, marks: &Marks) -> Vec<Duration> {
+    /// Kyverno answered for a policy.
+    pub fn answer(&mut self, policy: &str, asked: Instant, marks: &Marks) -> News {
         self.weather.heard(policy, asked, marks);
-        let mut took = Vec::new();
+        let is_calm = self.weather.calm(policy).is_some();
+        let mut news = News::default();
         for (name, mark) in marks {
             let Some(ring) = self.rings.get_mut(name) else { continue };
             if ring.ledger.policy != policy {
                 continue;
             }
-            ring.enforced |= ring.enforces_from.is_some_and(|from| *mark >= from);
+            ring.enforced |= is_calm && ring.enforces_from.is_some_and(|from| *mark >= from);
+            if ring.enforced {
+                let since = ring.touched.take();
+                news.back.extend(since.map(|since| asked.saturating_duration_since(since)));
+            }
             for seen in ring.seen.values_mut().filter(|seen| !seen.refused) {
                 if let Some((since, _)) = seen.dropped.filter(|(_, rule)| mark >= rule) {
                     seen.refused = true;
-                    took.push(asked.saturating_duration_since(since));
+                    news.refused.push(asked.saturating_duration_since(since));
                 }
             }
         }
-        took
+        news
     }
 
     /// Whether Kyverno is there and asks what the ring's policy says, as far

@@ -16,7 +16,7 @@ use serde_json::json;
 use signingkeyring_crds::SigningKeyRing;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{NAMESPACE, Run, ledger::Ledger, weather::Marks};
+use super::{NAMESPACE, Run, ledger::Ledger, verdict, weather::Marks};
 
 const ANSWER: &str = "signing.odj.cloud/gate-answer";
 
@@ -85,11 +85,12 @@ async fn answers(run: &Run) {
 async fn hear(run: &Run, policy: String) {
     let asked = Instant::now();
     if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), ask(run, &policy)).await {
-        for took in run.facts.lock().answer(&policy, asked, &marks) {
-            run.journal.took(
-                "a version fell out of the window until Kyverno knew, outages included",
-                took,
-            );
+        let news = run.facts.lock().answer(&policy, asked, &marks);
+        for took in news.refused {
+            run.journal.took(verdict::REFUSED, took);
+        }
+        for took in news.back {
+            run.journal.took(verdict::BACK, took);
         }
     }
 }

@@ -70,7 +70,7 @@ pub async fn edit(run: &Run, policy: &str, edit: Edit) -> Result<()> {
     let took =
         wait(PATIENCE, async || restored(&api, policy, edited.as_ref()).await.is_some()).await;
     if let (Some(took), true) = (took, edited.is_some()) {
-        run.journal.took("a policy deleted or edited until it was back", took);
+        run.journal.took("a policy deleted or edited until the operator wrote it", took);
     }
     // Whatever was written: what counts is that Kyverno shows something newer.
     let marks = restored(&api, policy, edited.as_ref()).await.unwrap_or_default();
