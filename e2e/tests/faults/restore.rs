@@ -181,3 +181,27 @@ fn a_backup_restores_into_an_empty_cluster() {
         Ok(())
     });
 }
+
+#[test]
+fn a_rule_comes_back_although_a_private_key_is_missing() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("keyless").await?;
+        let unsigned = world.push("keyless/unsigned", "v1").await?;
+        world.wait_until_refused("keyless-dev", &unsigned).await?;
+        let policy = world.ring("keyless", "{.status.policy.name}").await?;
+        let sound = ledger(world, "keyless").await?;
+        let entry = sound.lines().find(|line| line.trim_start().starts_with("v1.key:"));
+        let entry = entry.context("no private key")?;
+        // Nothing of the policy is left to keep, and no memory of it either.
+        turn::kill(shared).await?;
+        replace(world, &sound.replace(entry, "")).await?;
+        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        turn::start(shared, &[]).await?;
+        world.wait_for_condition("keyless", "Stalled", "True KeyMaterialLost").await?;
+        world.wait_until_refused("keyless-dev", &unsigned).await?;
+        replace(world, &sound).await?;
+        world.wait_for_condition("keyless", "Ready", "True").await?;
+        Ok(())
+    });
+}

@@ -40,10 +40,12 @@ impl LedgerRow {
         Self { resource_version, ledger: Ok(Arc::new(ledger)), mark }
     }
 
-    /// A row from one that cannot.
+    /// A row from one that cannot. Where only its private keys are in doubt,
+    /// the rule that its table calls for stays in force all the same.
     #[must_use]
     pub fn damaged(resource_version: String, damage: Damage) -> Self {
-        Self { resource_version, ledger: Err(damage), mark: None }
+        let mark = damage.table.as_ref().map(|table| table.mark());
+        Self { resource_version, ledger: Err(damage), mark }
     }
 
     /// What it says, whether or not its private keys can be relied on.
@@ -86,7 +88,7 @@ impl LedgerIndex {
 
     fn put(&mut self, ring: &str, row: LedgerRow) {
         self.unplace(ring);
-        if let Ok(ledger) = &row.ledger {
+        if let Some(ledger) = row.table() {
             for policy in ledger.rule.settings.policies() {
                 self.by_policy.entry(policy.to_owned()).or_default().insert(ring.to_owned());
             }

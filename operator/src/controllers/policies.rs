@@ -161,7 +161,7 @@ fn rendered_ledgers<'a>(
     placed
         .iter()
         .filter(|(ring, _)| !kept.contains_key(ring))
-        .filter_map(|(ring, row)| Some((ring.as_str(), row.ledger.as_deref().ok()?)))
+        .filter_map(|(ring, row)| Some((ring.as_str(), row.table()?)))
         .filter(|(_, ledger)| !ledger.removed)
         .map(|(ring, ledger)| {
             let mut remembered = HighWater::default();
@@ -193,7 +193,7 @@ fn kept(
     for source in sources.into_iter().flatten() {
         for (ring, rule) in found_rules(source) {
             let row = context.cache.ledgers.get(&ring);
-            let ledger = row.as_ref().and_then(|row| row.ledger.as_ref().ok());
+            let ledger = row.as_ref().and_then(LedgerRow::table);
             if ledger.is_none_or(|ledger| ledger.rule.sequence < rule.mark.sequence) {
                 kept.insert(ring, rule);
             }
