@@ -18,7 +18,7 @@ pub fn kyvernos_string(image: &str) -> String {
 }
 
 /// Whether Kyverno can read an image at all (github.com/distribution/reference
-/// behind the default registry); it refuses the Pod of one that it cannot.
+/// behind the default registry). It compares one that it cannot with nothing.
 pub fn is_reference(image: &str) -> bool {
     let text = kyvernos_string(image);
     let Some((host, rest)) = text.split_once('/') else { return false };
