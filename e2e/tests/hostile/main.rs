@@ -18,6 +18,7 @@ mod lists;
 mod rings;
 mod secrets;
 mod texts;
+mod unreadable;
 
 use std::{collections::BTreeMap, io::Write};
 
