@@ -16,5 +16,6 @@ mod drift;
 mod exclusions;
 mod lifecycle;
 mod pipelines;
+mod references;
 mod revocation;
 mod rights;

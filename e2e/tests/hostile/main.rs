@@ -18,7 +18,6 @@ mod lists;
 mod rings;
 mod secrets;
 mod texts;
-mod unreadable;
 
 use std::{collections::BTreeMap, io::Write};
 

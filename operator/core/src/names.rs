@@ -63,6 +63,10 @@ pub const LEDGER_TYPE: &str = "signing.odj.cloud/key-ring";
 /// Name of the rule that answers when a policy is asked; no ring may have it.
 pub const GATE_RULE: &str = "signing-gate";
 
+/// Name of the rule that refuses images which are no references. No ring has a
+/// dot in its name.
+pub const REFERENCE_RULE: &str = "signing-gate.references";
+
 /// Name of the ClusterRole that a namespace's owner binds to let the operator
 /// publish there.
 pub const PIPELINE_ROLE: &str = "signingkeyring-pipeline";

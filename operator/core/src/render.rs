@@ -18,6 +18,8 @@ use crate::{
     names, packing,
 };
 
+mod references;
+
 /// API version of the rendered kind.
 pub const API_VERSION: &str = "kyverno.io/v1";
 
@@ -102,7 +104,10 @@ pub fn render(input: &Input<'_>) -> Option<Rendered> {
     let marks = Marks(rules.iter().map(|(ring, rule)| (name(ring), rule.mark.clone())).collect());
     let high_waters =
         HighWaters(rules.iter().map(|(ring, r)| (name(ring), r.high_water.clone())).collect());
+    let rings: Vec<&str> = rules.keys().copied().collect();
+    let references = references::rule(action, input.enrolment_label, &rings);
     let mut rules: Vec<Value> = rules.into_values().map(|rule| rule.rule).collect();
+    rules.push(references);
     rules.push(gate_rule(input, &marks));
     let annotations = BTreeMap::from([
         // Only Pods are verified: rules derived for Deployments would verify

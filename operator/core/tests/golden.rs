@@ -122,7 +122,10 @@ fn a_rule_without_a_ledger_stays_word_for_word() {
     assert_eq!(rendered.spec["rules"][0], rule);
     assert_eq!(rendered.spec["rules"][1]["name"], "shop");
     assert_eq!(rendered.marks.0["lost"], mark);
-    assert_eq!(rendered.spec["rules"][2]["name"], "signing-gate");
+    assert_eq!(rendered.spec["rules"][2]["name"], "signing-gate.references");
+    let covered = &rendered.spec["rules"][2]["match"]["any"][0]["resources"]["namespaceSelector"];
+    assert_eq!(covered["matchExpressions"][0]["values"], json!(["lost", "shop"]));
+    assert_eq!(rendered.spec["rules"][3]["name"], "signing-gate");
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! The rule that refuses images which are no references.
+//!
+//! Where Kyverno 1.19 cannot parse one image of a Pod it verifies none of them
+//! and admits the Pod (`failed to load data ... invalid reference format` in its
+//! log). A Pod's other containers start although one has such an image, so it
+//! would carry them past the signature check.
+
+use serde_json::{Value, json};
+
+use crate::{ledger::Action, names};
+
+/// What Kyverno can parse, after github.com/distribution/reference, and no
+/// more: an image that only some parsers read is refused.
+const REFERENCE: &str = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?\
+    [a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*\
+    (:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$";
+
+/// A name has 255 characters at most, with the registry and `library/` that
+/// Kyverno puts in front of a short one. The tag is counted too.
+const LENGTH: &str = "^[^@]{1,237}(@|$)";
+
+/// The rule for the rings of a policy. CEL rather than a pattern: it holds no
+/// braces that Kyverno would take for a variable.
+pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Value {
+    let expression = ["containers", "initContainers", "ephemeralContainers"]
+        .map(|list| {
+            format!(
+                "(!has(object.spec.{list}) || object.spec.{list}.all(c, !has(c.image) || \
+                 (c.image.matches('{REFERENCE}') && c.image.matches('{LENGTH}'))))"
+            )
+        })
+        .join(" && ");
+    json!({
+        "name": names::REFERENCE_RULE,
+        "match": {"any": [{"resources": {
+            "kinds": ["Pod", "Pod/ephemeralcontainers"],
+            "operations": ["CREATE", "UPDATE"],
+            "namespaceSelector": {"matchExpressions": [
+                {"key": enrolment_label, "operator": "In", "values": rings},
+            ]},
+        }}]},
+        "skipBackgroundRequests": true,
+        "validate": {
+            "failureAction": match action {
+                Action::Enforce => "Enforce",
+                Action::Audit => "Audit",
+            },
+            // A Pod that was there before may still lose its finalizers.
+            "allowExistingViolations": true,
+            "cel": {
+                "generate": false,
+                "expressions": [{
+                    "expression": expression,
+                    "message": "an image is no reference that can be verified; write \
+                        HOST/PATH:TAG or HOST/PATH@sha256:DIGEST in lower case",
+                }],
+            },
+        },
+    })
+}
