@@ -91,10 +91,6 @@ e2e: cluster-tools binaries ## Tests on real clusters
 faults: cluster-tools binaries ## Every fault of every scenario, on one cluster (ARGS=--help says more; e2e tries a sample)
 	@target/debug/faults $(ARGS)
 
-.PHONY: hostile
-hostile: cluster-tools binaries ## More than 200 hostile objects on a real cluster
-	@cargo test --package signingkeyring-e2e --locked --test hostile
-
 .PHONY: binaries
 binaries:
 	@echo "building the operator and the harness (some minutes the first time)" >&2

@@ -22,7 +22,7 @@ async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()>
 }
 
 /// Whether a policy holds a rule for each ring it names, this test's among
-/// them, and refuses pods when Kyverno fails. Other rings share it and may come
+/// them, and its two own, and refuses pods when Kyverno fails. Other rings share it and may come
 /// and go meanwhile.
 async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let object = world.kubectl(&["get", "clusterpolicy", policy, "--output=json"]).await?;
@@ -31,7 +31,7 @@ async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let marks = marks.unwrap_or_default().split_whitespace();
     let mut named: BTreeSet<&str> =
         marks.filter_map(|mark| Some(mark.split_once('=')?.0)).collect();
-    named.insert("signing-gate");
+    named.extend(["signing-gate", "signing-gate.references"]);
     let rules = object["spec"]["rules"].as_array().into_iter().flatten();
     let held: BTreeSet<&str> = rules.filter_map(|rule| rule["name"].as_str()).collect();
     let fails = &object["spec"]["webhookConfiguration"]["failurePolicy"];
