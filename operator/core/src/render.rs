@@ -37,8 +37,9 @@ const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 
 /// The public key of a ring with no accepted version. Its private key is known
 /// to nobody: its point is the first on P-256 with the SHA-256 of "no key of
-/// this ring is accepted", a space and a counter as its x coordinate, and the even y. A rule
-/// cannot go without a key, because Kyverno then verifies nothing.
+/// this ring is accepted", a space and a counter from 0 on as its x coordinate,
+/// and the even y. A rule cannot go without a key, because Kyverno then
+/// verifies nothing.
 pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
 
 /// What a policy is rendered from.

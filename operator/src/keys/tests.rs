@@ -119,6 +119,18 @@ fn nothing_printable_holds_key_material() {
     assert!(printed.contains(pair.fingerprint()), "the fingerprint is what may be shown");
 }
 
+/// Its x coordinate is a hash, so whoever chose it cannot know its scalar.
+#[test]
+fn nobody_knows_the_private_half_of_nobodys_key() {
+    let mut hashes = (0..).map(|counter: u32| {
+        Sha256::digest(format!("no key of this ring is accepted {counter}").as_bytes())
+    });
+    // A compressed point of SEC 1, section 2.3.4: 02 announces an even y.
+    let point = hashes.find_map(|x| PublicKey::from_sec1_bytes(&[&[2][..], &x].concat()).ok());
+    let pem = point.unwrap().to_public_key_pem(LineEnding::LF).unwrap();
+    assert_eq!(pem, signingkeyring_core::render::NOBODYS_KEY);
+}
+
 /// A type that can be shown or copied has two ways to be `Sealed`, so naming
 /// neither is ambiguous and this file does not compile.
 #[test]
