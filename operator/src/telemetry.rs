@@ -259,8 +259,7 @@ impl Events {
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
-            // The API's limit is 1 kB.
-            note: Some(note.chars().take(1000).collect::<String>()),
+            note: Some(cut(note).to_owned()),
             action: action.to_owned(),
             secondary: None,
         };
@@ -273,6 +272,15 @@ impl Events {
             );
         }
     }
+}
+
+/// As much of a text as fits into an event's note: the API takes 1024 bytes.
+fn cut(note: &str) -> &str {
+    let mut end = note.len().min(1024);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    &note[..end]
 }
 
 /// A reference to a ring, for events.
