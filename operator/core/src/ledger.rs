@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,12 +16,18 @@ use crate::{
     marks::Mark,
 };
 
+mod apply;
 mod change;
 mod format;
+mod rule;
 mod shape;
+mod version;
 
-pub use change::{Change, ChangeError, NewKey, Recovery};
+pub use apply::ChangeError;
+pub use change::{Change, NewKey, Recovery};
 pub use format::LedgerError;
+pub use rule::{Action, Exclusion, Rule, RuleSettings};
+pub use version::{PrivateKeyRef, State, Version};
 
 /// How many retired and revoked versions keep their public key.
 pub const RETIRED_KEPT: usize = 10;
@@ -60,89 +65,6 @@ pub struct Ledger {
     pub removed: bool,
 }
 
-/// One version of a ring's key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Version {
-    /// Never given out twice.
-    pub number: u32,
-    /// The key's algorithm, `ECDSA-P256`.
-    pub algorithm: String,
-    /// What it is good for.
-    pub state: State,
-    /// SubjectPublicKeyInfo as PEM.
-    pub public_key: String,
-    /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo.
-    pub fingerprint: String,
-    /// When the pair was generated.
-    pub created_at: Timestamp,
-    /// When Kyverno had accepted it for the whole soak. From then on pipelines
-    /// receive it and no older one, whatever a replica has heard itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acknowledged_at: Option<Timestamp>,
-    /// When it began to sign.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activated_at: Option<Timestamp>,
-    /// Minted to stand by, and no rotation has called for it yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub standby: bool,
-    /// Where its private key is, while it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private_key: Option<PrivateKeyRef>,
-}
-
-impl Version {
-    /// Whether it ever signed, so that images may carry its signature.
-    #[must_use]
-    pub fn has_signed(&self) -> bool {
-        self.activated_at.is_some()
-    }
-}
-
-/// Where a private key is, and how to tell that it is the right one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PrivateKeyRef {
-    /// SHA-256 over the sealed key and its password, in hex. It tells a key
-    /// that was exchanged or damaged without the cost of opening it, and
-    /// nothing of a password with 256 random bits.
-    pub digest: String,
-    /// The Secret of its own that holds it; without one the ledger does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-}
-
-/// What a version is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum State {
-    /// Minted; Kyverno is being told.
-    Pending,
-    /// Kyverno accepts it; it waits to replace the version that signs.
-    Standby,
-    /// Signs and verifies.
-    Current,
-    /// Verifies only.
-    Accepted,
-    /// Fell out of the window, or was discarded before it signed.
-    Retired,
-    /// Taken out by the user, for ever.
-    Revoked,
-}
-
-impl State {
-    /// Whether the private key of such a version exists.
-    #[must_use]
-    pub fn has_private_key(self) -> bool {
-        matches!(self, Self::Pending | Self::Standby | Self::Current)
-    }
-
-    /// Whether Kyverno accepts what such a version signed.
-    #[must_use]
-    pub fn is_accepted(self) -> bool {
-        !matches!(self, Self::Retired | Self::Revoked)
-    }
-}
-
 /// A rotation token that was handled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -166,68 +88,6 @@ pub struct PipelineRef {
 impl std::fmt::Display for PipelineRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// What the policies say of a ring, apart from its keys. It stands in the
-/// ledger so that a ring whose object is gone or unreadable keeps its rule.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rule {
-    /// The ledger's sequence when what the policies say last changed. It moves
-    /// only then, so that a commit Kyverno need not know writes no policy.
-    pub sequence: u64,
-    /// What is asked of the ring, and where its rule is.
-    pub settings: RuleSettings,
-}
-
-/// The part of a [`Rule`] that a [`Change`] sets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RuleSettings {
-    /// Refuse or report.
-    pub action: Action,
-    /// The ring's own exclusions.
-    pub exclude: Vec<Exclusion>,
-    /// The policy that holds the ring's rule.
-    pub policy: String,
-    /// The policy the rule is moving away from, until the other one is acknowledged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leaving: Option<String>,
-}
-
-impl RuleSettings {
-    /// The policies that hold the ring's rule.
-    pub fn policies(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.policy.as_str()).chain(self.leaving.as_deref())
-    }
-}
-
-/// What happens to a pod with an image that no accepted key signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Action {
-    /// Refused.
-    Enforce,
-    /// Reported.
-    Audit,
-}
-
-/// An image pattern that needs no signature.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Exclusion {
-    /// The pattern as the user wrote it.
-    pub image: String,
-    /// The last day (UTC) on which it counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<Date>,
-}
-
-impl Exclusion {
-    /// Whether it still counts at `now`.
-    #[must_use]
-    pub fn counts(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|last| now.to_zoned(jiff::tz::TimeZone::UTC).date() <= last)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Transitions of a ledger.
 
+use jiff::Timestamp;
+
 use super::*;
 
 fn key(n: u32) -> NewKey {
