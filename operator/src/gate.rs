@@ -5,12 +5,13 @@
 //! its answer on the Pod. It goes the way of every pod and creates nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{PoisonError, RwLock},
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
+use kube::ResourceExt;
 use signingkeyring_core::{
     ledger::Ledger,
     marks::{Mark, Marks},
@@ -22,7 +23,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::context::Context;
+use crate::{
+    context::Context,
+    observe::{is_ours, marks},
+};
 
 mod question;
 
@@ -70,7 +74,8 @@ struct Record {
     asked: Instant,
     failures: u32,
     /// Since when each ring's answer has been what it is, and for which
-    /// state of its ledger.
+    /// state of its ledger: from when the first such answer was in to when
+    /// the last was asked for.
     held: HashMap<String, Held>,
 }
 
@@ -101,10 +106,9 @@ impl Gate {
             Heard::Unreadable(text) => Answer::Unreadable(text.clone()),
             Heard::Marks(marks) => Answer::Answered {
                 mark: marks.0.get(ring).cloned(),
-                held: record
-                    .held
-                    .get(ring)
-                    .map_or(Duration::ZERO, |held| record.asked.duration_since(held.since)),
+                held: record.held.get(ring).map_or(Duration::ZERO, |held| {
+                    record.asked.saturating_duration_since(held.since)
+                }),
             },
         }
     }
@@ -125,6 +129,7 @@ impl Gate {
         policy: &str,
         heard: Heard,
         asked: Instant,
+        answered: Instant,
         wanted: &HashMap<String, Mark>,
     ) -> Option<Heard> {
         let mut records = self.write();
@@ -132,7 +137,7 @@ impl Gate {
         let failed = !matches!(heard, Heard::Marks(_));
         let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
         let held = match &heard {
-            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), asked),
+            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), answered),
             _ => HashMap::new(),
         };
         let record = Record { heard, asked, failures, held };
@@ -165,7 +170,7 @@ fn hold(
     marks: &Marks,
     wanted: &HashMap<String, Mark>,
     before: Option<&HashMap<String, Held>>,
-    asked: Instant,
+    now: Instant,
 ) -> HashMap<String, Held> {
     wanted
         .iter()
@@ -174,7 +179,7 @@ fn hold(
             let since = before
                 .and_then(|held| held.get(ring))
                 .filter(|held| held.answered == answered && held.wanted == *wanted)
-                .map_or(asked, |held| held.since);
+                .map_or(now, |held| held.since);
             (ring.clone(), Held { answered, wanted: wanted.clone(), since })
         })
         .collect()
@@ -187,7 +192,7 @@ pub async fn run(context: &Context) {
     loop {
         let now = Instant::now();
         let policies =
-            if context.cache.kyverno_served() { context.cache.ledgers.policies() } else { vec![] };
+            if context.cache.kyverno_served() { policies(context) } else { BTreeSet::new() };
         let mut due = Vec::new();
         let mut at_rest = Vec::new();
         for policy in policies {
@@ -213,6 +218,13 @@ pub async fn run(context: &Context) {
             () = context.gate.poke.notified() => {}
         }
     }
+}
+
+/// The policies that ledgers name, and those that hold rules whose ledgers are gone.
+fn policies(context: &Context) -> BTreeSet<String> {
+    let found = context.cache.policies.state();
+    let ours = found.iter().filter(|policy| is_ours(policy)).map(|policy| policy.name_any());
+    context.cache.ledgers.policies().into_iter().chain(ours).collect()
 }
 
 /// Asks policies; returns whether one that had answered before does not any more.
@@ -251,7 +263,7 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
     debug!(policy, state, latency = ?took, "gate asked");
     context.metrics.gate_answered(policy, state, context.clock.now().as_second(), took);
     let failed = !matches!(heard, Heard::Marks(_));
-    let before = context.gate.record(policy, heard.clone(), asked, &wanted);
+    let before = context.gate.record(policy, heard.clone(), asked, asked + took, &wanted);
     let changed = before.as_ref() != Some(&heard);
     if before.as_ref().map(Heard::state) != Some(state) {
         match &heard {
@@ -262,6 +274,11 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
         }
         // Kyverno may take policies again.
         context.policies.wake(policy);
+    }
+    if changed && let Some(policy) = context.cache.policy(policy) {
+        for ring in marks(&policy).0.keys() {
+            context.rings.wake(ring);
+        }
     }
     for (ring, row) in &placed {
         let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
@@ -289,6 +306,11 @@ mod tests {
         HashMap::from([("shop".to_owned(), mark)])
     }
 
+    /// Answered as soon as asked.
+    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<String, Mark>) {
+        gate.record("p", heard, at, at, wanted);
+    }
+
     fn held(gate: &Gate) -> Duration {
         match gate.answer("p", "shop") {
             Answer::Answered { held, .. } => held,
@@ -301,21 +323,32 @@ mod tests {
         let gate = Gate::default();
         let second = Duration::from_secs(1);
         let start = Instant::now();
-        gate.record("p", marks("shop=1.aa"), start, &wanted("aa"));
+        record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
         assert_eq!(held(&gate), Duration::ZERO);
-        gate.record("p", marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
+        record(&gate, marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
         assert_eq!(held(&gate), 3 * second);
 
-        gate.record("p", Heard::Open, start + 4 * second, &wanted("aa"));
+        record(&gate, Heard::Open, start + 4 * second, &wanted("aa"));
         assert_eq!(gate.answer("p", "shop"), Answer::Open);
-        gate.record("p", marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
+        record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
         assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
 
-        gate.record("p", marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
+        record(&gate, marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
         assert_eq!(held(&gate), Duration::ZERO, "a new key set starts it again");
-        gate.record("p", marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
-        gate.record("p", marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
+        record(&gate, marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
+        record(&gate, marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
         assert_eq!(held(&gate), 2 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_counts_from_when_it_was_in() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        gate.record("p", marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO);
+        gate.record("p", marks("shop=1.aa"), start + 5 * second, start + 9 * second, &wanted("aa"));
+        assert_eq!(held(&gate), second);
     }
 
     #[tokio::test(start_paused = true)]
@@ -323,13 +356,13 @@ mod tests {
         let gate = Gate::default();
         let now = Instant::now();
         assert_eq!(gate.due("p", false, now), Some(Duration::ZERO));
-        gate.record("p", marks("shop=1.aa"), now, &wanted("aa"));
+        record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
         assert_eq!(gate.due("p", false, now), None);
         assert_eq!(gate.due("p", true, now), Some(URGENT));
-        gate.record("p", Heard::Open, now, &wanted("aa"));
+        record(&gate, Heard::Open, now, &wanted("aa"));
         assert_eq!(gate.due("p", false, now), Some(URGENT));
         for _ in 0..FAILURES {
-            gate.record("p", Heard::Open, now, &wanted("aa"));
+            record(&gate, Heard::Open, now, &wanted("aa"));
         }
         assert_eq!(gate.due("p", false, now), Some(FAILING));
     }
