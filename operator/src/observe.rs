@@ -2,7 +2,10 @@
 //! [`Snapshot`] for the planner. Reads, never writes, and never sees a
 //! private key: ledgers and pipeline Secrets are read as metadata.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
@@ -65,15 +68,8 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
         reported.versions = witness::versions(status);
     }
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
-    let gate = match &ledger {
-        LedgerFound::Present(ledger) => ledger
-            .rule
-            .settings
-            .policies()
-            .map(|policy| (policy.to_owned(), context.gate.answer(policy, &name)))
-            .collect(),
-        _ => BTreeMap::new(),
-    };
+    let answer = |policy: &String| (policy.clone(), context.gate.answer(policy, &name));
+    let gate = policies.keys().map(answer).collect();
     let crowded = is_crowded(context, &name, &ledger);
     let snapshot = Snapshot {
         free_place: free_place(context, &name, &ring, &ledger, crowded),
@@ -191,34 +187,28 @@ fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
     last && !moving && Occupancy { rings: placed.len(), bytes }.is_crowded(limit)
 }
 
-/// The policies that hold the ring's rule, or should. A ring without a ledger
-/// may be named by any policy: that is evidence of a loss.
+/// The policies that should hold the ring's rule, and those that do: one that
+/// it has left, or, without a ledger, what is evidence of a loss.
 fn policies(context: &Context, ring: &str, ledger: &LedgerFound) -> BTreeMap<String, PolicyFound> {
     let cache = &context.cache;
-    match ledger {
-        LedgerFound::Present(ledger) => ledger
-            .rule
-            .settings
-            .policies()
-            .map(|policy| {
-                let found = cache.policy(policy);
-                let refusal = cache.written.refusal(policy, ring);
-                let failure = refusal.or_else(|| cache.written.failure(policy));
-                let found = match found {
-                    None => PolicyFound::Absent { failure },
-                    Some(object) => policy_found(&object, ring, failure),
-                };
-                (policy.to_owned(), found)
-            })
-            .collect(),
-        _ => cache
-            .policies
-            .state()
-            .iter()
-            .filter(|object| is_ours(object))
-            .map(|object| (object.name_any(), policy_found(object, ring, None)))
-            .collect(),
-    }
+    let look = |policy: &str| {
+        let refusal = cache.written.refusal(policy, ring);
+        let failure = refusal.or_else(|| cache.written.failure(policy));
+        match cache.policy(policy) {
+            None => PolicyFound::Absent { failure },
+            Some(object) => policy_found(&object, ring, failure),
+        }
+    };
+    let mut names: BTreeSet<String> = match ledger {
+        LedgerFound::Present(ledger) => {
+            ledger.rule.settings.policies().map(str::to_owned).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let holds =
+        |object: &&Arc<DynamicObject>| is_ours(object) && marks(object).0.contains_key(ring);
+    names.extend(cache.policies.state().iter().filter(holds).map(|object| object.name_any()));
+    names.into_iter().map(|name| (name.clone(), look(&name))).collect()
 }
 
 fn policy_found(

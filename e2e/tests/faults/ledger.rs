@@ -58,6 +58,12 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
             "a ledger was made"
         );
 
+        // Whether Kyverno answers with that rule is said all the same.
+        shared.cluster.stop("kyverno").await?;
+        world.wait_for_condition("lost", "PolicyEnforced", "False GateMute").await?;
+        shared.cluster.start_again("kyverno").await?;
+        world.wait_for_condition("lost", "PolicyEnforced", "True").await?;
+
         // A backup brings everything back; the rotation asked for meanwhile follows.
         let backup: Vec<&str> = backup
             .lines()

@@ -36,9 +36,9 @@ pub struct Snapshot {
     pub import: ImportFound,
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
-    /// Every policy of ours, and every foreign object with the name of one.
+    /// The policies that should hold the ring's rule, and those that do.
     pub policies: BTreeMap<String, PolicyFound>,
-    /// What the policies that should hold the ring's rule answered when asked.
+    /// What these policies answered when asked.
     pub gate: BTreeMap<String, Answer>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,

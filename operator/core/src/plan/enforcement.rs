@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::witness;
 use crate::{
     ledger::Ledger,
     marks::Mark,
@@ -18,7 +19,7 @@ pub enum Enforcement {
     /// It was not asked yet.
     NotAsked,
     /// It still answers with another key set, for this long since that changed.
-    Behind(Duration),
+    Behind(String, Duration),
     /// The cluster does not serve ClusterPolicy.
     KyvernoMissing,
     /// An object with the policy's name is not ours.
@@ -27,6 +28,8 @@ pub enum Enforcement {
     Rejected(String, String),
     /// The policy does not exist, and this is why it could not be created.
     PolicyMissing(String, Option<String>),
+    /// No policy holds a rule of a ring whose ledger was lost.
+    NoRule,
     /// Pods pass without having been verified.
     Open(String),
     /// Kyverno does not answer: pods are refused.
@@ -51,6 +54,20 @@ pub fn of(snapshot: &Snapshot, ledger: &Ledger) -> Enforcement {
         .unwrap_or(Enforcement::NotAsked)
 }
 
+/// What the policies that hold a rule of the ring say, and the gate of each:
+/// all that is known of a ring whose ledger was lost.
+#[must_use]
+pub fn of_what_is_left(snapshot: &Snapshot) -> Enforcement {
+    if !snapshot.kyverno_served {
+        return Enforcement::KyvernoMissing;
+    }
+    let rules = snapshot.policies.iter().filter_map(|(policy, found)| match found {
+        PolicyFound::Ours { mark: Some(mark), .. } => Some(of_policy(snapshot, mark, policy)),
+        _ => None,
+    });
+    rules.reduce(worse).unwrap_or(Enforcement::NoRule)
+}
+
 /// Whether one policy is acknowledged with the ledger's present key set.
 #[must_use]
 pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
@@ -58,12 +75,20 @@ pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bo
     matches!(enforcement, Enforcement::Acknowledged(_))
 }
 
+/// A policy that the ring has left and that still holds its rule. That rule
+/// knows no newer key, and would refuse what one signs.
+#[must_use]
+pub fn left_behind<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Option<&'a str> {
+    let named = |policy: &str| ledger.rule.settings.policies().any(|named| named == policy);
+    witness::carrying(snapshot).map(String::as_str).find(|policy| !named(policy))
+}
+
 fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     use Enforcement::{Acknowledged, Behind, NotAsked};
     match (a, b) {
         (Acknowledged(a), Acknowledged(b)) => Acknowledged(a.min(b)),
         (Acknowledged(_), other) | (other, Acknowledged(_)) => other,
-        (NotAsked | Behind(_), other) => other,
+        (NotAsked | Behind(..), other) => other,
         (other, _) => other,
     }
 }
@@ -97,7 +122,7 @@ pub(super) fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enf
         Answer::Unreadable(text) => Enforcement::Unreadable(name(), text.clone()),
         Answer::Answered { mark, held } => match mark {
             Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
-            _ => Enforcement::Behind(*held),
+            _ => Enforcement::Behind(name(), *held),
         },
     }
 }

@@ -71,11 +71,12 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
 /// version does not wait for the soak.
 fn acknowledged(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
     let pending = ledger.pending().filter(|v| v.acknowledged_at.is_none())?;
+    if snapshot.ring.suspend || enforcement::left_behind(snapshot, ledger).is_some() {
+        return None;
+    }
     let soaked = |held| held >= snapshot.ring.soak || ledger.lost_its_signer();
     match enforcement::of(snapshot, ledger) {
-        Enforcement::Acknowledged(held) if soaked(held) && !snapshot.ring.suspend => {
-            Some(pending.number)
-        }
+        Enforcement::Acknowledged(held) if soaked(held) => Some(pending.number),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Deleting a ring: rule out of the policies and acknowledged, pipeline
 //! Secrets, ledger, finalizer.
 
-use super::{Action, publish, witness};
+use super::{Action, enforcement, publish, witness};
 use crate::{
     ledger::{Change, Ledger, RuleSettings},
     report::Stage,
@@ -76,8 +76,8 @@ pub(super) fn tear_down(snapshot: &Snapshot, ledger: &Ledger) -> (Vec<Action>, S
 /// A policy that is gone holds nothing; neither does a kind that is not
 /// served, nor a gate that is open.
 pub(super) fn rule_in_force(snapshot: &Snapshot, ledger: &Ledger) -> bool {
-    snapshot.kyverno_served
-        && ledger.rule.settings.policies().any(|policy| match snapshot.policies.get(policy) {
+    let in_force = || {
+        ledger.rule.settings.policies().any(|policy| match snapshot.policies.get(policy) {
             Some(PolicyFound::Ours { mark: Some(_), .. }) => true,
             Some(PolicyFound::Ours { mark: None, .. }) => match snapshot.gate.get(policy) {
                 Some(Answer::Answered { mark, .. }) => mark.is_some(),
@@ -86,4 +86,6 @@ pub(super) fn rule_in_force(snapshot: &Snapshot, ledger: &Ledger) -> bool {
             },
             Some(PolicyFound::Foreign | PolicyFound::Absent { .. }) | None => false,
         })
+    };
+    snapshot.kyverno_served && (in_force() || enforcement::left_behind(snapshot, ledger).is_some())
 }

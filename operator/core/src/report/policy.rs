@@ -6,29 +6,26 @@ use super::{Condition, Kind, Reason, Stage, Status};
 use crate::{
     ledger::{Action, Ledger},
     plan::{Enforcement, enforcement},
-    snapshot::{Answer, Snapshot},
+    snapshot::{Answer, PolicyFound, Snapshot},
 };
 
 /// How long Kyverno may answer with an older key set before that is reported.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
+    if stage == Stage::Lost {
+        return after_a_loss(snapshot);
+    }
     let before = || snapshot.reported.policy_enforced.clone();
-    let Some(ledger) = ledger.filter(|_| stage != Stage::Lost) else {
-        // What is in force stays in force: a lost ledger changes no rule.
-        return match before() {
-            Some(before) if stage == Stage::Lost => before,
-            _ => new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned()),
-        };
+    let Some(ledger) = ledger else {
+        return new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned());
     };
     let found = enforcement::of(snapshot, ledger);
     match found {
         Enforcement::Acknowledged(_) => enforced(ledger),
-        Enforcement::NotAsked => before().unwrap_or_else(|| {
-            new(Status::Unknown, Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
-        }),
+        Enforcement::NotAsked => before().unwrap_or_else(not_asked),
         // The usual seconds of a rotation: the previous key set stands.
-        Enforcement::Behind(held) if held < PATIENCE => match before() {
+        Enforcement::Behind(_, held) if held < PATIENCE => match before() {
             Some(before) if before.status == Status::True => before,
             _ => new(
                 Status::False,
@@ -37,10 +34,37 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
             ),
         },
         problem => {
-            let (reason, message) = explain(snapshot, ledger, &problem);
+            let (reason, message) = explain(snapshot, &problem);
             new(Status::False, reason, message)
         }
     }
+}
+
+/// What is in force stays in force: a lost ledger changes no rule. Whether
+/// Kyverno still answers with that rule is another matter.
+fn after_a_loss(snapshot: &Snapshot) -> Condition {
+    let found = enforcement::of_what_is_left(snapshot);
+    match (found, snapshot.reported.policy_enforced.clone()) {
+        (Enforcement::Acknowledged(_), Some(before)) if before.status == Status::True => before,
+        (Enforcement::NotAsked, Some(before)) => before,
+        (Enforcement::Acknowledged(_), _) => {
+            let reason = match snapshot.ring.action {
+                Action::Enforce => Reason::Enforced,
+                Action::Audit => Reason::Audited,
+            };
+            let text = "Kyverno goes on with the last rule of the ring".to_owned();
+            new(Status::True, reason, text)
+        }
+        (Enforcement::NotAsked, None) => not_asked(),
+        (problem, _) => {
+            let (reason, message) = explain(snapshot, &problem);
+            new(Status::False, reason, message)
+        }
+    }
+}
+
+fn not_asked() -> Condition {
+    new(Status::Unknown, Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
 }
 
 fn enforced(ledger: &Ledger) -> Condition {
@@ -78,6 +102,9 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
     if ledger.pending().is_some_and(|pending| pending.acknowledged_at.is_some()) {
         return None;
     }
+    if let Some(policy) = enforcement::left_behind(snapshot, ledger) {
+        return Some(being_taken_out(snapshot, policy));
+    }
     let found = enforcement::of(snapshot, ledger);
     match found {
         Enforcement::Acknowledged(held)
@@ -90,23 +117,34 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
             snapshot.ring.soak.as_secs()
         )),
         Enforcement::NotAsked => Some("Kyverno has to be asked whether it accepts it".to_owned()),
-        Enforcement::Behind(_) => Some("Kyverno has to catch up with the policy".to_owned()),
-        problem => Some(explain(snapshot, ledger, &problem).1),
+        Enforcement::Behind(..) => Some("Kyverno has to catch up with the policy".to_owned()),
+        problem => Some(explain(snapshot, &problem).1),
     }
 }
 
 /// Why a removed ring's rule is still in force, if it is.
 pub(super) fn leaving(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(policy) {
-        Some(Answer::Mute(text)) => Some(mute(policy, text)),
-        Some(Answer::Answered { mark: Some(_), .. }) => {
-            Some(format!("its rule is being taken out of policy {policy}"))
-        }
-        _ => None,
-    })
+    let answered =
+        ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(policy) {
+            Some(Answer::Mute(text)) => Some(mute(policy, text)),
+            Some(Answer::Answered { mark: Some(_), .. }) => Some(being_taken_out(snapshot, policy)),
+            _ => None,
+        });
+    let left = || enforcement::left_behind(snapshot, ledger);
+    answered.or_else(|| left().map(|policy| being_taken_out(snapshot, policy)))
 }
 
-fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason, String) {
+fn being_taken_out(snapshot: &Snapshot, policy: &str) -> String {
+    let text = format!("its rule is being taken out of policy {policy}");
+    match snapshot.policies.get(policy) {
+        Some(PolicyFound::Ours { failure: Some(failure), .. }) => {
+            format!("{text}, which could not be written: {}", failure.message)
+        }
+        _ => text,
+    }
+}
+
+fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
     match found {
         Enforcement::KyvernoMissing => (
             Reason::KyvernoMissing,
@@ -139,6 +177,12 @@ fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason
             Reason::PolicyPending,
             format!("policy {policy} does not exist yet; it is being created"),
         ),
+        Enforcement::NoRule => (
+            Reason::PolicyMissing,
+            "OPEN: no policy holds a rule of the ring, so images are not verified. It comes back \
+             with the ring's ledger, or with a new version"
+                .to_owned(),
+        ),
         Enforcement::Open(policy) => (
             Reason::GateOpen,
             format!(
@@ -158,12 +202,11 @@ fn explain(snapshot: &Snapshot, ledger: &Ledger, found: &Enforcement) -> (Reason
                 snapshot.operator.namespace
             ),
         ),
-        Enforcement::Behind(_) => (
+        Enforcement::Behind(policy, _) => (
             Reason::PolicyBehind,
             format!(
-                "Kyverno does not answer with the key set that policy {} holds; look at the logs \
-                 of its admission controller",
-                ledger.rule.settings.policy
+                "Kyverno does not answer with the key set that policy {policy} holds; look at the \
+                 logs of its admission controller"
             ),
         ),
         Enforcement::Acknowledged(_) | Enforcement::NotAsked => {

@@ -84,11 +84,12 @@ impl Machine {
         state.demand(Invariant::Silence, before != Held::Ours(serial));
         state.demand(Invariant::NoGap, state.may_sign(serial));
         state.demand(Invariant::Revoked, !state.past.revoked.has(serial));
-        let places: Vec<usize> = state.ledger.iter().flat_map(|l| view::places(l)).collect();
-        for place in places {
-            let accepts = state.loaded[place].as_ref().is_none_or(|rule| rule.keys.has(serial));
-            state.demand(Invariant::NoGap, accepts);
-        }
+        // Kyverno follows all policies in one watch: of one that the ring has
+        // left, it has loaded what the policy holds when it answers for the other.
+        let named = state.ledger.iter().flat_map(|l| view::places(l)).map(|p| &state.loaded[p]);
+        let accepted =
+            named.chain(&state.policies).flatten().map(|rule| rule.keys).reduce(Keys::and);
+        state.demand(Invariant::NoGap, accepted.is_none_or(|keys| keys.has(serial)));
     }
 
     /// A pipeline was to get a key that the ledger does not hold.

@@ -57,13 +57,10 @@ pub fn snapshot(
 ) -> Snapshot {
     let ring = ring(spec, every);
     let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
-    let policies = match ledger {
-        Some(_) => placed.iter().map(|p| (POLICIES[*p].to_owned(), policy(state, *p))).collect(),
-        None => (0..2)
-            .filter(|p| state.policies[*p].is_some())
-            .map(|p| (POLICIES[p].to_owned(), policy(state, p)))
-            .collect(),
-    };
+    let policies = (0..2)
+        .filter(|p| placed.contains(p) || state.policies[*p].is_some())
+        .map(|p| (POLICIES[p].to_owned(), policy(state, p)))
+        .collect();
     let gate = placed.iter().map(|p| (POLICIES[*p].to_owned(), answer(&heard[*p]))).collect();
     let listed = ledger.into_iter().flat_map(|l| l.ledger.publications.iter());
     let pipelines =

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod moves;
 mod safety;
 mod settles;
 mod world;

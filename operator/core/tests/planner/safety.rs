@@ -266,6 +266,19 @@ fn a_lost_ledger_goes_on_when_asked_with_a_number_that_was_never_given_out() {
 }
 
 #[test]
+fn a_lost_ledger_changes_no_rule_and_hides_no_gap() {
+    let mut world = settled();
+    world.ledger = None;
+    world.ask();
+    assert_eq!(reason(&world, Kind::PolicyEnforced), Reason::Enforced);
+    world.kyverno_up = false;
+    world.ask();
+    assert_eq!(reason(&world, Kind::PolicyEnforced), Reason::GateMute);
+    world.policies.clear();
+    assert_eq!(reason(&world, Kind::PolicyEnforced), Reason::PolicyMissing);
+}
+
+#[test]
 fn a_ring_that_revokes_while_its_deletion_waits() {
     let mut world = settled();
     rotate(&mut world, "b");

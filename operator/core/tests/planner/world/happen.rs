@@ -1,0 +1,175 @@
+//! What happens: actions, the policy controller, Kyverno and its gate.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use signingkeyring_core::{
+    ledger::{Change, Ledger, NewKey, PrivateKeyRef},
+    marks::Mark,
+    plan::Action,
+    snapshot::Answer,
+};
+
+use super::{Rule, World};
+
+impl World {
+    /// Executes an action that was planned from `seen`, as the API server
+    /// would: a commit from an older ledger is refused.
+    pub fn execute_from(&mut self, seen: Option<u64>, action: &Action) {
+        let sequence = self.ledger.as_ref().map(|ledger| ledger.sequence);
+        let needs_ledger = !matches!(
+            action,
+            Action::AddFinalizer | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
+        );
+        if !needs_ledger || seen == sequence {
+            self.execute(action);
+            self.judge();
+        }
+    }
+
+    pub(super) fn execute(&mut self, action: &Action) {
+        self.writes += 1;
+        match action {
+            Action::AddFinalizer => self.ring_mut().finalizer = true,
+            Action::RemoveFinalizer => self.ring = None,
+            Action::Commit(change) => {
+                let key = change.mints().map(|version| {
+                    self.minted += 1;
+                    let mut key = key(version);
+                    if matches!(change, Change::Mint { standby: true, .. }) {
+                        self.standbys += 1;
+                        let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
+                        let secret = format!("standby-{version}");
+                        self.key_secrets.insert(secret.clone(), sequence);
+                        key.private_key.secret = Some(secret);
+                    }
+                    key
+                });
+                let next = Ledger::apply(self.ledger.as_ref(), change, key, self.now).unwrap();
+                self.judge_revocations(&next);
+                if let Change::Activate { version, .. } = change {
+                    self.judge_activation(&next, *version);
+                }
+                self.removed |= next.removed;
+                self.ledger = Some(Ledger::parse(&next.to_json()).unwrap());
+            }
+            Action::WriteSecret { pipeline, version, .. } => {
+                let ledger = self.ledger.as_ref().unwrap();
+                let row = ledger.by_number(*version).unwrap();
+                let held = row.private_key.as_ref().expect("a version without private key");
+                let apart = held.secret.as_ref();
+                assert!(apart.is_none_or(|secret| self.key_secrets.contains_key(secret)));
+                assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
+                let fingerprint = row.fingerprint.clone();
+                for rules in self.loaded.values().flatten() {
+                    assert!(
+                        rules.accepted.contains(&fingerprint),
+                        "version {version} signs before Kyverno accepts it"
+                    );
+                }
+                self.secrets.insert(pipeline.clone(), fingerprint);
+            }
+            Action::DeleteSecret(pipeline) => {
+                self.secrets.remove(pipeline);
+            }
+            Action::RecordHighWater(mark) => self.recorded = Some(mark.clone()),
+            Action::DeleteKeySecret(name) => {
+                let ledger = self.ledger.as_ref().unwrap();
+                let named = ledger
+                    .versions
+                    .iter()
+                    .filter_map(|v| v.private_key.as_ref()?.secret.as_ref())
+                    .any(|secret| secret == name);
+                assert!(ledger.removed || !named, "the key of a version was deleted");
+                self.key_secrets.remove(name);
+            }
+            Action::DeleteLedger => {
+                let ledger = self.ledger.take().unwrap();
+                assert!(ledger.removed, "a ledger in use was deleted");
+                assert!(ledger.publications.is_empty(), "Secrets were forgotten");
+                assert!(self.key_secrets.is_empty(), "standby keys were forgotten");
+            }
+        }
+    }
+
+    /// The policy controller.
+    pub fn sync_policies(&mut self) {
+        let Some(ledger) = self.ledger.clone() else { return };
+        if !self.kyverno_up {
+            return;
+        }
+        let placed: Vec<&str> = ledger.rule.settings.policies().collect();
+        let rule = Rule {
+            mark: ledger.mark(),
+            high_water: ledger.high_water(),
+            keys: ledger.accepted().map(|v| v.public_key.clone()).collect(),
+            accepted: ledger.accepted().map(|v| v.fingerprint.clone()).collect(),
+        };
+        let all = ["signing-enforce-0001", "signing-audit-0001"];
+        for name in all.into_iter().filter(|name| self.stuck.as_deref() != Some(*name)) {
+            let wanted = placed.contains(&name) && !ledger.removed;
+            if wanted {
+                self.policies.insert(name.into(), Some(rule.clone()));
+            } else if self.policies.remove(name).is_some() && !ledger.removed {
+                let elsewhere = placed.iter().any(|p| matches!(self.loaded.get(*p), Some(Some(_))));
+                assert!(elsewhere, "the rule left {name} before Kyverno had it elsewhere");
+            }
+        }
+        self.judge();
+    }
+
+    /// Kyverno reads the policies.
+    pub fn load(&mut self) {
+        if self.kyverno_up {
+            self.loaded = self.policies.clone();
+            self.judge();
+        }
+    }
+
+    /// The gate is asked.
+    pub fn ask(&mut self) {
+        let wanted: BTreeMap<String, Mark> = match &self.ledger {
+            Some(ledger) => {
+                let places = ledger.rule.settings.policies();
+                places.map(|policy| (policy.to_owned(), ledger.mark())).collect()
+            }
+            None => {
+                let mark = |rule: &Option<Rule>| rule.as_ref().map(|rule| rule.mark.clone());
+                let found = self.policies.iter();
+                found.filter_map(|(policy, rule)| Some((policy.clone(), mark(rule)?))).collect()
+            }
+        };
+        for (policy, wanted) in wanted {
+            let answer = match (self.kyverno_up, self.loaded.get(&policy)) {
+                (false, _) => Answer::Mute("down".into()),
+                (true, None) => Answer::Open,
+                (true, Some(rule)) => Answer::Answered {
+                    mark: rule.as_ref().map(|rule| rule.mark.clone()),
+                    held: Duration::ZERO,
+                },
+            };
+            let said = |answer: &Answer| match answer {
+                Answer::Answered { mark, .. } => mark.clone(),
+                _ => None,
+            };
+            let since = match self.heard.get(&policy) {
+                Some((before, for_set, since, _))
+                    if *for_set == wanted
+                        && matches!(before, Answer::Answered { .. })
+                        && said(before) == said(&answer) =>
+                {
+                    *since
+                }
+                _ => self.now,
+            };
+            self.heard.insert(policy, (answer, wanted, since, self.now));
+        }
+    }
+}
+
+fn key(number: u32) -> NewKey {
+    NewKey {
+        public_key: format!("-----BEGIN PUBLIC KEY-----\n{number}\n-----END PUBLIC KEY-----\n"),
+        fingerprint: format!("SHA256:{number}"),
+        private_key: PrivateKeyRef { digest: "00".into(), secret: None },
+    }
+}

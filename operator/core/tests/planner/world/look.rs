@@ -1,0 +1,124 @@
+//! What a pass sees of the world.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use signingkeyring_core::{
+    high_water::HighWater,
+    ledger::PipelineRef,
+    packing,
+    snapshot::{
+        Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
+        Reported, Snapshot, Witness,
+    },
+};
+
+use super::{RING, World};
+
+impl World {
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let ring = self.ring.clone()?;
+        let ledger = self.ledger.as_ref();
+        let listed = ledger.into_iter().flat_map(|l| l.publications.iter());
+        let pipelines =
+            ring.pipelines.keys().chain(listed).map(|p| (p.clone(), self.look(p))).collect();
+        let placed: Vec<String> = ledger
+            .into_iter()
+            .flat_map(|l| l.rule.settings.policies())
+            .map(str::to_owned)
+            .collect();
+        let holding = self.policies.keys();
+        let policies: BTreeMap<_, _> =
+            placed.iter().chain(holding).map(|name| (name.clone(), self.policy(name))).collect();
+        let gate = policies
+            .keys()
+            .map(|name| {
+                let answer = match self.heard.get(name) {
+                    Some((Answer::Answered { mark, .. }, _, since, last)) => Answer::Answered {
+                        mark: mark.clone(),
+                        held: Duration::try_from(last.duration_since(*since)).unwrap(),
+                    },
+                    Some((answer, ..)) => answer.clone(),
+                    None => Answer::NotAsked,
+                };
+                (name.clone(), answer)
+            })
+            .collect();
+        Some(Snapshot {
+            name: RING.to_owned(),
+            free_place: packing::place(
+                ring.action,
+                &BTreeMap::new(),
+                packing::Occupancy { rings: 25, bytes: 1 << 19 },
+            ),
+            crowded: false,
+            ring,
+            ledger: self.ledger.clone().map_or(LedgerFound::Absent, LedgerFound::Present),
+            reported: Reported { versions: self.status.clone(), ..Reported::default() },
+            witnesses: self.witnesses(),
+            recorded: self.recorded.clone(),
+            key_secrets: self.key_secrets.clone(),
+            import: ImportFound::NotAsked,
+            kyverno_served: true,
+            policies,
+            gate,
+            pipelines,
+            enrolled: self.enrolled.clone(),
+            now: self.now,
+            operator: OperatorFacts {
+                namespace: "signing-system".into(),
+                enrolment_label: "signing.odj.cloud/ring".into(),
+            },
+            trouble: None,
+        })
+    }
+
+    fn witnesses(&self) -> Vec<Witness> {
+        let annotation = self.recorded.iter().map(|high_water| Witness {
+            who: "the ring's annotation".into(),
+            high_water: high_water.clone(),
+            sequence: None,
+        });
+        let policies = self.policies.iter().filter_map(|(name, rule)| {
+            let rule = rule.as_ref()?;
+            Some(Witness {
+                who: format!("policy {name}"),
+                high_water: rule.high_water.clone(),
+                sequence: Some(rule.mark.sequence),
+            })
+        });
+        let status = self.status.iter().map(|version| Witness {
+            who: "the ring's status".into(),
+            high_water: HighWater { version: version.number, ..HighWater::default() },
+            sequence: None,
+        });
+        annotation.chain(policies).chain(status).collect()
+    }
+
+    fn policy(&self, name: &str) -> PolicyFound {
+        match self.policies.get(name) {
+            None => PolicyFound::Absent { failure: None },
+            Some(rule) => PolicyFound::Ours {
+                mark: rule.as_ref().map(|rule| rule.mark.clone()),
+                keys: rule.iter().flat_map(|rule| rule.keys.iter().cloned()).collect(),
+                failure: None,
+            },
+        }
+    }
+
+    fn look(&self, pipeline: &PipelineRef) -> PipelineFound {
+        if self.forbidden.contains(pipeline) {
+            return PipelineFound::Forbidden;
+        }
+        match self.secrets.get(pipeline) {
+            None => PipelineFound::Absent,
+            Some(held) if self.ledger.as_ref().is_none_or(|l| l.by_fingerprint(held).is_none()) => {
+                PipelineFound::OursUnknownKey
+            }
+            Some(fingerprint) => PipelineFound::Ours {
+                fingerprint: fingerprint.clone(),
+                layout: Some(Layout::Cosign),
+                intact: true,
+            },
+        }
+    }
+}
