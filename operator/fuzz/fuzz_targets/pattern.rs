@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use signingkeyring_core::images::{Pattern, minimal};
+use signingkeyring_core::images::{MAX_LENGTH, Pattern, minimal};
 
 #[path = "../../core/src/images/tests/oracle.rs"]
 mod oracle;
@@ -11,7 +11,11 @@ mod oracle;
 fuzz_target!(|text: &str| {
     let (written, image) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(pattern) = Pattern::parse(written) else { return };
-    assert_eq!(Pattern::parse(&pattern.to_string()).as_ref(), Ok(&pattern), "{written:?}");
+    let normal = pattern.to_string();
+    // What the normal form adds (`library/`, `:*`) may make it too long to be written.
+    if normal.len() <= MAX_LENGTH {
+        assert_eq!(Pattern::parse(&normal).as_ref(), Ok(&pattern), "{written:?}");
+    }
     assert_eq!(minimal(vec![pattern.clone(), pattern.clone()]), [pattern.clone()]);
     let compared = oracle::kyvernos_string(image);
     for spelling in pattern.spellings() {
