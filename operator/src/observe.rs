@@ -29,7 +29,7 @@ use crate::{
 mod import;
 mod managed;
 mod pipelines;
-mod ring;
+pub mod ring;
 pub mod witness;
 
 pub(crate) use managed::only_ours;

@@ -49,6 +49,15 @@ fn a_revoked_signer_is_replaced_and_its_images_are_refused() {
         world.rotate("leaked", "c").await?;
         ensure!(world.ring("leaked", "{.status.acceptedVersions}").await? == "[4,3,1]");
         ensure!(matches!(world.admit("leaked-dev", &second).await?, Verdict::Refused(_)));
+
+        // The same by fingerprint.
+        let fingerprint = "{.status.versions[?(@.version==1)].fingerprint}";
+        let fingerprint = world.ring("leaked", fingerprint).await?;
+        let entry = format!("  revoked: [{{fingerprint: '{fingerprint}', reason: test}}]\n");
+        apply(world, "leaked", &entry).await?;
+        world.wait_until_refused("leaked-dev", &first).await?;
+        applied(world, "leaked").await?;
+        ensure!(world.ring("leaked", "{.status.acceptedVersions}").await? == "[4,3]");
         Ok(())
     });
 }
@@ -59,6 +68,8 @@ fn with_all_revoked_the_rule_stays_and_excluded_images_pass() {
         let world = &shared.world;
         world.ready_ring("burnt").await?;
         let first = signed(world, "burnt", "v1").await?;
+        let run = ["run", "before", "-n", "burnt-dev", "--restart=Never", "--image", &first];
+        world.kubectl(&run).await?;
         let excluded = "  policy: {exclude: [{image: 'quay.io/burnt/*', reason: test}]}\n";
         let frozen =
             format!("  suspend: true\n  revoked: [{{version: 1, reason: test}}]\n{excluded}");
@@ -71,6 +82,9 @@ fn with_all_revoked_the_rule_stays_and_excluded_images_pass() {
         let gone = world.get(&["secret", "image-signing", "-n", "burnt-ci"], "{.kind}").await;
         ensure!(gone.is_err(), "the revoked private key is still in the pipeline");
         ensure!(world.ring("burnt", "{.status.versions[*].version}").await? == "1");
+        // What runs can be changed and ended.
+        world.kubectl(&["label", "pod", "before", "-n", "burnt-dev", "looked-at=yes"]).await?;
+        world.kubectl(&["delete", "pod", "before", "-n", "burnt-dev", "--wait=false"]).await?;
 
         apply(world, "burnt", &frozen.replace("suspend: true", "suspend: false")).await?;
         world.wait_for_condition("burnt", "Ready", "True").await?;

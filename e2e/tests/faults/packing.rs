@@ -4,7 +4,10 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::world::{World, manifest, wait_until};
 
-use crate::turn::{self, in_turn};
+use crate::{
+    common::{QUICK, start_operator},
+    turn::{self, in_turn},
+};
 
 /// Refuses every ClusterPolicy that skips images of a certain host, as a
 /// Kyverno that does not like a rule would.
@@ -77,12 +80,46 @@ fn a_refused_rule_holds_up_no_other_ring() {
         // What was accepted last stays in force for the one that was refused.
         world.wait_until_admitted("unliked-dev", &signed).await?;
 
+        // All but what is revoked meanwhile.
+        let revoked = excluding("unliked", &["refused.example/x/*".into()])
+            + "  revoked: [{version: 1, reason: test}]\n";
+        world.apply(&revoked).await?;
+        world.wait_until_refused("unliked-dev", &signed).await?;
+
         world.apply(&manifest("unliked", "")).await?;
         world.wait_for_condition("unliked", "Ready", "True").await?;
         for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
             world.kubectl(&["delete", kind, "refuse-a-rule"]).await?;
         }
         Ok(())
+    });
+}
+
+/// A replica that has not made a write itself takes it for done all the same.
+#[test]
+fn a_rule_that_left_does_not_come_back() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("stays").await?;
+        let leaving = ["leaves-a", "leaves-b", "leaves-c", "leaves-d"];
+        for ring in leaving {
+            world.ready_ring(ring).await?;
+        }
+        let name = policy(world, "stays").await?;
+        let rules = async || world.get(&["clusterpolicy", &name], "{.spec.rules[*].name}").await;
+        ensure!(rules().await?.contains("leaves-d"));
+        // Either of the two may take a rule out.
+        let second = start_operator(world, &QUICK).await?;
+        for ring in leaving {
+            let namespace = format!("{ring}-dev");
+            world.kubectl(&["label", "namespace", &namespace, "signing.odj.cloud/ring-"]).await?;
+            world.kubectl(&["delete", "skr", ring, "--timeout=60s"]).await?;
+        }
+        world.rotate("stays", "b").await?;
+        world.rotate("stays", "c").await?;
+        let rules = rules().await?;
+        ensure!(rules.contains("stays") && !rules.contains("leaves"), "{rules}");
+        second.kill().await
     });
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e::{
     images::Verdict,
-    world::{World, consent, wait_until},
+    world::{World, consent, manifest, wait_until},
 };
 
 use crate::turn::{self, in_turn};
@@ -87,7 +87,24 @@ fn a_damaged_ledger_stalls_the_ring_until_it_is_restored() {
         world.rotate("other", "c").await?;
         ensure!(world.ring("damaged", "{.status.versions[*].version}").await? == "1");
         replace(world, &sound).await?;
-        world.wait_for_field("damaged", "{.status.observedRotation}", "b").await
+        world.wait_for_field("damaged", "{.status.observedRotation}", "b").await?;
+        world.wait_for_condition("damaged", "Ready", "True").await?;
+
+        // What is revoked meanwhile is out at once, and stays out.
+        let sound = ledger(world, "damaged").await?;
+        let lacks = sound.lines().filter(|line| !line.trim_start().starts_with("v2.key:"));
+        replace(world, &lacks.collect::<Vec<_>>().join("\n")).await?;
+        world.wait_for_condition("damaged", "Stalled", "True KeyMaterialLost").await?;
+        ensure!(world.admit("damaged-dev", &image).await? == Verdict::Admitted);
+        let revoked = manifest("damaged", "  revoked: [{version: 1, reason: test}]\n");
+        world.apply(&revoked).await?;
+        world.wait_until_refused("damaged-dev", &image).await?;
+        world.wait_for_condition("damaged", "RevocationsApplied", "True").await?;
+        replace(world, &sound).await?;
+        world.wait_for_condition("damaged", "Ready", "True").await?;
+        ensure!(world.ring("damaged", "{.status.acceptedVersions}").await? == "[2]");
+        ensure!(matches!(world.admit("damaged-dev", &image).await?, Verdict::Refused(_)));
+        Ok(())
     });
 }
 

@@ -19,6 +19,10 @@ use crate::hex;
 /// How many revoked versions a witness remembers, the newest.
 pub const REVOKED_WITNESSED: usize = 100;
 
+/// The highest number of a version. No ring gets there by rotating, so a higher
+/// one is no witness of anything.
+pub const MOST_VERSIONS: u32 = 1_000_000_000;
+
 /// How far a ring had come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HighWater {
@@ -79,7 +83,7 @@ impl FromStr for HighWaters {
             let error = || HighWaterError(word.chars().take(100).collect());
             let (ring, mark) = word.split_once('=').ok_or_else(error)?;
             let (version, revoked) = mark.split_once(':').unwrap_or((mark, ""));
-            let version = version.parse().map_err(|_| error())?;
+            let version = version.parse().ok().filter(|v| *v < MOST_VERSIONS).ok_or_else(error)?;
             let revoked: BTreeSet<String> =
                 revoked.split(',').filter(|hash| !hash.is_empty()).map(str::to_owned).collect();
             let sound = |hash: &String| hash.len() == 16 && hash.bytes().all(is_hex);
@@ -113,7 +117,9 @@ mod tests {
 
     #[test]
     fn refuses_damage() {
-        for text in ["shop", "=7", "shop=x", "shop=7:xyz", "shop=7:3fa1", "shop=-1"] {
+        for text in
+            ["shop", "=7", "shop=x", "shop=7:xyz", "shop=7:3fa1", "shop=-1", "shop=1000000000"]
+        {
             assert!(text.parse::<HighWaters>().is_err(), "{text}");
         }
     }

@@ -52,13 +52,13 @@ pub fn place(action: Action, held: &BTreeMap<String, Occupancy>, limit: Occupanc
 /// The action of the rings in a policy, or nothing if the name is not one of ours.
 #[must_use]
 pub fn action(policy: &str) -> Option<Action> {
-    if policy.starts_with(ENFORCE) {
-        Some(Action::Enforce)
-    } else if policy.starts_with(AUDIT) {
-        Some(Action::Audit)
-    } else {
-        None
-    }
+    let is_numbered = |prefix: &str| {
+        let number = policy.strip_prefix(prefix);
+        number.is_some_and(|n| n.len() >= 4 && n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    [(ENFORCE, Action::Enforce), (AUDIT, Action::Audit)]
+        .into_iter()
+        .find_map(|(prefix, action)| is_numbered(prefix).then_some(action))
 }
 
 #[cfg(test)]

@@ -223,6 +223,21 @@ pub fn keys_of(rule: &Value) -> BTreeSet<String> {
     keys.map(str::to_owned).collect()
 }
 
+/// A rule as it stands in a policy, with none but the public keys that
+/// `accepts` takes: a rule that cannot be rendered anew keeps no revoked key.
+#[must_use]
+pub fn narrowed(rule: &Value, accepts: impl Fn(&str) -> bool) -> Value {
+    let mut rule = rule.clone();
+    let accepts = |entry: &Value| entry["keys"]["publicKeys"].as_str().is_some_and(&accepts);
+    if let Some(entries) = rule["verifyImages"][0]["attestors"][0]["entries"].as_array_mut() {
+        entries.retain(accepts);
+        if entries.is_empty() {
+            entries.push(key_entry(NOBODYS_KEY));
+        }
+    }
+    rule
+}
+
 /// The exclusions that count now, from the lists and the ring, as the globs
 /// that Kyverno compares.
 fn skipped_images(input: &Input<'_>, own: &[Exclusion]) -> Vec<String> {

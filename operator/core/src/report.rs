@@ -127,7 +127,7 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
                 Reason::Moving,
                 format!("the rule moves from policy {old} to {}", ledger.rule.settings.policy),
             ),
-            (None, None) => return None,
+            (None, None) => (Reason::Moving, policy::left_behind(snapshot, ledger)?),
         },
     };
     Some(Condition { kind: Kind::Reconciling, status: Status::True, reason, message })

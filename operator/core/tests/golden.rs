@@ -10,7 +10,7 @@ use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
     ledger::{Action, Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
     marks::Mark,
-    render::{Input, KeptRule, NOBODYS_KEY, Rendered, render},
+    render::{Input, KeptRule, NOBODYS_KEY, Rendered, keys_of, narrowed, render},
 };
 
 fn now() -> Timestamp {
@@ -34,6 +34,19 @@ fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) 
         ledger = Some(Ledger::apply(Some(&minted), &activate, None, now()).unwrap());
     }
     ledger.unwrap()
+}
+
+/// Kyverno verifies nothing without a key.
+#[test]
+fn a_rule_is_narrowed_to_the_keys_that_are_accepted_and_never_to_none() {
+    let ledger = ledger("signing-enforce-0001", Action::Enforce, 2, Vec::new());
+    let rendered = rendered("signing-enforce-0001", &[("checkout", &ledger)], BTreeMap::new());
+    let rule = &rendered.spec["rules"][0];
+    let second = narrowed(rule, |key| key.contains("version 2"));
+    assert!(keys_of(&second).iter().all(|key| key.contains("version 2")));
+    assert_eq!(keys_of(&second).len(), 1);
+    assert_eq!(keys_of(&narrowed(rule, |_| false)).into_iter().collect::<Vec<_>>(), [NOBODYS_KEY]);
+    assert_eq!(narrowed(rule, |_| true), *rule);
 }
 
 fn exclusion(image: &str, expires: Option<&str>) -> Exclusion {

@@ -63,6 +63,11 @@ impl Written {
         index.policies.insert(policy.to_owned(), written);
     }
 
+    /// Remembers that a policy stands as if this process had written it.
+    pub fn stands(&self, policy: &str, written: WrittenPolicy) {
+        self.write().policies.insert(policy.to_owned(), written);
+    }
+
     /// Remembers that a policy is as it should be.
     pub fn fine(&self, policy: &str) -> bool {
         self.write().failures.remove(policy).is_some()

@@ -9,12 +9,12 @@ use std::{
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::Value;
 use signingkeyring_core::{
-    high_water::HighWater,
+    high_water::{self, HighWater},
     images::Pattern,
     ledger::{Exclusion, Ledger},
     names,
     render::{self, Input, KeptRule, Rendered},
-    snapshot::WriteFailure,
+    snapshot::{Revoked, WriteFailure},
 };
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -25,7 +25,8 @@ use crate::{
     context::Context,
     error::{Error, brief},
     exclusions,
-    observe::{is_ours, marks, witness},
+    keys::fingerprint_of,
+    observe::{is_ours, marks, ring, witness},
     queue::Outcome,
     telemetry,
 };
@@ -107,7 +108,11 @@ async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
     let outcome = exclusions::next_expiry(&lists, &placed, context.clock.now())
         .map_or(Outcome::Done, Outcome::DoneFor);
     let outcome = if held_back { Outcome::DoneFor(refusal::PAUSE) } else { outcome };
-    if found.is_some_and(|found| holds(found, &rendered, written.as_ref())) {
+    if let Some(found) = found.filter(|found| holds(found, &rendered, written.as_ref())) {
+        // Another replica wrote it, or the answer to our write was lost. What
+        // was written before is not to stand in for it.
+        let stored = found.clone();
+        context.cache.written.stands(policy, WrittenPolicy { sent: rendered.spec, stored });
         if context.cache.written.fine(policy) {
             wake_rings(context, &placed);
         }
@@ -152,7 +157,9 @@ fn wake_rings(context: &Context, placed: &[(String, LedgerRow)]) {
 }
 
 /// The ledgers that speak for themselves. One that is older than what its
-/// ring's object remembers is not to bring a revoked version back.
+/// ring's object remembers is not to bring a revoked version back; and where a
+/// ring is stalled, so that its ledger takes no revocation in, what its object
+/// revokes is left out all the same.
 fn rendered_ledgers<'a>(
     context: &Context,
     placed: &'a [(String, LedgerRow)],
@@ -161,26 +168,29 @@ fn rendered_ledgers<'a>(
     placed
         .iter()
         .filter(|(ring, _)| !kept.contains_key(ring))
-        .filter_map(|(ring, row)| Some((ring.as_str(), row.table()?)))
-        .filter(|(_, ledger)| !ledger.removed)
-        .map(|(ring, ledger)| {
+        .filter_map(|(ring, row)| Some((ring.as_str(), row, row.table()?)))
+        .filter(|(_, _, ledger)| !ledger.removed)
+        .map(|(ring, row, ledger)| {
             let mut remembered = HighWater::default();
             if let Some(Ok(object)) = context.cache.ring(ring).as_deref().map(|ring| &ring.0) {
                 for witness in witness::of_ring(object) {
                     remembered.raise(&witness.high_water);
                 }
             }
-            if ledger.knows(&remembered) {
-                (ring, Cow::Borrowed(ledger))
-            } else {
-                (ring, Cow::Owned(ledger.without(&remembered.revoked)))
+            if row.ledger.is_ok() && ledger.knows(&remembered) {
+                return (ring, Cow::Borrowed(ledger));
             }
+            let revoked = revoked(context, ring);
+            let named = ledger.versions.iter().filter(|v| revoked.iter().any(|r| r.names(v)));
+            remembered.revoked.extend(named.map(|v| high_water::short(&v.fingerprint)));
+            (ring, Cow::Owned(ledger.without(&remembered.revoked)))
         })
         .collect()
 }
 
-/// The rules that stay word for word: those of rings whose ledger is gone or
-/// damaged, and those that a newer state of a ledger than ours has written.
+/// The rules that stay word for word, but for keys that the ring's object
+/// revokes: those of rings whose ledger is gone or damaged, and those that a
+/// newer state of a ledger than ours has written.
 /// What this process last wrote stands in for a policy that was edited or
 /// deleted.
 fn kept(
@@ -195,11 +205,34 @@ fn kept(
             let row = context.cache.ledgers.get(&ring);
             let ledger = row.as_ref().and_then(LedgerRow::table);
             if ledger.is_none_or(|ledger| ledger.rule.sequence < rule.mark.sequence) {
+                let revoked = revoked(context, &ring);
+                let accepts = |key: &str| !revoked.iter().any(|r| names_key(r, key, ledger));
+                let rule = if revoked.is_empty() {
+                    rule
+                } else {
+                    KeptRule { rule: render::narrowed(&rule.rule, accepts), ..rule }
+                };
                 kept.insert(ring, rule);
             }
         }
     }
     kept
+}
+
+/// What a ring's object revokes.
+fn revoked(context: &Context, ring: &str) -> Vec<Revoked> {
+    let found = context.cache.ring(ring);
+    let object = found.as_deref().and_then(|ring| ring.0.as_ref().ok());
+    object.map(|object| ring::revoked(&object.spec)).unwrap_or_default()
+}
+
+/// Whether a revocation means a public key. By number it needs the table.
+fn names_key(revoked: &Revoked, key: &str, table: Option<&Ledger>) -> bool {
+    let mut rows = table.into_iter().flat_map(|table| &table.versions);
+    match revoked {
+        Revoked::Fingerprint(named) => fingerprint_of(key).is_ok_and(|real| real == *named),
+        Revoked::Version(_) => rows.any(|row| row.public_key == key && revoked.names(row)),
+    }
 }
 
 /// The rules of rings as they stand in a policy.

@@ -74,6 +74,10 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         watches::refresh(context, ring).await?;
         check_ledger(context, ring).await?;
         observed = observe(context, object).await;
+        // A stalled ring's revocations are its policies' to apply.
+        for policy in observed.snapshot.policies.keys() {
+            context.policies.wake(policy);
+        }
     }
     let plan = plan::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");

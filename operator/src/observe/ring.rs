@@ -7,7 +7,7 @@ use signingkeyring_core::{
     duration,
     images::Pattern,
     ledger::{Action, Exclusion, PipelineRef},
-    names,
+    names, packing,
     plan::{MAX_TOKEN, is_token},
     snapshot::{Layout, Revoked, Ring},
 };
@@ -83,7 +83,7 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
             .is_some_and(|value| value == "true"),
         standby: spec.rotation.standby,
         suspend: spec.suspend,
-        revoked: spec.revoked.iter().filter_map(revoked).collect(),
+        revoked: revoked(spec),
         import: spec.import_from.as_ref().map(|from| PipelineRef {
             namespace: from.secret.namespace.clone(),
             name: from.secret.name.clone(),
@@ -97,10 +97,15 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
     }
 }
 
-/// By its number or its fingerprint; the API server has seen to it that one is there.
-fn revoked(entry: &api::Revocation) -> Option<Revoked> {
-    let number = entry.version.map(Revoked::Version);
-    number.or_else(|| entry.fingerprint.clone().map(Revoked::Fingerprint))
+/// What a ring revokes, by number or fingerprint; the API server has seen to it
+/// that each entry has one.
+#[must_use]
+pub fn revoked(spec: &api::SigningKeyRingSpec) -> Vec<Revoked> {
+    let read = |entry: &api::Revocation| {
+        let number = entry.version.map(Revoked::Version);
+        number.or_else(|| entry.fingerprint.clone().map(Revoked::Fingerprint))
+    };
+    spec.revoked.iter().filter_map(read).collect()
 }
 
 fn layout(layout: api::Layout) -> Layout {
@@ -127,9 +132,12 @@ pub fn exclusion(entry: &api::ImageExclusion) -> Result<Exclusion, String> {
 }
 
 /// Whether a policy was written by this operator. Either trace is enough: an
-/// edit that takes one away is undone, not mistaken for a foreign object.
+/// edit that takes one away is undone, not mistaken for a foreign object. A
+/// copy under another name is somebody else's.
 #[must_use]
 pub fn is_ours(policy: &DynamicObject) -> bool {
-    policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
-        || policy.annotations().contains_key(names::ANNOTATION_MARKS)
+    let traced =
+        policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
+            || policy.annotations().contains_key(names::ANNOTATION_MARKS);
+    traced && packing::action(&policy.name_any()).is_some()
 }

@@ -3,7 +3,7 @@
 
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
-    high_water::{HighWater, HighWaters, short},
+    high_water::{HighWater, HighWaters, MOST_VERSIONS, short},
     ledger::{State, Version},
     names,
     snapshot::Witness,
@@ -35,8 +35,9 @@ pub fn of_ring(object: &SigningKeyRing) -> Vec<Witness> {
 
 fn of_status(status: &SigningKeyRingStatus) -> HighWater {
     let revoked = status.versions.iter().filter(|v| v.state == VersionState::Revoked);
+    let numbers = status.versions.iter().map(|v| v.version);
     HighWater {
-        version: status.versions.iter().map(|v| v.version).max().unwrap_or(0),
+        version: numbers.filter(|number| *number < MOST_VERSIONS).max().unwrap_or(0),
         revoked: revoked.map(|v| short(&v.fingerprint)).collect(),
     }
 }
@@ -62,6 +63,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
         .versions
         .iter()
         .rev()
+        .filter(|v| v.version < MOST_VERSIONS)
         .filter(|v| fingerprint_of(&v.public_key).is_ok_and(|real| real == v.fingerprint));
     sound
         .map(|v| Version {

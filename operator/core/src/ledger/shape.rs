@@ -3,10 +3,7 @@
 //! must not end up as anything but keys and names in a policy.
 
 use super::Ledger;
-use crate::packing;
-
-/// No ring gets here by rotating; more would not fit the status either.
-const MOST_VERSIONS: u32 = 1_000_000_000;
+use crate::{high_water::MOST_VERSIONS, packing};
 
 /// Beyond this JSON's readers disagree about numbers.
 const MOST_COMMITS: u64 = 1 << 53;

@@ -18,8 +18,15 @@ pub enum Enforcement {
     Acknowledged(Duration),
     /// It was not asked yet.
     NotAsked,
-    /// It still answers with another key set, for this long since that changed.
-    Behind(String, Duration),
+    /// It still answers with another key set.
+    Behind {
+        /// The policy.
+        policy: String,
+        /// For how long, since that changed.
+        held: Duration,
+        /// Why the policy could not be written, if it could not.
+        failure: Option<String>,
+    },
     /// The cluster does not serve ClusterPolicy.
     KyvernoMissing,
     /// An object with the policy's name is not ours.
@@ -88,7 +95,7 @@ fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
     match (a, b) {
         (Acknowledged(a), Acknowledged(b)) => Acknowledged(a.min(b)),
         (Acknowledged(_), other) | (other, Acknowledged(_)) => other,
-        (NotAsked | Behind(..), other) => other,
+        (NotAsked | Behind { .. }, other) => other,
         (other, _) => other,
     }
 }
@@ -122,7 +129,14 @@ pub(super) fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enf
         Answer::Unreadable(text) => Enforcement::Unreadable(name(), text.clone()),
         Answer::Answered { mark, held } => match mark {
             Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
-            _ => Enforcement::Behind(name(), *held),
+            _ => Enforcement::Behind { policy: name(), held: *held, failure: failed(found) },
         },
+    }
+}
+
+fn failed(found: Option<&PolicyFound>) -> Option<String> {
+    match found {
+        Some(PolicyFound::Ours { failure: Some(failure), .. }) => Some(failure.message.clone()),
+        _ => None,
     }
 }

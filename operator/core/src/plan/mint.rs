@@ -67,9 +67,14 @@ pub(super) fn promote(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
 /// its private key is gone. It never reached a pipeline.
 pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let waiting = standing_by(ledger).filter(|_| !snapshot.ring.suspend)?;
-    let secret = waiting.private_key.as_ref().and_then(|key| key.secret.as_ref());
-    let lost = secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret));
-    (lost || !snapshot.ring.standby).then_some(Change::Discard { version: waiting.number })
+    (has_lost_its_key(snapshot, waiting) || !snapshot.ring.standby)
+        .then_some(Change::Discard { version: waiting.number })
+}
+
+/// Whether the Secret of its own that holds a version's private key is gone.
+pub(super) fn has_lost_its_key(snapshot: &Snapshot, version: &Version) -> bool {
+    let secret = version.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret))
 }
 
 fn standing_by(ledger: &Ledger) -> Option<&Version> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::mint;
 use crate::{
     ledger::{Change, Ledger, State},
     snapshot::{Revoked, Snapshot},
@@ -24,6 +25,7 @@ pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let promote = ledger
         .standby()
         .filter(|v| signer && !versions.contains(&v.number) && !snapshot.ring.suspend)
+        .filter(|v| !mint::has_lost_its_key(snapshot, v))
         .map(|v| v.number);
     Some(Change::Revoke { versions, promote, keep: snapshot.ring.keep })
 }

@@ -80,8 +80,10 @@ pub(super) fn recover(snapshot: &Snapshot) -> Option<Change> {
     let known = snapshot.reported.versions.iter().cloned().map(|mut version| {
         // The status is a report. What it says is accepted counts only where a
         // policy says so too.
-        if version.state.is_accepted() && !in_force.contains(&version.public_key) {
+        if version.state != State::Revoked && !in_force.contains(&version.public_key) {
             version.state = State::Retired;
+            // One that never signed is in no window, however wide.
+            version.activated_at = None;
         }
         version.private_key = None;
         version

@@ -25,7 +25,7 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
         Enforcement::Acknowledged(_) => enforced(ledger),
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
         // The usual seconds of a rotation: the previous key set stands.
-        Enforcement::Behind(_, held) if held < PATIENCE => match before() {
+        Enforcement::Behind { held, .. } if held < PATIENCE => match before() {
             Some(before) if before.status == Status::True => before,
             _ => new(
                 Status::False,
@@ -102,8 +102,8 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
     if ledger.pending().is_some_and(|pending| pending.acknowledged_at.is_some()) {
         return None;
     }
-    if let Some(policy) = enforcement::left_behind(snapshot, ledger) {
-        return Some(being_taken_out(snapshot, policy));
+    if let Some(text) = left_behind(snapshot, ledger) {
+        return Some(text);
     }
     let found = enforcement::of(snapshot, ledger);
     match found {
@@ -117,7 +117,9 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
             snapshot.ring.soak.as_secs()
         )),
         Enforcement::NotAsked => Some("Kyverno has to be asked whether it accepts it".to_owned()),
-        Enforcement::Behind(..) => Some("Kyverno has to catch up with the policy".to_owned()),
+        Enforcement::Behind { failure: None, .. } => {
+            Some("Kyverno has to catch up with the policy".to_owned())
+        }
         problem => Some(explain(snapshot, &problem).1),
     }
 }
@@ -130,8 +132,13 @@ pub(super) fn leaving(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
             Some(Answer::Answered { mark: Some(_), .. }) => Some(being_taken_out(snapshot, policy)),
             _ => None,
         });
-    let left = || enforcement::left_behind(snapshot, ledger);
-    answered.or_else(|| left().map(|policy| being_taken_out(snapshot, policy)))
+    answered.or_else(|| left_behind(snapshot, ledger))
+}
+
+/// Which policy still holds the ring's rule although the ring has left it, if one does.
+pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
+    let policy = enforcement::left_behind(snapshot, ledger)?;
+    Some(being_taken_out(snapshot, policy))
 }
 
 fn being_taken_out(snapshot: &Snapshot, policy: &str) -> String {
@@ -202,7 +209,11 @@ fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
                 snapshot.operator.namespace
             ),
         ),
-        Enforcement::Behind(policy, _) => (
+        Enforcement::Behind { policy, failure: Some(failure), .. } => (
+            Reason::PolicyBehind,
+            format!("policy {policy} could not be written and holds an older key set: {failure}"),
+        ),
+        Enforcement::Behind { policy, failure: None, .. } => (
             Reason::PolicyBehind,
             format!(
                 "Kyverno does not answer with the key set that policy {policy} holds; look at the \

@@ -2,9 +2,9 @@
 
 use super::{Condition, Kind, Reason, Stage, Status};
 use crate::{
-    ledger::{Ledger, State},
+    ledger::{Ledger, State, Version},
     plan::{Enforcement, enforcement, revoke},
-    snapshot::{Revoked, Snapshot},
+    snapshot::{LedgerFound, PolicyFound, Revoked, Snapshot},
 };
 
 /// Present while the ring's object revokes anything.
@@ -19,8 +19,17 @@ pub(super) fn condition(
     let new = |status, reason, message| {
         Some(Condition { kind: Kind::RevocationsApplied, status, reason, message })
     };
+    if stage == Stage::Lost && is_out(snapshot) {
+        let message = "no revoked version is accepted any more, and the ring's ledger is to take \
+                       that in as soon as it can be relied on again"
+            .to_owned();
+        return new(Status::True, Reason::RevocationsApplied, message);
+    }
     let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (ledger, stage) else {
-        let message = "the ring's keys have to be known first".to_owned();
+        let message =
+            "the ring's keys have to be known first; what an entry names by fingerprint has left \
+                       the policies already"
+                .to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     };
     let unknown: Vec<String> = revoke::unknown(snapshot, ledger).map(name).collect();
@@ -46,6 +55,27 @@ pub(super) fn condition(
     }
     let message = "no revoked version is accepted any more".to_owned();
     new(Status::True, Reason::RevocationsApplied, message)
+}
+
+/// Whether the policies of a ring that is stalled, as Kyverno has loaded them,
+/// hold none of the keys that its object revokes.
+fn is_out(snapshot: &Snapshot) -> bool {
+    let (LedgerFound::Present(ledger) | LedgerFound::Damaged { table: Some(ledger), .. }) =
+        &snapshot.ledger
+    else {
+        return false;
+    };
+    let in_force = |version: &Version| {
+        snapshot.policies.values().any(|found| {
+            matches!(found, PolicyFound::Ours { keys, .. } if keys.contains(&version.public_key))
+        })
+    };
+    let out = |revoked: &Revoked| {
+        let mut named = ledger.versions.iter().filter(|v| revoked.names(v)).peekable();
+        named.peek().is_some() && !named.any(in_force)
+    };
+    snapshot.ring.revoked.iter().all(out)
+        && matches!(enforcement::of_what_is_left(snapshot), Enforcement::Acknowledged(_))
 }
 
 fn name(revoked: &Revoked) -> String {

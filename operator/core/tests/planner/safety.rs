@@ -114,7 +114,7 @@ fn a_revocation_of_what_never_existed_is_said_and_not_remembered() {
 }
 
 #[test]
-fn a_version_revoked_on_its_way_is_replaced_and_its_request_answered() {
+fn a_version_revoked_on_its_way_ends_its_rotation() {
     let mut world = settled();
     world.ring_mut().token = Some("b".into());
     world.pass(1);
@@ -179,6 +179,16 @@ fn a_standby_whose_key_is_gone_is_replaced() {
     assert!(world.settle());
     let expected = [(1, State::Current), (2, State::Retired), (3, State::Standby)];
     assert_eq!(states(&world), expected);
+}
+
+#[test]
+fn a_standby_whose_key_is_gone_does_not_take_over() {
+    let mut world = standing_by();
+    world.key_secrets.clear();
+    revoke(&mut world, &[1]);
+    assert!(world.settle());
+    assert_eq!(states(&world)[..2], [(1, State::Revoked), (2, State::Retired)]);
+    assert!(accepted(&world).contains(&3));
 }
 
 #[test]
@@ -263,6 +273,22 @@ fn a_lost_ledger_goes_on_when_asked_with_a_number_that_was_never_given_out() {
     world.ask();
     let gate = world.snapshot().unwrap().gate;
     assert!(gate.values().all(|answer| matches!(answer, Answer::Answered { .. })));
+}
+
+#[test]
+fn a_status_alone_brings_no_version_back() {
+    let mut world = settled();
+    for token in ["b", "c", "d"] {
+        rotate(&mut world, token);
+    }
+    // Somebody has written to the status. That leaves room for version 1.
+    world.ledger = None;
+    world.status[2].public_key = world.status[2].public_key.replace('3', "9");
+    world.ring_mut().recover_after = Some(4);
+    world.pass(1);
+    assert_eq!(accepted(&world), [5, 4, 2], "of the others status and policy disagree");
+    assert!(world.settle());
+    assert_eq!(accepted(&world), [5, 4, 2]);
 }
 
 #[test]

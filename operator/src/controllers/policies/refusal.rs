@@ -77,7 +77,8 @@ pub(super) async fn write_the_rest(
 }
 
 /// The input with the rules that were refused a short while ago as they stand
-/// in the policy, or left out if they never did.
+/// in the policy, less the keys that are not accepted any more, or left out if
+/// they never did.
 pub(super) fn without_refused<'a>(
     context: &Context,
     input: &Input<'a>,
@@ -88,9 +89,11 @@ pub(super) fn without_refused<'a>(
     for ring in input.ledgers.keys().copied().collect::<Vec<_>>() {
         let rule = rule_of(&rendered.spec, ring).cloned().unwrap_or_default();
         if context.cache.written.is_refused(input.policy, ring, &rule, PAUSE) {
-            input.ledgers.remove(ring);
-            if let Some(kept) = before.get(ring) {
-                input.kept.insert(ring, kept.clone());
+            let ledger = input.ledgers.remove(ring);
+            if let (Some(kept), Some(ledger)) = (before.get(ring), ledger) {
+                let accepts = |key: &str| ledger.accepted().any(|v| v.public_key == key);
+                let rule = render::narrowed(&kept.rule, accepts);
+                input.kept.insert(ring, KeptRule { rule, ..kept.clone() });
             }
         }
     }
