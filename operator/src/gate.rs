@@ -1,26 +1,15 @@
-//! Asks Kyverno whether it enforces a policy, and remembers the answers.
+//! Asks Kyverno whether it enforces a policy.
 //!
 //! The question is the server-side dry run of a Pod in the operator's own
 //! namespace that names the policy in a label; the policy's gate rule stamps
 //! its answer on the Pod. It goes the way of every pod and creates nothing.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
-use signingkeyring_core::{
-    ledger::Ledger,
-    marks::{Mark, Marks},
-    snapshot::Answer,
-};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use signingkeyring_core::{ledger::Ledger, snapshot::Answer};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -28,162 +17,17 @@ use crate::{
     observe::{is_ours, marks},
 };
 
+mod answers;
 mod question;
 
+pub use answers::{Gate, Heard};
 use question::ask;
 
-/// How often a policy is asked while something is on its way.
-const URGENT: Duration = Duration::from_secs(1);
-
-/// How often a policy is asked that has been failing for a while.
-const FAILING: Duration = Duration::from_secs(4);
-
-/// After this many failures in a row a policy counts as failing.
-const FAILURES: u32 = 10;
+/// How often it is looked which policies are to be asked.
+const PACE: Duration = Duration::from_millis(250);
 
 /// How many policies are asked at once.
 const CONCURRENCY: usize = 8;
-
-/// What a policy's gate said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The policy's marks, as Kyverno has loaded them.
-    Marks(Marks),
-    /// The Pod passed without an answer.
-    Open,
-    /// Kyverno cannot be reached.
-    Mute(String),
-    /// Something else answered.
-    Unreadable(String),
-}
-
-impl Heard {
-    fn state(&self) -> &'static str {
-        match self {
-            Self::Marks(_) => "answered",
-            Self::Open => "open",
-            Self::Mute(_) => "mute",
-            Self::Unreadable(_) => "unreadable",
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Record {
-    heard: Heard,
-    asked: Instant,
-    failures: u32,
-    /// Since when each ring's answer has been what it is, and for which
-    /// state of its ledger: from when the first such answer was in to when
-    /// the last was asked for.
-    held: HashMap<String, Held>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
-    answered: Option<Mark>,
-    wanted: Mark,
-    since: Instant,
-}
-
-/// The answers of the policies' gates, in memory only: an operator that
-/// starts asks again.
-#[derive(Debug, Default)]
-pub struct Gate {
-    records: RwLock<HashMap<String, Record>>,
-    poke: Notify,
-}
-
-impl Gate {
-    /// What a policy's gate said of one ring.
-    #[must_use]
-    pub fn answer(&self, policy: &str, ring: &str) -> Answer {
-        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.get(policy) else { return Answer::NotAsked };
-        match &record.heard {
-            Heard::Open => Answer::Open,
-            Heard::Mute(text) => Answer::Mute(text.clone()),
-            Heard::Unreadable(text) => Answer::Unreadable(text.clone()),
-            Heard::Marks(marks) => Answer::Answered {
-                mark: marks.0.get(ring).cloned(),
-                held: record.held.get(ring).map_or(Duration::ZERO, |held| {
-                    record.asked.saturating_duration_since(held.since)
-                }),
-            },
-        }
-    }
-
-    /// Asks the policies that have something on their way right now.
-    pub fn poke(&self) {
-        self.poke.notify_one();
-    }
-
-    /// Forgets a policy.
-    pub fn forget(&self, policy: &str) {
-        self.write().remove(policy);
-    }
-
-    /// Takes in an answer; returns the one before.
-    fn record(
-        &self,
-        policy: &str,
-        heard: Heard,
-        asked: Instant,
-        answered: Instant,
-        wanted: &HashMap<String, Mark>,
-    ) -> Option<Heard> {
-        let mut records = self.write();
-        let before = records.remove(policy);
-        let failed = !matches!(heard, Heard::Marks(_));
-        let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
-        let held = match &heard {
-            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), answered),
-            _ => HashMap::new(),
-        };
-        let record = Record { heard, asked, failures, held };
-        records.insert(policy.to_owned(), record);
-        before.map(|b| b.heard)
-    }
-
-    /// How long until a policy is to be asked again; nothing if it rests.
-    fn due(&self, policy: &str, unsettled: bool, now: Instant) -> Option<Duration> {
-        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.get(policy) else { return Some(Duration::ZERO) };
-        let failed = record.failures > 0;
-        let pause = match (failed, unsettled) {
-            (true, _) if record.failures > FAILURES => FAILING,
-            (true, _) | (false, true) => URGENT,
-            (false, false) => return None,
-        };
-        Some((record.asked + pause).saturating_duration_since(now))
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
-        self.records.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Carries on, per ring, since when the answer has been what it is. It starts
-/// anew when the answer or the ledger's state changes, and after any time
-/// without an answer.
-fn hold(
-    marks: &Marks,
-    wanted: &HashMap<String, Mark>,
-    before: Option<&HashMap<String, Held>>,
-    now: Instant,
-) -> HashMap<String, Held> {
-    wanted
-        .iter()
-        .map(|(ring, wanted)| {
-            let answered = marks.0.get(ring).cloned();
-            let since = before
-                .and_then(|held| held.get(ring))
-                .filter(|held| held.answered == answered && held.wanted == *wanted)
-                .map_or(now, |held| held.since);
-            (ring.clone(), Held { answered, wanted: wanted.clone(), since })
-        })
-        .collect()
-}
 
 /// Asks for ever: what is on its way every second, what rests in turn.
 pub async fn run(context: &Context) {
@@ -214,8 +58,8 @@ pub async fn run(context: &Context) {
             ask_all(context, at_rest).await;
         }
         tokio::select! {
-            () = sleep(URGENT / 4) => {}
-            () = context.gate.poke.notified() => {}
+            () = sleep(PACE) => {}
+            () = context.gate.poked() => {}
         }
     }
 }
@@ -291,79 +135,4 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
         }
     }
     failed && matches!(before, Some(Heard::Marks(_)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn marks(text: &str) -> Heard {
-        Heard::Marks(text.parse().unwrap())
-    }
-
-    fn wanted(key_set: &str) -> HashMap<String, Mark> {
-        let mark = Mark { sequence: 1, key_set: key_set.to_owned() };
-        HashMap::from([("shop".to_owned(), mark)])
-    }
-
-    /// Answered as soon as asked.
-    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<String, Mark>) {
-        gate.record("p", heard, at, at, wanted);
-    }
-
-    fn held(gate: &Gate) -> Duration {
-        match gate.answer("p", "shop") {
-            Answer::Answered { held, .. } => held,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO);
-        record(&gate, marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
-        assert_eq!(held(&gate), 3 * second);
-
-        record(&gate, Heard::Open, start + 4 * second, &wanted("aa"));
-        assert_eq!(gate.answer("p", "shop"), Answer::Open);
-        record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
-
-        record(&gate, marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
-        assert_eq!(held(&gate), Duration::ZERO, "a new key set starts it again");
-        record(&gate, marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
-        record(&gate, marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
-        assert_eq!(held(&gate), 2 * second);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_counts_from_when_it_was_in() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        gate.record("p", marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO);
-        gate.record("p", marks("shop=1.aa"), start + 5 * second, start + 9 * second, &wanted("aa"));
-        assert_eq!(held(&gate), second);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
-        let gate = Gate::default();
-        let now = Instant::now();
-        assert_eq!(gate.due("p", false, now), Some(Duration::ZERO));
-        record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), None);
-        assert_eq!(gate.due("p", true, now), Some(URGENT));
-        record(&gate, Heard::Open, now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), Some(URGENT));
-        for _ in 0..FAILURES {
-            record(&gate, Heard::Open, now, &wanted("aa"));
-        }
-        assert_eq!(gate.due("p", false, now), Some(FAILING));
-    }
 }

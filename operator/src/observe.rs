@@ -250,24 +250,20 @@ fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
             .filter(|p| p.state == format!("{published:?}"))
             .map(|p| PipelineRef { namespace: p.namespace.clone(), name: p.secret_name.clone() })
             .collect(),
-        policy_enforced: status
-            .conditions
-            .iter()
-            .find(|c| c.type_ == format!("{:?}", Kind::PolicyEnforced))
-            .and_then(condition),
+        policy_enforced: condition(status, Kind::PolicyEnforced),
+        revocations_applied: condition(status, Kind::RevocationsApplied),
     }
 }
 
-fn condition(
-    found: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition,
-) -> Option<Condition> {
+fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
+    let found = status.conditions.iter().find(|c| c.type_ == format!("{kind:?}"))?;
     let status = match found.status.as_str() {
         "True" => Status::True,
         "False" => Status::False,
         _ => Status::Unknown,
     };
     let reason: report::Reason = found.reason.parse().ok()?;
-    Some(Condition { kind: Kind::PolicyEnforced, status, reason, message: found.message.clone() })
+    Some(Condition { kind, status, reason, message: found.message.clone() })
 }
 
 /// Whether executing an action needs the pipelines to be looked at again.

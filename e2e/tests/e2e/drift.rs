@@ -22,8 +22,8 @@ async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()>
 }
 
 /// Whether a policy holds a rule for each ring it names, this test's among
-/// them, and its two own, and refuses pods when Kyverno fails. Other rings share it and may come
-/// and go meanwhile.
+/// them, and its two own, and refuses pods when Kyverno fails. Other rings share
+/// it and may come and go meanwhile.
 async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let object = world.kubectl(&["get", "clusterpolicy", policy, "--output=json"]).await?;
     let object: serde_json::Value = serde_json::from_str(&object)?;

@@ -16,6 +16,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
         let signed = world.push("lost/app", "v1").await?;
         world.sign(&signed, "lost-ci/image-signing").await?;
         world.wait_until_admitted("lost-dev", &signed).await?;
+        let fingerprint = world.ring("lost", "{.status.versions[0].fingerprint}").await?;
         let backup = world
             .kubectl(&["get", "secret", "ring-lost", "-n", "signing-system", "-o", "yaml"])
             .await?;
@@ -63,6 +64,11 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
         world.wait_for_condition("lost", "PolicyEnforced", "False GateMute").await?;
         shared.cluster.start_again("kyverno").await?;
         world.wait_for_condition("lost", "PolicyEnforced", "True").await?;
+
+        // A key is revoked without the ledger, by its fingerprint.
+        let entry = format!("  revoked: [{{fingerprint: '{fingerprint}', reason: test}}]\n");
+        world.apply(&manifest("lost", &entry)).await?;
+        world.wait_until_refused("lost-dev", &signed).await?;
 
         // A backup brings everything back; the rotation asked for meanwhile follows.
         let backup: Vec<&str> = backup

@@ -26,6 +26,10 @@ fn a_restart_writes_nothing() {
     in_turn(async |shared| {
         let world = &shared.world;
         world.ready_ring("silent").await?;
+        world.rotate("silent", "b").await?;
+        let revoked = manifest("silent", "  revoked: [{version: 1, reason: test}]\n");
+        world.apply(&revoked).await?;
+        world.wait_for_condition("silent", "RevocationsApplied", "True").await?;
         let audit = manifest("silent-audit", "  policy: {action: Audit}\n");
         world.apply(&signingkeyring_e2e::world::namespaces("silent-audit")).await?;
         world.apply(&audit).await?;

@@ -19,8 +19,8 @@ use crate::hex;
 /// How many revoked versions a witness remembers, the newest.
 pub const REVOKED_WITNESSED: usize = 100;
 
-/// The highest number of a version. No ring gets there by rotating, so a higher
-/// one is no witness of anything.
+/// The highest number of a version. No ring gets there by rotating, so who names
+/// it, which leaves none for the next version, is no witness.
 pub const MOST_VERSIONS: u32 = 1_000_000_000;
 
 /// How far a ring had come.

@@ -92,5 +92,6 @@ mod tests {
         assert_eq!(action("signing-enforce-0001"), Some(Action::Enforce));
         assert_eq!(action("signing-audit-0007"), Some(Action::Audit));
         assert_eq!(action("disallow-latest"), None);
+        assert_eq!(action("signing-enforce-0001-copy"), None, "not ours to delete");
     }
 }

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
+    hex,
     high_water::{HighWater, HighWaters},
     images::{self, Pattern},
     ledger::{Action, Exclusion, Ledger},
@@ -70,6 +72,27 @@ pub struct KeptRule {
     pub high_water: HighWater,
     /// The rule.
     pub rule: Value,
+}
+
+impl KeptRule {
+    /// The rule with none but the public keys that `accepts` takes: one that
+    /// cannot be rendered anew keeps no revoked key. Its mark changes with its
+    /// keys, so that Kyverno's answer tells whether it has loaded them.
+    #[must_use]
+    pub fn narrowed(mut self, accepts: impl Fn(&str) -> bool) -> Self {
+        let accepts = |entry: &Value| entry["keys"]["publicKeys"].as_str().is_some_and(&accepts);
+        let entries = &mut self.rule["verifyImages"][0]["attestors"][0]["entries"];
+        let Some(entries) = entries.as_array_mut().filter(|e| !e.iter().all(accepts)) else {
+            return self;
+        };
+        entries.retain(accepts);
+        if entries.is_empty() {
+            entries.push(key_entry(NOBODYS_KEY));
+        }
+        let left: Vec<String> = keys_of(&self.rule).into_iter().collect();
+        self.mark.key_set = hex(&Sha256::digest(left.concat().as_bytes())[..4]);
+        self
+    }
 }
 
 /// A rendered policy.
@@ -221,21 +244,6 @@ pub fn keys_of(rule: &Value) -> BTreeSet<String> {
     let entries = rule["verifyImages"][0]["attestors"][0]["entries"].as_array();
     let keys = entries.into_iter().flatten().filter_map(|e| e["keys"]["publicKeys"].as_str());
     keys.map(str::to_owned).collect()
-}
-
-/// A rule as it stands in a policy, with none but the public keys that
-/// `accepts` takes: a rule that cannot be rendered anew keeps no revoked key.
-#[must_use]
-pub fn narrowed(rule: &Value, accepts: impl Fn(&str) -> bool) -> Value {
-    let mut rule = rule.clone();
-    let accepts = |entry: &Value| entry["keys"]["publicKeys"].as_str().is_some_and(&accepts);
-    if let Some(entries) = rule["verifyImages"][0]["attestors"][0]["entries"].as_array_mut() {
-        entries.retain(accepts);
-        if entries.is_empty() {
-            entries.push(key_entry(NOBODYS_KEY));
-        }
-    }
-    rule
 }
 
 /// The exclusions that count now, from the lists and the ring, as the globs

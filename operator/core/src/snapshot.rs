@@ -197,6 +197,8 @@ pub struct Reported {
     pub published: BTreeSet<PipelineRef>,
     /// The condition `PolicyEnforced`.
     pub policy_enforced: Option<Condition>,
+    /// The condition `RevocationsApplied`.
+    pub revocations_applied: Option<Condition>,
 }
 
 /// A policy object as found.

@@ -10,7 +10,7 @@ use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
     ledger::{Action, Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
     marks::Mark,
-    render::{Input, KeptRule, NOBODYS_KEY, Rendered, keys_of, narrowed, render},
+    render::{Input, KeptRule, NOBODYS_KEY, Rendered, keys_of, render},
 };
 
 fn now() -> Timestamp {
@@ -41,12 +41,21 @@ fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) 
 fn a_rule_is_narrowed_to_the_keys_that_are_accepted_and_never_to_none() {
     let ledger = ledger("signing-enforce-0001", Action::Enforce, 2, Vec::new());
     let rendered = rendered("signing-enforce-0001", &[("checkout", &ledger)], BTreeMap::new());
-    let rule = &rendered.spec["rules"][0];
-    let second = narrowed(rule, |key| key.contains("version 2"));
-    assert!(keys_of(&second).iter().all(|key| key.contains("version 2")));
-    assert_eq!(keys_of(&second).len(), 1);
-    assert_eq!(keys_of(&narrowed(rule, |_| false)).into_iter().collect::<Vec<_>>(), [NOBODYS_KEY]);
-    assert_eq!(narrowed(rule, |_| true), *rule);
+    let mark = ledger.mark();
+    let rule = rendered.spec["rules"][0].clone();
+    let kept = KeptRule { mark: mark.clone(), high_water: HighWater::default(), rule };
+    let keys = |kept: &KeptRule| keys_of(&kept.rule).into_iter().collect::<Vec<_>>();
+    assert_eq!(kept.clone().narrowed(|_| true), kept);
+
+    let second = kept.narrowed(|key| key.contains("version 2"));
+    assert!(matches!(&keys(&second)[..], [key] if key.contains("version 2")));
+    assert_eq!(second.mark.sequence, mark.sequence);
+    assert_ne!(second.mark, mark, "Kyverno's answer has to tell the two apart");
+
+    let none = second.clone().narrowed(|_| false);
+    assert_eq!(keys(&none), [NOBODYS_KEY]);
+    assert_ne!(none.mark, second.mark);
+    assert_eq!(none.clone().narrowed(|_| false), none, "once narrowed it stays as it is");
 }
 
 fn exclusion(image: &str, expires: Option<&str>) -> Exclusion {

@@ -19,17 +19,24 @@ pub(super) fn condition(
     let new = |status, reason, message| {
         Some(Condition { kind: Kind::RevocationsApplied, status, reason, message })
     };
+    // An operator that has just started knows no better than what was said before.
+    let before = &snapshot.reported.revocations_applied;
     if stage == Stage::Lost && is_out(snapshot) {
-        let message = "no revoked version is accepted any more, and the ring's ledger is to take \
-                       that in as soon as it can be relied on again"
-            .to_owned();
-        return new(Status::True, Reason::RevocationsApplied, message);
+        match (enforcement::of_what_is_left(snapshot), before) {
+            (Enforcement::NotAsked, Some(before)) => return Some(before.clone()),
+            (Enforcement::Acknowledged(_), _) => {
+                let message = "no revoked version is accepted any more, and the ring's ledger is \
+                               to take that in as soon as it can be relied on again"
+                    .to_owned();
+                return new(Status::True, Reason::RevocationsApplied, message);
+            }
+            _ => {}
+        }
     }
     let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (ledger, stage) else {
-        let message =
-            "the ring's keys have to be known first; what an entry names by fingerprint has left \
-                       the policies already"
-                .to_owned();
+        let message = "the ring's keys have to be known first; until then only what is named by \
+                       fingerprint leaves the policies"
+            .to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     };
     let unknown: Vec<String> = revoke::unknown(snapshot, ledger).map(name).collect();
@@ -48,8 +55,11 @@ pub(super) fn condition(
         .versions
         .iter()
         .any(|v| v.state != State::Revoked && snapshot.ring.revoked.iter().any(|r| r.names(v)));
-    let enforced = matches!(enforcement::of(snapshot, ledger), Enforcement::Acknowledged(_));
-    if waits || !enforced {
+    let found = enforcement::of(snapshot, ledger);
+    if let (false, Enforcement::NotAsked, Some(before)) = (waits, &found, before) {
+        return Some(before.clone());
+    }
+    if waits || !matches!(found, Enforcement::Acknowledged(_)) {
         let message = "Kyverno has not answered yet with the keys that remain".to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     }
@@ -57,8 +67,8 @@ pub(super) fn condition(
     new(Status::True, Reason::RevocationsApplied, message)
 }
 
-/// Whether the policies of a ring that is stalled, as Kyverno has loaded them,
-/// hold none of the keys that its object revokes.
+/// Whether the policies of a ring that is stalled hold none of the keys that
+/// its object revokes.
 fn is_out(snapshot: &Snapshot) -> bool {
     let (LedgerFound::Present(ledger) | LedgerFound::Damaged { table: Some(ledger), .. }) =
         &snapshot.ledger
@@ -75,7 +85,6 @@ fn is_out(snapshot: &Snapshot) -> bool {
         named.peek().is_some() && !named.any(in_force)
     };
     snapshot.ring.revoked.iter().all(out)
-        && matches!(enforcement::of_what_is_left(snapshot), Enforcement::Acknowledged(_))
 }
 
 fn name(revoked: &Revoked) -> String {

@@ -165,6 +165,18 @@ fn a_silent_kyverno_holds_up_the_switch_and_nothing_else() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_written_is_not_kyvernos_fault() {
+    let mut world = settled();
+    world.stuck = Some("signing-enforce-0001".into());
+    world.ring_mut().token = Some("b".into());
+    assert!(!world.settle());
+    let enforced = world.condition(Kind::PolicyEnforced).unwrap();
+    assert_eq!(enforced.reason, Reason::PolicyBehind);
+    assert!(enforced.message.contains("could not be written"), "{}", enforced.message);
+    assert!(enforced.message.ends_with("no room"), "{}", enforced.message);
+}
+
+#[test]
 fn a_pipeline_that_may_hold_an_older_key_holds_up_the_rotation() {
     let mut world = settled();
     world.forbidden.insert(pipeline(1));

@@ -43,7 +43,9 @@ fn a_rule_that_cannot_leave_its_old_policy_holds_up_the_rotation_and_the_end() {
     assert!(!world.settle());
     assert_eq!(current(&world), 1, "the old rule does not accept version 2");
     let text = world.condition(Kind::Reconciling).unwrap().message;
-    assert!(text.contains("its rule is being taken out of policy signing-enforce-0001"), "{text}");
+    let expected = "its rule is being taken out of policy signing-enforce-0001, which could not be \
+                    written: no room";
+    assert!(text.contains(expected), "{text}");
     let mut deleted = world.clone();
     world.stuck = None;
     assert!(world.settle());

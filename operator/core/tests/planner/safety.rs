@@ -4,7 +4,7 @@
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::{Change, State},
-    plan::Action,
+    plan::{Action, plan},
     report::{Kind, Reason, Status},
     snapshot::{Answer, Revoked},
 };
@@ -67,6 +67,21 @@ fn revoking_the_current_version_replaces_it_without_the_soak() {
     world.ring_mut().keep = 10;
     assert!(world.settle());
     assert_eq!(accepted(&world), [3, 1]);
+}
+
+#[test]
+fn a_restart_takes_back_nothing_of_what_was_said_of_a_revocation() {
+    let mut world = settled();
+    rotate(&mut world, "b");
+    revoke(&mut world, &[1]);
+    assert!(world.settle());
+    let said = world.condition(Kind::RevocationsApplied);
+    assert_eq!(said.as_ref().unwrap().status, Status::True);
+    world.restart();
+    let mut snapshot = world.snapshot().unwrap();
+    snapshot.reported.revocations_applied = said.clone();
+    let report = plan(&snapshot).report;
+    assert_eq!(report.conditions.into_iter().find(|c| c.kind == Kind::RevocationsApplied), said);
 }
 
 #[test]

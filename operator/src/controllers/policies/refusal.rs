@@ -11,7 +11,7 @@ use signingkeyring_core::{
 };
 use tracing::warn;
 
-use super::{found_rules, rule_of};
+use super::rules::{found_rules, rule_of};
 use crate::{
     act::policies as write,
     context::Context,
@@ -92,8 +92,7 @@ pub(super) fn without_refused<'a>(
             let ledger = input.ledgers.remove(ring);
             if let (Some(kept), Some(ledger)) = (before.get(ring), ledger) {
                 let accepts = |key: &str| ledger.accepted().any(|v| v.public_key == key);
-                let rule = render::narrowed(&kept.rule, accepts);
-                input.kept.insert(ring, KeptRule { rule, ..kept.clone() });
+                input.kept.insert(ring, kept.clone().narrowed(accepts));
             }
         }
     }

@@ -8,7 +8,7 @@ use signingkeyring_core::{
     packing,
     snapshot::{
         Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
-        Reported, Snapshot, Witness,
+        Reported, Snapshot, Witness, WriteFailure,
     },
 };
 
@@ -100,7 +100,8 @@ impl World {
             Some(rule) => PolicyFound::Ours {
                 mark: rule.as_ref().map(|rule| rule.mark.clone()),
                 keys: rule.iter().flat_map(|rule| rule.keys.iter().cloned()).collect(),
-                failure: None,
+                failure: (self.stuck.as_deref() == Some(name))
+                    .then(|| WriteFailure { refused: false, message: "no room".into() }),
             },
         }
     }
