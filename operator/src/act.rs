@@ -168,7 +168,7 @@ async fn commit(
             }
         }
         Change::Window { .. } => info!(ring, "window moved"),
-        Change::Rule(rule) => info!(ring, policy = rule.policy, "rule changed"),
+        Change::Rule(rule) => info!(ring, policy = %rule.policy, "rule changed"),
         Change::Publications { .. } => info!(ring, "publications recorded"),
         Change::Withdraw(_) => info!(ring, "publications withdrawn"),
         Change::Remove { .. } => info!(ring, "ring removed, its rule leaves the policies"),

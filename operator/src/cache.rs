@@ -6,10 +6,14 @@ use std::sync::{
 };
 
 use kube::{
+    ResourceExt,
     core::{DeserializeGuard, DynamicObject},
     runtime::reflector::{ObjectRef, Store},
 };
+use signingkeyring_core::policy_ref::PolicyRef;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
+
+use crate::kyverno::is_ours;
 
 mod ledgers;
 mod namespaces;
@@ -47,11 +51,29 @@ impl Cache {
         self.rings.get(&ObjectRef::new(name))
     }
 
+    /// An exclusion list by its name.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Option<Arc<DeserializeGuard<ImageExclusionList>>> {
+        self.lists.get(&ObjectRef::new(name))
+    }
+
     /// A policy by its name.
     #[must_use]
-    pub fn policy(&self, name: &str) -> Option<Arc<DynamicObject>> {
+    pub fn policy(&self, policy: PolicyRef) -> Option<Arc<DynamicObject>> {
+        self.object(&policy.to_string())
+    }
+
+    /// An object of the policies' kind, whoever it belongs to.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Option<Arc<DynamicObject>> {
         let kind = crate::kyverno::resource();
         self.policies.get(&ObjectRef::new_with(name, kind))
+    }
+
+    /// The policies that this operator wrote.
+    pub fn our_policies(&self) -> impl Iterator<Item = (PolicyRef, Arc<DynamicObject>)> + use<> {
+        let found = self.policies.state().into_iter().filter(|object| is_ours(object));
+        found.filter_map(|object| Some((object.name_any().parse().ok()?, object)))
     }
 
     /// Whether the cluster serves ClusterPolicy.

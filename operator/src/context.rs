@@ -6,6 +6,7 @@ use std::{
 };
 
 use kube::Client;
+use signingkeyring_core::policy_ref::PolicyRef;
 
 use crate::{
     cache::Cache,
@@ -30,9 +31,9 @@ pub struct Context {
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
     /// The rings to look at.
-    pub rings: Arc<Queue>,
+    pub rings: Arc<Queue<String>>,
     /// The policies to look at.
-    pub policies: Arc<Queue>,
+    pub policies: Arc<Queue<PolicyRef>>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Writes events.

@@ -7,15 +7,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
-use kube::ResourceExt;
-use signingkeyring_core::{ledger::Ledger, snapshot::Answer};
+use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answer};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::{
-    context::Context,
-    observe::{is_ours, marks},
-};
+use crate::{context::Context, kyverno::marks};
 
 mod answers;
 mod question;
@@ -40,7 +36,7 @@ pub async fn run(context: &Context) {
         let mut due = Vec::new();
         let mut at_rest = Vec::new();
         for policy in policies {
-            match context.gate.due(&policy, unsettled(context, &policy), now) {
+            match context.gate.due(policy, unsettled(context, policy), now) {
                 Some(pause) if pause.is_zero() => due.push(policy),
                 Some(_) => {}
                 None => at_rest.push(policy),
@@ -50,7 +46,7 @@ pub async fn run(context: &Context) {
         {
             last_at_rest = now;
             turn += 1;
-            due.push(at_rest[turn % at_rest.len()].clone());
+            due.push(at_rest[turn % at_rest.len()]);
         }
         let failed = ask_all(context, due).await;
         if failed {
@@ -65,23 +61,22 @@ pub async fn run(context: &Context) {
 }
 
 /// The policies that ledgers name, and those that hold rules whose ledgers are gone.
-fn policies(context: &Context) -> BTreeSet<String> {
-    let found = context.cache.policies.state();
-    let ours = found.iter().filter(|policy| is_ours(policy)).map(|policy| policy.name_any());
+fn policies(context: &Context) -> BTreeSet<PolicyRef> {
+    let ours = context.cache.our_policies().map(|(policy, _)| policy);
     context.cache.ledgers.policies().into_iter().chain(ours).collect()
 }
 
 /// Asks policies; returns whether one that had answered before does not any more.
-async fn ask_all(context: &Context, policies: Vec<String>) -> bool {
+async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
     stream::iter(policies)
-        .map(|policy| async move { ask_one(context, &policy).await })
+        .map(|policy| ask_one(context, policy))
         .buffer_unordered(CONCURRENCY)
         .fold(false, |any, lost| async move { any || lost })
         .await
 }
 
 /// Whether something about a policy's rings is on its way.
-fn unsettled(context: &Context, policy: &str) -> bool {
+fn unsettled(context: &Context, policy: PolicyRef) -> bool {
     context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
         let Ok(ledger) = &row.ledger else { return false };
         on_its_way(ledger)
@@ -96,7 +91,7 @@ fn on_its_way(ledger: &Ledger) -> bool {
     ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
 }
 
-async fn ask_one(context: &Context, policy: &str) -> bool {
+async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     let placed = context.cache.ledgers.placed_in(policy);
     let wanted =
         placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
@@ -104,20 +99,25 @@ async fn ask_one(context: &Context, policy: &str) -> bool {
     let heard = ask(context, policy).await;
     let took = asked.elapsed();
     let state = heard.state();
-    debug!(policy, state, latency = ?took, "gate asked");
-    context.metrics.gate_answered(policy, state, context.clock.now().as_second(), took);
+    debug!(%policy, state, latency = ?took, "gate asked");
+    context.metrics.gate_answered(
+        &policy.to_string(),
+        state,
+        context.clock.now().as_second(),
+        took,
+    );
     let failed = !matches!(heard, Heard::Marks(_));
     let before = context.gate.record(policy, heard.clone(), asked, asked + took, &wanted);
     let changed = before.as_ref() != Some(&heard);
     if before.as_ref().map(Heard::state) != Some(state) {
         match &heard {
-            Heard::Marks(_) => info!(policy, "the gate answers"),
-            Heard::Open => warn!(policy, "the gate is open: images are not verified"),
-            Heard::Mute(text) => warn!(policy, text, "the gate is mute: pods are refused"),
-            Heard::Unreadable(text) => warn!(policy, text, "the gate's answer is unreadable"),
+            Heard::Marks(_) => info!(%policy, "the gate answers"),
+            Heard::Open => warn!(%policy, "the gate is open: images are not verified"),
+            Heard::Mute(text) => warn!(%policy, text, "the gate is mute: pods are refused"),
+            Heard::Unreadable(text) => warn!(%policy, text, "the gate's answer is unreadable"),
         }
         // Kyverno may take policies again.
-        context.policies.wake(policy);
+        context.policies.wake(&policy);
     }
     if changed && let Some(policy) = context.cache.policy(policy) {
         for ring in marks(&policy).0.keys() {

@@ -1,9 +1,10 @@
 //! Kyverno's ClusterPolicy as the client sees it: a kind without Rust types.
 
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use signingkeyring_core::{marks::Marks, names, policy_ref::PolicyRef};
 
 /// The kind's address in the API.
 #[must_use]
@@ -16,4 +17,25 @@ pub fn resource() -> ApiResource {
 #[must_use]
 pub fn api(client: Client) -> Api<DynamicObject> {
     Api::all_with(client, &resource())
+}
+
+/// Whether a policy was written by this operator. Either trace is enough: an
+/// edit that takes one away is undone, not mistaken for a foreign object. A
+/// copy under another name is somebody else's.
+#[must_use]
+pub fn is_ours(policy: &DynamicObject) -> bool {
+    let traced =
+        policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
+            || policy.annotations().contains_key(names::ANNOTATION_MARKS);
+    traced && policy.name_any().parse::<PolicyRef>().is_ok()
+}
+
+/// What a policy says of its rings; nothing if that cannot be read.
+#[must_use]
+pub fn marks(policy: &DynamicObject) -> Marks {
+    policy
+        .annotations()
+        .get(names::ANNOTATION_MARKS)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }

@@ -10,7 +10,6 @@ pub mod clock;
 pub mod context;
 pub mod controllers;
 pub mod error;
-pub mod exclusions;
 pub mod gate;
 pub mod http;
 pub mod keys;

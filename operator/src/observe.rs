@@ -2,20 +2,19 @@
 //! [`Snapshot`] for the planner. Reads, never writes, and never sees a
 //! private key: ledgers and pipeline Secrets are read as metadata.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     ledger::{Ledger, PipelineRef},
-    marks::Marks,
     names,
-    packing::{self, Occupancy},
     plan::Action,
-    render,
+    policy::{
+        cluster_policy,
+        packing::{self, Occupancy},
+    },
+    policy_ref::PolicyRef,
     report::{self, Condition, Kind, Status},
     snapshot::{LedgerFound, OperatorFacts, PolicyFound, Reported, Ring, Snapshot, Witness},
 };
@@ -24,18 +23,22 @@ use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 use crate::{
     cache::{Damage, LedgerRow},
     context::Context,
+    kyverno::{is_ours, marks},
 };
 
+mod exclusions;
 mod import;
 mod managed;
 mod pipelines;
+mod policies;
 pub mod ring;
 pub mod witness;
 
 pub(crate) use managed::only_ours;
 pub(crate) use pipelines::entries;
 pub use pipelines::is_rights_problem;
-pub use ring::{exclusion, is_ours};
+pub use policies::{ObservedPolicy, observe_policy};
+pub use ring::exclusion;
 
 /// What a pass over one ring has observed.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
     let policies = policies(context, &name, &ledger);
     let mut witnesses = witness::of_ring(object);
     witnesses.extend(policies.keys().filter_map(|policy| {
-        let policy = context.cache.policy(policy).filter(|policy| is_ours(policy))?;
+        let policy = context.cache.policy(*policy).filter(|policy| is_ours(policy))?;
         witness::of_policy(&policy, &name)
     }));
     let mut reported = reported(object.status.as_ref());
@@ -68,7 +71,7 @@ pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
         reported.versions = witness::versions(status);
     }
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
-    let answer = |policy: &String| (policy.clone(), context.gate.answer(policy, &name));
+    let answer = |policy: &PolicyRef| (*policy, context.gate.answer(*policy, &name));
     let gate = policies.keys().map(answer).collect();
     let crowded = is_crowded(context, &name, &ledger);
     let snapshot = Snapshot {
@@ -155,11 +158,11 @@ fn free_place(
     ring: &Ring,
     ledger: &LedgerFound,
     crowded: bool,
-) -> String {
+) -> PolicyRef {
     if let (LedgerFound::Present(ledger), false) = (ledger, crowded)
-        && packing::action(&ledger.rule.settings.policy) == Some(ring.action)
+        && ledger.rule.settings.policy.action() == ring.action
     {
-        return ledger.rule.settings.policy.clone();
+        return ledger.rule.settings.policy;
     }
     let limit = context.settings.policy_limit();
     let sizes = context.cache.written.sizes();
@@ -171,7 +174,7 @@ fn free_place(
 /// last by name goes first, one at a time.
 fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
     let LedgerFound::Present(ledger) = ledger else { return false };
-    let policy = &ledger.rule.settings.policy;
+    let policy = ledger.rule.settings.policy;
     let bytes = context.cache.written.size(policy);
     let limit = context.settings.policy_limit();
     // Most of the time there is nothing to count.
@@ -181,7 +184,7 @@ fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
     let placed = context.cache.ledgers.placed_in(policy);
     let moving = placed.iter().any(|(_, row)| {
         let settings = row.ledger.as_ref().ok().map(|ledger| &ledger.rule.settings);
-        settings.is_some_and(|settings| settings.leaving.as_ref() == Some(policy))
+        settings.is_some_and(|settings| settings.leaving == Some(policy))
     });
     let last = placed.last().is_some_and(|(ring, _)| ring == name);
     last && !moving && Occupancy { rings: placed.len(), bytes }.is_crowded(limit)
@@ -189,9 +192,13 @@ fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
 
 /// The policies that should hold the ring's rule, and those that do: one that
 /// it has left, or, without a ledger, what is evidence of a loss.
-fn policies(context: &Context, ring: &str, ledger: &LedgerFound) -> BTreeMap<String, PolicyFound> {
+fn policies(
+    context: &Context,
+    ring: &str,
+    ledger: &LedgerFound,
+) -> BTreeMap<PolicyRef, PolicyFound> {
     let cache = &context.cache;
-    let look = |policy: &str| {
+    let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
         let failure = refusal.or_else(|| cache.written.failure(policy));
         match cache.policy(policy) {
@@ -199,16 +206,16 @@ fn policies(context: &Context, ring: &str, ledger: &LedgerFound) -> BTreeMap<Str
             Some(object) => policy_found(&object, ring, failure),
         }
     };
-    let mut names: BTreeSet<String> = match ledger {
-        LedgerFound::Present(ledger) => {
-            ledger.rule.settings.policies().map(str::to_owned).collect()
-        }
+    let mut policies: BTreeSet<PolicyRef> = match ledger {
+        LedgerFound::Present(ledger) => ledger.rule.settings.policies().collect(),
         _ => BTreeSet::new(),
     };
-    let holds =
-        |object: &&Arc<DynamicObject>| is_ours(object) && marks(object).0.contains_key(ring);
-    names.extend(cache.policies.state().iter().filter(holds).map(|object| object.name_any()));
-    names.into_iter().map(|name| (name.clone(), look(&name))).collect()
+    policies.extend(
+        cache
+            .our_policies()
+            .filter_map(|(policy, object)| marks(&object).0.contains_key(ring).then_some(policy)),
+    );
+    policies.into_iter().map(|policy| (policy, look(policy))).collect()
 }
 
 fn policy_found(
@@ -219,23 +226,12 @@ fn policy_found(
     if !is_ours(object) {
         return PolicyFound::Foreign;
     }
-    let rules = object.data["spec"]["rules"].as_array();
-    let rule = rules.into_iter().flatten().find(|rule| rule["name"] == ring);
+    let rule = object.data.get("spec").and_then(|spec| cluster_policy::rule_of(spec, ring));
     PolicyFound::Ours {
         mark: marks(object).0.remove(ring),
-        keys: rule.map(render::keys_of).unwrap_or_default(),
+        keys: rule.map(cluster_policy::keys_of).unwrap_or_default(),
         failure,
     }
-}
-
-/// What a policy says of its rings; nothing if that cannot be read.
-#[must_use]
-pub fn marks(policy: &DynamicObject) -> Marks {
-    policy
-        .annotations()
-        .get(names::ANNOTATION_MARKS)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default()
 }
 
 fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     future::Future,
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -35,29 +36,49 @@ pub enum Outcome {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
-pub struct Queue {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub struct Queue<N> {
+    state: Mutex<State<N>>,
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    ready: VecDeque<String>,
-    queued: HashSet<String>,
-    running: HashSet<String>,
+#[derive(Debug)]
+struct State<N> {
+    ready: VecDeque<N>,
+    queued: HashSet<N>,
+    running: HashSet<N>,
     /// Woken while running.
-    again: HashSet<String>,
+    again: HashSet<N>,
     /// One alarm a name.
-    alarms: BTreeSet<(Instant, String)>,
-    alarm_of: HashMap<String, Instant>,
-    failures: HashMap<String, u32>,
+    alarms: BTreeSet<(Instant, N)>,
+    alarm_of: HashMap<N, Instant>,
+    failures: HashMap<N, u32>,
 }
 
-impl Queue {
+impl<N> Default for Queue<N> {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: Notify::new() }
+    }
+}
+
+impl<N> Default for State<N> {
+    fn default() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            running: HashSet::new(),
+            again: HashSet::new(),
+            alarms: BTreeSet::new(),
+            alarm_of: HashMap::new(),
+            failures: HashMap::new(),
+        }
+    }
+}
+
+impl<N: Clone + Ord + Hash> Queue<N> {
     /// Wakes a name: it is worked on as soon as there is room.
-    pub fn wake(&self, name: &str) {
-        self.lock().wake(name);
+    pub fn wake<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
+        self.lock().wake(name.to_owned());
         self.changed.notify_one();
     }
 
@@ -71,7 +92,7 @@ impl Queue {
     /// Works on what is woken, at most `concurrency` names at once, for ever.
     pub async fn run<F, W>(&self, concurrency: usize, work: W)
     where
-        W: Fn(String) -> F,
+        W: Fn(N) -> F,
         F: Future<Output = Outcome>,
     {
         let mut running = FuturesUnordered::new();
@@ -97,33 +118,33 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<N>> {
         // No code that holds the lock can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn wake(&mut self, name: &str) {
-        if self.running.contains(name) {
-            self.again.insert(name.to_owned());
-        } else if self.queued.insert(name.to_owned()) {
-            self.ready.push_back(name.to_owned());
+impl<N: Clone + Ord + Hash> State<N> {
+    fn wake(&mut self, name: N) {
+        if self.running.contains(&name) {
+            self.again.insert(name);
+        } else if self.queued.insert(name.clone()) {
+            self.ready.push_back(name);
         }
     }
 
     /// Moves what is due into `running`; returns it, and when the next alarm is.
-    fn start(&mut self, concurrency: usize, now: Instant) -> (Vec<String>, Option<Instant>) {
+    fn start(&mut self, concurrency: usize, now: Instant) -> (Vec<N>, Option<Instant>) {
         while let Some((at, name)) = self.alarms.first().cloned() {
             if at > now {
                 break;
             }
             self.clear_alarm(&name);
-            self.wake(&name);
+            self.wake(name);
         }
         let room = concurrency.saturating_sub(self.running.len());
         let count = room.min(self.ready.len());
-        let started: Vec<String> = self.ready.drain(..count).collect();
+        let started: Vec<N> = self.ready.drain(..count).collect();
         for name in &started {
             self.queued.remove(name);
             self.running.insert(name.clone());
@@ -131,7 +152,7 @@ impl State {
         (started, self.alarms.first().map(|(at, _)| *at))
     }
 
-    fn finish(&mut self, name: &str, outcome: Outcome, now: Instant) {
+    fn finish(&mut self, name: &N, outcome: Outcome, now: Instant) {
         self.running.remove(name);
         let failures = match outcome {
             Outcome::Failed => self.failures.get(name).copied().unwrap_or(0) + 1,
@@ -140,7 +161,7 @@ impl State {
         if failures == 0 {
             self.failures.remove(name);
         } else {
-            self.failures.insert(name.to_owned(), failures);
+            self.failures.insert(name.clone(), failures);
         }
         self.clear_alarm(name);
         let woken = self.again.remove(name);
@@ -148,21 +169,21 @@ impl State {
             // A wake-up does not shorten the pause after a failure: whatever
             // fails at every event would otherwise never pause.
             Outcome::Failed => self.set_alarm(name, now + pause(failures)),
-            Outcome::Again => self.wake(name),
-            _ if woken => self.wake(name),
+            Outcome::Again => self.wake(name.clone()),
+            _ if woken => self.wake(name.clone()),
             Outcome::DoneFor(pause) => self.set_alarm(name, now + pause),
             Outcome::Done => {}
         }
     }
 
-    fn set_alarm(&mut self, name: &str, at: Instant) {
-        self.alarms.insert((at, name.to_owned()));
-        self.alarm_of.insert(name.to_owned(), at);
+    fn set_alarm(&mut self, name: &N, at: Instant) {
+        self.alarms.insert((at, name.clone()));
+        self.alarm_of.insert(name.clone(), at);
     }
 
-    fn clear_alarm(&mut self, name: &str) {
+    fn clear_alarm(&mut self, name: &N) {
         if let Some(at) = self.alarm_of.remove(name) {
-            self.alarms.remove(&(at, name.to_owned()));
+            self.alarms.remove(&(at, name.clone()));
         }
     }
 }
@@ -181,7 +202,7 @@ mod tests {
 
     /// Runs the queue for `time` and returns who was worked on, and when.
     async fn run(
-        queue: &Queue,
+        queue: &Queue<String>,
         time: Duration,
         concurrency: usize,
         work: impl Fn(usize) -> (Duration, Outcome),
@@ -205,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_woken_twice_runs_once() {
-        let queue = Queue::default();
+        let queue = Queue::<String>::default();
         queue.wake("a");
         queue.wake("a");
         let log = run(&queue, SECOND, 4, |_| (Duration::ZERO, Outcome::Done)).await;
@@ -214,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_woken_while_it_runs_runs_again_and_never_twice_at_once() {
-        let queue = Queue::default();
+        let queue = Queue::<String>::default();
         queue.wake("a");
         let waker = async {
             tokio::time::sleep(SECOND / 2).await;
@@ -228,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn concurrency_is_bounded() {
-        let queue = Queue::default();
+        let queue = Queue::<String>::default();
         for name in ["a", "b", "c", "d"] {
             queue.wake(name);
         }
@@ -238,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_pause_longer_and_longer_and_success_forgets_them() {
-        let queue = Queue::default();
+        let queue = Queue::<String>::default();
         queue.wake("a");
         let log = run(&queue, Duration::from_secs(3), 1, |count| {
             (Duration::ZERO, if count < 3 { Outcome::Failed } else { Outcome::Done })
@@ -251,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_later_pass_replaces_the_alarm() {
-        let queue = Queue::default();
+        let queue = Queue::<String>::default();
         queue.wake("a");
         let log = run(&queue, SECOND * 7, 1, |count| {
             let next = if count == 0 { SECOND } else { SECOND * 5 };

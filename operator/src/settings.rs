@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use signingkeyring_core::{duration, names, packing::Occupancy};
+use signingkeyring_core::{duration, names, policy::packing::Occupancy};
 
 /// Image-signing key rings, enforced by Kyverno.
 ///

@@ -17,8 +17,11 @@ use tokio::sync::Barrier;
 use tracing::{info, warn};
 
 use crate::{
-    cache::LedgerRow, context::Context, controllers::rings, error::is_code, kyverno,
-    observe::is_ours,
+    cache::LedgerRow,
+    context::Context,
+    controllers::rings,
+    error::is_code,
+    kyverno::{self, is_ours},
 };
 
 mod ledgers;
@@ -62,10 +65,8 @@ fn wake_all_policies(context: &Context) {
     for policy in context.cache.ledgers.policies() {
         context.policies.wake(&policy);
     }
-    for policy in context.cache.policies.state() {
-        if is_ours(&policy) {
-            context.policies.wake(&policy.name_any());
-        }
+    for (policy, _) in context.cache.our_policies() {
+        context.policies.wake(&policy);
     }
 }
 
@@ -174,7 +175,7 @@ async fn watch_policies(
             }
         };
         let wake = match &event {
-            Event::Apply(policy) => context.cache.policy(&policy.name_any()).is_none_or(|old| {
+            Event::Apply(policy) => context.cache.object(&policy.name_any()).is_none_or(|old| {
                 old.data["spec"] != policy.data["spec"]
                     || old.annotations() != policy.annotations()
                     || old.labels() != policy.labels()
@@ -184,8 +185,8 @@ async fn watch_policies(
         };
         writer.apply_watcher_event(&event);
         if let (true, Event::Apply(policy) | Event::Delete(policy)) = (wake, &event) {
-            let name = policy.name_any();
-            let placed = context.cache.ledgers.placed_in(&name);
+            let Ok(name) = policy.name_any().parse() else { continue };
+            let placed = context.cache.ledgers.placed_in(name);
             if is_ours(policy) || !placed.is_empty() {
                 context.policies.wake(&name);
             }
@@ -226,7 +227,7 @@ fn is_missing(error: &watcher::Error) -> bool {
 fn wake_policies_of(context: &Context, row: &LedgerRow) {
     if let Some(ledger) = row.table() {
         for policy in ledger.rule.settings.policies() {
-            context.policies.wake(policy);
+            context.policies.wake(&policy);
         }
     }
 }

@@ -26,7 +26,7 @@ mod version;
 pub use apply::ChangeError;
 pub use change::{Change, NewKey, Recovery};
 pub use format::LedgerError;
-pub use rule::{Action, Exclusion, Rule, RuleSettings};
+pub use rule::{Exclusion, Rule, RuleSettings};
 pub use version::{PrivateKeyRef, State, Version};
 
 /// How many retired and revoked versions keep their public key.

@@ -17,9 +17,9 @@ pub mod images;
 pub mod ledger;
 pub mod marks;
 pub mod names;
-pub mod packing;
 pub mod plan;
-pub mod render;
+pub mod policy;
+pub mod policy_ref;
 pub mod report;
 pub mod snapshot;
 

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use crate::{
     high_water::HighWater,
-    ledger::{Action, Exclusion, Ledger, PipelineRef, Version},
+    ledger::{Exclusion, Ledger, PipelineRef, Version},
     marks::Mark,
+    policy_ref::{Action, PolicyRef},
     report::Condition,
 };
 
@@ -37,15 +38,15 @@ pub struct Snapshot {
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
     /// The policies that should hold the ring's rule, and those that do.
-    pub policies: BTreeMap<String, PolicyFound>,
+    pub policies: BTreeMap<PolicyRef, PolicyFound>,
     /// What these policies answered when asked.
-    pub gate: BTreeMap<String, Answer>,
+    pub gate: BTreeMap<PolicyRef, Answer>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
     /// The policy with room for this ring, by its action.
-    pub free_place: String,
+    pub free_place: PolicyRef,
     /// Whether its policy has outgrown its size and this ring is to leave it.
     pub crowded: bool,
     /// The time of this pass.

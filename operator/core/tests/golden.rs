@@ -8,17 +8,21 @@ use jiff::Timestamp;
 use serde_json::json;
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
-    ledger::{Action, Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
     marks::Mark,
-    render::{Input, KeptRule, NOBODYS_KEY, Rendered, keys_of, render},
+    policy::cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
+    policy_ref::{Action, PolicyRef},
 };
+
+const ENFORCE: PolicyRef = PolicyRef::new(Action::Enforce, 1);
+const AUDIT: PolicyRef = PolicyRef::new(Action::Audit, 1);
 
 fn now() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().unwrap()
 }
 
-fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) -> Ledger {
-    let rule = RuleSettings { action, exclude, policy: policy.to_owned(), leaving: None };
+fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusion>) -> Ledger {
+    let rule = RuleSettings { action, exclude, policy, leaving: None };
     let mut ledger = None;
     for version in 1..=versions {
         let key = NewKey {
@@ -36,53 +40,37 @@ fn ledger(policy: &str, action: Action, versions: u32, exclude: Vec<Exclusion>) 
     ledger.unwrap()
 }
 
-/// Kyverno verifies nothing without a key.
-#[test]
-fn a_rule_is_narrowed_to_the_keys_that_are_accepted_and_never_to_none() {
-    let ledger = ledger("signing-enforce-0001", Action::Enforce, 2, Vec::new());
-    let rendered = rendered("signing-enforce-0001", &[("checkout", &ledger)], BTreeMap::new());
-    let mark = ledger.mark();
-    let rule = rendered.spec["rules"][0].clone();
-    let kept = KeptRule { mark: mark.clone(), high_water: HighWater::default(), rule };
-    let keys = |kept: &KeptRule| keys_of(&kept.rule).into_iter().collect::<Vec<_>>();
-    assert_eq!(kept.clone().narrowed(|_| true), kept);
-
-    let second = kept.narrowed(|key| key.contains("version 2"));
-    assert!(matches!(&keys(&second)[..], [key] if key.contains("version 2")));
-    assert_eq!(second.mark.sequence, mark.sequence);
-    assert_ne!(second.mark, mark, "Kyverno's answer has to tell the two apart");
-
-    let none = second.clone().narrowed(|_| false);
-    assert_eq!(keys(&none), [NOBODYS_KEY]);
-    assert_ne!(none.mark, second.mark);
-    assert_eq!(none.clone().narrowed(|_| false), none, "once narrowed it stays as it is");
-}
-
 fn exclusion(image: &str, expires: Option<&str>) -> Exclusion {
     Exclusion { image: image.into(), expires: expires.map(|date| date.parse().unwrap()) }
 }
 
-fn rendered(policy: &str, rings: &[(&str, &Ledger)], kept: BTreeMap<&str, KeptRule>) -> Rendered {
+fn rendered(
+    policy: PolicyRef,
+    rings: &[(&str, &Ledger)],
+    kept: BTreeMap<String, Rule>,
+) -> Rendered {
     let excluded = [
         exclusion("quay.io/jetstack/*", None),
         exclusion("prom/prometheus:*", None),
         exclusion("quay.io/gone/*", Some("2026-11-23")),
     ];
-    let input = Input {
+    let kind = ClusterPolicy {
         policy,
-        ledgers: rings.iter().copied().collect(),
-        kept,
         excluded: &excluded,
         operator_namespace: "signing-system",
         enrolment_label: "signing.odj.cloud/ring",
         now: now(),
     };
-    render(&input).unwrap()
+    let mut rules = kept;
+    for (ring, ledger) in rings {
+        rules.insert((*ring).to_owned(), kind.ring_rule(ring, ledger));
+    }
+    kind.render(rules)
 }
 
 #[test]
 fn an_enforce_policy_of_two_rings() {
-    let policy = "signing-enforce-0001";
+    let policy = ENFORCE;
     let own = vec![exclusion("redis", Some("2026-11-24"))];
     let checkout = ledger(policy, Action::Enforce, 4, own);
     let shop = ledger(policy, Action::Enforce, 1, Vec::new());
@@ -96,11 +84,11 @@ fn an_enforce_policy_of_two_rings() {
 
 #[test]
 fn a_rule_that_moves_between_actions_writes_and_asks_once() {
-    let (enforce, audit) = ("signing-enforce-0001", "signing-audit-0001");
-    let moved = |action, policy: &str, leaving: &str| {
+    let (enforce, audit) = (ENFORCE, AUDIT);
+    let moved = |action, policy, leaving| {
         let shop = ledger(policy, action, 1, Vec::new());
         let settings = shop.rule.settings.clone();
-        let settings = RuleSettings { leaving: Some(leaving.to_owned()), ..settings };
+        let settings = RuleSettings { leaving: Some(leaving), ..settings };
         Ledger::apply(Some(&shop), &Change::Rule(settings), None, now()).unwrap()
     };
     let verify = |policy, ledger: &Ledger| {
@@ -119,26 +107,26 @@ fn a_rule_that_moves_between_actions_writes_and_asks_once() {
         }
         assert_eq!(audits["imageReferences"], json!(["none.invalid/none"]));
     }
-    let crowded = moved(Action::Enforce, enforce, "signing-enforce-0002");
+    let crowded = moved(Action::Enforce, enforce, PolicyRef::new(Action::Enforce, 2));
     assert_eq!(verify(enforce, &crowded), rests, "both are verified in one call");
 }
 
 #[test]
 fn an_audit_policy_refuses_nothing() {
-    let policy = "signing-audit-0001";
+    let policy = AUDIT;
     let shop = ledger(policy, Action::Audit, 1, Vec::new());
     insta::assert_yaml_snapshot!(rendered(policy, &[("shop", &shop)], BTreeMap::new()).spec);
 }
 
 #[test]
 fn a_rule_without_a_ledger_stays_word_for_word() {
-    let policy = "signing-enforce-0001";
+    let policy = ENFORCE;
     let shop = ledger(policy, Action::Enforce, 1, Vec::new());
     let mark = Mark { sequence: 7, key_set: "0123abcd".into() };
     let rule = json!({"name": "lost", "anything": ["word", "for", "word"]});
     let kept = BTreeMap::from([(
-        "lost",
-        KeptRule { mark: mark.clone(), high_water: HighWater::default(), rule: rule.clone() },
+        "lost".to_owned(),
+        Rule { mark: mark.clone(), high_water: HighWater::default(), rule: rule.clone() },
     )]);
     let rendered = rendered(policy, &[("shop", &shop)], kept);
     assert_eq!(rendered.spec["rules"][0], rule);
@@ -151,22 +139,8 @@ fn a_rule_without_a_ledger_stays_word_for_word() {
 }
 
 #[test]
-fn the_policy_of_no_ring_is_none() {
-    let input = Input {
-        policy: "signing-enforce-0001",
-        ledgers: BTreeMap::new(),
-        kept: BTreeMap::new(),
-        excluded: &[],
-        operator_namespace: "signing-system",
-        enrolment_label: "signing.odj.cloud/ring",
-        now: now(),
-    };
-    assert_eq!(render(&input), None);
-}
-
-#[test]
 fn a_ring_without_an_accepted_version_keeps_its_rule_with_nobodys_key() {
-    let policy = "signing-enforce-0001";
+    let policy = ENFORCE;
     let ledger = ledger(policy, Action::Enforce, 2, Vec::new());
     let before = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
     let revoke = Change::Revoke { versions: [1, 2].into(), promote: None, keep: 3 };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use signingkeyring_core::{
     ledger::{Change, Ledger, NewKey, PrivateKeyRef},
-    render::{Input, render},
+    policy::cluster_policy::ClusterPolicy,
 };
 
 fuzz_target!(|text: &str| {
@@ -24,16 +24,15 @@ fuzz_target!(|text: &str| {
     assert_eq!(Ledger::parse(&ledger.to_json()).as_ref(), Ok(&ledger));
     changed(&ledger);
     for policy in ledger.rule.settings.policies() {
-        let input = Input {
+        let kind = ClusterPolicy {
             policy,
-            ledgers: BTreeMap::from([("shop", &ledger)]),
-            kept: BTreeMap::new(),
             excluded: &ledger.rule.settings.exclude,
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
             now: Timestamp::UNIX_EPOCH,
         };
-        let Some(rendered) = render(&input) else { continue };
+        let rules = BTreeMap::from([("shop".to_owned(), kind.ring_rule("shop", &ledger))]);
+        let rendered = kind.render(rules);
         assert!(rendered.marks.to_string().parse().as_ref() == Ok(&rendered.marks));
         let mut spec = rendered.spec;
         for rule in spec["rules"].as_array_mut().into_iter().flatten() {

@@ -80,10 +80,10 @@ pub async fn commit(
     let row = LedgerRow::sound(stored.resource_version().unwrap_or_default(), next.clone());
     context.cache.ledgers.put(ring, row);
     for policy in next.rule.settings.policies() {
-        context.policies.wake(policy);
+        context.policies.wake(&policy);
     }
-    if let Some(left) = base.and_then(|base| base.rule.settings.leaving.as_deref()) {
-        context.policies.wake(left);
+    if let Some(left) = base.and_then(|base| base.rule.settings.leaving) {
+        context.policies.wake(&left);
     }
     Ok(next)
 }
@@ -113,7 +113,7 @@ pub async fn check(context: &Context, ring: &str, row: &LedgerRow) -> Result<(),
     };
     context.cache.ledgers.put(ring, row);
     for policy in table.rule.settings.policies() {
-        context.policies.wake(policy);
+        context.policies.wake(&policy);
     }
     Ok(())
 }

@@ -12,13 +12,14 @@ use kube::{
 use serde_json::json;
 use signingkeyring_core::{
     names,
-    render::{API_VERSION, KIND, Rendered},
+    policy::{Content, cluster_policy::API_VERSION},
 };
 
 use crate::{
     context::Context,
     error::{Error, is_code},
     kyverno,
+    observe::ObservedPolicy,
 };
 
 /// Creates a policy, or replaces the one that was found. A dry run only asks
@@ -28,27 +29,36 @@ use crate::{
 /// If it changed since it was found, or Kyverno or the API server refuses.
 pub async fn write(
     context: &Context,
-    name: &str,
-    found: Option<&DynamicObject>,
-    rendered: &Rendered,
+    observed: &ObservedPolicy,
+    content: &Content,
     dry_run: bool,
 ) -> Result<DynamicObject, Error> {
+    let policy = observed.snapshot.policy;
+    let name = policy.to_string();
+    let found = observed.object.as_deref();
+    let rendered = observed
+        .backend(context)
+        .compose(content, |source, ring| observed.rule(source, ring))
+        .ok_or_else(|| Error::Conflict(format!("{} {name}", policy.kind().as_str())))?;
     let mut metadata = found.map_or_else(
-        || ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        || ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
         |found| found.metadata.clone(),
     );
     metadata.managed_fields = None;
-    metadata.annotations.get_or_insert_default().extend(rendered.annotations.clone());
-    metadata.labels.get_or_insert_default().extend(rendered.labels.clone());
+    metadata.annotations.get_or_insert_default().extend(rendered.annotations);
+    metadata.labels.get_or_insert_default().extend(rendered.labels);
     let object = DynamicObject {
-        types: Some(TypeMeta { api_version: API_VERSION.to_owned(), kind: KIND.to_owned() }),
+        types: Some(TypeMeta {
+            api_version: API_VERSION.to_owned(),
+            kind: policy.kind().as_str().to_owned(),
+        }),
         metadata,
         data: json!({"spec": rendered.spec}),
     };
     let params = PostParams { dry_run, field_manager: Some(names::MANAGER.to_owned()) };
     let api = kyverno::api(context.client.clone());
     let result = match found {
-        Some(_) => api.replace(name, &params, &object).await,
+        Some(_) => api.replace(&name, &params, &object).await,
         None => api.create(&params, &object).await,
     };
     result.map_err(|error| Error::api(format!("ClusterPolicy {name}"), error))

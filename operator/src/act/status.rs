@@ -10,9 +10,8 @@ use kube::{
 use serde_json::json;
 use signingkeyring_core::{
     ledger::{Ledger, State},
-    names, packing,
+    names,
     plan::witness::who_knows_more,
-    render::KIND,
     report::{Condition, Kind, Reason, Report, Status},
     snapshot::{LedgerFound, Snapshot},
 };
@@ -200,11 +199,12 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
             activated_at: version.activated_at.map(Time),
         })
         .collect();
-    let name = &ledger.rule.settings.policy;
-    if packing::action(name).is_some() {
-        status.policy =
-            Some(PolicyStatus { kind: KIND.to_owned(), name: name.clone(), rule: ring.to_owned() });
-    }
+    let policy = ledger.rule.settings.policy;
+    status.policy = Some(PolicyStatus {
+        kind: policy.kind().as_str().to_owned(),
+        name: policy.to_string(),
+        rule: ring.to_owned(),
+    });
 }
 
 fn condition(

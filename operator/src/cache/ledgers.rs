@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use signingkeyring_core::{ledger::Ledger, marks::Mark, packing::Occupancy};
+use signingkeyring_core::{
+    ledger::Ledger, marks::Mark, policy::packing::Occupancy, policy_ref::PolicyRef,
+};
 
 use super::is_newer;
 
@@ -48,6 +50,15 @@ impl LedgerRow {
         Self { resource_version, ledger: Err(damage), mark }
     }
 
+    /// As [`Self::table`], to be kept.
+    #[must_use]
+    pub fn shared_table(&self) -> Option<Arc<Ledger>> {
+        match &self.ledger {
+            Ok(ledger) => Some(Arc::clone(ledger)),
+            Err(damage) => damage.table.clone(),
+        }
+    }
+
     /// What it says, whether or not its private keys can be relied on.
     #[must_use]
     pub fn table(&self) -> Option<&Ledger> {
@@ -71,9 +82,9 @@ pub struct Ledgers(RwLock<LedgerIndex>);
 #[derive(Debug, Default)]
 struct LedgerIndex {
     rows: HashMap<String, LedgerRow>,
-    by_policy: BTreeMap<String, BTreeSet<String>>,
+    by_policy: BTreeMap<PolicyRef, BTreeSet<String>>,
     /// Places given out whose ledger has not been seen yet.
-    promised: HashMap<String, String>,
+    promised: HashMap<String, PolicyRef>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
     key_secrets: HashMap<String, BTreeMap<String, u64>>,
 }
@@ -90,7 +101,7 @@ impl LedgerIndex {
         self.unplace(ring);
         if let Some(ledger) = row.table() {
             for policy in ledger.rule.settings.policies() {
-                self.by_policy.entry(policy.to_owned()).or_default().insert(ring.to_owned());
+                self.by_policy.entry(policy).or_default().insert(ring.to_owned());
             }
         }
         self.promised.remove(ring);
@@ -136,15 +147,15 @@ impl Ledgers {
 
     /// The policies that ledgers name.
     #[must_use]
-    pub fn policies(&self) -> Vec<String> {
-        self.read().by_policy.keys().cloned().collect()
+    pub fn policies(&self) -> Vec<PolicyRef> {
+        self.read().by_policy.keys().copied().collect()
     }
 
     /// The ledgers placed in a policy, by ring.
     #[must_use]
-    pub fn placed_in(&self, policy: &str) -> Vec<(String, LedgerRow)> {
+    pub fn placed_in(&self, policy: PolicyRef) -> Vec<(String, LedgerRow)> {
         let index = self.read();
-        let rings = index.by_policy.get(policy).into_iter().flatten();
+        let rings = index.by_policy.get(&policy).into_iter().flatten();
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
     }
 
@@ -154,26 +165,26 @@ impl Ledgers {
     pub fn promise(
         &self,
         ring: &str,
-        sizes: &HashMap<String, usize>,
-        choose: impl FnOnce(&BTreeMap<String, Occupancy>) -> String,
-    ) -> String {
+        sizes: &HashMap<PolicyRef, usize>,
+        choose: impl FnOnce(&BTreeMap<PolicyRef, Occupancy>) -> PolicyRef,
+    ) -> PolicyRef {
         let mut index = self.write();
-        let bytes = |policy: &String| sizes.get(policy).copied().unwrap_or(0);
-        let mut occupancy: BTreeMap<String, Occupancy> = index
+        let bytes = |policy: &PolicyRef| sizes.get(policy).copied().unwrap_or(0);
+        let mut occupancy: BTreeMap<PolicyRef, Occupancy> = index
             .by_policy
             .iter()
             .map(|(policy, rings)| {
-                (policy.clone(), Occupancy { rings: rings.len(), bytes: bytes(policy) })
+                (*policy, Occupancy { rings: rings.len(), bytes: bytes(policy) })
             })
             .collect();
         for (_, policy) in index.promised.iter().filter(|(other, _)| *other != ring) {
-            let held = occupancy.entry(policy.clone()).or_default();
+            let held = occupancy.entry(*policy).or_default();
             // As large as the rings that are there.
             held.bytes += held.bytes.checked_div(held.rings).unwrap_or(0);
             held.rings += 1;
         }
         let place = choose(&occupancy);
-        index.promised.insert(ring.to_owned(), place.clone());
+        index.promised.insert(ring.to_owned(), place);
         place
     }
 

@@ -1,14 +1,16 @@
 //! What this process wrote, and what became of it.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use kube::core::DynamicObject;
-use serde_json::Value;
-use signingkeyring_core::snapshot::WriteFailure;
+use signingkeyring_core::{
+    policy::{Digest, snapshot::Refused},
+    policy_ref::PolicyRef,
+    snapshot::WriteFailure,
+};
 use signingkeyring_crds::SigningKeyRingStatus;
 use tokio::time::Instant;
 
@@ -18,9 +20,9 @@ use super::is_newer;
 #[derive(Clone, Debug)]
 pub struct WrittenPolicy {
     /// The `spec` that was sent.
-    pub sent: serde_json::Value,
+    pub sent: Digest,
     /// The object that the API server made of it.
-    pub stored: DynamicObject,
+    pub stored: Arc<DynamicObject>,
 }
 
 /// What became of the policies that this process wrote.
@@ -29,16 +31,16 @@ pub struct Written(RwLock<WrittenIndex>);
 
 #[derive(Debug, Default)]
 struct WrittenIndex {
-    policies: HashMap<String, WrittenPolicy>,
-    failures: HashMap<String, WriteFailure>,
-    refusals: HashMap<(String, String), Refusal>,
-    sizes: HashMap<String, usize>,
+    policies: HashMap<PolicyRef, WrittenPolicy>,
+    failures: HashMap<PolicyRef, WriteFailure>,
+    refusals: HashMap<(PolicyRef, String), Refusal>,
+    sizes: HashMap<PolicyRef, usize>,
 }
 
 /// A ring's rule that Kyverno refused.
 #[derive(Clone, Debug)]
 struct Refusal {
-    rule: Value,
+    rule: Digest,
     failure: WriteFailure,
     at: Instant,
 }
@@ -46,88 +48,92 @@ struct Refusal {
 impl Written {
     /// What was last written of a policy.
     #[must_use]
-    pub fn get(&self, policy: &str) -> Option<WrittenPolicy> {
-        self.read().policies.get(policy).cloned()
+    pub fn get(&self, policy: PolicyRef) -> Option<WrittenPolicy> {
+        self.read().policies.get(&policy).cloned()
     }
 
     /// Why the last write of a policy failed.
     #[must_use]
-    pub fn failure(&self, policy: &str) -> Option<WriteFailure> {
-        self.read().failures.get(policy).cloned()
+    pub fn failure(&self, policy: PolicyRef) -> Option<WriteFailure> {
+        self.read().failures.get(&policy).cloned()
     }
 
     /// Remembers a write.
-    pub fn succeeded(&self, policy: &str, written: WrittenPolicy) {
+    pub fn succeeded(&self, policy: PolicyRef, written: WrittenPolicy) {
         let mut index = self.write();
-        index.failures.remove(policy);
-        index.policies.insert(policy.to_owned(), written);
+        index.failures.remove(&policy);
+        index.policies.insert(policy, written);
     }
 
     /// Remembers that a policy stands as if this process had written it.
-    pub fn stands(&self, policy: &str, written: WrittenPolicy) {
-        self.write().policies.insert(policy.to_owned(), written);
+    pub fn stands(&self, policy: PolicyRef, written: WrittenPolicy) {
+        self.write().policies.insert(policy, written);
     }
 
     /// Remembers that a policy is as it should be.
-    pub fn fine(&self, policy: &str) -> bool {
-        self.write().failures.remove(policy).is_some()
+    pub fn fine(&self, policy: PolicyRef) -> bool {
+        self.write().failures.remove(&policy).is_some()
     }
 
     /// Remembers that a write failed; returns whether that is news.
-    pub fn failed(&self, policy: &str, failure: WriteFailure) -> bool {
-        let before = self.write().failures.insert(policy.to_owned(), failure.clone());
+    pub fn failed(&self, policy: PolicyRef, failure: WriteFailure) -> bool {
+        let before = self.write().failures.insert(policy, failure.clone());
         before != Some(failure)
     }
 
     /// Remembers that Kyverno refused a ring's rule in a policy.
-    pub fn refused(&self, policy: &str, ring: &str, rule: Value, failure: WriteFailure) {
+    pub fn refuse(&self, policy: PolicyRef, ring: &str, rule: Digest, failure: WriteFailure) {
         let refusal = Refusal { rule, failure, at: Instant::now() };
-        self.write().refusals.insert((policy.to_owned(), ring.to_owned()), refusal);
+        self.write().refusals.insert((policy, ring.to_owned()), refusal);
     }
 
-    /// Whether this very rule was refused less than `pause` ago; anything else
-    /// is forgotten.
-    pub fn is_refused(&self, policy: &str, ring: &str, rule: &Value, pause: Duration) -> bool {
-        let key = (policy.to_owned(), ring.to_owned());
-        let known =
-            self.read().refusals.get(&key).map(|r| r.rule == *rule && r.at.elapsed() < pause);
-        if known == Some(false) {
-            self.write().refusals.remove(&key);
-        }
-        known == Some(true)
+    /// The rules that were refused in a policy, by ring.
+    #[must_use]
+    pub fn refused(&self, policy: PolicyRef) -> BTreeMap<String, Refused> {
+        let index = self.read();
+        let here = index.refusals.iter().filter(|((of, _), _)| *of == policy);
+        here.map(|((_, ring), refusal)| {
+            (ring.clone(), Refused { rule: refusal.rule, age: refusal.at.elapsed() })
+        })
+        .collect()
+    }
+
+    /// Forgets that a ring's rule was refused.
+    pub fn forgive(&self, policy: PolicyRef, ring: &str) {
+        self.write().refusals.remove(&(policy, ring.to_owned()));
     }
 
     /// Why Kyverno refused a ring's rule in a policy.
     #[must_use]
-    pub fn refusal(&self, policy: &str, ring: &str) -> Option<WriteFailure> {
-        let key = (policy.to_owned(), ring.to_owned());
+    pub fn refusal(&self, policy: PolicyRef, ring: &str) -> Option<WriteFailure> {
+        let key = (policy, ring.to_owned());
         self.read().refusals.get(&key).map(|refusal| refusal.failure.clone())
     }
 
     /// Takes in the bytes that a policy is rendered to; returns whether that is news.
-    pub fn measured(&self, policy: &str, bytes: usize) -> bool {
-        self.write().sizes.insert(policy.to_owned(), bytes) != Some(bytes)
+    pub fn measured(&self, policy: PolicyRef, bytes: usize) -> bool {
+        self.write().sizes.insert(policy, bytes) != Some(bytes)
     }
 
     /// The bytes that a policy was last rendered to.
     #[must_use]
-    pub fn size(&self, policy: &str) -> usize {
-        self.read().sizes.get(policy).copied().unwrap_or(0)
+    pub fn size(&self, policy: PolicyRef) -> usize {
+        self.read().sizes.get(&policy).copied().unwrap_or(0)
     }
 
     /// The bytes that policies were last rendered to.
     #[must_use]
-    pub fn sizes(&self) -> HashMap<String, usize> {
+    pub fn sizes(&self) -> HashMap<PolicyRef, usize> {
         self.read().sizes.clone()
     }
 
     /// Forgets a policy that was deleted on purpose.
-    pub fn forget(&self, policy: &str) {
+    pub fn forget(&self, policy: PolicyRef) {
         let mut index = self.write();
-        index.policies.remove(policy);
-        index.failures.remove(policy);
-        index.sizes.remove(policy);
-        index.refusals.retain(|(of, _), _| of != policy);
+        index.policies.remove(&policy);
+        index.failures.remove(&policy);
+        index.sizes.remove(&policy);
+        index.refusals.retain(|(of, _), _| *of != policy);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, WrittenIndex> {

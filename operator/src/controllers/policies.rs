@@ -1,34 +1,26 @@
-//! One pass over one policy: render it from the ledgers placed there and the
-//! exclusion lists, compare, write.
+//! One pass over one policy: observe, plan, write, remember what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kube::{ResourceExt, core::DynamicObject};
-use serde_json::Value;
 use signingkeyring_core::{
-    images::Pattern,
     ledger::Exclusion,
-    render::{self, Input, KeptRule, Rendered},
+    policy::{Content, KeptBecause, Origin, Step, Write, plan_policy, suspects},
+    policy_ref::PolicyRef,
     snapshot::WriteFailure,
 };
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::{
-    act::policies as write,
-    cache::{LedgerRow, WrittenPolicy, is_newer},
+    act::policies as act,
+    cache::WrittenPolicy,
     context::Context,
-    error::{Error, brief},
-    exclusions,
-    observe::is_ours,
+    error::{Error, brief, is_code},
+    observe::{ObservedPolicy, observe_policy},
     queue::Outcome,
     telemetry,
 };
-
-mod refusal;
-mod rules;
-
-use rules::{found_rules, kept, rendered_ledgers};
 
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
@@ -38,18 +30,22 @@ pub async fn run(context: &Context) {
     context.policies.run(CONCURRENCY, |policy| pass(context, policy)).await;
 }
 
-async fn pass(context: &Context, policy: String) -> Outcome {
+async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     let start = Instant::now();
-    let result = reconcile(context, &policy).await;
+    let result = reconcile(context, policy).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ Error::Conflict(_)) => {
-            debug!(policy, %error, "starting over");
+            debug!(%policy, %error, "starting over");
             (Outcome::Failed, error.category())
         }
         Err(error) => {
-            warn!(policy, %error, "policy not written");
-            remember_failure(context, &policy, &error);
+            warn!(%policy, %error, "policy not written");
+            if let Error::Api { source, .. } = &error {
+                let message = shorten(&brief(source));
+                let refused = refusal(&error).is_some();
+                failed(context, policy, WriteFailure { refused, message });
+            }
             (Outcome::Failed, error.category())
         }
     };
@@ -58,210 +54,227 @@ async fn pass(context: &Context, policy: String) -> Outcome {
     outcome
 }
 
-async fn reconcile(context: &Context, policy: &str) -> Result<Outcome, Error> {
-    if !context.cache.kyverno_served() {
-        return Ok(Outcome::Done);
+async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Error> {
+    let observed = observe_policy(context, policy);
+    let plan = plan_policy(&observed.snapshot, &observed.backend(context));
+    announce_kept(context, &observed, &plan.kept).await;
+    for ring in &plan.forgiven {
+        context.cache.written.forgive(policy, ring);
     }
-    let found = context.cache.policy(policy);
-    let found = found.as_deref();
-    let written = context.cache.written.get(policy);
-    if let (Some(found), Some(written)) = (found, &written)
-        && is_newer(&version(&written.stored), &version(found))
-    {
-        // The watch has yet to bring what this process wrote; it wakes us.
-        return Ok(Outcome::Done);
+    if plan.bytes.is_some_and(|bytes| context.cache.written.measured(policy, bytes)) {
+        wake_rings(context, policy);
     }
-    let placed = context.cache.ledgers.placed_in(policy);
-    if found.is_some_and(|found| !is_ours(found)) {
-        warn_of_conflict(context, policy, &placed);
-        return Ok(Outcome::Done);
-    }
-    let lists = exclusions::read(context);
-    let kept = kept(context, found, written.as_ref());
-    announce_orphans(context, policy, &placed, &kept).await;
-    let ledgers = rendered_ledgers(context, &placed, &kept);
-    let input = Input {
-        policy,
-        ledgers: ledgers.iter().map(|(ring, ledger)| (*ring, ledger.as_ref())).collect(),
-        kept: kept.iter().map(|(ring, kept)| (ring.as_str(), kept.clone())).collect(),
-        excluded: &lists.exclusions,
-        operator_namespace: &context.settings.namespace,
-        enrolment_label: &context.settings.enrolment_label,
-        now: context.clock.now(),
-    };
-    let Some(wanted) = render::render(&input) else {
-        return remove(context, policy, found).await;
-    };
-    if context.cache.written.measured(policy, refusal::size(&wanted.spec)) {
-        wake_rings(context, &placed);
-    }
-    let before = found.map(found_rules).unwrap_or_default();
-    let accepted = refusal::without_refused(context, &input, &before, &wanted);
-    let held_back = accepted.ledgers.len() < input.ledgers.len();
-    let Some(mut rendered) = render::render(&accepted) else {
-        return Ok(Outcome::DoneFor(refusal::PAUSE));
-    };
-    let drift = drifted(found, written.as_ref());
-    let outcome = exclusions::next_expiry(&lists, &placed, context.clock.now())
-        .map_or(Outcome::Done, Outcome::DoneFor);
-    let outcome = if held_back { Outcome::DoneFor(refusal::PAUSE) } else { outcome };
-    if let Some(found) = found.filter(|found| holds(found, &rendered, written.as_ref())) {
-        // Another replica wrote it, or the answer to our write was lost. What
-        // was written before is not to stand in for it.
-        let stored = found.clone();
-        context.cache.written.stands(policy, WrittenPolicy { sent: rendered.spec, stored });
-        if context.cache.written.fine(policy) {
-            wake_rings(context, &placed);
+    let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::DoneFor);
+    match plan.step {
+        Step::Wait | Step::HoldBack => Ok(outcome),
+        Step::LeaveAlone => {
+            leave_alone(context, policy);
+            Ok(outcome)
         }
-        return Ok(outcome);
+        Step::Rest(content) => {
+            rest(context, &observed, &content);
+            Ok(outcome)
+        }
+        Step::Delete => {
+            delete(context, &observed).await?;
+            Ok(outcome)
+        }
+        Step::Write(write) => self::write(context, observed, write, outcome).await,
     }
-    let stored = match write::write(context, policy, found, &rendered, false).await {
+}
+
+fn wake_rings(context: &Context, policy: PolicyRef) {
+    for (ring, _) in context.cache.ledgers.placed_in(policy) {
+        context.rings.wake(&ring);
+    }
+}
+
+/// Remembers why a policy does not hold what it should.
+fn failed(context: &Context, policy: PolicyRef, failure: WriteFailure) {
+    if context.cache.written.failed(policy, failure) {
+        wake_rings(context, policy);
+    }
+}
+
+fn leave_alone(context: &Context, policy: PolicyRef) {
+    let message = "an object of that name is not the operator's".to_owned();
+    let failure = WriteFailure { refused: false, message };
+    if !context.cache.ledgers.placed_in(policy).is_empty()
+        && context.cache.written.failed(policy, failure)
+    {
+        warn!(%policy, "left alone: an object of that name is not the operator's");
+        wake_rings(context, policy);
+    }
+}
+
+/// Another replica wrote the policy, or the answer to our write was lost. What
+/// was written before is not to stand in for it.
+fn rest(context: &Context, observed: &ObservedPolicy, content: &Content) {
+    let policy = observed.snapshot.policy;
+    if let Some(object) = &observed.object {
+        remember(context, policy, content, Arc::clone(object));
+    }
+    if context.cache.written.fine(policy) {
+        wake_rings(context, policy);
+    }
+}
+
+fn remember(context: &Context, policy: PolicyRef, content: &Content, stored: Arc<DynamicObject>) {
+    let sent = content.whole.spec.digest;
+    context.cache.written.stands(policy, WrittenPolicy { sent, stored });
+}
+
+async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Error> {
+    let policy = observed.snapshot.policy;
+    if let Some(object) = &observed.object {
+        act::delete(context, object).await?;
+        info!(%policy, "policy deleted: no ring is left in it");
+    }
+    context.cache.written.forget(policy);
+    if context.cache.ledgers.placed_in(policy).is_empty() {
+        context.gate.forget(policy);
+        context.metrics.gate_gone(&policy.to_string());
+    }
+    wake_rings(context, policy);
+    Ok(())
+}
+
+async fn write(
+    context: &Context,
+    mut observed: ObservedPolicy,
+    mut write: Write,
+    mut outcome: Outcome,
+) -> Result<Outcome, Error> {
+    let policy = observed.snapshot.policy;
+    let stored = match act::write(context, &observed, &write.content, false).await {
         Ok(stored) => stored,
         Err(error) => {
-            let Some(words) = refusal::words(&error) else { return Err(error) };
-            let rest = refusal::write_the_rest(context, found, &accepted, &rendered, words).await?;
-            let Some((rest, stored)) = rest else { return Err(error) };
-            rendered = rest;
-            stored
+            let Some(words) = refusal(&error) else { return Err(error) };
+            if !find_culprits(context, &observed, &write.content, words).await? {
+                return Err(error);
+            }
+            observed.observe_refusals(context);
+            let plan = plan_policy(&observed.snapshot, &observed.backend(context));
+            outcome = plan.requeue_after.map_or(outcome, Outcome::DoneFor);
+            match plan.step {
+                Step::Write(Write { content, .. }) => write.content = content,
+                Step::Rest(content) => {
+                    rest(context, &observed, &content);
+                    return Ok(outcome);
+                }
+                _ => return Err(error),
+            }
+            act::write(context, &observed, &write.content, false).await?
         }
     };
-    info!(policy, rings = placed.len(), marks = %rendered.marks, "policy written");
+    let rings = context.cache.ledgers.placed_in(policy).len();
+    info!(%policy, rings, marks = %write.content.marks(), "policy written");
     context.metrics.policy_written();
-    if drift {
-        context.metrics.drift_undone("ClusterPolicy");
-        let on = telemetry::policy_reference(policy, stored.uid().as_deref());
+    if write.drifted {
+        context.metrics.drift_undone(policy.kind().as_str());
+        let on = telemetry::policy_reference(&policy.to_string(), stored.uid().as_deref());
         let note = "somebody else had edited or deleted this policy; it was restored";
         context.events.publish(&on, true, "PolicyRestored", "Restore", note).await;
     }
-    if let Some(found) = found {
-        exclusions::announce_expired(context, &lists, &placed, &skipped(&found.data)).await;
+    for (origin, exclusion) in &write.expired {
+        announce_expired(context, origin, exclusion).await;
     }
-    let written = WrittenPolicy { sent: rendered.spec, stored };
-    context.cache.written.succeeded(policy, written);
+    remember(context, policy, &write.content, Arc::new(stored));
+    context.cache.written.fine(policy);
     context.gate.poke();
-    wake_rings(context, &placed);
+    wake_rings(context, policy);
     Ok(outcome)
 }
 
-fn version(policy: &DynamicObject) -> String {
-    policy.resource_version().unwrap_or_default()
-}
-
-fn wake_rings(context: &Context, placed: &[(String, LedgerRow)]) {
-    for (ring, _) in placed {
-        context.rings.wake(ring);
-    }
-}
-
-/// Whether the policy holds what was rendered. Where the API server makes
-/// something else of it (a later Kyverno's defaults), what it made of our last
-/// write counts, so that the two do not write against each other for ever.
-fn holds(found: &DynamicObject, rendered: &Rendered, written: Option<&WrittenPolicy>) -> bool {
-    let spec = &found.data["spec"];
-    let same_spec = *spec == rendered.spec
-        || written.is_some_and(|w| w.sent == rendered.spec && w.stored.data["spec"] == *spec);
-    let has = |have: &BTreeMap<String, String>, want: &BTreeMap<String, String>| {
-        want.iter().all(|(key, value)| have.get(key) == Some(value))
-    };
-    same_spec
-        && has(found.annotations(), &rendered.annotations)
-        && has(found.labels(), &rendered.labels)
-}
-
-/// Whether somebody else edited or deleted what this process wrote.
-fn drifted(found: Option<&DynamicObject>, written: Option<&WrittenPolicy>) -> bool {
-    match (found, written) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(found), Some(written)) => {
-            let stored = &written.stored;
-            found.data["spec"] != stored.data["spec"]
-                || found.annotations() != stored.annotations()
-                || found.labels() != stored.labels()
+/// Looks which rings' rules were refused, by a dry run of each changed one.
+/// Returns whether there is any.
+async fn find_culprits(
+    context: &Context,
+    observed: &ObservedPolicy,
+    refused: &Content,
+    words: String,
+) -> Result<bool, Error> {
+    let policy = observed.snapshot.policy;
+    let trials = suspects(&observed.snapshot, &observed.backend(context), refused);
+    let mut culprits = Vec::new();
+    if let [alone] = &trials[..] {
+        culprits.push((alone.ring.clone(), words));
+    } else {
+        for trial in trials {
+            match act::write(context, observed, &trial.content, true).await {
+                Ok(_) => {}
+                Err(error) => match refusal(&error) {
+                    Some(words) => culprits.push((trial.ring, words)),
+                    None => return Err(error),
+                },
+            }
         }
     }
+    for (ring, message) in &culprits {
+        warn!(%policy, ring, message, "Kyverno refuses the ring's rule");
+        let Some(rule) = refused.rules.get(ring) else { continue };
+        let failure = WriteFailure { refused: true, message: message.clone() };
+        context.cache.written.refuse(policy, ring, rule.rule.whole().digest, failure);
+        context.rings.wake(ring);
+    }
+    Ok(!culprits.is_empty())
 }
 
-async fn remove(
-    context: &Context,
-    policy: &str,
-    found: Option<&DynamicObject>,
-) -> Result<Outcome, Error> {
-    if let Some(found) = found {
-        write::delete(context, found).await?;
-        info!(policy, "policy deleted: no ring is left in it");
-    }
-    context.cache.written.forget(policy);
-    let placed = context.cache.ledgers.placed_in(policy);
-    if placed.is_empty() {
-        context.gate.forget(policy);
-        context.metrics.gate_gone(policy);
-    }
-    wake_rings(context, &placed);
-    Ok(Outcome::Done)
+/// Kyverno's words, if it looked at a policy and refused it: its webhook did,
+/// or the schema of its CRD.
+fn refusal(error: &Error) -> Option<String> {
+    let Error::Api { source, .. } = error else { return None };
+    let text = brief(source);
+    let refused = text.contains("denied the request") || is_code(source, 422);
+    refused.then(|| shorten(&text))
 }
 
-fn warn_of_conflict(context: &Context, policy: &str, placed: &[(String, LedgerRow)]) {
-    let failure = WriteFailure {
-        refused: false,
-        message: "an object of that name is not the operator's".to_owned(),
-    };
-    if !placed.is_empty() && context.cache.written.failed(policy, failure) {
-        warn!(policy, "left alone: an object of that name is not the operator's");
-        wake_rings(context, placed);
+/// Kyverno puts the refused rule first and the cause last: keeps both ends.
+fn shorten(message: &str) -> String {
+    const END: usize = 500;
+    let length = message.chars().count();
+    if length <= 2 * END {
+        return message.to_owned();
     }
-}
-
-fn remember_failure(context: &Context, policy: &str, error: &Error) {
-    let Error::Api { source, .. } = error else { return };
-    let message = brief(source);
-    let failure = WriteFailure {
-        refused: refusal::words(error).is_some(),
-        message: refusal::shorten(&message),
-    };
-    if context.cache.written.failed(policy, failure) {
-        wake_rings(context, &context.cache.ledgers.placed_in(policy));
-    }
+    let start: String = message.chars().take(END / 2).collect();
+    let end: String = message.chars().skip(length - END).collect();
+    format!("{start} ... {end}")
 }
 
 /// Says, once a process, that a rule stays although its ring or ledger is gone.
-async fn announce_orphans(
+async fn announce_kept(
     context: &Context,
-    policy: &str,
-    placed: &[(String, LedgerRow)],
-    kept: &BTreeMap<String, KeptRule>,
+    observed: &ObservedPolicy,
+    kept: &[(String, KeptBecause)],
 ) {
-    let gone = placed
-        .iter()
-        .filter(|(ring, row)| {
-            let removed = row.ledger.as_ref().is_ok_and(|ledger| ledger.removed);
-            !removed && context.cache.ring(ring).is_none()
-        })
-        .map(|(ring, _)| (ring, "its SigningKeyRing is gone without having been torn down"));
-    let lost = kept.keys().map(|ring| (ring, "its ledger cannot be read or is older"));
-    let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
-    let on = telemetry::policy_reference(policy, uid.as_deref());
-    for (ring, why) in gone.chain(lost) {
+    let policy = observed.snapshot.policy;
+    let uid = observed.object.as_ref().and_then(|policy| policy.uid());
+    let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+    for (ring, why) in kept {
+        let why = why.as_str();
         if context.announced.first_time(&format!("{policy} {ring} {why}")) {
-            warn!(policy, ring, why, "rule stays in force");
+            warn!(%policy, ring, why, "rule stays in force");
             let note = format!("the rule of ring {ring} stays in force: {why}");
             context.events.publish(&on, true, "RuleKept", "Keep", &note).await;
         }
     }
 }
 
-/// The image globs that a policy's rules skip.
-fn skipped(policy: &Value) -> BTreeSet<String> {
-    let rules = policy["spec"]["rules"].as_array().into_iter().flatten();
-    rules
-        .filter_map(|rule| rule["verifyImages"][0]["skipImageReferences"].as_array())
-        .flatten()
-        .filter_map(|glob| glob.as_str().map(str::to_owned))
-        .collect()
-}
-
-/// Whether an exclusion is among the skipped globs.
-pub(crate) fn is_skipped(exclusion: &Exclusion, skipped: &BTreeSet<String>) -> bool {
-    Pattern::parse(&exclusion.image)
-        .is_ok_and(|pattern| pattern.spellings().iter().any(|glob| skipped.contains(glob)))
+/// Says, once a process, that an exclusion has expired.
+async fn announce_expired(context: &Context, origin: &Origin, exclusion: &Exclusion) {
+    let (name, on) = match origin {
+        Origin::List(list) => {
+            let uid = context.cache.list(list).and_then(|list| list.uid());
+            (list, telemetry::list_reference(list, uid.as_deref()))
+        }
+        Origin::Ring(ring) => {
+            let uid = context.cache.ring(ring).and_then(|ring| ring.uid());
+            (ring, telemetry::ring_reference(ring, uid.as_deref()))
+        }
+    };
+    if context.announced.first_time(&format!("{name} {exclusion:?} expired")) {
+        info!(object = name, image = exclusion.image, "exclusion expired");
+        let note = format!("{} has expired: its images need a signature", exclusion.image);
+        context.events.publish(&on, true, "ExclusionExpired", "Expire", &note).await;
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use signingkeyring_core::{
     marks::{Mark, Marks},
+    policy_ref::PolicyRef,
     snapshot::Answer,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -67,16 +68,16 @@ struct Held {
 /// starts asks again.
 #[derive(Debug, Default)]
 pub struct Gate {
-    records: RwLock<HashMap<String, Record>>,
+    records: RwLock<HashMap<PolicyRef, Record>>,
     poke: Notify,
 }
 
 impl Gate {
     /// What a policy's gate said of one ring.
     #[must_use]
-    pub fn answer(&self, policy: &str, ring: &str) -> Answer {
+    pub fn answer(&self, policy: PolicyRef, ring: &str) -> Answer {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.get(policy) else { return Answer::NotAsked };
+        let Some(record) = records.get(&policy) else { return Answer::NotAsked };
         match &record.heard {
             Heard::Open => Answer::Open,
             Heard::Mute(text) => Answer::Mute(text.clone()),
@@ -101,21 +102,21 @@ impl Gate {
     }
 
     /// Forgets a policy.
-    pub fn forget(&self, policy: &str) {
-        self.write().remove(policy);
+    pub fn forget(&self, policy: PolicyRef) {
+        self.write().remove(&policy);
     }
 
     /// Takes in an answer; returns the one before.
     pub(super) fn record(
         &self,
-        policy: &str,
+        policy: PolicyRef,
         heard: Heard,
         asked: Instant,
         answered: Instant,
         wanted: &HashMap<String, Mark>,
     ) -> Option<Heard> {
         let mut records = self.write();
-        let before = records.remove(policy);
+        let before = records.remove(&policy);
         let failed = !matches!(heard, Heard::Marks(_));
         let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
         let held = match &heard {
@@ -123,14 +124,14 @@ impl Gate {
             _ => HashMap::new(),
         };
         let record = Record { heard, asked, failures, held };
-        records.insert(policy.to_owned(), record);
+        records.insert(policy, record);
         before.map(|b| b.heard)
     }
 
     /// How long until a policy is to be asked again; nothing if it rests.
-    pub(super) fn due(&self, policy: &str, unsettled: bool, now: Instant) -> Option<Duration> {
+    pub(super) fn due(&self, policy: PolicyRef, unsettled: bool, now: Instant) -> Option<Duration> {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.get(policy) else { return Some(Duration::ZERO) };
+        let Some(record) = records.get(&policy) else { return Some(Duration::ZERO) };
         let failed = record.failures > 0;
         let pause = match (failed, unsettled) {
             (true, _) if record.failures > FAILURES => FAILING,
@@ -140,7 +141,7 @@ impl Gate {
         Some((record.asked + pause).saturating_duration_since(now))
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<PolicyRef, Record>> {
         self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -169,7 +170,11 @@ fn hold(
 
 #[cfg(test)]
 mod tests {
+    use signingkeyring_core::policy_ref::Action;
+
     use super::*;
+
+    const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
 
     fn marks(text: &str) -> Heard {
         Heard::Marks(text.parse().unwrap())
@@ -182,11 +187,11 @@ mod tests {
 
     /// Answered as soon as asked.
     fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<String, Mark>) {
-        gate.record("p", heard, at, at, wanted);
+        gate.record(POLICY, heard, at, at, wanted);
     }
 
     fn held(gate: &Gate) -> Duration {
-        match gate.answer("p", "shop") {
+        match gate.answer(POLICY, "shop") {
             Answer::Answered { held, .. } => held,
             other => panic!("{other:?}"),
         }
@@ -203,7 +208,7 @@ mod tests {
         assert_eq!(held(&gate), 3 * second);
 
         record(&gate, Heard::Open, start + 4 * second, &wanted("aa"));
-        assert_eq!(gate.answer("p", "shop"), Answer::Open);
+        assert_eq!(gate.answer(POLICY, "shop"), Answer::Open);
         record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
         assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
 
@@ -219,9 +224,15 @@ mod tests {
         let gate = Gate::default();
         let second = Duration::from_secs(1);
         let start = Instant::now();
-        gate.record("p", marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
+        gate.record(POLICY, marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
         assert_eq!(held(&gate), Duration::ZERO);
-        gate.record("p", marks("shop=1.aa"), start + 5 * second, start + 9 * second, &wanted("aa"));
+        gate.record(
+            POLICY,
+            marks("shop=1.aa"),
+            start + 5 * second,
+            start + 9 * second,
+            &wanted("aa"),
+        );
         assert_eq!(held(&gate), second);
     }
 
@@ -229,15 +240,15 @@ mod tests {
     async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
         let gate = Gate::default();
         let now = Instant::now();
-        assert_eq!(gate.due("p", false, now), Some(Duration::ZERO));
+        assert_eq!(gate.due(POLICY, false, now), Some(Duration::ZERO));
         record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), None);
-        assert_eq!(gate.due("p", true, now), Some(URGENT));
+        assert_eq!(gate.due(POLICY, false, now), None);
+        assert_eq!(gate.due(POLICY, true, now), Some(URGENT));
         record(&gate, Heard::Open, now, &wanted("aa"));
-        assert_eq!(gate.due("p", false, now), Some(URGENT));
+        assert_eq!(gate.due(POLICY, false, now), Some(URGENT));
         for _ in 0..FAILURES {
             record(&gate, Heard::Open, now, &wanted("aa"));
         }
-        assert_eq!(gate.due("p", false, now), Some(FAILING));
+        assert_eq!(gate.due(POLICY, false, now), Some(FAILING));
     }
 }

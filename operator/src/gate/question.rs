@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use serde_json::json;
-use signingkeyring_core::names;
+use signingkeyring_core::{names, policy_ref::PolicyRef};
 use tokio::time::timeout;
 
 use super::Heard;
@@ -15,7 +15,7 @@ use crate::{context::Context, error::brief};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks a policy's gate.
-pub(super) async fn ask(context: &Context, policy: &str) -> Heard {
+pub(super) async fn ask(context: &Context, policy: PolicyRef) -> Heard {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let pod = match serde_json::from_value(question(policy)) {
         Ok(pod) => pod,
@@ -30,11 +30,11 @@ pub(super) async fn ask(context: &Context, policy: &str) -> Heard {
 }
 
 /// A Pod that every Pod Security level admits. Its image is never fetched.
-fn question(policy: &str) -> serde_json::Value {
+fn question(policy: PolicyRef) -> serde_json::Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"generateName": "signing-gate-", "labels": {names::LABEL_GATE: policy}},
+        "metadata": {"generateName": "signing-gate-", "labels": {names::LABEL_GATE: policy.to_string()}},
         "spec": {
             "automountServiceAccountToken": false,
             "restartPolicy": "Never",

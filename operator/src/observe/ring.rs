@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::ResourceExt;
 use signingkeyring_core::{
     duration,
     images::Pattern,
-    ledger::{Action, Exclusion, PipelineRef},
-    names, packing,
+    ledger::{Exclusion, PipelineRef},
+    names,
     plan::{MAX_TOKEN, is_token},
+    policy_ref::Action,
     snapshot::{Layout, Revoked, Ring},
 };
 use signingkeyring_crds as api;
@@ -129,15 +130,4 @@ pub fn exclusion(entry: &api::ImageExclusion) -> Result<Exclusion, String> {
             })?),
         };
     Ok(Exclusion { image: entry.image.clone(), expires })
-}
-
-/// Whether a policy was written by this operator. Either trace is enough: an
-/// edit that takes one away is undone, not mistaken for a foreign object. A
-/// copy under another name is somebody else's.
-#[must_use]
-pub fn is_ours(policy: &DynamicObject) -> bool {
-    let traced =
-        policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
-            || policy.annotations().contains_key(names::ANNOTATION_MARKS);
-    traced && packing::action(&policy.name_any()).is_some()
 }

@@ -10,8 +10,7 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus, VersionState};
 
-use super::marks;
-use crate::keys::fingerprint_of;
+use crate::{keys::fingerprint_of, kyverno::marks};
 
 /// What an object's annotation remembers of a ring; nothing if that cannot be
 /// read. One that names another ring was copied and does not count.

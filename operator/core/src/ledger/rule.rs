@@ -3,6 +3,8 @@
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
+use crate::policy_ref::{Action, PolicyRef};
+
 /// What the policies say of a ring, apart from its keys. It stands in the
 /// ledger so that a ring whose object is gone or unreadable keeps its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,26 +26,17 @@ pub struct RuleSettings {
     /// The ring's own exclusions.
     pub exclude: Vec<Exclusion>,
     /// The policy that holds the ring's rule.
-    pub policy: String,
+    pub policy: PolicyRef,
     /// The policy the rule is moving away from, until the other one is acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leaving: Option<String>,
+    pub leaving: Option<PolicyRef>,
 }
 
 impl RuleSettings {
     /// The policies that hold the ring's rule.
-    pub fn policies(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.policy.as_str()).chain(self.leaving.as_deref())
+    pub fn policies(&self) -> impl Iterator<Item = PolicyRef> + use<> {
+        std::iter::once(self.policy).chain(self.leaving)
     }
-}
-
-/// What happens to a pod with an image that no accepted key signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Action {
-    /// Refused.
-    Enforce,
-    /// Reported.
-    Audit,
 }
 
 /// An image pattern that needs no signature.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::*;
+use crate::policy_ref::{Action, PolicyRef};
 
 fn key(n: u32) -> NewKey {
     NewKey {
@@ -16,7 +17,7 @@ fn settings() -> RuleSettings {
     RuleSettings {
         action: Action::Enforce,
         exclude: Vec::new(),
-        policy: "signing-enforce-0001".to_owned(),
+        policy: PolicyRef::new(Action::Enforce, 1),
         leaving: None,
     }
 }

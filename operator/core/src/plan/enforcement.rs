@@ -7,6 +7,7 @@ use super::witness;
 use crate::{
     ledger::Ledger,
     marks::Mark,
+    policy_ref::PolicyRef,
     snapshot::{Answer, PolicyFound, Snapshot},
 };
 
@@ -21,7 +22,7 @@ pub enum Enforcement {
     /// It still answers with another key set.
     Behind {
         /// The policy.
-        policy: String,
+        policy: PolicyRef,
         /// For how long, since that changed.
         held: Duration,
         /// Why the policy could not be written, if it could not.
@@ -30,19 +31,19 @@ pub enum Enforcement {
     /// The cluster does not serve ClusterPolicy.
     KyvernoMissing,
     /// An object with the policy's name is not ours.
-    Conflict(String),
+    Conflict(PolicyRef),
     /// Kyverno refused the policy, in these words.
-    Rejected(String, String),
+    Rejected(PolicyRef, String),
     /// The policy does not exist, and this is why it could not be created.
-    PolicyMissing(String, Option<String>),
+    PolicyMissing(PolicyRef, Option<String>),
     /// No policy holds a rule of a ring whose ledger was lost.
     NoRule,
     /// Pods pass without having been verified.
-    Open(String),
+    Open(PolicyRef),
     /// Kyverno does not answer: pods are refused.
-    Mute(String, String),
+    Mute(PolicyRef, String),
     /// Something else answered.
-    Unreadable(String, String),
+    Unreadable(PolicyRef, String),
 }
 
 /// What the policies and the gate say of this ledger: the worst of its policies.
@@ -69,7 +70,7 @@ pub fn of_what_is_left(snapshot: &Snapshot) -> Enforcement {
         return Enforcement::KyvernoMissing;
     }
     let rules = snapshot.policies.iter().filter_map(|(policy, found)| match found {
-        PolicyFound::Ours { mark: Some(mark), .. } => Some(of_policy(snapshot, mark, policy)),
+        PolicyFound::Ours { mark: Some(mark), .. } => Some(of_policy(snapshot, mark, *policy)),
         _ => None,
     });
     rules.reduce(worse).unwrap_or(Enforcement::NoRule)
@@ -77,7 +78,7 @@ pub fn of_what_is_left(snapshot: &Snapshot) -> Enforcement {
 
 /// Whether one policy is acknowledged with the ledger's present key set.
 #[must_use]
-pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
+pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: PolicyRef) -> bool {
     let enforcement = of_policy(snapshot, &ledger.mark(), policy);
     matches!(enforcement, Enforcement::Acknowledged(_))
 }
@@ -85,9 +86,9 @@ pub fn acknowledged_by(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bo
 /// A policy that the ring has left and that still holds its rule. That rule
 /// knows no newer key, and would refuse what one signs.
 #[must_use]
-pub fn left_behind<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Option<&'a str> {
-    let named = |policy: &str| ledger.rule.settings.policies().any(|named| named == policy);
-    witness::carrying(snapshot).map(String::as_str).find(|policy| !named(policy))
+pub fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<PolicyRef> {
+    let named = |policy| ledger.rule.settings.policies().any(|named| named == policy);
+    witness::carrying(snapshot).find(|policy| !named(*policy))
 }
 
 fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
@@ -101,35 +102,34 @@ fn worse(a: Enforcement, b: Enforcement) -> Enforcement {
 }
 
 /// What one policy and its gate say of a mark.
-pub(super) fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: &str) -> Enforcement {
-    let name = || policy.to_owned();
-    let found = snapshot.policies.get(policy);
+pub(super) fn of_policy(snapshot: &Snapshot, wanted: &Mark, policy: PolicyRef) -> Enforcement {
+    let found = snapshot.policies.get(&policy);
     if found == Some(&PolicyFound::Foreign) {
-        return Enforcement::Conflict(name());
+        return Enforcement::Conflict(policy);
     }
-    let answer = snapshot.gate.get(policy).unwrap_or(&Answer::NotAsked);
+    let answer = snapshot.gate.get(&policy).unwrap_or(&Answer::NotAsked);
     if let Answer::Mute(text) = answer {
-        return Enforcement::Mute(name(), text.clone());
+        return Enforcement::Mute(policy, text.clone());
     }
     match found {
-        None => return Enforcement::PolicyMissing(name(), None),
+        None => return Enforcement::PolicyMissing(policy, None),
         Some(PolicyFound::Absent { failure }) => {
             let text = failure.as_ref().map(|f| f.message.clone());
-            return Enforcement::PolicyMissing(name(), text);
+            return Enforcement::PolicyMissing(policy, text);
         }
         Some(PolicyFound::Ours { failure: Some(failure), .. }) if failure.refused => {
-            return Enforcement::Rejected(name(), failure.message.clone());
+            return Enforcement::Rejected(policy, failure.message.clone());
         }
         Some(_) => {}
     }
     match answer {
         Answer::NotAsked => Enforcement::NotAsked,
-        Answer::Mute(text) => Enforcement::Mute(name(), text.clone()),
-        Answer::Open => Enforcement::Open(name()),
-        Answer::Unreadable(text) => Enforcement::Unreadable(name(), text.clone()),
+        Answer::Mute(text) => Enforcement::Mute(policy, text.clone()),
+        Answer::Open => Enforcement::Open(policy),
+        Answer::Unreadable(text) => Enforcement::Unreadable(policy, text.clone()),
         Answer::Answered { mark, held } => match mark {
             Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
-            _ => Enforcement::Behind { policy: name(), held: *held, failure: failed(found) },
+            _ => Enforcement::Behind { policy, held: *held, failure: failed(found) },
         },
     }
 }

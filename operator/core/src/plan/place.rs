@@ -4,7 +4,7 @@
 use super::enforcement;
 use crate::{
     ledger::{Change, Ledger, RuleSettings},
-    packing,
+    policy_ref::PolicyRef,
     snapshot::Snapshot,
 };
 
@@ -13,7 +13,7 @@ pub(super) fn first(snapshot: &Snapshot) -> RuleSettings {
     RuleSettings {
         action: snapshot.ring.action,
         exclude: snapshot.ring.exclude.clone(),
-        policy: snapshot.free_place.clone(),
+        policy: snapshot.free_place,
         leaving: None,
     }
 }
@@ -26,14 +26,14 @@ pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let action = snapshot.ring.action;
     let mut wanted = RuleSettings { action, exclude: snapshot.ring.exclude.clone(), ..now.clone() };
     let leaves = snapshot.crowded && now.leaving.is_none() && snapshot.free_place != now.policy;
-    if packing::action(&now.policy) != Some(action) || leaves {
+    if now.policy.action() != action || leaves {
         // A move that is asked back while under way turns around.
-        let back = now.leaving.clone().filter(|p| packing::action(p) == Some(action));
-        wanted.policy = back.unwrap_or_else(|| snapshot.free_place.clone());
-        wanted.leaving = Some(now.policy.clone());
-    } else if let Some(leaving) = &now.leaving
-        && enforcement::acknowledged_by(snapshot, ledger, &now.policy)
-        && (packing::action(leaving) == Some(action) || is_let_go(snapshot, ledger, leaving))
+        let back = now.leaving.filter(|policy| policy.action() == action);
+        wanted.policy = back.unwrap_or(snapshot.free_place);
+        wanted.leaving = Some(now.policy);
+    } else if let Some(leaving) = now.leaving
+        && enforcement::acknowledged_by(snapshot, ledger, now.policy)
+        && (leaving.action() == action || is_let_go(snapshot, ledger, leaving))
     {
         wanted.leaving = None;
     }
@@ -42,7 +42,7 @@ pub(super) fn change(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
 
 /// Whether Kyverno has loaded that the ring is leaving a policy of the other
 /// action, which until then could make it refuse what the new one verified.
-fn is_let_go(snapshot: &Snapshot, ledger: &Ledger, policy: &str) -> bool {
+fn is_let_go(snapshot: &Snapshot, ledger: &Ledger, policy: PolicyRef) -> bool {
     use enforcement::Enforcement::{Acknowledged, Conflict, PolicyMissing};
     let said = enforcement::of_policy(snapshot, &ledger.mark(), policy);
     matches!(said, Acknowledged(_) | Conflict(_) | PolicyMissing(..))

@@ -32,7 +32,7 @@ fn remove(snapshot: &Snapshot, rule: RuleSettings) -> Action {
 /// rule leaves only when a ledger says so, so then one is written that says
 /// nothing else.
 pub(super) fn without_ledger(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
-    let mut carrying = witness::carrying(snapshot).cloned();
+    let mut carrying = witness::carrying(snapshot);
     let Some(policy) = carrying.next() else {
         let mut actions: Vec<Action> =
             snapshot.key_secrets.keys().cloned().map(Action::DeleteKeySecret).collect();
@@ -77,9 +77,9 @@ pub(super) fn tear_down(snapshot: &Snapshot, ledger: &Ledger) -> (Vec<Action>, S
 /// served, nor a gate that is open.
 pub(super) fn rule_in_force(snapshot: &Snapshot, ledger: &Ledger) -> bool {
     let in_force = || {
-        ledger.rule.settings.policies().any(|policy| match snapshot.policies.get(policy) {
+        ledger.rule.settings.policies().any(|policy| match snapshot.policies.get(&policy) {
             Some(PolicyFound::Ours { mark: Some(_), .. }) => true,
-            Some(PolicyFound::Ours { mark: None, .. }) => match snapshot.gate.get(policy) {
+            Some(PolicyFound::Ours { mark: None, .. }) => match snapshot.gate.get(&policy) {
                 Some(Answer::Answered { mark, .. }) => mark.is_some(),
                 Some(Answer::Open) => false,
                 Some(Answer::NotAsked | Answer::Mute(_) | Answer::Unreadable(_)) | None => true,

@@ -7,6 +7,7 @@ use super::{mint, place};
 use crate::{
     high_water::{HighWater, short},
     ledger::{Change, Ledger, Recovery, State},
+    policy_ref::PolicyRef,
     snapshot::{LedgerFound, PolicyFound, Snapshot, Witness},
 };
 
@@ -69,12 +70,12 @@ pub(super) fn recover(snapshot: &Snapshot) -> Option<Change> {
         return None;
     }
     let mut rule = base.map_or_else(|| place::first(snapshot), |b| b.rule.settings.clone());
-    let carrying: Vec<&String> = carrying(snapshot).collect();
+    let carrying: Vec<PolicyRef> = carrying(snapshot).collect();
     if base.is_none()
         && let Some(policy) = carrying.first()
     {
-        rule.policy.clone_from(policy);
-        rule.leaving = carrying.get(1).map(|policy| (*policy).clone());
+        rule.policy = *policy;
+        rule.leaving = carrying.get(1).copied();
     }
     let in_force: BTreeSet<&String> = keys_in_force(snapshot).collect();
     let known = snapshot.reported.versions.iter().cloned().map(|mut version| {
@@ -116,9 +117,9 @@ pub fn last_version(snapshot: &Snapshot) -> u32 {
 }
 
 /// The policies that hold a rule of the ring.
-pub(super) fn carrying(snapshot: &Snapshot) -> impl Iterator<Item = &String> {
-    snapshot.policies.iter().filter_map(|(name, found)| {
-        matches!(found, PolicyFound::Ours { mark: Some(_), .. }).then_some(name)
+pub(super) fn carrying(snapshot: &Snapshot) -> impl Iterator<Item = PolicyRef> {
+    snapshot.policies.iter().filter_map(|(policy, found)| {
+        matches!(found, PolicyFound::Ours { mark: Some(_), .. }).then_some(*policy)
     })
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{Condition, Kind, Reason, Stage, Status};
 use crate::{
-    ledger::{Action, Ledger},
+    ledger::Ledger,
     plan::{Enforcement, enforcement},
+    policy_ref::{Action, PolicyRef},
     snapshot::{Answer, PolicyFound, Snapshot},
 };
 
@@ -70,7 +71,7 @@ fn not_asked() -> Condition {
 fn enforced(ledger: &Ledger) -> Condition {
     let settings = &ledger.rule.settings;
     let versions: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
-    let policy = &settings.policy;
+    let policy = settings.policy;
     if versions.is_empty() {
         let text =
             format!("Kyverno accepts no version, because all are revoked, by policy {policy}");
@@ -127,7 +128,7 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
 /// Why a removed ring's rule is still in force, if it is.
 pub(super) fn leaving(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
     let answered =
-        ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(policy) {
+        ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(&policy) {
             Some(Answer::Mute(text)) => Some(mute(policy, text)),
             Some(Answer::Answered { mark: Some(_), .. }) => Some(being_taken_out(snapshot, policy)),
             _ => None,
@@ -141,9 +142,9 @@ pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<String
     Some(being_taken_out(snapshot, policy))
 }
 
-fn being_taken_out(snapshot: &Snapshot, policy: &str) -> String {
+fn being_taken_out(snapshot: &Snapshot, policy: PolicyRef) -> String {
     let text = format!("its rule is being taken out of policy {policy}");
-    match snapshot.policies.get(policy) {
+    match snapshot.policies.get(&policy) {
         Some(PolicyFound::Ours { failure: Some(failure), .. }) => {
             format!("{text}, which could not be written: {}", failure.message)
         }
@@ -200,7 +201,7 @@ fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
                  them written again"
             ),
         ),
-        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(policy, text)),
+        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(*policy, text)),
         Enforcement::Unreadable(policy, text) => (
             Reason::GateUnreadable,
             format!(
@@ -226,7 +227,7 @@ fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
     }
 }
 
-fn mute(policy: &str, text: &str) -> String {
+fn mute(policy: PolicyRef, text: &str) -> String {
     format!(
         "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
          Kyverno's admission controller back; a rotation waits and goes on by itself"

@@ -13,7 +13,7 @@ use signingkeyring_core::{
     ledger::PrivateKeyRef,
     ledger::{Ledger, NewKey},
     marks::Mark,
-    render::{self, Input},
+    policy::cluster_policy::{ClusterPolicy, keys_of},
 };
 
 use crate::view::{LABEL, NAMESPACE, RING};
@@ -114,19 +114,14 @@ impl Archive {
 
 /// The keys in the ring's rule, as the real renderer writes it.
 pub fn rendered(ledger: &Ledger) -> Vec<String> {
-    let input = Input {
-        policy: &ledger.rule.settings.policy,
-        ledgers: [(RING, ledger)].into(),
-        kept: [].into(),
+    let kind = ClusterPolicy {
+        policy: ledger.rule.settings.policy,
         excluded: &[],
         operator_namespace: NAMESPACE,
         enrolment_label: LABEL,
         now: Timestamp::UNIX_EPOCH,
     };
-    let policy = render::render(&input).expect("a policy with a ring in it");
-    let rules = policy.spec["rules"].as_array().unwrap();
-    let rule = rules.iter().find(|rule| rule["name"] == RING).unwrap();
-    render::keys_of(rule).into_iter().collect()
+    keys_of(&kind.ring_rule(RING, ledger).rule).into_iter().collect()
 }
 
 /// The public half of the pair that was minted as number `serial`.

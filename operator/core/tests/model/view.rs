@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Action, PipelineRef},
+    ledger::PipelineRef,
+    policy_ref::{Action, PolicyRef},
     snapshot::{
         Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
         Reported, Revoked, Ring, Snapshot, Witness,
@@ -20,7 +21,8 @@ use crate::{
 pub const RING: &str = "shop";
 pub const NAMESPACE: &str = "signing-system";
 pub const LABEL: &str = "signing.odj.cloud/ring";
-pub const POLICIES: [&str; 2] = ["signing-enforce-0001", "signing-audit-0001"];
+pub const POLICIES: [PolicyRef; 2] =
+    [PolicyRef::new(Action::Enforce, 1), PolicyRef::new(Action::Audit, 1)];
 
 const SOAK: Duration = Duration::from_secs(10);
 const DAY: u64 = 86_400;
@@ -45,7 +47,7 @@ pub fn now(day: u8) -> Timestamp {
 /// The positions of the policies that hold the ring's rule by this ledger.
 pub fn places(ledger: &Stored) -> impl Iterator<Item = usize> {
     let placed = ledger.ledger.rule.settings.policies();
-    placed.map(|name| usize::from(name == POLICIES[1]))
+    placed.map(|policy| usize::from(policy == POLICIES[1]))
 }
 
 pub fn snapshot(
@@ -59,15 +61,15 @@ pub fn snapshot(
     let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
     let policies = (0..2)
         .filter(|p| placed.contains(p) || state.policies[*p].is_some())
-        .map(|p| (POLICIES[p].to_owned(), policy(state, p)))
+        .map(|p| (POLICIES[p], policy(state, p)))
         .collect();
-    let gate = placed.iter().map(|p| (POLICIES[*p].to_owned(), answer(&heard[*p]))).collect();
+    let gate = placed.iter().map(|p| (POLICIES[*p], answer(&heard[*p]))).collect();
     let listed = ledger.into_iter().flat_map(|l| l.ledger.publications.iter());
     let pipelines =
         ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
     Snapshot {
         name: RING.to_owned(),
-        free_place: POLICIES[usize::from(spec.audit)].to_owned(),
+        free_place: POLICIES[usize::from(spec.audit)],
         crowded: false,
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),

@@ -1,6 +1,6 @@
 //! The planner, case by case: what it does next and what it says.
 
-use crate::world::{SOAK, World, pipeline};
+use crate::world::{ENFORCE, SOAK, World, pipeline};
 use signingkeyring_core::{
     ledger::{Change, State},
     plan::Action,
@@ -167,7 +167,7 @@ fn a_silent_kyverno_holds_up_the_switch_and_nothing_else() {
 #[test]
 fn a_policy_that_cannot_be_written_is_not_kyvernos_fault() {
     let mut world = settled();
-    world.stuck = Some("signing-enforce-0001".into());
+    world.stuck = Some(ENFORCE);
     world.ring_mut().token = Some("b".into());
     assert!(!world.settle());
     let enforced = world.condition(Kind::PolicyEnforced).unwrap();
@@ -220,7 +220,7 @@ fn nothing_is_minted_over_a_loss() {
     assert_eq!(actions(&world), []);
     let stalled = world.condition(Kind::Stalled).unwrap();
     assert_eq!(stalled.reason, Reason::KeyMaterialLost);
-    assert!(world.policies.contains_key("signing-enforce-0001"));
+    assert!(world.policies.contains_key(&ENFORCE));
     // It can still be deleted.
     world.enrolled.clear();
     world.ring_mut().deleting = true;

@@ -1,10 +1,10 @@
 //! A rule moves from one policy to another.
 
-use signingkeyring_core::{ledger::Action as RuleAction, report::Kind};
+use signingkeyring_core::{policy_ref::Action as RuleAction, report::Kind};
 
 use crate::{
     cases::{current, settled},
-    world::World,
+    world::{AUDIT, ENFORCE, World},
 };
 
 #[test]
@@ -19,10 +19,10 @@ fn an_action_that_changes_moves_the_rule_before_it_leaves() {
     // Turned back while under way.
     world.ring_mut().action = RuleAction::Enforce;
     assert!(world.settle());
-    assert_eq!(world.policies.keys().collect::<Vec<_>>(), ["signing-enforce-0001"]);
+    assert_eq!(world.policies.keys().collect::<Vec<_>>(), [&ENFORCE]);
     world.ring_mut().action = RuleAction::Audit;
     assert!(world.settle());
-    assert_eq!(world.policies.keys().collect::<Vec<_>>(), ["signing-audit-0001"]);
+    assert_eq!(world.policies.keys().collect::<Vec<_>>(), [&AUDIT]);
     assert_eq!(world.minted, 1);
 }
 
@@ -38,7 +38,7 @@ fn a_rule_that_cannot_leave_its_old_policy_holds_up_the_rotation_and_the_end() {
         world.pass(1);
         world.tick(1);
     }
-    world.stuck = Some("signing-enforce-0001".into());
+    world.stuck = Some(ENFORCE);
     world.ring_mut().token = Some("b".into());
     assert!(!world.settle());
     assert_eq!(current(&world), 1, "the old rule does not accept version 2");

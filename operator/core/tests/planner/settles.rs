@@ -4,7 +4,8 @@
 use crate::world::{RING, World, pipeline};
 use proptest::prelude::*;
 use signingkeyring_core::{
-    ledger::{Action as RuleAction, State},
+    ledger::State,
+    policy_ref::Action as RuleAction,
     snapshot::{Layout, Revoked},
 };
 

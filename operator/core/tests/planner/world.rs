@@ -11,9 +11,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Action as RuleAction, Ledger, PipelineRef, Version},
+    ledger::{Ledger, PipelineRef, Version},
     marks::Mark,
     plan::{self, Plan},
+    policy_ref::{Action as RuleAction, PolicyRef},
     report::Condition,
     snapshot::{Answer, Layout, Ring},
 };
@@ -24,6 +25,8 @@ mod look;
 
 pub const RING: &str = "shop";
 pub const SOAK: u64 = 10;
+pub const ENFORCE: PolicyRef = PolicyRef::new(RuleAction::Enforce, 1);
+pub const AUDIT: PolicyRef = PolicyRef::new(RuleAction::Audit, 1);
 
 /// What a policy, or Kyverno, holds of the ring.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +41,11 @@ pub struct Rule {
 pub struct World {
     pub ring: Option<Ring>,
     pub ledger: Option<Ledger>,
-    pub policies: BTreeMap<String, Option<Rule>>,
-    pub loaded: BTreeMap<String, Option<Rule>>,
+    pub policies: BTreeMap<PolicyRef, Option<Rule>>,
+    pub loaded: BTreeMap<PolicyRef, Option<Rule>>,
     pub kyverno_up: bool,
     /// A policy that cannot be written.
-    pub stuck: Option<String>,
+    pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
     pub status: Vec<Version>,
     /// What the ring's annotation remembers.
@@ -55,7 +58,7 @@ pub struct World {
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
     /// Per policy: what was heard, for which mark, since when, last when.
-    heard: BTreeMap<String, (Answer, Mark, Timestamp, Timestamp)>,
+    heard: BTreeMap<PolicyRef, (Answer, Mark, Timestamp, Timestamp)>,
     pub minted: u32,
     /// How many of them were to stand by.
     pub standbys: usize,

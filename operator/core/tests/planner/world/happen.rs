@@ -6,10 +6,11 @@ use signingkeyring_core::{
     ledger::{Change, Ledger, NewKey, PrivateKeyRef},
     marks::Mark,
     plan::Action,
+    policy_ref::PolicyRef,
     snapshot::Answer,
 };
 
-use super::{Rule, World};
+use super::{AUDIT, ENFORCE, Rule, World};
 
 impl World {
     /// Executes an action that was planned from `seen`, as the API server
@@ -97,20 +98,20 @@ impl World {
         if !self.kyverno_up {
             return;
         }
-        let placed: Vec<&str> = ledger.rule.settings.policies().collect();
+        let placed: Vec<PolicyRef> = ledger.rule.settings.policies().collect();
         let rule = Rule {
             mark: ledger.mark(),
             high_water: ledger.high_water(),
             keys: ledger.accepted().map(|v| v.public_key.clone()).collect(),
             accepted: ledger.accepted().map(|v| v.fingerprint.clone()).collect(),
         };
-        let all = ["signing-enforce-0001", "signing-audit-0001"];
-        for name in all.into_iter().filter(|name| self.stuck.as_deref() != Some(*name)) {
+        let all = [ENFORCE, AUDIT];
+        for name in all.into_iter().filter(|name| self.stuck != Some(*name)) {
             let wanted = placed.contains(&name) && !ledger.removed;
             if wanted {
-                self.policies.insert(name.into(), Some(rule.clone()));
-            } else if self.policies.remove(name).is_some() && !ledger.removed {
-                let elsewhere = placed.iter().any(|p| matches!(self.loaded.get(*p), Some(Some(_))));
+                self.policies.insert(name, Some(rule.clone()));
+            } else if self.policies.remove(&name).is_some() && !ledger.removed {
+                let elsewhere = placed.iter().any(|p| matches!(self.loaded.get(p), Some(Some(_))));
                 assert!(elsewhere, "the rule left {name} before Kyverno had it elsewhere");
             }
         }
@@ -127,15 +128,15 @@ impl World {
 
     /// The gate is asked.
     pub fn ask(&mut self) {
-        let wanted: BTreeMap<String, Mark> = match &self.ledger {
+        let wanted: BTreeMap<PolicyRef, Mark> = match &self.ledger {
             Some(ledger) => {
                 let places = ledger.rule.settings.policies();
-                places.map(|policy| (policy.to_owned(), ledger.mark())).collect()
+                places.map(|policy| (policy, ledger.mark())).collect()
             }
             None => {
                 let mark = |rule: &Option<Rule>| rule.as_ref().map(|rule| rule.mark.clone());
                 let found = self.policies.iter();
-                found.filter_map(|(policy, rule)| Some((policy.clone(), mark(rule)?))).collect()
+                found.filter_map(|(policy, rule)| Some((*policy, mark(rule)?))).collect()
             }
         };
         for (policy, wanted) in wanted {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::PipelineRef,
-    packing,
+    policy::packing,
+    policy_ref::PolicyRef,
     snapshot::{
         Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
         Reported, Snapshot, Witness, WriteFailure,
@@ -21,14 +22,10 @@ impl World {
         let listed = ledger.into_iter().flat_map(|l| l.publications.iter());
         let pipelines =
             ring.pipelines.keys().chain(listed).map(|p| (p.clone(), self.look(p))).collect();
-        let placed: Vec<String> = ledger
-            .into_iter()
-            .flat_map(|l| l.rule.settings.policies())
-            .map(str::to_owned)
-            .collect();
-        let holding = self.policies.keys();
+        let placed = ledger.into_iter().flat_map(|l| l.rule.settings.policies());
+        let holding = self.policies.keys().copied();
         let policies: BTreeMap<_, _> =
-            placed.iter().chain(holding).map(|name| (name.clone(), self.policy(name))).collect();
+            placed.chain(holding).map(|policy| (policy, self.policy(policy))).collect();
         let gate = policies
             .keys()
             .map(|name| {
@@ -40,7 +37,7 @@ impl World {
                     Some((answer, ..)) => answer.clone(),
                     None => Answer::NotAsked,
                 };
-                (name.clone(), answer)
+                (*name, answer)
             })
             .collect();
         Some(Snapshot {
@@ -94,13 +91,13 @@ impl World {
         annotation.chain(policies).chain(status).collect()
     }
 
-    fn policy(&self, name: &str) -> PolicyFound {
-        match self.policies.get(name) {
+    fn policy(&self, name: PolicyRef) -> PolicyFound {
+        match self.policies.get(&name) {
             None => PolicyFound::Absent { failure: None },
             Some(rule) => PolicyFound::Ours {
                 mark: rule.as_ref().map(|rule| rule.mark.clone()),
                 keys: rule.iter().flat_map(|rule| rule.keys.iter().cloned()).collect(),
-                failure: (self.stuck.as_deref() == Some(name))
+                failure: (self.stuck == Some(name))
                     .then(|| WriteFailure { refused: false, message: "no room".into() }),
             },
         }

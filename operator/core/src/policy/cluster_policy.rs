@@ -5,28 +5,32 @@
 //! compared with what the API server holds, and a default filled in there
 //! would look like somebody's edit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use super::{
+    content::{Backend, Content, ContentRule, Source, Whole},
+    digest::Part,
+    snapshot::{KeySeen, RuleSeen},
+};
 use crate::{
-    hex,
     high_water::{HighWater, HighWaters},
     images::{self, Pattern},
-    ledger::{Action, Exclusion, Ledger},
+    ledger::{Exclusion, Ledger},
     marks::{Mark, Marks},
-    names, packing,
+    names,
+    policy_ref::{Action, PolicyRef},
 };
 
+mod read;
 mod references;
+
+pub use read::{Metadata, keys_of, read, rule_of};
 
 /// API version of the rendered kind.
 pub const API_VERSION: &str = "kyverno.io/v1";
-
-/// The rendered kind.
-pub const KIND: &str = "ClusterPolicy";
 
 /// The seconds Kyverno may take for a Pod: registries are slow, and the maximum
 /// that Kubernetes allows is 30.
@@ -44,15 +48,11 @@ const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 /// verifies nothing.
 pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
 
-/// What a policy is rendered from.
+/// A ClusterPolicy, as far as its rings do not say.
 #[derive(Clone, Debug)]
-pub struct Input<'a> {
-    /// The policy's name; it decides between Enforce and Audit.
-    pub policy: &'a str,
-    /// The ledgers placed here, by ring.
-    pub ledgers: BTreeMap<&'a str, &'a Ledger>,
-    /// Rules that stay word for word.
-    pub kept: BTreeMap<&'a str, KeptRule>,
+pub struct ClusterPolicy<'a> {
+    /// Which one; it decides between Enforce and Audit.
+    pub policy: PolicyRef,
     /// What the cluster's exclusion lists hold.
     pub excluded: &'a [Exclusion],
     /// Where the gate's dry runs take place.
@@ -63,36 +63,15 @@ pub struct Input<'a> {
     pub now: Timestamp,
 }
 
-/// A rule as it was found in a policy.
+/// A ring's rule, and what the policy says of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptRule {
-    /// What the policy said of it.
+pub struct Rule {
+    /// What the policy says of it.
     pub mark: Mark,
-    /// What the policy remembered of it.
+    /// What the policy remembers of it.
     pub high_water: HighWater,
     /// The rule.
     pub rule: Value,
-}
-
-impl KeptRule {
-    /// The rule with none but the public keys that `accepts` takes: one that
-    /// cannot be rendered anew keeps no revoked key. Its mark changes with its
-    /// keys, so that Kyverno's answer tells whether it has loaded them.
-    #[must_use]
-    pub fn narrowed(mut self, accepts: impl Fn(&str) -> bool) -> Self {
-        let accepts = |entry: &Value| entry["keys"]["publicKeys"].as_str().is_some_and(&accepts);
-        let entries = &mut self.rule["verifyImages"][0]["attestors"][0]["entries"];
-        let Some(entries) = entries.as_array_mut().filter(|e| !e.iter().all(accepts)) else {
-            return self;
-        };
-        entries.retain(accepts);
-        if entries.is_empty() {
-            entries.push(key_entry(NOBODYS_KEY));
-        }
-        let left: Vec<String> = keys_of(&self.rule).into_iter().collect();
-        self.mark.key_set = hex(&Sha256::digest(left.concat().as_bytes())[..4]);
-        self
-    }
 }
 
 /// A rendered policy.
@@ -111,38 +90,98 @@ pub struct Rendered {
 /// A pattern that no image fits: Kyverno takes no rule without one.
 const NO_IMAGE: &str = "none.invalid/none";
 
-/// Renders a policy, or nothing if no ring is left in it.
-#[must_use]
-pub fn render(input: &Input<'_>) -> Option<Rendered> {
-    let action = packing::action(input.policy)?;
-    let mut rules: BTreeMap<&str, KeptRule> = input.kept.clone();
-    for (ring, ledger) in &input.ledgers {
-        let rule = ring_rule(input, action, ring, ledger);
-        let high_water = ledger.high_water();
-        rules.insert(ring, KeptRule { mark: ledger.mark(), high_water, rule });
+impl ClusterPolicy<'_> {
+    /// The rule that a ring's ledger calls for.
+    #[must_use]
+    pub fn ring_rule(&self, ring: &str, ledger: &Ledger) -> Rule {
+        let rule = ring_rule(self, ring, ledger);
+        Rule { mark: ledger.mark(), high_water: ledger.high_water(), rule }
     }
-    if rules.is_empty() {
-        return None;
+
+    /// The policy that holds these rules.
+    #[must_use]
+    pub fn render(&self, rules: BTreeMap<String, Rule>) -> Rendered {
+        let (marks, annotations, labels) =
+            metadata(rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
+        let own = self.own_rules(&marks);
+        let rules: Vec<Value> = rules.into_values().map(|rule| rule.rule).chain(own).collect();
+        Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
     }
-    let name = |ring: &&str| (*ring).to_owned();
-    let marks = Marks(rules.iter().map(|(ring, rule)| (name(ring), rule.mark.clone())).collect());
-    let high_waters =
-        HighWaters(rules.iter().map(|(ring, r)| (name(ring), r.high_water.clone())).collect());
-    let rings: Vec<&str> = rules.keys().copied().collect();
-    let references = references::rule(action, input.enrolment_label, &rings);
-    let mut rules: Vec<Value> = rules.into_values().map(|rule| rule.rule).collect();
-    rules.push(references);
-    rules.push(gate_rule(input, &marks));
+
+    /// The policy that was planned. `seen` gives the JSON of a rule that stays
+    /// as it was found, or as this process wrote it.
+    ///
+    /// Nothing if it does not have such a rule (any more).
+    pub fn compose<'v>(
+        &self,
+        content: &Content,
+        seen: impl Fn(&Source, &str) -> Option<&'v Value>,
+    ) -> Option<Rendered> {
+        let rules = content.rules.iter().map(|(ring, ContentRule { source, rule })| {
+            let value = match source {
+                Source::Ledger(ledger) => ring_rule(self, ring, ledger),
+                Source::Found | Source::Written => read::narrowed(seen(source, ring)?, rule),
+            };
+            let (mark, high_water) = (rule.mark.clone(), rule.high_water.clone());
+            Some((ring.clone(), Rule { mark, high_water, rule: value }))
+        });
+        Some(self.render(rules.collect::<Option<_>>()?))
+    }
+
+    /// The rules that belong to no ring, behind those that do.
+    fn own_rules(&self, marks: &Marks) -> [Value; 2] {
+        let rings: Vec<&str> = marks.0.keys().map(String::as_str).collect();
+        let references = references::rule(self.policy.action(), self.enrolment_label, &rings);
+        [references, gate_rule(self, marks)]
+    }
+}
+
+impl Backend for ClusterPolicy<'_> {
+    fn rule(&self, ring: &str, ledger: &Ledger) -> RuleSeen {
+        let Rule { mark, high_water, rule } = self.ring_rule(ring, ledger);
+        // Nobody asks for the fingerprint of a key that the ledger knows.
+        read::rule_seen(&rule, mark, high_water, |_| None)
+    }
+
+    fn nobody(&self) -> KeySeen {
+        read::key_seen(&key_entry(NOBODYS_KEY), |_| None)
+    }
+
+    fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole {
+        let said = rules.iter().map(|(ring, new)| (ring, &new.rule.mark, &new.rule.high_water));
+        let (marks, annotations, labels) = metadata(said);
+        let own = self.own_rules(&marks);
+        let own = own.iter().map(read::rule_part);
+        let frame = Part::of(&spec(self.policy.action(), &[]));
+        let rules = rules.values().map(|new| new.rule.whole());
+        Whole {
+            spec: Part::with(frame, rules.chain(own)),
+            own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
+        }
+    }
+}
+
+/// What a policy says of its rules: the marks, and its annotations and labels.
+fn metadata<'a>(
+    rules: impl Iterator<Item = (&'a String, &'a Mark, &'a HighWater)> + Clone,
+) -> (Marks, BTreeMap<String, String>, BTreeMap<String, String>) {
+    let marks = rules.clone().map(|(ring, mark, _)| (ring.clone(), mark.clone()));
+    let marks = Marks(marks.collect());
+    let high_waters = rules.map(|(ring, _, high_water)| (ring.clone(), high_water.clone()));
+    let high_waters = HighWaters(high_waters.collect());
     let annotations = BTreeMap::from([
         // Only Pods are verified: rules derived for Deployments would verify
         // the same images twice and pin digests into what GitOps compares.
-        ("pod-policies.kyverno.io/autogen-controllers".to_owned(), "none".to_owned()),
+        (AUTOGEN.to_owned(), "none".to_owned()),
         (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
         (names::ANNOTATION_HIGH_WATER.to_owned(), high_waters.to_string()),
     ]);
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
-    Some(Rendered { marks, annotations, labels, spec: spec(action, &rules) })
+    (marks, annotations, labels)
 }
+
+/// Kyverno's annotation that says for which controllers it derives rules.
+const AUTOGEN: &str = "pod-policies.kyverno.io/autogen-controllers";
 
 fn spec(action: Action, rules: &[Value]) -> Value {
     // An error (a registry that is down) blocks whenever this is Fail, in
@@ -168,7 +207,8 @@ fn spec(action: Action, rules: &[Value]) -> Value {
     })
 }
 
-fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> Value {
+fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger) -> Value {
+    let action = input.policy.action();
     let enforce = action == Action::Enforce;
     // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
     // second replaces what the first wrote on the Pod: under both, a verified
@@ -176,7 +216,7 @@ fn ring_rule(input: &Input<'_>, action: Action, ring: &str, ledger: &Ledger) -> 
     // two, the Audit one looks at no image, and the Enforce one verifies and
     // refuses, but does not ask for what was written.
     let mut policies = ledger.rule.settings.policies();
-    let moves = policies.any(|policy| packing::action(policy) != Some(action));
+    let moves = policies.any(|policy| policy.action() != action);
     let images = if moves && !enforce { NO_IMAGE } else { "*" };
     let mut verify = json!({
         // `.sig` tags. Bundles would be another type, and the two cannot be
@@ -238,17 +278,9 @@ fn key_entry(public_key: &str) -> Value {
     })
 }
 
-/// The public keys in a ring's rule as it stands in a policy's spec.
-#[must_use]
-pub fn keys_of(rule: &Value) -> BTreeSet<String> {
-    let entries = rule["verifyImages"][0]["attestors"][0]["entries"].as_array();
-    let keys = entries.into_iter().flatten().filter_map(|e| e["keys"]["publicKeys"].as_str());
-    keys.map(str::to_owned).collect()
-}
-
 /// The exclusions that count now, from the lists and the ring, as the globs
 /// that Kyverno compares.
-fn skipped_images(input: &Input<'_>, own: &[Exclusion]) -> Vec<String> {
+fn skipped_images(input: &ClusterPolicy<'_>, own: &[Exclusion]) -> Vec<String> {
     let patterns = input
         .excluded
         .iter()
@@ -262,14 +294,14 @@ fn skipped_images(input: &Input<'_>, own: &[Exclusion]) -> Vec<String> {
 /// Answers the dry run of a Pod with what the policy says of its rings. A
 /// mutation, because ClusterPolicy verifies images in its mutating handler:
 /// the answer comes from where the verification does.
-fn gate_rule(input: &Input<'_>, marks: &Marks) -> Value {
+fn gate_rule(input: &ClusterPolicy<'_>, marks: &Marks) -> Value {
     json!({
         "name": names::GATE_RULE,
         "match": {"any": [{"resources": {
             "kinds": ["Pod"],
             "operations": ["CREATE"],
             "namespaces": [input.operator_namespace],
-            "selector": {"matchLabels": {names::LABEL_GATE: input.policy}},
+            "selector": {"matchLabels": {names::LABEL_GATE: input.policy.to_string()}},
         }}]},
         "skipBackgroundRequests": true,
         "mutate": {"patchStrategicMerge": {"metadata": {"annotations": {

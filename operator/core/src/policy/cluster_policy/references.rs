@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{ledger::Action, names};
+use crate::{names, policy_ref::Action};
 
 /// What Kyverno can parse, after github.com/distribution/reference, and no
 /// more: an image that only some parsers read is refused.

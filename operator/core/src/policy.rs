@@ -1,0 +1,22 @@
+//! The policies' side of the planner: what a policy object is seen to hold,
+//! what it should hold, and whether to write, delete or leave it.
+//!
+//! ```text
+//!  PolicySnapshot ──► plan_policy() ──► PolicyPlan ──► compose() ──► one write
+//! ```
+//!
+//! The planner sees rules as marks, keys and digests and never as JSON, so that
+//! a snapshot is small and a decision cannot rest on foreign data by accident.
+//! Only who writes a policy composes its JSON, from the plan.
+
+pub mod cluster_policy;
+pub mod content;
+pub mod digest;
+pub mod packing;
+pub mod plan;
+pub mod snapshot;
+
+pub use content::{Backend, Content, ContentRule, Source, Whole};
+pub use digest::{Digest, Part};
+pub use plan::{KeptBecause, PolicyPlan, Step, Trial, Write, plan_policy, suspects};
+pub use snapshot::{Origin, PolicySnapshot};

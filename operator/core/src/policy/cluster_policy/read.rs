@@ -1,0 +1,166 @@
+//! Reads back what a ClusterPolicy holds. It is foreign data: whatever stands
+//! there is read as far as it makes sense, and nothing is indexed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{AUTOGEN, NOBODYS_KEY, key_entry};
+use crate::{
+    high_water::{HighWater, HighWaters},
+    marks::{Mark, Marks},
+    names,
+    policy::{
+        digest::{Digest, Part},
+        snapshot::{KeySeen, PolicySeen, RuleSeen},
+    },
+};
+
+/// Where a rule's key entries are.
+const ENTRIES: &str = "/verifyImages/0/attestors/0/entries";
+
+/// A policy's labels and annotations.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata<'a> {
+    /// Its annotations.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+impl Metadata<'_> {
+    /// Those that this operator writes.
+    pub(super) fn own(self) -> Digest {
+        let annotations = [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER];
+        let annotations = annotations.map(|name| self.annotations.get(name));
+        Part::of(&json!([annotations, self.labels.get(names::LABEL_MANAGED_BY)])).digest
+    }
+
+    fn whole(self) -> Digest {
+        Part::of(&json!([self.annotations, self.labels])).digest
+    }
+
+    fn read<T: std::str::FromStr + Default>(self, annotation: &str) -> T {
+        let text = self.annotations.get(annotation);
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// Reads a policy. `fingerprint` gives that of a public key in PEM, if it is one.
+#[must_use]
+pub fn read(
+    metadata: Metadata<'_>,
+    spec: &Value,
+    fingerprint: impl Fn(&str) -> Option<String> + Copy,
+) -> PolicySeen {
+    let marks: Marks = metadata.read(names::ANNOTATION_MARKS);
+    let mut high_waters: HighWaters = metadata.read(names::ANNOTATION_HIGH_WATER);
+    let rules = marks.0.into_iter().filter_map(|(ring, mark)| {
+        let rule = rule_of(spec, &ring)?;
+        let high_water = high_waters.0.remove(&ring).unwrap_or_default();
+        Some((ring, rule_seen(rule, mark, high_water, fingerprint)))
+    });
+    PolicySeen {
+        rules: rules.collect(),
+        spec: spec_digest(spec),
+        own_metadata: metadata.own(),
+        metadata: metadata.whole(),
+        skipped: skipped(spec),
+    }
+}
+
+/// A ring's rule in a policy's spec.
+#[must_use]
+pub fn rule_of<'a>(spec: &'a Value, ring: &str) -> Option<&'a Value> {
+    let mut rules = spec.get("rules")?.as_array()?.iter();
+    rules.find(|rule| rule.get("name").and_then(Value::as_str) == Some(ring))
+}
+
+/// The public keys in a ring's rule as it stands in a policy's spec.
+#[must_use]
+pub fn keys_of(rule: &Value) -> BTreeSet<String> {
+    let entries = rule.pointer(ENTRIES).and_then(Value::as_array);
+    entries.into_iter().flatten().filter_map(public_key).map(str::to_owned).collect()
+}
+
+fn public_key(entry: &Value) -> Option<&str> {
+    entry.pointer("/keys/publicKeys")?.as_str()
+}
+
+/// A spec, part by part as the planner puts one together.
+fn spec_digest(spec: &Value) -> Digest {
+    let mut frame = spec.clone();
+    let Some(Value::Array(rules)) = frame.get_mut("rules").map(Value::take) else {
+        return Part::of(spec).digest;
+    };
+    if let Some(place) = frame.get_mut("rules") {
+        *place = json!([]);
+    }
+    Part::with(Part::of(&frame), rules.iter().map(rule_part)).digest
+}
+
+/// A rule without its key entries, and these.
+fn taken_apart(rule: &Value) -> (Part, Vec<Value>) {
+    let mut body = rule.clone();
+    let entries = match body.pointer_mut(ENTRIES) {
+        Some(place @ Value::Array(_)) => std::mem::replace(place, json!([])),
+        _ => Value::Null,
+    };
+    let entries = match entries {
+        Value::Array(entries) => entries,
+        _ => Vec::new(),
+    };
+    (Part::of(&body), entries)
+}
+
+/// A rule as a whole.
+pub(super) fn rule_part(rule: &Value) -> Part {
+    let (body, entries) = taken_apart(rule);
+    Part::with(body, entries.iter().map(Part::of))
+}
+
+/// A rule as the planner sees it.
+pub(super) fn rule_seen(
+    rule: &Value,
+    mark: Mark,
+    high_water: HighWater,
+    fingerprint: impl Fn(&str) -> Option<String> + Copy,
+) -> RuleSeen {
+    let (body, entries) = taken_apart(rule);
+    let keys = entries.iter().map(|entry| key_seen(entry, fingerprint)).collect();
+    RuleSeen { mark, high_water, body, keys }
+}
+
+/// A key entry as the planner sees it.
+pub(super) fn key_seen(entry: &Value, fingerprint: impl Fn(&str) -> Option<String>) -> KeySeen {
+    let public_key = public_key(entry);
+    KeySeen {
+        public_key: public_key.map(str::to_owned),
+        fingerprint: public_key.and_then(fingerprint),
+        entry: Part::of(entry),
+    }
+}
+
+/// The rule with as many of its key entries as were planned to stay.
+pub(super) fn narrowed(rule: &Value, planned: &RuleSeen) -> Value {
+    let mut rule = rule.clone();
+    let Some(Value::Array(entries)) = rule.pointer_mut(ENTRIES) else { return rule };
+    let stays = |entry: &Value| planned.keys.iter().any(|key| key.entry == Part::of(entry));
+    if !entries.iter().all(stays) {
+        entries.retain(stays);
+        if entries.is_empty() {
+            entries.push(key_entry(NOBODYS_KEY));
+        }
+    }
+    rule
+}
+
+/// The image globs that a policy's rules skip.
+fn skipped(spec: &Value) -> BTreeSet<String> {
+    let rules = spec.get("rules").and_then(Value::as_array).into_iter().flatten();
+    rules
+        .filter_map(|rule| rule.pointer("/verifyImages/0/skipImageReferences")?.as_array())
+        .flatten()
+        .filter_map(|glob| glob.as_str().map(str::to_owned))
+        .collect()
+}

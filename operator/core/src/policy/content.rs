@@ -1,0 +1,73 @@
+//! What a policy is to hold, and the seam to the kind that renders it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    digest::{Digest, Part},
+    snapshot::{KeySeen, RuleSeen},
+};
+use crate::{ledger::Ledger, marks::Marks};
+
+/// What a kind of policy makes of the rings in one of its objects.
+pub trait Backend {
+    /// The rule that a ring's ledger calls for.
+    fn rule(&self, ring: &str, ledger: &Ledger) -> RuleSeen;
+
+    /// The entry of the key that nobody has.
+    fn nobody(&self) -> KeySeen;
+
+    /// The object that holds these rules.
+    fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole;
+}
+
+/// A policy object, as much of it as decisions need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Its `spec`.
+    pub spec: Part,
+    /// Its labels and annotations.
+    pub own_metadata: Digest,
+}
+
+/// What a policy is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The rules of its rings.
+    pub rules: BTreeMap<String, ContentRule>,
+    /// What they come to.
+    pub whole: Whole,
+}
+
+/// A ring's rule in a policy that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentRule {
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is.
+    pub rule: RuleSeen,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Rendered from this ledger.
+    Ledger(Arc<Ledger>),
+    /// The rule that was found, with its keys or fewer.
+    Found,
+    /// The rule that this process wrote, with its keys or fewer.
+    Written,
+}
+
+impl Content {
+    /// These rules, as a kind renders them.
+    pub(super) fn of(backend: &impl Backend, rules: BTreeMap<String, ContentRule>) -> Self {
+        let whole = backend.whole(&rules);
+        Self { rules, whole }
+    }
+
+    /// What it says of its rings.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        Marks(self.rules.iter().map(|(ring, new)| (ring.clone(), new.rule.mark.clone())).collect())
+    }
+}

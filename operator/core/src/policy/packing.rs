@@ -1,0 +1,71 @@
+//! Which policy object holds a ring's rule.
+//!
+//! Every ClusterPolicy in the cluster costs each pod admission some tenths of
+//! a millisecond, whatever it matches, so rings share policy objects. Enforce
+//! and Audit rings never do: only a policy of Enforce rings may have
+//! `failurePolicy: Fail`.
+
+use std::collections::BTreeMap;
+
+use crate::policy_ref::{Action, PolicyRef};
+
+/// What a policy holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// How many rings.
+    pub rings: usize,
+    /// How many bytes; each rule repeats the exclusions.
+    pub bytes: usize,
+}
+
+impl Occupancy {
+    /// Whether one more ring, as large as these are, would be too much.
+    fn is_full(self, limit: Self) -> bool {
+        let average = self.bytes.checked_div(self.rings).unwrap_or(0);
+        self.rings >= limit.rings.max(1) || (self.rings > 0 && self.bytes + average > limit.bytes)
+    }
+
+    /// Whether a ring has to leave.
+    #[must_use]
+    pub fn is_crowded(self, limit: Self) -> bool {
+        self.rings > 1 && self.bytes > limit.bytes
+    }
+}
+
+/// The policy with room for one more ring of this action: the lowest number
+/// that holds fewer rings and bytes than `limit`.
+#[must_use]
+pub fn place(action: Action, held: &BTreeMap<PolicyRef, Occupancy>, limit: Occupancy) -> PolicyRef {
+    (1..=u32::MAX)
+        .map(|number| PolicyRef::new(action, number))
+        .find(|policy| held.get(policy).is_none_or(|held| !held.is_full(limit)))
+        .unwrap_or(PolicyRef::new(action, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_the_lowest_policy_with_room() {
+        let limit = Occupancy { rings: 2, bytes: 1000 };
+        let enforce = |number| PolicyRef::new(Action::Enforce, number);
+        let mut held = BTreeMap::new();
+        assert_eq!(place(Action::Enforce, &held, limit), enforce(1));
+        held.insert(enforce(1), Occupancy { rings: 2, bytes: 10 });
+        held.insert(enforce(3), Occupancy { rings: 1, bytes: 10 });
+        assert_eq!(place(Action::Enforce, &held, limit), enforce(2));
+        assert_eq!(place(Action::Audit, &held, limit), PolicyRef::new(Action::Audit, 1));
+        // A ring like the one that is there would not fit beside it.
+        held.insert(enforce(2), Occupancy { rings: 1, bytes: 501 });
+        assert_eq!(place(Action::Enforce, &held, limit), enforce(3));
+    }
+
+    #[test]
+    fn a_policy_that_outgrew_its_limit_is_crowded_unless_one_ring_fills_it() {
+        let limit = Occupancy { rings: 25, bytes: 1000 };
+        assert!(Occupancy { rings: 2, bytes: 1001 }.is_crowded(limit));
+        assert!(!Occupancy { rings: 2, bytes: 1000 }.is_crowded(limit));
+        assert!(!Occupancy { rings: 1, bytes: 5000 }.is_crowded(limit));
+    }
+}

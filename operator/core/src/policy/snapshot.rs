@@ -1,0 +1,195 @@
+//! All that the planner may see of a policy and of the rings whose rules it
+//! holds or should hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::digest::{Digest, Part};
+use crate::{
+    high_water::HighWater,
+    ledger::{Exclusion, Ledger},
+    marks::Mark,
+    policy_ref::PolicyRef,
+    snapshot::Revoked,
+};
+
+/// What a pass over one policy has observed.
+#[derive(Clone, Debug)]
+pub struct PolicySnapshot {
+    /// Which policy.
+    pub policy: PolicyRef,
+    /// Whether the cluster serves its kind.
+    pub served: bool,
+    /// The object.
+    pub found: ObjectSeen,
+    /// What this process last wrote of it.
+    pub written: Option<WrittenSeen>,
+    /// The rings whose ledgers are placed here, and those whose rules were
+    /// found here or written by this process.
+    pub rings: BTreeMap<String, RingSeen>,
+    /// The rules that Kyverno refused, by ring.
+    pub refused: BTreeMap<String, Refused>,
+    /// What the cluster's exclusion lists hold, with the list of each.
+    pub listed: Vec<(String, Exclusion)>,
+    /// The time of this pass.
+    pub now: Timestamp,
+}
+
+/// A policy object as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectSeen {
+    /// It does not exist.
+    Absent,
+    /// Not ours; it is left alone.
+    Foreign,
+    /// Ours.
+    Ours(PolicySeen),
+}
+
+/// What one of the operator's policies holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySeen {
+    /// Its whole `spec`.
+    pub spec: Digest,
+    /// Those of its labels and annotations that this operator writes.
+    pub own_metadata: Digest,
+    /// All its labels and annotations.
+    pub metadata: Digest,
+    /// The rules of the rings that its marks name.
+    pub rules: BTreeMap<String, RuleSeen>,
+    /// The image globs that its rules skip.
+    pub skipped: BTreeSet<String>,
+}
+
+/// What this process wrote of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenSeen {
+    /// The `spec` that was sent.
+    pub sent: Digest,
+    /// What the API server made of it.
+    pub stored: PolicySeen,
+    /// Whether the watch has yet to bring it.
+    pub is_ahead: bool,
+}
+
+/// A ring's rule in a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSeen {
+    /// What the policy says of it.
+    pub mark: Mark,
+    /// What the policy remembers of it.
+    pub high_water: HighWater,
+    /// The rule without its key entries.
+    pub body: Part,
+    /// Its key entries, in order.
+    pub keys: Vec<KeySeen>,
+}
+
+/// A key entry of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySeen {
+    /// The public key as PEM, if the entry has one.
+    pub public_key: Option<String>,
+    /// Its fingerprint, if it is a key that can be read.
+    pub fingerprint: Option<String>,
+    /// The entry as a whole.
+    pub entry: Part,
+}
+
+/// A ring as the policies' planner sees it.
+#[derive(Clone, Debug)]
+pub struct RingSeen {
+    /// What its ledger says, if that can be read.
+    pub table: Option<Arc<Ledger>>,
+    /// Whether its private keys can be relied on too.
+    pub sound: bool,
+    /// Whether its object exists.
+    pub exists: bool,
+    /// What its object revokes.
+    pub revoked: Vec<Revoked>,
+    /// What its object remembers.
+    pub remembered: HighWater,
+}
+
+/// A rule that Kyverno refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The rule.
+    pub rule: Digest,
+    /// How long ago.
+    pub age: Duration,
+}
+
+/// Where an exclusion stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In the exclusion list of this name.
+    List(String),
+    /// In the ring of this name.
+    Ring(String),
+}
+
+impl PolicySnapshot {
+    /// The object, if it is ours.
+    #[must_use]
+    pub fn ours(&self) -> Option<&PolicySeen> {
+        match &self.found {
+            ObjectSeen::Ours(found) => Some(found),
+            ObjectSeen::Absent | ObjectSeen::Foreign => None,
+        }
+    }
+
+    /// The rings whose ledgers are placed here.
+    pub fn placed(&self) -> impl Iterator<Item = (&str, &RingSeen, &Arc<Ledger>)> {
+        self.rings.iter().filter_map(|(name, ring)| {
+            let table = ring.table.as_ref()?;
+            let here = table.rule.settings.policies().any(|policy| policy == self.policy);
+            here.then_some((name.as_str(), ring, table))
+        })
+    }
+}
+
+impl RuleSeen {
+    /// The rule as a whole.
+    #[must_use]
+    pub fn whole(&self) -> Part {
+        Part::with(self.body, self.keys.iter().map(|key| key.entry))
+    }
+
+    /// The rule with none but the public keys that `accepts` takes: one that
+    /// cannot be rendered anew keeps no revoked key. Its mark changes with its
+    /// keys, so that Kyverno's answer tells whether it has loaded them.
+    #[must_use]
+    pub fn narrowed(mut self, nobody: &KeySeen, accepts: impl Fn(&KeySeen) -> bool) -> Self {
+        if self.keys.iter().all(&accepts) {
+            return self;
+        }
+        self.keys.retain(accepts);
+        if self.keys.is_empty() {
+            self.keys.push(nobody.clone());
+        }
+        let left: BTreeSet<&str> = self.public_keys().collect();
+        self.mark.key_set = key_set(left);
+        self
+    }
+
+    /// The public keys that it accepts.
+    pub fn public_keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().filter_map(|key| key.public_key.as_deref())
+    }
+}
+
+/// A short hash of public keys.
+fn key_set(keys: BTreeSet<&str>) -> String {
+    let mut hash = Sha256::new();
+    for key in keys {
+        hash.update(key.as_bytes());
+    }
+    crate::hex(&hash.finalize()[..4])
+}

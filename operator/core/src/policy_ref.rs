@@ -1,0 +1,183 @@
+//! Which policy object: its kind, and from its name the action of the rings in
+//! it and its number.
+
+use std::{cmp::Ordering, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to a pod with an image that no accepted key signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Refused.
+    Enforce,
+    /// Reported.
+    Audit,
+}
+
+impl Action {
+    /// The name that the APIs of this operator and of Kyverno use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Audit => "Audit",
+        }
+    }
+
+    /// What the names of the policies of such rings begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Enforce => "signing-enforce-",
+            Self::Audit => "signing-audit-",
+        }
+    }
+}
+
+/// A kind of policy that Kyverno serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// `kyverno.io/v1`.
+    ClusterPolicy,
+}
+
+impl PolicyKind {
+    /// The kind as manifests name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterPolicy => "ClusterPolicy",
+        }
+    }
+}
+
+/// One of the operator's policy objects. Its name is read once, where it comes
+/// in, and written as it was read: there is one name for a policy, and one
+/// policy for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyRef {
+    kind: PolicyKind,
+    action: Action,
+    number: u32,
+}
+
+/// A name that is not one of the operator's policies'.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a policy's name is not one of the operator's")]
+pub struct PolicyRefError;
+
+impl PolicyRef {
+    /// The `number`th policy of rings of this action; numbers begin with 1.
+    #[must_use]
+    pub const fn new(action: Action, number: u32) -> Self {
+        Self { kind: PolicyKind::ClusterPolicy, action, number }
+    }
+
+    /// Which kind of object it is.
+    #[must_use]
+    pub const fn kind(self) -> PolicyKind {
+        self.kind
+    }
+
+    /// The action of the rings in it.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        self.action
+    }
+}
+
+/// The object's name.
+impl fmt::Display for PolicyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:04}", self.action.prefix(), self.number)
+    }
+}
+
+impl FromStr for PolicyRef {
+    type Err = PolicyRefError;
+
+    fn from_str(name: &str) -> Result<Self, PolicyRefError> {
+        [Action::Enforce, Action::Audit]
+            .into_iter()
+            .find_map(|action| {
+                let number = name.strip_prefix(action.prefix())?.parse().ok()?;
+                Some(Self::new(action, number))
+            })
+            // `+1`, `1` and `00001` are numbers too.
+            .filter(|policy| policy.number > 0 && policy.to_string() == name)
+            .ok_or(PolicyRefError)
+    }
+}
+
+impl TryFrom<String> for PolicyRef {
+    type Error = PolicyRefError;
+
+    fn try_from(name: String) -> Result<Self, PolicyRefError> {
+        name.parse()
+    }
+}
+
+impl From<PolicyRef> for String {
+    fn from(policy: PolicyRef) -> Self {
+        policy.to_string()
+    }
+}
+
+/// By name, so that lists read as `kubectl get` shows them.
+impl Ord for PolicyRef {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |policy: &Self| (policy.kind, policy.action.prefix(), policy.number);
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for PolicyRef {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_and_written_alike() {
+        for (name, action) in [
+            ("signing-enforce-0001", Action::Enforce),
+            ("signing-audit-0007", Action::Audit),
+            ("signing-audit-10000", Action::Audit),
+        ] {
+            let policy: PolicyRef = name.parse().unwrap();
+            assert_eq!(policy.action(), action);
+            assert_eq!(policy.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn other_names_are_somebody_elses() {
+        for name in [
+            "disallow-latest",
+            "signing-enforce-0001-copy",
+            "signing-enforce-",
+            "signing-enforce-1",
+            "signing-enforce-00001",
+            "signing-enforce-+001",
+            "signing-enforce-0000",
+            "signing-audit-99999999999",
+            "signing-gate",
+            "",
+        ] {
+            assert_eq!(name.parse::<PolicyRef>(), Err(PolicyRefError), "{name}");
+        }
+    }
+
+    #[test]
+    fn they_are_sorted_by_name() {
+        let mut policies = ["signing-enforce-0001", "signing-audit-0002", "signing-audit-0001"]
+            .map(|name| name.parse::<PolicyRef>().unwrap());
+        policies.sort();
+        let names = policies.map(|policy| policy.to_string());
+        assert_eq!(names, ["signing-audit-0001", "signing-audit-0002", "signing-enforce-0001"]);
+    }
+}

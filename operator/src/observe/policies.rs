@@ -1,0 +1,139 @@
+//! From what the watches have brought to a [`PolicySnapshot`] for the planner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kube::{ResourceExt, core::DynamicObject};
+use serde_json::Value;
+use signingkeyring_core::{
+    high_water::HighWater,
+    ledger::Exclusion,
+    policy::{
+        Source,
+        cluster_policy::{self, ClusterPolicy, Metadata, rule_of},
+        snapshot::{ObjectSeen, PolicySeen, PolicySnapshot, RingSeen, WrittenSeen},
+    },
+    policy_ref::PolicyRef,
+};
+
+use super::{exclusions, ring, witness};
+use crate::{
+    cache::{LedgerRow, WrittenPolicy, is_newer},
+    context::Context,
+    keys::fingerprint_of,
+    kyverno::is_ours,
+};
+
+/// What a pass over one policy has observed.
+#[derive(Debug)]
+pub struct ObservedPolicy {
+    /// What the planner sees.
+    pub snapshot: PolicySnapshot,
+    /// The object, whoever it belongs to.
+    pub object: Option<Arc<DynamicObject>>,
+    written: Option<WrittenPolicy>,
+    excluded: Vec<Exclusion>,
+}
+
+/// Observes everything that bears on one policy.
+#[must_use]
+pub fn observe_policy(context: &Context, policy: PolicyRef) -> ObservedPolicy {
+    let object = context.cache.policy(policy);
+    let written = context.cache.written.get(policy);
+    let found = match object.as_deref() {
+        None => ObjectSeen::Absent,
+        Some(object) if is_ours(object) => ObjectSeen::Ours(seen(object)),
+        Some(_) => ObjectSeen::Foreign,
+    };
+    let listed = exclusions::listed(context);
+    let mut excluded: Vec<Exclusion> = listed.iter().map(|(_, e)| e.clone()).collect();
+    excluded.sort();
+    excluded.dedup();
+    let mut snapshot = PolicySnapshot {
+        policy,
+        served: context.cache.kyverno_served(),
+        found,
+        written: written.as_ref().map(|written| WrittenSeen {
+            sent: written.sent,
+            stored: seen(&written.stored),
+            is_ahead: object
+                .as_deref()
+                .is_some_and(|found| is_newer(&version(&written.stored), &version(found))),
+        }),
+        rings: BTreeMap::new(),
+        refused: context.cache.written.refused(policy),
+        listed,
+        now: context.clock.now(),
+    };
+    snapshot.rings = rings(context, &snapshot);
+    ObservedPolicy { snapshot, object, written, excluded }
+}
+
+impl ObservedPolicy {
+    /// The kind that renders this policy.
+    #[must_use]
+    pub fn backend<'a>(&'a self, context: &'a Context) -> ClusterPolicy<'a> {
+        ClusterPolicy {
+            policy: self.snapshot.policy,
+            excluded: &self.excluded,
+            operator_namespace: &context.settings.namespace,
+            enrolment_label: &context.settings.enrolment_label,
+            now: self.snapshot.now,
+        }
+    }
+
+    /// The JSON of a ring's rule that stays as it was seen.
+    #[must_use]
+    pub fn rule(&self, source: &Source, ring: &str) -> Option<&Value> {
+        let object = match source {
+            Source::Found => self.object.as_deref(),
+            Source::Written => self.written.as_ref().map(|written| &*written.stored),
+            Source::Ledger(_) => None,
+        };
+        rule_of(object?.data.get("spec")?, ring)
+    }
+
+    /// Looks again which rules were refused.
+    pub fn observe_refusals(&mut self, context: &Context) {
+        self.snapshot.refused = context.cache.written.refused(self.snapshot.policy);
+    }
+}
+
+fn version(policy: &DynamicObject) -> String {
+    policy.resource_version().unwrap_or_default()
+}
+
+fn seen(policy: &DynamicObject) -> PolicySeen {
+    let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
+    let spec = policy.data.get("spec").unwrap_or(&Value::Null);
+    cluster_policy::read(metadata, spec, |key| fingerprint_of(key).ok())
+}
+
+/// The rings whose ledgers are placed in a policy, and those whose rules stand
+/// there or were written there.
+fn rings(context: &Context, snapshot: &PolicySnapshot) -> BTreeMap<String, RingSeen> {
+    let placed = context.cache.ledgers.placed_in(snapshot.policy).into_iter().map(|(ring, _)| ring);
+    let found = snapshot.ours().into_iter().flat_map(|found| found.rules.keys());
+    let written = snapshot.written.iter().flat_map(|written| written.stored.rules.keys());
+    let names: BTreeSet<String> = placed.chain(found.chain(written).cloned()).collect();
+    names.into_iter().map(|name| (name.clone(), ring_seen(context, &name))).collect()
+}
+
+fn ring_seen(context: &Context, name: &str) -> RingSeen {
+    let row = context.cache.ledgers.get(name);
+    let guarded = context.cache.ring(name);
+    let object = guarded.as_deref().and_then(|ring| ring.0.as_ref().ok());
+    let mut remembered = HighWater::default();
+    for witness in object.map(witness::of_ring).unwrap_or_default() {
+        remembered.raise(&witness.high_water);
+    }
+    RingSeen {
+        table: row.as_ref().and_then(LedgerRow::shared_table),
+        sound: row.is_some_and(|row| row.ledger.is_ok()),
+        exists: guarded.is_some(),
+        revoked: object.map(|object| ring::revoked(&object.spec)).unwrap_or_default(),
+        remembered,
+    }
+}
