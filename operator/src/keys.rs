@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
+use base16ct::lower::encode_string as hex;
 use base64ct::{Base64, Encoding};
 use p256::{
     PublicKey, SecretKey,
@@ -208,7 +209,7 @@ pub fn digest_of(sealed: &[u8], password: &[u8]) -> String {
     hash.update((sealed.len() as u64).to_be_bytes());
     hash.update(sealed);
     hash.update(password);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo: the

@@ -12,9 +12,8 @@ use std::{
     str::FromStr,
 };
 
+use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
-
-use crate::hex;
 
 /// How many revoked versions a witness remembers, the newest.
 pub const REVOKED_WITNESSED: usize = 100;

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeSet;
 
+use base16ct::lower::encode_string as hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    hex,
     high_water::{HighWater, REVOKED_WITNESSED, short},
     marks::Mark,
 };

@@ -22,8 +22,3 @@ pub mod policy;
 pub mod policy_ref;
 pub mod report;
 pub mod snapshot;
-
-/// Bytes in lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -73,7 +73,7 @@ fn spellings(bytes: &[u8]) -> [String; 4] {
     [
         squeezed(&String::from_utf8_lossy(head)),
         Base64::encode_string(head),
-        head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hex(head),
         numbers.trim_matches(['[', ']']).to_owned(),
     ]
 }

@@ -2,11 +2,11 @@
 //! the ledger's bytes, so that a text that was cut or edited by hand is known
 //! for what it is and never acted on.
 
+use base16ct::lower::encode_string as hex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{Ledger, State, shape};
-use crate::hex;
 
 const FORMAT: u32 = 2;
 

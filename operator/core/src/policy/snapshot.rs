@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use base16ct::lower::encode_string as hex;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -191,5 +192,5 @@ fn key_set(keys: BTreeSet<&str>) -> String {
     for key in keys {
         hash.update(key.as_bytes());
     }
-    crate::hex(&hash.finalize()[..4])
+    hex(&hash.finalize()[..4])
 }
