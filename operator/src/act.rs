@@ -80,15 +80,16 @@ async fn execute(
     observed: &Observed,
     action: &Action,
 ) -> Result<(), Error> {
-    let ring = object.name_any();
-    let on = telemetry::ring_reference(&ring, object.uid().as_deref());
+    let name = &observed.snapshot.name;
+    let ring = name.as_str();
+    let on = telemetry::ring_reference(ring, object.uid().as_deref());
     match action {
         Action::AddFinalizer => set_finalizer(context, object, true).await,
         Action::RemoveFinalizer => set_finalizer(context, object, false).await,
         Action::RecordHighWater(mark) => record_high_water(context, object, mark).await,
-        Action::Commit(change) => commit(context, &ring, &on, observed, change).await,
+        Action::Commit(change) => commit(context, &on, observed, change).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
-            pipelines::write(context, &ring, observed, pipeline, *layout, *version).await?;
+            pipelines::write(context, observed, pipeline, *layout, *version).await?;
             info!(ring, %pipeline, version, drifted, "pipeline Secret written");
             let (warning, reason) =
                 if *drifted { (true, "PipelineRestored") } else { (false, "PipelinePublished") };
@@ -106,13 +107,13 @@ async fn execute(
             context.events.publish(&on, false, "PipelineRemoved", "Unpublish", &note).await;
             Ok(())
         }
-        Action::DeleteKeySecret(name) => {
-            ledger::delete_apart(context, &ring, name).await?;
-            info!(ring, name, "private key destroyed");
+        Action::DeleteKeySecret(secret) => {
+            ledger::delete_apart(context, name, secret).await?;
+            info!(ring, name = secret, "private key destroyed");
             Ok(())
         }
         Action::DeleteLedger => {
-            ledger::delete(context, &ring, observed).await?;
+            ledger::delete(context, observed).await?;
             info!(ring, "ledger deleted");
             Ok(())
         }
@@ -121,12 +122,12 @@ async fn execute(
 
 async fn commit(
     context: &Context,
-    ring: &str,
     on: &ObjectReference,
     observed: &Observed,
     change: &Change,
 ) -> Result<(), Error> {
-    let next = ledger::commit(context, ring, observed, change).await?;
+    let ring = observed.snapshot.name.as_str();
+    let next = ledger::commit(context, observed, change).await?;
     let events = &context.events;
     let fingerprint =
         |number: u32| next.by_number(number).map_or("", |row| row.fingerprint.as_str()).to_owned();
@@ -178,7 +179,7 @@ async fn commit(
             let was = before.versions.iter().find(|v| v.number == version.number);
             if was.is_some_and(|was| was.state != State::Retired) {
                 let number = version.number;
-                info!(ring, version = number, fingerprint = version.fingerprint, "version retired");
+                info!(ring, version = number, fingerprint = %version.fingerprint, "version retired");
                 let note = format!("images of version {number} are refused from now on");
                 events.publish(on, false, "VersionRetired", "Retire", &note).await;
             }

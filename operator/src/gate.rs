@@ -81,7 +81,7 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
         let Ok(ledger) = &row.ledger else { return false };
         on_its_way(ledger)
             || !matches!(
-                context.gate.answer(policy, ring),
+                context.gate.answer(policy, ring.as_str()),
                 Answer::Answered { mark, .. } if mark == row.mark
             )
     })
@@ -128,10 +128,10 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
         let acknowledged = matches!(
             &heard,
-            Heard::Marks(marks) if marks.0.get(ring) == row.mark.as_ref()
+            Heard::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
         );
         if changed || on_its_way || (!failed && !acknowledged) {
-            context.rings.wake(ring);
+            context.rings.wake(ring.as_str());
         }
     }
     failed && matches!(before, Some(Heard::Marks(_)))

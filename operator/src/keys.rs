@@ -10,6 +10,7 @@ use p256::{
     pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding},
 };
 use sha2::{Digest, Sha256};
+use signingkeyring_core::fingerprint::Fingerprint;
 use zeroize::Zeroizing;
 
 mod cosign_pem;
@@ -113,7 +114,7 @@ pub struct KeyPair {
     sealed: Zeroizing<Vec<u8>>,
     password: Password,
     public: String,
-    fingerprint: String,
+    fingerprint: Fingerprint,
 }
 
 impl KeyPair {
@@ -135,7 +136,12 @@ impl KeyPair {
     /// A key pair that was generated before, on its way from the ledger to a
     /// pipeline: the parts as the ledger holds them.
     #[must_use]
-    pub fn stored(sealed: Vec<u8>, password: Vec<u8>, public: String, fingerprint: String) -> Self {
+    pub fn stored(
+        sealed: Vec<u8>,
+        password: Vec<u8>,
+        public: String,
+        fingerprint: Fingerprint,
+    ) -> Self {
         Self { sealed: sealed.into(), password: Password(password.into()), public, fingerprint }
     }
 
@@ -179,7 +185,7 @@ impl KeyPair {
 
     /// The public key's fingerprint, see [`fingerprint_of`].
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
+    pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 }
@@ -217,10 +223,11 @@ pub fn digest_of(sealed: &[u8], password: &[u8]) -> String {
 ///
 /// # Errors
 /// If the PEM is not a P-256 public key.
-pub fn fingerprint_of(public_pem: &str) -> Result<String, KeyError> {
+pub fn fingerprint_of(public_pem: &str) -> Result<Fingerprint, KeyError> {
     let key = PublicKey::from_public_key_pem(public_pem).map_err(|_| KeyError::PublicKey)?;
     let der = key.to_public_key_der().map_err(|_| KeyError::PublicKey)?;
-    Ok(format!("SHA256:{}", Base64::encode_string(&Sha256::digest(der.as_bytes()))))
+    let hash = Base64::encode_string(&Sha256::digest(der.as_bytes()));
+    format!("SHA256:{hash}").parse().map_err(|_| KeyError::Encoding)
 }
 
 /// Fills a buffer with the operating system's randomness.

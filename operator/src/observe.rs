@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     ledger::{Ledger, PipelineRef},
-    names,
+    names::{self, RingName},
     plan::Action,
     policy::{
         cluster_policy,
@@ -52,45 +52,45 @@ pub struct Observed {
 }
 
 /// Observes everything that bears on one ring.
-pub async fn observe(context: &Context, object: &SigningKeyRing) -> Observed {
-    let name = object.name_any();
+pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing) -> Observed {
+    let ring_name = name.as_str();
     let ring = ring::read(object, &context.settings.namespace);
-    let row = context.cache.ledgers.get(&name);
-    let key_secrets = context.cache.ledgers.key_secrets(&name);
+    let row = context.cache.ledgers.get(ring_name);
+    let key_secrets = context.cache.ledgers.key_secrets(name);
     let ledger = ledger_found(row.as_ref(), &key_secrets);
     let import = import::look(context, &ring, &ledger).await;
-    let (pipelines, secrets) = pipelines::look(context, &name, &ring, &ledger).await;
-    let policies = policies(context, &name, &ledger);
+    let (pipelines, secrets) = pipelines::look(context, ring_name, &ring, &ledger).await;
+    let policies = policies(context, ring_name, &ledger);
     let mut witnesses = witness::of_ring(object);
     witnesses.extend(policies.keys().filter_map(|policy| {
         let policy = context.cache.policy(*policy).filter(|policy| is_ours(policy))?;
-        witness::of_policy(&policy, &name)
+        witness::of_policy(&policy, ring_name)
     }));
     let mut reported = reported(object.status.as_ref());
     if let (true, Some(status)) = (is_doubtful(&ledger, &witnesses), &object.status) {
         reported.versions = witness::versions(status);
     }
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
-    let answer = |policy: &PolicyRef| (*policy, context.gate.answer(*policy, &name));
+    let answer = |policy: &PolicyRef| (*policy, context.gate.answer(*policy, ring_name));
     let gate = policies.keys().map(answer).collect();
-    let crowded = is_crowded(context, &name, &ledger);
+    let crowded = is_crowded(context, name, &ledger);
     let snapshot = Snapshot {
-        free_place: free_place(context, &name, &ring, &ledger, crowded),
+        free_place: free_place(context, name, &ring, &ledger, crowded),
         crowded,
         reported,
-        recorded: witness::recorded(annotation, &name),
+        recorded: witness::recorded(annotation, ring_name),
         witnesses,
         key_secrets,
         import,
         kyverno_served: context.cache.kyverno_served(),
-        enrolled: context.cache.namespaces.enrolled(&name),
+        enrolled: context.cache.namespaces.enrolled(ring_name),
         now: context.clock.now(),
         operator: OperatorFacts {
             namespace: context.settings.namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),
         },
         trouble: None,
-        name,
+        name: name.clone(),
         ring,
         ledger,
         policies,
@@ -154,7 +154,7 @@ pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
 /// The policy with room for this ring, if it needs one.
 fn free_place(
     context: &Context,
-    name: &str,
+    name: &RingName,
     ring: &Ring,
     ledger: &LedgerFound,
     crowded: bool,
@@ -172,7 +172,7 @@ fn free_place(
 
 /// Whether the ring has to leave its policy, which has outgrown its size: the
 /// last by name goes first, one at a time.
-fn is_crowded(context: &Context, name: &str, ledger: &LedgerFound) -> bool {
+fn is_crowded(context: &Context, name: &RingName, ledger: &LedgerFound) -> bool {
     let LedgerFound::Present(ledger) = ledger else { return false };
     let policy = ledger.rule.settings.policy;
     let bytes = context.cache.written.size(policy);

@@ -191,7 +191,7 @@ async fn watch_policies(
                 context.policies.wake(&name);
             }
             for (ring, _) in placed {
-                context.rings.wake(&ring);
+                context.rings.wake(ring.as_str());
             }
         }
         if matches!(event, Event::InitDone) {

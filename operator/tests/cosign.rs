@@ -97,7 +97,7 @@ fn assert_signed_by(cosign: &Cosign, pair: &KeyPair) {
 
     let bundle: serde_json::Value = serde_json::from_slice(&cosign.read("bundle.json")).unwrap();
     let hint = bundle.pointer("/verificationMaterial/publicKey/hint").unwrap().as_str().unwrap();
-    assert_eq!(format!("SHA256:{hint}"), pair.fingerprint());
+    assert_eq!(format!("SHA256:{hint}"), pair.fingerprint().as_str());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    fingerprint::Fingerprint,
     high_water::{HighWater, REVOKED_WITNESSED, short},
     marks::Mark,
 };
@@ -136,8 +137,8 @@ impl Ledger {
 
     /// The version with this fingerprint.
     #[must_use]
-    pub fn by_fingerprint(&self, fingerprint: &str) -> Option<&Version> {
-        self.versions.iter().find(|v| v.fingerprint == fingerprint)
+    pub fn by_fingerprint(&self, fingerprint: &Fingerprint) -> Option<&Version> {
+        self.versions.iter().find(|v| v.fingerprint == *fingerprint)
     }
 
     /// The version that a token asked for, if the token was handled.
@@ -153,7 +154,7 @@ impl Ledger {
     pub fn key_set(&self) -> String {
         let mut hash = Sha256::new();
         for version in self.accepted() {
-            hash.update(version.fingerprint.as_bytes());
+            hash.update(version.fingerprint.as_str());
             hash.update(b"\n");
         }
         hex(&hash.finalize()[..4])
@@ -218,7 +219,7 @@ impl Ledger {
     pub fn without(&self, revoked: &BTreeSet<String>) -> Self {
         let mut ledger = self.clone();
         for version in &mut ledger.versions {
-            if revoked.contains(&short(&version.fingerprint)) {
+            if revoked.contains(&short(version.fingerprint.as_str())) {
                 version.state = State::Revoked;
             }
         }

@@ -12,6 +12,7 @@
 //! is plain data. The manifest enforces it: there is no client to depend on.
 
 pub mod duration;
+pub mod fingerprint;
 pub mod high_water;
 pub mod images;
 pub mod ledger;

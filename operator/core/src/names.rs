@@ -1,5 +1,9 @@
 //! Every name that the operator writes into the cluster.
 
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use crate::fingerprint::Fingerprint;
+
 /// API group of both kinds.
 pub const GROUP: &str = "signing.odj.cloud";
 
@@ -86,16 +90,17 @@ const STANDBY_PREFIX: &str = "standby-";
 /// The name of the Secret of one standby key. It has a part of the key's
 /// fingerprint, so that two replicas never write the same one.
 #[must_use]
-pub fn standby(ring: &str, version: u32, fingerprint: &str) -> String {
-    format!("{STANDBY_PREFIX}{ring}.v{version}-{}", crate::high_water::short(fingerprint))
+pub fn standby(ring: &RingName, version: u32, fingerprint: &Fingerprint) -> String {
+    let short = crate::high_water::short(fingerprint.as_str());
+    format!("{STANDBY_PREFIX}{ring}.v{version}-{short}")
 }
 
 /// The ring whose standby key the Secret of this name holds. A ring's name has
 /// no dot, so it ends at the first.
 #[must_use]
-pub fn ring_of_standby(secret: &str) -> Option<&str> {
+pub fn ring_of_standby(secret: &str) -> Option<RingName> {
     let (ring, _) = secret.strip_prefix(STANDBY_PREFIX)?.split_once('.')?;
-    is_ring(ring).then_some(ring)
+    ring.parse().ok()
 }
 
 /// The entry of a Secret's data that holds a version's sealed private key.
@@ -112,7 +117,7 @@ pub fn password_entry(version: u32) -> String {
 
 /// The name of a ring's ledger Secret.
 #[must_use]
-pub fn ledger(ring: &str) -> String {
+pub fn ledger(ring: &RingName) -> String {
     format!("{LEDGER_PREFIX}{ring}")
 }
 
@@ -120,19 +125,53 @@ pub fn ledger(ring: &str) -> String {
 /// ledger: its rule would have a name that Kyverno refuses, and with it the
 /// policy of other rings.
 #[must_use]
-pub fn ring_of_ledger(secret: &str) -> Option<&str> {
-    secret.strip_prefix(LEDGER_PREFIX).filter(|ring| is_ring(ring))
+pub fn ring_of_ledger(secret: &str) -> Option<RingName> {
+    secret.strip_prefix(LEDGER_PREFIX)?.parse().ok()
 }
 
-/// Whether a ring may have this name.
-#[must_use]
-pub fn is_ring(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && name != GATE_RULE
+/// The name of a ring: a DNS label, because it is a label's value and the name
+/// of a rule, and none that a rule of the operator's own has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RingName(Arc<str>);
+
+/// A name that no ring may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its name is no DNS label of at most 63 characters, or {GATE_RULE}")]
+pub struct NoRingName;
+
+impl RingName {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is keyed by rings can be asked for any text.
+impl Borrow<str> for RingName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RingName {
+    type Err = NoRingName;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let legal = (1..=63).contains(&name.len())
+            && name.bytes().all(inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+            && name != GATE_RULE;
+        legal.then(|| Self(name.into())).ok_or(NoRingName)
+    }
 }
 
 #[cfg(test)]
@@ -140,12 +179,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_standby_key_belongs_to_a_ring_that_may_exist() {
+        let ring: RingName = "shop".parse().unwrap();
+        let secret = standby(&ring, 2, &"SHA256:2".parse().unwrap());
+        assert!(secret.starts_with("standby-shop.v2-"), "{secret}");
+        assert_eq!(ring_of_standby(&secret), Some(ring));
+        for secret in ["standby-shop", "standby-.v2-00", "standby-signing-gate.v2-00", "shop.v2"] {
+            assert_eq!(ring_of_standby(secret), None, "{secret}");
+        }
+    }
+
+    #[test]
     fn a_ledger_belongs_to_a_ring_that_may_exist() {
-        assert_eq!(ring_of_ledger("ring-shop"), Some("shop"));
-        assert_eq!(ring_of_ledger(&ledger(&"a".repeat(63))), Some("a".repeat(63).as_str()));
+        for name in ["shop", &"a".repeat(63), "0-0"] {
+            let ring: RingName = name.parse().unwrap();
+            assert_eq!(ring.to_string(), name);
+            assert_eq!(ring_of_ledger(&ledger(&ring)), Some(ring));
+        }
+        assert_eq!(ledger(&"shop".parse().unwrap()), "ring-shop");
         for secret in ["ring-", "ring-signing-gate", "ring-a.b", "ring--a", "ring-a-", "shop"] {
             assert_eq!(ring_of_ledger(secret), None, "{secret}");
         }
-        assert_eq!(ring_of_ledger(&ledger(&"a".repeat(64))), None);
+        assert_eq!(ring_of_ledger(&format!("ring-{}", "a".repeat(64))), None);
     }
 }

@@ -8,9 +8,11 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Exclusion, Ledger, PipelineRef, Version},
     marks::Mark,
+    names::RingName,
     policy_ref::{Action, PolicyRef},
     report::Condition,
 };
@@ -19,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The ring's name.
-    pub name: String,
+    pub name: RingName,
     /// What the ring asks for.
     pub ring: Ring,
     /// What the operator knows of it.
@@ -135,7 +137,9 @@ pub enum Revoked {
     /// By its number.
     Version(u32),
     /// By its fingerprint.
-    Fingerprint(String),
+    Fingerprint(Fingerprint),
+    /// By a text that is no fingerprint, and so names no version.
+    Unreadable(String),
 }
 
 impl Revoked {
@@ -145,6 +149,7 @@ impl Revoked {
         match self {
             Self::Version(number) => *number == version.number,
             Self::Fingerprint(fingerprint) => *fingerprint == version.fingerprint,
+            Self::Unreadable(_) => false,
         }
     }
 }
@@ -267,7 +272,7 @@ pub enum PipelineFound {
     /// Ours.
     Ours {
         /// The fingerprint of the key it holds.
-        fingerprint: String,
+        fingerprint: Fingerprint,
         /// The layout it was written in.
         layout: Option<Layout>,
         /// Whether nobody else has written its data.

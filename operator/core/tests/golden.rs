@@ -29,7 +29,7 @@ fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusi
             public_key: format!(
                 "-----BEGIN PUBLIC KEY-----\nversion {version}\n-----END PUBLIC KEY-----\n"
             ),
-            fingerprint: format!("SHA256:{version}"),
+            fingerprint: format!("SHA256:{version}").parse().unwrap(),
             private_key: PrivateKeyRef { digest: "00".into(), secret: None },
         };
         let mint = Change::Mint { version, token: None, standby: false, rule: rule.clone() };

@@ -50,7 +50,7 @@ fn changed(ledger: &Ledger) {
     let newest = ledger.newest().map_or(0, |version| version.number);
     let key = || NewKey {
         public_key: "-----BEGIN PUBLIC KEY-----\nTUZr\n-----END PUBLIC KEY-----\n".to_owned(),
-        fingerprint: "SHA256:new".to_owned(),
+        fingerprint: "SHA256:new".parse().expect("a fingerprint"),
         private_key: PrivateKeyRef { digest: "00".to_owned(), secret: None },
     };
     let settings = ledger.rule.settings.clone();

@@ -37,7 +37,7 @@ pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPai
     let pair = tokio::task::spawn_blocking(move || KeyPair::imported(private, password)).await;
     let pair = pair.map_err(|_| Error::Interrupted)?.map_err(|e| Error::Import(e.to_string()))?;
     let public = String::from_utf8_lossy(&public);
-    if fingerprint_of(&public).ok().as_deref() != Some(pair.fingerprint()) {
+    if fingerprint_of(&public).as_ref() != Ok(pair.fingerprint()) {
         let why = "its cosign.pub is not the public key of its cosign.key".to_owned();
         return Err(Error::Import(why));
     }

@@ -12,7 +12,7 @@ use kube::{
 };
 use signingkeyring_core::{
     ledger::{Change, Ledger, NewKey, PrivateKeyRef, Version},
-    names,
+    names::{self, RingName},
     snapshot::LedgerFound,
 };
 
@@ -33,10 +33,10 @@ use crate::{
 /// If the ledger has changed, is not a ledger, or cannot be written.
 pub async fn commit(
     context: &Context,
-    ring: &str,
     observed: &Observed,
     change: &Change,
 ) -> Result<Ledger, Error> {
+    let ring = &observed.snapshot.name;
     let base = match &observed.snapshot.ledger {
         LedgerFound::Present(ledger) => Some(ledger),
         LedgerFound::Damaged { table, .. } => table.as_ref(),
@@ -58,7 +58,7 @@ pub async fn commit(
     }
     let key = pair.as_ref().zip(private_key).map(|(pair, private_key)| NewKey {
         public_key: pair.public_pem().to_owned(),
-        fingerprint: pair.fingerprint().to_owned(),
+        fingerprint: pair.fingerprint().clone(),
         private_key,
     });
     let next = Ledger::apply(base, change, key, context.clock.now())?;
@@ -93,7 +93,7 @@ pub async fn commit(
 ///
 /// # Errors
 /// If it cannot be read, or has changed meanwhile.
-pub async fn check(context: &Context, ring: &str, row: &LedgerRow) -> Result<(), Error> {
+pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Result<(), Error> {
     let Err(Damage { table: Some(table), unchecked: true, .. }) = &row.ledger else {
         return Ok(());
     };
@@ -123,12 +123,8 @@ pub async fn check(context: &Context, ring: &str, row: &LedgerRow) -> Result<(),
 /// # Errors
 /// If the ledger has changed since it was observed, or does not hold the key
 /// that its table says it holds.
-pub async fn key(
-    context: &Context,
-    ring: &str,
-    observed: &Observed,
-    version: u32,
-) -> Result<KeyPair, Error> {
+pub async fn key(context: &Context, observed: &Observed, version: u32) -> Result<KeyPair, Error> {
+    let ring = &observed.snapshot.name;
     let LedgerFound::Present(ledger) = &observed.snapshot.ledger else {
         return Err(Error::DamagedLedger(format!("version {version} is not known")));
     };
@@ -163,7 +159,8 @@ pub async fn key(
 ///
 /// # Errors
 /// If it has changed since it was observed.
-pub async fn delete(context: &Context, ring: &str, observed: &Observed) -> Result<(), Error> {
+pub async fn delete(context: &Context, observed: &Observed) -> Result<(), Error> {
+    let ring = &observed.snapshot.name;
     let name = names::ledger(ring);
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -185,7 +182,7 @@ pub async fn delete(context: &Context, ring: &str, observed: &Observed) -> Resul
 ///
 /// # Errors
 /// If the API server refuses.
-pub async fn delete_apart(context: &Context, ring: &str, name: &str) -> Result<(), Error> {
+pub async fn delete_apart(context: &Context, ring: &RingName, name: &str) -> Result<(), Error> {
     match api(context).delete(name, &DeleteParams::default()).await {
         Ok(_) => {}
         Err(error) if is_code(&error, 404) => {}
@@ -228,7 +225,7 @@ fn entries(number: u32, pair: &KeyPair) -> [(String, ByteString); 2] {
 /// Writes a standby key into a Secret of its own, before the ledger names it.
 async fn store_apart(
     context: &Context,
-    ring: &str,
+    ring: &RingName,
     version: u32,
     sequence: u64,
     pair: &KeyPair,
@@ -244,7 +241,7 @@ async fn store_apart(
     Ok(name)
 }
 
-async fn read(context: &Context, ring: &str, seen: &str) -> Result<Secret, Error> {
+async fn read(context: &Context, ring: &RingName, seen: &str) -> Result<Secret, Error> {
     let name = names::ledger(ring);
     let what = || format!("ledger {name}");
     let secret = api(context).get(&name).await.map_err(|error| Error::api(what(), error))?;
@@ -256,7 +253,7 @@ async fn read(context: &Context, ring: &str, seen: &str) -> Result<Secret, Error
 
 async fn store(
     context: &Context,
-    ring: &str,
+    ring: &RingName,
     secret: &Secret,
     exists: bool,
 ) -> Result<Secret, Error> {

@@ -26,13 +26,12 @@ use crate::{
 /// server refuses.
 pub async fn write(
     context: &Context,
-    ring: &str,
     observed: &Observed,
     pipeline: &PipelineRef,
     layout: Layout,
     version: u32,
 ) -> Result<(), Error> {
-    let key = ledger::key(context, ring, observed, version).await?;
+    let key = ledger::key(context, observed, version).await?;
     let [private, password, public] = entries(layout);
     let data = BTreeMap::from([
         (private.to_owned(), ByteString(key.encrypted_pem().to_vec())),
@@ -45,9 +44,9 @@ pub async fn write(
     labels.insert(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned());
     let mut annotations = seen.and_then(|meta| meta.annotations.clone()).unwrap_or_default();
     for (name, value) in [
-        (names::ANNOTATION_RING, ring.to_owned()),
+        (names::ANNOTATION_RING, observed.snapshot.name.to_string()),
         (names::ANNOTATION_VERSION, version.to_string()),
-        (names::ANNOTATION_FINGERPRINT, key.fingerprint().to_owned()),
+        (names::ANNOTATION_FINGERPRINT, key.fingerprint().to_string()),
         (names::ANNOTATION_LAYOUT, layout.as_str().to_owned()),
     ] {
         annotations.insert(name.to_owned(), value);

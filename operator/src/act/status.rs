@@ -163,7 +163,7 @@ fn build(
     };
     match &snapshot.ledger {
         LedgerFound::Present(ledger) if who_knows_more(snapshot, ledger).is_none() => {
-            from_ledger(&mut status, ledger, &snapshot.name);
+            from_ledger(&mut status, ledger, snapshot.name.as_str());
         }
         // What was known stays known: it is the evidence that keys existed.
         _ => {
@@ -193,7 +193,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
                 State::Retired => VersionState::Retired,
                 State::Revoked => VersionState::Revoked,
             },
-            fingerprint: version.fingerprint.clone(),
+            fingerprint: version.fingerprint.to_string(),
             public_key: version.public_key.clone(),
             created_at: Time(version.created_at),
             activated_at: version.activated_at.map(Time),

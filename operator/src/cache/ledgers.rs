@@ -6,7 +6,7 @@ use std::{
 };
 
 use signingkeyring_core::{
-    ledger::Ledger, marks::Mark, policy::packing::Occupancy, policy_ref::PolicyRef,
+    ledger::Ledger, marks::Mark, names::RingName, policy::packing::Occupancy, policy_ref::PolicyRef,
 };
 
 use super::is_newer;
@@ -81,31 +81,31 @@ pub struct Ledgers(RwLock<LedgerIndex>);
 
 #[derive(Debug, Default)]
 struct LedgerIndex {
-    rows: HashMap<String, LedgerRow>,
-    by_policy: BTreeMap<PolicyRef, BTreeSet<String>>,
+    rows: HashMap<RingName, LedgerRow>,
+    by_policy: BTreeMap<PolicyRef, BTreeSet<RingName>>,
     /// Places given out whose ledger has not been seen yet.
-    promised: HashMap<String, PolicyRef>,
+    promised: HashMap<RingName, PolicyRef>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
-    key_secrets: HashMap<String, BTreeMap<String, u64>>,
+    key_secrets: HashMap<RingName, BTreeMap<String, u64>>,
 }
 
 impl LedgerIndex {
-    fn unplace(&mut self, ring: &str) {
+    fn unplace(&mut self, ring: &RingName) {
         self.by_policy.retain(|_, rings| {
             rings.remove(ring);
             !rings.is_empty()
         });
     }
 
-    fn put(&mut self, ring: &str, row: LedgerRow) {
+    fn put(&mut self, ring: &RingName, row: LedgerRow) {
         self.unplace(ring);
         if let Some(ledger) = row.table() {
             for policy in ledger.rule.settings.policies() {
-                self.by_policy.entry(policy).or_default().insert(ring.to_owned());
+                self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
         self.promised.remove(ring);
-        self.rows.insert(ring.to_owned(), row);
+        self.rows.insert(ring.clone(), row);
     }
 }
 
@@ -113,7 +113,7 @@ impl Ledgers {
     /// Takes in a ledger unless this or a newer state of it is known: this
     /// process puts in what it commits, and what it has checked, before the
     /// watch brings it.
-    pub fn put(&self, ring: &str, row: LedgerRow) {
+    pub fn put(&self, ring: &RingName, row: LedgerRow) {
         let mut index = self.write();
         let stale = index.rows.get(ring).is_some_and(|known| {
             let same = known.resource_version == row.resource_version;
@@ -126,14 +126,14 @@ impl Ledgers {
     }
 
     /// Forgets a ledger that was deleted.
-    pub fn remove(&self, ring: &str) {
+    pub fn remove(&self, ring: &RingName) {
         let mut index = self.write();
         index.unplace(ring);
         index.rows.remove(ring);
         index.promised.remove(ring);
     }
 
-    /// A ring's ledger.
+    /// A ring's ledger; of a name that no ring may have there is none.
     #[must_use]
     pub fn get(&self, ring: &str) -> Option<LedgerRow> {
         self.read().rows.get(ring).cloned()
@@ -141,7 +141,7 @@ impl Ledgers {
 
     /// The rings that have a ledger.
     #[must_use]
-    pub fn rings(&self) -> Vec<String> {
+    pub fn rings(&self) -> Vec<RingName> {
         self.read().rows.keys().cloned().collect()
     }
 
@@ -153,7 +153,7 @@ impl Ledgers {
 
     /// The ledgers placed in a policy, by ring.
     #[must_use]
-    pub fn placed_in(&self, policy: PolicyRef) -> Vec<(String, LedgerRow)> {
+    pub fn placed_in(&self, policy: PolicyRef) -> Vec<(RingName, LedgerRow)> {
         let index = self.read();
         let rings = index.by_policy.get(&policy).into_iter().flatten();
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
@@ -164,7 +164,7 @@ impl Ledgers {
     /// policies' bytes.
     pub fn promise(
         &self,
-        ring: &str,
+        ring: &RingName,
         sizes: &HashMap<PolicyRef, usize>,
         choose: impl FnOnce(&BTreeMap<PolicyRef, Occupancy>) -> PolicyRef,
     ) -> PolicyRef {
@@ -184,18 +184,18 @@ impl Ledgers {
             held.rings += 1;
         }
         let place = choose(&occupancy);
-        index.promised.insert(ring.to_owned(), place);
+        index.promised.insert(ring.clone(), place);
         place
     }
 
     /// Takes in the Secret of a standby key.
-    pub fn put_key_secret(&self, ring: &str, name: &str, sequence: u64) {
+    pub fn put_key_secret(&self, ring: &RingName, name: &str, sequence: u64) {
         let mut index = self.write();
-        index.key_secrets.entry(ring.to_owned()).or_default().insert(name.to_owned(), sequence);
+        index.key_secrets.entry(ring.clone()).or_default().insert(name.to_owned(), sequence);
     }
 
     /// Forgets the Secret of a standby key.
-    pub fn remove_key_secret(&self, ring: &str, name: &str) {
+    pub fn remove_key_secret(&self, ring: &RingName, name: &str) {
         let mut index = self.write();
         if let Some(secrets) = index.key_secrets.get_mut(ring) {
             secrets.remove(name);
@@ -207,13 +207,13 @@ impl Ledgers {
 
     /// The Secrets of a ring's standby keys.
     #[must_use]
-    pub fn key_secrets(&self, ring: &str) -> BTreeMap<String, u64> {
+    pub fn key_secrets(&self, ring: &RingName) -> BTreeMap<String, u64> {
         self.read().key_secrets.get(ring).cloned().unwrap_or_default()
     }
 
     /// The rings that have Secrets of standby keys.
     #[must_use]
-    pub fn rings_with_key_secrets(&self) -> Vec<String> {
+    pub fn rings_with_key_secrets(&self) -> Vec<RingName> {
         self.read().key_secrets.keys().cloned().collect()
     }
 

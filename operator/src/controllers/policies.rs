@@ -85,7 +85,7 @@ async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Erro
 
 fn wake_rings(context: &Context, policy: PolicyRef) {
     for (ring, _) in context.cache.ledgers.placed_in(policy) {
-        context.rings.wake(&ring);
+        context.rings.wake(ring.as_str());
     }
 }
 

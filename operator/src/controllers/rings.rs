@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use signingkeyring_core::{
+    names::RingName,
     plan::{self, Action},
     report::{Kind, Reason, Report, Status},
     snapshot::{ImportFound, LedgerFound},
@@ -67,13 +68,23 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         object.status = Some(status);
     }
     let object = &object;
-    check_ledger(context, ring).await?;
-    let mut observed = observe(context, object).await;
+    let name: RingName = match ring.parse() {
+        Ok(name) => name,
+        // The API server refuses such names, unless its validation is off.
+        Err(why) => {
+            let generation = object.metadata.generation;
+            act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
+            context.metrics.ring_state(ring, Some("stalled"));
+            return Ok(Outcome::DoneFor(context.settings.recheck_interval));
+        }
+    };
+    check_ledger(context, &name).await?;
+    let mut observed = observe(context, &name, object).await;
     if observed.is_doubtful() {
         // What is to be said now is grave, and what was seen may be old.
-        watches::refresh(context, ring).await?;
-        check_ledger(context, ring).await?;
-        observed = observe(context, object).await;
+        watches::refresh(context, &name).await?;
+        check_ledger(context, &name).await?;
+        observed = observe(context, &name, object).await;
         // A stalled ring's revocations are its policies' to apply.
         for policy in observed.snapshot.policies.keys() {
             context.policies.wake(policy);
@@ -134,8 +145,8 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
 }
 
 /// Looks at a ledger that somebody else wrote before anything is made of it.
-async fn check_ledger(context: &Context, ring: &str) -> Result<(), Error> {
-    match context.cache.ledgers.get(ring) {
+async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
+    match context.cache.ledgers.get(ring.as_str()) {
         Some(row) if row.is_unchecked() => act::ledger::check(context, ring, &row).await,
         _ => Ok(()),
     }
@@ -169,7 +180,7 @@ fn state(report: &Report) -> &'static str {
 pub fn all(context: &Context) -> Vec<String> {
     let mut rings: Vec<String> =
         context.cache.rings.state().iter().map(|ring| ring.name_any()).collect();
-    rings.extend(context.cache.ledgers.rings());
+    rings.extend(context.cache.ledgers.rings().iter().map(ToString::to_string));
     rings.sort();
     rings.dedup();
     rings

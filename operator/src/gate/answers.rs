@@ -8,6 +8,7 @@ use std::{
 
 use signingkeyring_core::{
     marks::{Mark, Marks},
+    names::RingName,
     policy_ref::PolicyRef,
     snapshot::Answer,
 };
@@ -54,7 +55,7 @@ struct Record {
     /// Since when each ring's answer has been what it is, and for which
     /// state of its ledger: from when the first such answer was in to when
     /// the last was asked for.
-    held: HashMap<String, Held>,
+    held: HashMap<RingName, Held>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Gate {
         heard: Heard,
         asked: Instant,
         answered: Instant,
-        wanted: &HashMap<String, Mark>,
+        wanted: &HashMap<RingName, Mark>,
     ) -> Option<Heard> {
         let mut records = self.write();
         let before = records.remove(&policy);
@@ -151,14 +152,14 @@ impl Gate {
 /// without an answer.
 fn hold(
     marks: &Marks,
-    wanted: &HashMap<String, Mark>,
-    before: Option<&HashMap<String, Held>>,
+    wanted: &HashMap<RingName, Mark>,
+    before: Option<&HashMap<RingName, Held>>,
     now: Instant,
-) -> HashMap<String, Held> {
+) -> HashMap<RingName, Held> {
     wanted
         .iter()
         .map(|(ring, wanted)| {
-            let answered = marks.0.get(ring).cloned();
+            let answered = marks.0.get(ring.as_str()).cloned();
             let since = before
                 .and_then(|held| held.get(ring))
                 .filter(|held| held.answered == answered && held.wanted == *wanted)
@@ -180,13 +181,13 @@ mod tests {
         Heard::Marks(text.parse().unwrap())
     }
 
-    fn wanted(key_set: &str) -> HashMap<String, Mark> {
+    fn wanted(key_set: &str) -> HashMap<RingName, Mark> {
         let mark = Mark { sequence: 1, key_set: key_set.to_owned() };
-        HashMap::from([("shop".to_owned(), mark)])
+        HashMap::from([("shop".parse().unwrap(), mark)])
     }
 
     /// Answered as soon as asked.
-    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<String, Mark>) {
+    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<RingName, Mark>) {
         gate.record(POLICY, heard, at, at, wanted);
     }
 

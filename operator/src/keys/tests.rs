@@ -41,7 +41,7 @@ fn a_fingerprint_is_cosigns_hint() {
         FJ01LP0qQD0XhcxZzx/17QPYrxBy32ix3l7v5XVuA1Q6xwQFE2j8FJLFNw==\n\
         -----END PUBLIC KEY-----\n";
     assert_eq!(
-        fingerprint_of(public).unwrap(),
+        fingerprint_of(public).unwrap().as_str(),
         "SHA256:BYh0eCgYMsaOkEtKpx85ujYSqEIiA/S6h59z/o2RZjs="
     );
 }
@@ -91,7 +91,7 @@ fn nothing_printable_holds_key_material() {
         pair.encrypted_pem().to_vec(),
         pair.password().to_vec(),
         pair.public_pem().to_owned(),
-        pair.fingerprint().to_owned(),
+        pair.fingerprint().clone(),
     );
     let values: [&dyn Debug; 4] = [&pair, pair.password(), &opened, &published];
     let mut printed: String = values.map(|value| format!("{value:?} {value:#?}\n")).concat();
@@ -116,7 +116,7 @@ fn nothing_printable_holds_key_material() {
             assert!(!printed.contains(&spelling), "{printed}");
         }
     }
-    assert!(printed.contains(pair.fingerprint()), "the fingerprint is what may be shown");
+    assert!(printed.contains(pair.fingerprint().as_str()), "the fingerprint is what may be shown");
 }
 
 /// Its x coordinate is a hash, so whoever chose it cannot know its scalar.

@@ -81,10 +81,10 @@ fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -
     let LedgerFound::Present(ledger) = ledger else {
         return PipelineFound::OursUnknownKey;
     };
-    let fingerprint = get(names::ANNOTATION_FINGERPRINT).unwrap_or_default();
-    if ledger.by_fingerprint(fingerprint).is_none() {
+    let fingerprint = get(names::ANNOTATION_FINGERPRINT).and_then(|text| text.parse().ok());
+    let Some(fingerprint) = fingerprint.filter(|f| ledger.by_fingerprint(f).is_some()) else {
         return PipelineFound::OursUnknownKey;
-    }
+    };
     let layout = match get(names::ANNOTATION_LAYOUT) {
         Some("Cosign") => Some(Layout::Cosign),
         Some("Environment") => Some(Layout::Environment),
@@ -93,7 +93,7 @@ fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -
     let managed = secret.metadata.managed_fields.as_deref().unwrap_or_default();
     let intact =
         layout.is_some_and(|layout| only_ours(managed, &entries(layout).map(str::to_owned).into()));
-    PipelineFound::Ours { fingerprint: fingerprint.to_owned(), layout, intact }
+    PipelineFound::Ours { fingerprint, layout, intact }
 }
 
 /// The names of a layout's entries: private key, password, public key.

@@ -114,7 +114,8 @@ fn seen(policy: &DynamicObject) -> PolicySeen {
 /// The rings whose ledgers are placed in a policy, and those whose rules stand
 /// there or were written there.
 fn rings(context: &Context, snapshot: &PolicySnapshot) -> BTreeMap<String, RingSeen> {
-    let placed = context.cache.ledgers.placed_in(snapshot.policy).into_iter().map(|(ring, _)| ring);
+    let placed = context.cache.ledgers.placed_in(snapshot.policy).into_iter();
+    let placed = placed.map(|(ring, _)| ring.to_string());
     let found = snapshot.ours().into_iter().flat_map(|found| found.rules.keys());
     let written = snapshot.written.iter().flat_map(|written| written.stored.rules.keys());
     let names: BTreeSet<String> = placed.chain(found.chain(written).cloned()).collect();

@@ -103,8 +103,12 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
 #[must_use]
 pub fn revoked(spec: &api::SigningKeyRingSpec) -> Vec<Revoked> {
     let read = |entry: &api::Revocation| {
+        let fingerprint = |text: &String| match text.parse() {
+            Ok(fingerprint) => Revoked::Fingerprint(fingerprint),
+            Err(_) => Revoked::Unreadable(text.clone()),
+        };
         let number = entry.version.map(Revoked::Version);
-        number.or_else(|| entry.fingerprint.clone().map(Revoked::Fingerprint))
+        number.or_else(|| entry.fingerprint.as_ref().map(fingerprint))
     };
     spec.revoked.iter().filter_map(read).collect()
 }

@@ -58,14 +58,13 @@ fn witness(who: String, high_water: HighWater, sequence: Option<u64>) -> Witness
 /// fingerprint that stands beside it.
 #[must_use]
 pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
-    let sound = status
-        .versions
-        .iter()
-        .rev()
-        .filter(|v| v.version < MOST_VERSIONS)
-        .filter(|v| fingerprint_of(&v.public_key).is_ok_and(|real| real == v.fingerprint));
+    let numbered = status.versions.iter().rev().filter(|v| v.version < MOST_VERSIONS);
+    let sound = numbered.filter_map(|v| {
+        let real = fingerprint_of(&v.public_key).ok()?;
+        (real.as_str() == v.fingerprint).then_some((v, real))
+    });
     sound
-        .map(|v| Version {
+        .map(|(v, fingerprint)| Version {
             number: v.version,
             algorithm: "ECDSA-P256".to_owned(),
             state: match v.state {
@@ -77,7 +76,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
                 VersionState::Revoked => State::Revoked,
             },
             public_key: v.public_key.clone(),
-            fingerprint: v.fingerprint.clone(),
+            fingerprint,
             created_at: v.created_at.0,
             acknowledged_at: None,
             activated_at: v.activated_at.as_ref().map(|time| time.0),

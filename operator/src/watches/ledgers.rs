@@ -11,7 +11,10 @@ use kube::{
     core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
-use signingkeyring_core::{ledger::Ledger, names};
+use signingkeyring_core::{
+    ledger::Ledger,
+    names::{self, RingName},
+};
 use tokio::sync::Barrier;
 
 use super::{First, events, wake_all, wake_policies_of};
@@ -59,7 +62,7 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
 ///
 /// # Errors
 /// If the API server does not answer.
-pub async fn refresh(context: &Context, ring: &str) -> Result<(), Error> {
+pub async fn refresh(context: &Context, ring: &RingName) -> Result<(), Error> {
     let name = names::ledger(ring);
     // By its type too, which metadata does not show.
     let only = format!("metadata.name={name},type={}", names::LEDGER_TYPE);
@@ -77,24 +80,24 @@ pub async fn refresh(context: &Context, ring: &str) -> Result<(), Error> {
 }
 
 /// Takes in a ledger or the Secret of a standby key; returns its ring.
-fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<String> {
+fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName> {
     let name = secret.name_any();
     if let Some(ring) = names::ring_of_standby(&name) {
         let sequence = secret.annotations().get(names::ANNOTATION_SEQUENCE);
         let sequence = sequence.and_then(|text| text.parse().ok()).unwrap_or(0);
-        context.cache.ledgers.put_key_secret(ring, &name, sequence);
-        return Some(ring.to_owned());
+        context.cache.ledgers.put_key_secret(&ring, &name, sequence);
+        return Some(ring);
     }
     let ring = names::ring_of_ledger(&name)?;
     let version = secret.resource_version().unwrap_or_default();
-    let before = context.cache.ledgers.get(ring);
-    context.cache.ledgers.put(ring, row(version, secret));
+    let before = context.cache.ledgers.get(ring.as_str());
+    context.cache.ledgers.put(&ring, row(version, secret));
     if let Some(before) = before {
         // Of a commit whose answer was lost, and of another replica's, only
         // this tells: a policy that the rule has left is named here alone.
         wake_policies_of(context, &before);
     }
-    Some(ring.to_owned())
+    Some(ring)
 }
 
 fn row(version: String, secret: &PartialObjectMeta<Secret>) -> LedgerRow {
@@ -120,12 +123,12 @@ fn row(version: String, secret: &PartialObjectMeta<Secret>) -> LedgerRow {
 
 fn forget(context: &Context, name: &str) {
     if let Some(ring) = names::ring_of_standby(name) {
-        context.cache.ledgers.remove_key_secret(ring, name);
-        context.rings.wake(ring);
+        context.cache.ledgers.remove_key_secret(&ring, name);
+        context.rings.wake(ring.as_str());
     } else if let Some(ring) = names::ring_of_ledger(name) {
-        let row = context.cache.ledgers.get(ring);
-        context.cache.ledgers.remove(ring);
-        context.rings.wake(ring);
+        let row = context.cache.ledgers.get(ring.as_str());
+        context.cache.ledgers.remove(&ring);
+        context.rings.wake(ring.as_str());
         if let Some(row) = row {
             wake_policies_of(context, &row);
         }
@@ -148,9 +151,9 @@ fn forget_all_but(context: &Context, listed: &[String]) {
     }
 }
 
-fn wake_ledger(context: &Context, ring: &str) {
-    context.rings.wake(ring);
-    if let Some(row) = context.cache.ledgers.get(ring) {
+fn wake_ledger(context: &Context, ring: &RingName) {
+    context.rings.wake(ring.as_str());
+    if let Some(row) = context.cache.ledgers.get(ring.as_str()) {
         wake_policies_of(context, &row);
     }
 }

@@ -184,7 +184,7 @@ impl Ledger {
         let newly: BTreeSet<u32> = self
             .versions
             .iter()
-            .filter(|v| recovery.revoked.contains(&short(&v.fingerprint)))
+            .filter(|v| recovery.revoked.contains(&short(v.fingerprint.as_str())))
             .map(|v| v.number)
             .collect();
         self.revoke(&newly);
@@ -248,7 +248,7 @@ impl Ledger {
     fn revoke(&mut self, numbers: &BTreeSet<u32>) {
         for version in self.versions.iter_mut().filter(|v| numbers.contains(&v.number)) {
             version.state = State::Revoked;
-            let hash = short(&version.fingerprint);
+            let hash = short(version.fingerprint.as_str());
             if !self.revoked.contains(&hash) {
                 self.revoked.push(hash);
             }

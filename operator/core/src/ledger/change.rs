@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{PipelineRef, PrivateKeyRef, RuleSettings, Version};
+use crate::fingerprint::Fingerprint;
 
 /// A key pair that was just generated or imported, without its private half.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct NewKey {
     /// SubjectPublicKeyInfo as PEM.
     pub public_key: String,
     /// Its fingerprint.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Where its private half is going to be.
     pub private_key: PrivateKeyRef,
 }

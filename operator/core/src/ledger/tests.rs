@@ -8,7 +8,7 @@ use crate::policy_ref::{Action, PolicyRef};
 fn key(n: u32) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\nkey{n}\n-----END PUBLIC KEY-----\n"),
-        fingerprint: format!("SHA256:{n}"),
+        fingerprint: format!("SHA256:{n}").parse().unwrap(),
         private_key: PrivateKeyRef { digest: format!("{n:064}"), secret: None },
     }
 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint::Fingerprint;
+
 /// One version of a ring's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -16,7 +18,8 @@ pub struct Version {
     /// SubjectPublicKeyInfo as PEM.
     pub public_key: String,
     /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo.
-    pub fingerprint: String,
+    #[serde(deserialize_with = "Fingerprint::unchecked")]
+    pub fingerprint: Fingerprint,
     /// When the pair was generated.
     pub created_at: Timestamp,
     /// When Kyverno had accepted it for the whole soak. From then on pipelines

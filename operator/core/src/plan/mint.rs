@@ -100,7 +100,7 @@ pub fn due_at(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
     let every = snapshot.ring.every?;
     let newest = ledger.versions.iter().rev().find(|v| !v.standby || v.has_signed())?;
     let began = newest.activated_at.unwrap_or(newest.created_at);
-    let period = every.saturating_sub(early(&snapshot.name, every));
+    let period = every.saturating_sub(early(snapshot.name.as_str(), every));
     let period = SignedDuration::try_from(period).ok()?;
     began.checked_add(period).ok()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Action, Enforcement, enforcement};
 use crate::{
+    fingerprint::Fingerprint,
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
@@ -94,7 +95,7 @@ fn revoked_keys<'a>(
     snapshot: &'a Snapshot,
     ledger: &'a Ledger,
 ) -> impl Iterator<Item = PipelineRef> + 'a {
-    let revoked = |fingerprint: &str| {
+    let revoked = |fingerprint: &Fingerprint| {
         ledger.by_fingerprint(fingerprint).is_some_and(|v| v.state == State::Revoked)
     };
     ledger

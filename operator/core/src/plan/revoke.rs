@@ -41,7 +41,8 @@ pub fn unknown<'a>(
         Revoked::Version(number) => *number > newest,
         Revoked::Fingerprint(fingerprint) => {
             ledger.by_fingerprint(fingerprint).is_none()
-                && !ledger.revoked.contains(&crate::high_water::short(fingerprint))
+                && !ledger.revoked.contains(&crate::high_water::short(fingerprint.as_str()))
         }
+        Revoked::Unreadable(_) => true,
     })
 }

@@ -91,7 +91,7 @@ pub(super) fn recover(snapshot: &Snapshot) -> Option<Change> {
     });
     let reported = snapshot.reported.versions.iter().filter(|v| v.state == State::Revoked);
     let mut revoked = high_water(snapshot).revoked;
-    revoked.extend(reported.map(|v| short(&v.fingerprint)));
+    revoked.extend(reported.map(|v| short(v.fingerprint.as_str())));
     Some(Change::Recover(Recovery {
         version: mint::free_number(snapshot, after),
         token: mint::token(snapshot).map(crate::ledger::token_hash),

@@ -185,6 +185,7 @@ fn names_key(revoked: &Revoked, key: &KeySeen, table: Option<&Ledger>) -> bool {
     let mut rows = table.into_iter().flat_map(|table| &table.versions);
     match revoked {
         Revoked::Fingerprint(named) => key.fingerprint.as_ref() == Some(named),
+        Revoked::Unreadable(_) => false,
         Revoked::Version(_) => {
             rows.any(|row| key.public_key.as_ref() == Some(&row.public_key) && revoked.names(row))
         }
@@ -201,7 +202,7 @@ fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
     }
     let named = table.versions.iter().filter(|v| ring.revoked.iter().any(|r| r.names(v)));
     let mut revoked = ring.remembered.revoked.clone();
-    revoked.extend(named.map(|v| high_water::short(&v.fingerprint)));
+    revoked.extend(named.map(|v| high_water::short(v.fingerprint.as_str())));
     Arc::new(table.without(&revoked))
 }
 

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::digest::{Digest, Part};
 use crate::{
+    fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Exclusion, Ledger},
     marks::Mark,
@@ -98,7 +99,7 @@ pub struct KeySeen {
     /// The public key as PEM, if the entry has one.
     pub public_key: Option<String>,
     /// Its fingerprint, if it is a key that can be read.
-    pub fingerprint: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
     /// The entry as a whole.
     pub entry: Part,
 }

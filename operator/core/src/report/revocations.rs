@@ -90,6 +90,7 @@ fn is_out(snapshot: &Snapshot) -> bool {
 fn name(revoked: &Revoked) -> String {
     match revoked {
         Revoked::Version(number) => format!("version {number}"),
-        Revoked::Fingerprint(fingerprint) => fingerprint.clone(),
+        Revoked::Fingerprint(fingerprint) => fingerprint.to_string(),
+        Revoked::Unreadable(text) => text.clone(),
     }
 }

@@ -128,7 +128,7 @@ pub fn rendered(ledger: &Ledger) -> Vec<String> {
 pub fn key(serial: u8) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{serial}\n-----END PUBLIC KEY-----\n"),
-        fingerprint: format!("SHA256:{serial}"),
+        fingerprint: format!("SHA256:{serial}").parse().unwrap(),
         private_key: PrivateKeyRef { digest: "00".into(), secret: None },
     }
 }

@@ -68,7 +68,7 @@ pub fn snapshot(
     let pipelines =
         ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
     Snapshot {
-        name: RING.to_owned(),
+        name: RING.parse().unwrap(),
         free_place: POLICIES[usize::from(spec.audit)],
         crowded: false,
         ring,
@@ -167,7 +167,7 @@ fn look(state: &State, ledger: Option<&Stored>, pipeline: &PipelineRef) -> Pipel
         Held::Absent => PipelineFound::Absent,
         Held::Foreign => PipelineFound::Foreign,
         Held::Ours(serial) => {
-            let fingerprint = format!("SHA256:{serial}");
+            let fingerprint = format!("SHA256:{serial}").parse().unwrap();
             if ledger.is_none_or(|l| l.ledger.by_fingerprint(&fingerprint).is_none()) {
                 return PipelineFound::OursUnknownKey;
             }

@@ -154,7 +154,7 @@ fn a_rotation_promotes_the_standby_without_asking_kyverno() {
         world.pass(9);
     }
     assert_eq!(states(&world)[1], (2, State::Current), "{:?}", actions(&world));
-    assert_eq!(world.secrets[&pipeline(1)], "SHA256:2");
+    assert_eq!(world.secrets[&pipeline(1)].as_str(), "SHA256:2");
     let report = world.plan().unwrap().report;
     assert_eq!(report.observed_rotation.as_deref(), Some("b"));
     world.kyverno_up = true;
@@ -216,7 +216,7 @@ fn a_suspended_ring_undoes_drift_and_starts_nothing() {
     assert_eq!(actions(&world), []);
     world.secrets.clear();
     assert!(world.settle());
-    assert_eq!(world.secrets[&pipeline(1)], "SHA256:1");
+    assert_eq!(world.secrets[&pipeline(1)].as_str(), "SHA256:1");
     assert_eq!(world.minted, 1);
     world.ring_mut().suspend = false;
     assert!(world.settle());

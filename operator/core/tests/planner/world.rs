@@ -10,6 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
+    fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Ledger, PipelineRef, Version},
     marks::Mark,
@@ -34,7 +35,7 @@ pub struct Rule {
     pub mark: Mark,
     pub high_water: HighWater,
     pub keys: BTreeSet<String>,
-    pub accepted: BTreeSet<String>,
+    pub accepted: BTreeSet<Fingerprint>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ pub struct World {
     /// The Secrets of standby keys, with the ledger's sequence when written.
     pub key_secrets: BTreeMap<String, u64>,
     /// The fingerprint each Secret holds.
-    pub secrets: BTreeMap<PipelineRef, String>,
+    pub secrets: BTreeMap<PipelineRef, Fingerprint>,
     pub forbidden: BTreeSet<PipelineRef>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,

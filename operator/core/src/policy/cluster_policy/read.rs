@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{AUTOGEN, NOBODYS_KEY, key_entry};
 use crate::{
+    fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
     marks::{Mark, Marks},
     names,
@@ -51,7 +52,7 @@ impl Metadata<'_> {
 pub fn read(
     metadata: Metadata<'_>,
     spec: &Value,
-    fingerprint: impl Fn(&str) -> Option<String> + Copy,
+    fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
 ) -> PolicySeen {
     let marks: Marks = metadata.read(names::ANNOTATION_MARKS);
     let mut high_waters: HighWaters = metadata.read(names::ANNOTATION_HIGH_WATER);
@@ -124,7 +125,7 @@ pub(super) fn rule_seen(
     rule: &Value,
     mark: Mark,
     high_water: HighWater,
-    fingerprint: impl Fn(&str) -> Option<String> + Copy,
+    fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
 ) -> RuleSeen {
     let (body, entries) = taken_apart(rule);
     let keys = entries.iter().map(|entry| key_seen(entry, fingerprint)).collect();
@@ -132,7 +133,10 @@ pub(super) fn rule_seen(
 }
 
 /// A key entry as the planner sees it.
-pub(super) fn key_seen(entry: &Value, fingerprint: impl Fn(&str) -> Option<String>) -> KeySeen {
+pub(super) fn key_seen(
+    entry: &Value,
+    fingerprint: impl Fn(&str) -> Option<Fingerprint>,
+) -> KeySeen {
     let public_key = public_key(entry);
     KeySeen {
         public_key: public_key.map(str::to_owned),

@@ -170,7 +170,7 @@ impl World {
 fn key(number: u32) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{number}\n-----END PUBLIC KEY-----\n"),
-        fingerprint: format!("SHA256:{number}"),
+        fingerprint: format!("SHA256:{number}").parse().unwrap(),
         private_key: PrivateKeyRef { digest: "00".into(), secret: None },
     }
 }

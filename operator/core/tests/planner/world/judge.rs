@@ -1,6 +1,9 @@
 //! What must hold, from the invariants' text and not from the planner.
 
-use signingkeyring_core::ledger::{Ledger, State};
+use signingkeyring_core::{
+    fingerprint::Fingerprint,
+    ledger::{Ledger, State},
+};
 
 use super::World;
 
@@ -53,7 +56,7 @@ impl World {
         }
     }
 
-    fn is_revoked(&self, fingerprint: &str) -> bool {
+    fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
         let row = self.ledger.as_ref().and_then(|ledger| ledger.by_fingerprint(fingerprint));
         row.is_some_and(|row| row.state == State::Revoked)
     }

@@ -41,7 +41,7 @@ impl World {
             })
             .collect();
         Some(Snapshot {
-            name: RING.to_owned(),
+            name: RING.parse().unwrap(),
             free_place: packing::place(
                 ring.action,
                 &BTreeMap::new(),
