@@ -9,6 +9,7 @@ use kube::{
 };
 use serde_json::json;
 use signingkeyring_core::{
+    event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
     ledger::{Change, PipelineRef, State},
     names,
@@ -91,20 +92,26 @@ async fn execute(
         Action::WriteSecret { pipeline, layout, version, drifted } => {
             pipelines::write(context, observed, pipeline, *layout, *version).await?;
             info!(ring, %pipeline, version, drifted, "pipeline Secret written");
-            let (warning, reason) =
-                if *drifted { (true, "PipelineRestored") } else { (false, "PipelinePublished") };
+            let (warning, reason) = if *drifted {
+                (true, Occurrence::PipelineRestored)
+            } else {
+                (false, Occurrence::PipelinePublished)
+            };
             if *drifted {
                 context.metrics.drift_undone("Secret");
             }
             let note = format!("Secret {pipeline} holds version {version}");
-            context.events.publish(&on, warning, reason, "Publish", &note).await;
+            context.events.publish(&on, warning, reason, Doing::Publish, &note).await;
             Ok(())
         }
         Action::DeleteSecret(pipeline) => {
             pipelines::delete(context, observed, pipeline).await?;
             info!(ring, %pipeline, "pipeline Secret deleted");
             let note = format!("Secret {pipeline} was deleted");
-            context.events.publish(&on, false, "PipelineRemoved", "Unpublish", &note).await;
+            context
+                .events
+                .publish(&on, false, Occurrence::PipelineRemoved, Doing::Unpublish, &note)
+                .await;
             Ok(())
         }
         Action::DeleteKeySecret(secret) => {
@@ -137,19 +144,19 @@ async fn commit(
             info!(ring, version, fingerprint, standby, "version minted");
             let why = if *standby { " to stand by" } else { "" };
             let note = format!("version {version} was generated{why}, {fingerprint}");
-            events.publish(on, false, "VersionMinted", "Mint", &note).await;
+            events.publish(on, false, Occurrence::VersionMinted, Doing::Mint, &note).await;
         }
         Change::Import { from, .. } => {
             let fingerprint = fingerprint(1);
             info!(ring, version = 1, fingerprint, %from, "version imported");
             let note = format!("version 1 was taken over from Secret {from}, {fingerprint}");
-            events.publish(on, false, "VersionImported", "Import", &note).await;
+            events.publish(on, false, Occurrence::VersionImported, Doing::Import, &note).await;
         }
         Change::Recover(recovery) => {
             let (version, fingerprint) = (recovery.version, fingerprint(recovery.version));
             warn!(ring, version, fingerprint, "version minted over a loss, as asked");
             let note = format!("version {version} was generated over a loss, {fingerprint}");
-            events.publish(on, true, "VersionMinted", "Recover", &note).await;
+            events.publish(on, true, Occurrence::VersionMinted, Doing::Recover, &note).await;
         }
         Change::Acknowledge { version } => info!(ring, version, "version acknowledged"),
         Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
@@ -162,7 +169,7 @@ async fn commit(
                 let fingerprint = fingerprint(*version);
                 warn!(ring, version, fingerprint, "version revoked");
                 let note = format!("version {version} was revoked, {fingerprint}");
-                events.publish(on, true, "VersionRevoked", "Revoke", &note).await;
+                events.publish(on, true, Occurrence::VersionRevoked, Doing::Revoke, &note).await;
             }
             if let Some(version) = promote {
                 announce_current(context, ring, on, *version, &fingerprint(*version)).await;
@@ -181,7 +188,7 @@ async fn commit(
                 let number = version.number;
                 info!(ring, version = number, fingerprint = %version.fingerprint, "version retired");
                 let note = format!("images of version {number} are refused from now on");
-                events.publish(on, false, "VersionRetired", "Retire", &note).await;
+                events.publish(on, false, Occurrence::VersionRetired, Doing::Retire, &note).await;
             }
         }
     }
@@ -198,7 +205,7 @@ async fn announce_current(
     info!(ring, version, fingerprint, "version current");
     context.metrics.version_activated();
     let note = format!("version {version} signs, {fingerprint}");
-    context.events.publish(on, false, "VersionCurrent", "Activate", &note).await;
+    context.events.publish(on, false, Occurrence::VersionCurrent, Doing::Activate, &note).await;
 }
 
 /// Has the ring's annotation remember how far the ring has come, unless the

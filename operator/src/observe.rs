@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::{Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,
@@ -15,7 +16,6 @@ use signingkeyring_core::{
         packing::{self, Occupancy},
     },
     policy_ref::PolicyRef,
-    report::{self, Condition, Kind, Status},
     snapshot::{LedgerFound, OperatorFacts, PolicyFound, Reported, Ring, Snapshot, Witness},
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
@@ -236,14 +236,13 @@ fn policy_found(
 
 fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
     let Some(status) = status else { return Reported::default() };
-    let published = signingkeyring_core::report::Reason::Published;
     Reported {
         versions: Vec::new(),
         observed_rotation: status.observed_rotation.clone(),
         published: status
             .pipelines
             .iter()
-            .filter(|p| p.state == format!("{published:?}"))
+            .filter(|p| p.state == Reason::Published.as_str())
             .map(|p| PipelineRef { namespace: p.namespace.clone(), name: p.secret_name.clone() })
             .collect(),
         policy_enforced: condition(status, Kind::PolicyEnforced),
@@ -252,13 +251,9 @@ fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
 }
 
 fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
-    let found = status.conditions.iter().find(|c| c.type_ == format!("{kind:?}"))?;
-    let status = match found.status.as_str() {
-        "True" => Status::True,
-        "False" => Status::False,
-        _ => Status::Unknown,
-    };
-    let reason: report::Reason = found.reason.parse().ok()?;
+    let found = status.conditions.iter().find(|c| c.type_ == kind.as_str())?;
+    let status = found.status.parse().unwrap_or(Status::Unknown);
+    let reason: Reason = found.reason.parse().ok()?;
     Some(Condition { kind, status, reason, message: found.message.clone() })
 }
 

@@ -16,7 +16,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use signingkeyring_core::names;
+use signingkeyring_core::{event, names};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tracing_subscriber::EnvFilter;
 
@@ -252,15 +252,16 @@ impl Events {
         &self,
         on: &ObjectReference,
         warning: bool,
-        reason: &str,
-        action: &str,
+        reason: impl Into<event::Reason>,
+        action: event::Action,
         note: &str,
     ) {
+        let reason = reason.into().as_str();
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(cut(note).to_owned()),
-            action: action.to_owned(),
+            action: action.as_str().to_owned(),
             secondary: None,
         };
         if let Err(error) = self.0.publish(&event, on).await {

@@ -11,7 +11,10 @@
 //! private key: time and everything seen are parameters, and what comes out
 //! is plain data. The manifest enforces it: there is no client to depend on.
 
+mod api_enum;
+pub mod condition;
 pub mod duration;
+pub mod event;
 pub mod fingerprint;
 pub mod high_water;
 pub mod images;

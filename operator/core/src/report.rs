@@ -8,18 +8,17 @@
 use jiff::Timestamp;
 
 use crate::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::{Ledger, PipelineRef, Version},
     plan::is_token,
     snapshot::{LedgerFound, Snapshot},
 };
 
-mod condition;
 mod keys;
 mod pipelines;
 mod policy;
 mod revocations;
 
-pub use condition::{Condition, Kind, Reason, Status};
 pub use pipelines::PipelineReport;
 
 /// Where a ring is in its life.

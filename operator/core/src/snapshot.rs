@@ -8,13 +8,14 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    api_enum::api_enum,
+    condition::Condition,
     fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Exclusion, Ledger, PipelineRef, Version},
     marks::Mark,
     names::RingName,
     policy_ref::{Action, PolicyRef},
-    report::Condition,
 };
 
 /// What a pass over one ring has observed.
@@ -154,23 +155,13 @@ impl Revoked {
     }
 }
 
-/// How a pipeline Secret names its entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `cosign.key`, `cosign.password`, `cosign.pub`.
-    Cosign,
-    /// `COSIGN_PRIVATE_KEY`, `COSIGN_PASSWORD`, `COSIGN_PUBLIC_KEY`.
-    Environment,
-}
-
-impl Layout {
-    /// The name that the API and the Secret's annotation use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cosign => "Cosign",
-            Self::Environment => "Environment",
-        }
+api_enum! {
+    /// How a pipeline Secret names its entries.
+    pub enum Layout {
+        /// `cosign.key`, `cosign.password`, `cosign.pub`.
+        Cosign,
+        /// `COSIGN_PRIVATE_KEY`, `COSIGN_PASSWORD`, `COSIGN_PUBLIC_KEY`.
+        Environment,
     }
 }
 

@@ -9,10 +9,12 @@ use kube::{
 };
 use serde_json::json;
 use signingkeyring_core::{
+    condition::{Condition, Kind, Reason, Status},
+    event::Action,
     ledger::{Ledger, State},
     names,
     plan::witness::who_knows_more,
-    report::{Condition, Kind, Reason, Report, Status},
+    report::Report,
     snapshot::{LedgerFound, Snapshot},
 };
 use signingkeyring_crds::{
@@ -47,9 +49,9 @@ pub async fn write(
     let on = telemetry::ring_reference(&name, object.uid().as_deref());
     for condition in &report.conditions {
         if turned(&before, condition) {
-            let reason = format!("{:?}", condition.reason);
-            let warning = is_bad(condition);
-            context.events.publish(&on, warning, &reason, "Reconcile", &condition.message).await;
+            let (warning, reason) = (is_bad(condition), condition.reason);
+            let note = &condition.message;
+            context.events.publish(&on, warning, reason, Action::Reconcile, note).await;
         }
     }
     Ok(())
@@ -88,22 +90,18 @@ pub async fn write_unreadable(
         message: message.clone(),
     };
     let ours = [new(Kind::Ready, Status::False), new(Kind::Stalled, Status::True)];
-    let kinds: Vec<String> = ours.iter().map(|c| format!("{:?}", c.kind)).collect();
+    let replaced = [Kind::Ready, Kind::Stalled, Kind::Reconciling].map(Kind::as_str);
     let mut conditions: Vec<ApiCondition> =
         ours.iter().map(|c| condition(c, &old, generation, context.clock.now())).collect();
-    conditions.extend(
-        old.iter()
-            .filter(|c| !kinds.contains(&c.type_) && c.type_ != format!("{:?}", Kind::Reconciling))
-            .cloned(),
-    );
+    conditions.extend(old.iter().filter(|c| !replaced.contains(&c.type_.as_str())).cloned());
     if conditions == old {
         return Ok(());
     }
     status["conditions"] = json!(conditions);
     patch(context, name, &status).await?;
     let on = telemetry::ring_reference(name, found.uid().as_deref());
-    let reason = format!("{:?}", Reason::SpecUnreadable);
-    context.events.publish(&on, true, &reason, "Reconcile", &message).await;
+    let reason = Reason::SpecUnreadable;
+    context.events.publish(&on, true, reason, Action::Reconcile, &message).await;
     Ok(())
 }
 
@@ -151,7 +149,7 @@ fn build(
                 namespace: line.pipeline.namespace.clone(),
                 secret_name: line.pipeline.name.clone(),
                 version: line.version,
-                state: format!("{:?}", line.reason),
+                state: line.reason.as_str().to_owned(),
             })
             .collect(),
         conditions: report
@@ -213,25 +211,23 @@ fn condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> ApiCondition {
-    let type_ = format!("{:?}", new.kind);
-    let status = format!("{:?}", new.status);
+    let (type_, status) = (new.kind.as_str(), new.status.as_str());
     let same = before.iter().find(|c| c.type_ == type_ && c.status == status);
     ApiCondition {
         last_transition_time: same.map_or_else(|| Time(now), |c| c.last_transition_time.clone()),
         message: new.message.chars().take(4096).collect(),
         observed_generation: generation,
-        reason: format!("{:?}", new.reason),
-        status,
-        type_,
+        reason: new.reason.as_str().to_owned(),
+        status: status.to_owned(),
+        type_: type_.to_owned(),
     }
 }
 
 /// Whether a condition is worth an event: it turned, or its reason did.
 fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
-    let old = before.conditions.iter().find(|c| c.type_ == format!("{:?}", new.kind));
-    let same = old.is_some_and(|old| {
-        old.status == format!("{:?}", new.status) && old.reason == format!("{:?}", new.reason)
-    });
+    let old = before.conditions.iter().find(|c| c.type_ == new.kind.as_str());
+    let same = old
+        .is_some_and(|old| old.status == new.status.as_str() && old.reason == new.reason.as_str());
     // Ready only repeats what the others say, and the usual steps of a
     // rotation have events of their own.
     let worth = match new.kind {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
+    event::{Action, Occurrence},
     ledger::Exclusion,
     policy::{Content, KeptBecause, Origin, Step, Write, plan_policy, suspects},
     policy_ref::PolicyRef,
@@ -174,7 +175,7 @@ async fn write(
         context.metrics.drift_undone(policy.kind().as_str());
         let on = telemetry::policy_reference(&policy.to_string(), stored.uid().as_deref());
         let note = "somebody else had edited or deleted this policy; it was restored";
-        context.events.publish(&on, true, "PolicyRestored", "Restore", note).await;
+        context.events.publish(&on, true, Occurrence::PolicyRestored, Action::Restore, note).await;
     }
     for (origin, exclusion) in &write.expired {
         announce_expired(context, origin, exclusion).await;
@@ -255,7 +256,7 @@ async fn announce_kept(
         if context.announced.first_time(&format!("{policy} {ring} {why}")) {
             warn!(%policy, ring, why, "rule stays in force");
             let note = format!("the rule of ring {ring} stays in force: {why}");
-            context.events.publish(&on, true, "RuleKept", "Keep", &note).await;
+            context.events.publish(&on, true, Occurrence::RuleKept, Action::Keep, &note).await;
         }
     }
 }
@@ -275,6 +276,9 @@ async fn announce_expired(context: &Context, origin: &Origin, exclusion: &Exclus
     if context.announced.first_time(&format!("{name} {exclusion:?} expired")) {
         info!(object = name, image = exclusion.image, "exclusion expired");
         let note = format!("{} has expired: its images need a signature", exclusion.image);
-        context.events.publish(&on, true, "ExclusionExpired", "Expire", &note).await;
+        context
+            .events
+            .publish(&on, true, Occurrence::ExclusionExpired, Action::Expire, &note)
+            .await;
     }
 }

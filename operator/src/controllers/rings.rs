@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use signingkeyring_core::{
+    condition::{Kind, Reason, Status},
     names::RingName,
     plan::{self, Action},
-    report::{Kind, Reason, Report, Status},
+    report::Report,
     snapshot::{ImportFound, LedgerFound},
 };
 use tokio::time::Instant;

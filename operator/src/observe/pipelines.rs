@@ -85,11 +85,7 @@ fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -
     let Some(fingerprint) = fingerprint.filter(|f| ledger.by_fingerprint(f).is_some()) else {
         return PipelineFound::OursUnknownKey;
     };
-    let layout = match get(names::ANNOTATION_LAYOUT) {
-        Some("Cosign") => Some(Layout::Cosign),
-        Some("Environment") => Some(Layout::Environment),
-        _ => None,
-    };
+    let layout: Option<Layout> = get(names::ANNOTATION_LAYOUT).and_then(|name| name.parse().ok());
     let managed = secret.metadata.managed_fields.as_deref().unwrap_or_default();
     let intact =
         layout.is_some_and(|layout| only_ours(managed, &entries(layout).map(str::to_owned).into()));

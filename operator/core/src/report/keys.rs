@@ -1,7 +1,8 @@
 //! The condition `KeysAvailable`, and what is said when keys are lost.
 
-use super::{Condition, Kind, Reason, Stage, Status};
+use super::Stage;
 use crate::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::{Ledger, PipelineRef},
     names,
     plan::{self, witness},

@@ -1,7 +1,8 @@
 //! The condition `PipelinesPublished` and a line per pipeline.
 
-use super::{Condition, Kind, Reason, Status, list};
+use super::list;
 use crate::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::{Ledger, PipelineRef},
     names,
     plan::publish,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Condition, Kind, Reason, Stage, Status};
+use super::Stage;
 use crate::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::Ledger,
     plan::{Enforcement, enforcement},
     policy_ref::{Action, PolicyRef},

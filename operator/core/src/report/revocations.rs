@@ -1,7 +1,8 @@
 //! The condition `RevocationsApplied`: whether what the user takes out is out.
 
-use super::{Condition, Kind, Reason, Stage, Status};
+use super::Stage;
 use crate::{
+    condition::{Condition, Kind, Reason, Status},
     ledger::{Ledger, State, Version},
     plan::{Enforcement, enforcement, revoke},
     snapshot::{LedgerFound, PolicyFound, Revoked, Snapshot},

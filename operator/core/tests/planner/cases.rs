@@ -2,9 +2,9 @@
 
 use crate::world::{ENFORCE, SOAK, World, pipeline};
 use signingkeyring_core::{
+    condition::{Kind, Reason, Status},
     ledger::{Change, State},
     plan::Action,
-    report::{Kind, Reason, Status},
 };
 
 pub fn settled() -> World {

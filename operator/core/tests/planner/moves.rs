@@ -1,6 +1,6 @@
 //! A rule moves from one policy to another.
 
-use signingkeyring_core::{policy_ref::Action as RuleAction, report::Kind};
+use signingkeyring_core::{condition::Kind, policy_ref::Action as RuleAction};
 
 use crate::{
     cases::{current, settled},

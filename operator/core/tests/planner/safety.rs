@@ -2,10 +2,10 @@
 //! a ring that is frozen.
 
 use signingkeyring_core::{
+    condition::{Kind, Reason, Status},
     high_water::HighWater,
     ledger::{Change, State},
     plan::{Action, plan},
-    report::{Kind, Reason, Status},
     snapshot::{Answer, Revoked},
 };
 

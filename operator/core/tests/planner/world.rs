@@ -10,13 +10,13 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
+    condition::{Condition, Kind},
     fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Ledger, PipelineRef, Version},
     marks::Mark,
     plan::{self, Plan},
     policy_ref::{Action as RuleAction, PolicyRef},
-    report::Condition,
     snapshot::{Answer, Layout, Ring},
 };
 
@@ -125,7 +125,7 @@ impl World {
         Some(plan::plan(&self.snapshot()?))
     }
 
-    pub fn condition(&self, kind: signingkeyring_core::report::Kind) -> Option<Condition> {
+    pub fn condition(&self, kind: Kind) -> Option<Condition> {
         let report = self.plan()?.report;
         report.conditions.into_iter().find(|c| c.kind == kind)
     }
