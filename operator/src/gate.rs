@@ -1,138 +1,255 @@
-//! Asks Kyverno whether it enforces a policy.
-//!
-//! The question is the server-side dry run of a Pod in the operator's own
-//! namespace that names the policy in a label; the policy's gate rule stamps
-//! its answer on the Pod. It goes the way of every pod and creates nothing.
+//! What the gates said, since when, and when each is to be asked again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
-use futures::{StreamExt, stream};
-use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answer};
-use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use signingkeyring_core::{
+    marks::{Mark, Marks},
+    names::RingName,
+    policy_ref::PolicyRef,
+    snapshot::Answer,
+};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{context::Context, kyverno::marks};
+/// How often a policy is asked while something is on its way.
+const URGENT: Duration = Duration::from_secs(1);
 
-mod answers;
-mod question;
+/// How often a policy is asked that has been failing for a while.
+const FAILING: Duration = Duration::from_secs(4);
 
-pub use answers::{Gate, Heard};
-use question::ask;
+/// After this many failures in a row a policy counts as failing.
+const FAILURES: u32 = 10;
 
-/// How often it is looked which policies are to be asked.
-const PACE: Duration = Duration::from_millis(250);
+/// What a policy's gate said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The policy's marks, as Kyverno has loaded them.
+    Marks(Marks),
+    /// The Pod passed without an answer.
+    Open,
+    /// Kyverno cannot be reached.
+    Mute(String),
+    /// Something else answered.
+    Unreadable(String),
+}
 
-/// How many policies are asked at once.
-const CONCURRENCY: usize = 8;
-
-/// Asks for ever: what is on its way every second, what rests in turn.
-pub async fn run(context: &Context) {
-    let mut last_at_rest = Instant::now();
-    let mut turn = 0;
-    loop {
-        let now = Instant::now();
-        let policies =
-            if context.cache.kyverno_served() { policies(context) } else { BTreeSet::new() };
-        let mut due = Vec::new();
-        let mut at_rest = Vec::new();
-        for policy in policies {
-            match context.gate.due(policy, unsettled(context, policy), now) {
-                Some(pause) if pause.is_zero() => due.push(policy),
-                Some(_) => {}
-                None => at_rest.push(policy),
-            }
-        }
-        if !at_rest.is_empty() && now.duration_since(last_at_rest) >= context.settings.gate_interval
-        {
-            last_at_rest = now;
-            turn += 1;
-            due.push(at_rest[turn % at_rest.len()]);
-        }
-        let failed = ask_all(context, due).await;
-        if failed {
-            // One that is open or mute: ask the others at once.
-            ask_all(context, at_rest).await;
-        }
-        tokio::select! {
-            () = sleep(PACE) => {}
-            () = context.gate.poked() => {}
+impl Heard {
+    pub(crate) fn state(&self) -> &'static str {
+        match self {
+            Self::Marks(_) => "answered",
+            Self::Open => "open",
+            Self::Mute(_) => "mute",
+            Self::Unreadable(_) => "unreadable",
         }
     }
 }
 
-/// The policies that ledgers name, and those that hold rules whose ledgers are gone.
-fn policies(context: &Context) -> BTreeSet<PolicyRef> {
-    let ours = context.cache.our_policies().map(|(policy, _)| policy);
-    context.cache.ledgers.policies().into_iter().chain(ours).collect()
+#[derive(Clone, Debug)]
+struct Record {
+    heard: Heard,
+    asked: Instant,
+    failures: u32,
+    /// Since when each ring's answer has been what it is, and for which
+    /// state of its ledger: from when the first such answer was in to when
+    /// the last was asked for.
+    held: HashMap<RingName, Held>,
 }
 
-/// Asks policies; returns whether one that had answered before does not any more.
-async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
-    stream::iter(policies)
-        .map(|policy| ask_one(context, policy))
-        .buffer_unordered(CONCURRENCY)
-        .fold(false, |any, lost| async move { any || lost })
-        .await
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    answered: Option<Mark>,
+    wanted: Mark,
+    since: Instant,
 }
 
-/// Whether something about a policy's rings is on its way.
-fn unsettled(context: &Context, policy: PolicyRef) -> bool {
-    context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
-        let Ok(ledger) = &row.ledger else { return false };
-        on_its_way(ledger)
-            || !matches!(
-                context.gate.answer(policy, ring.as_str()),
-                Answer::Answered { mark, .. } if mark == row.mark
-            )
-    })
+/// The answers of the policies' gates, in memory only: an operator that
+/// starts asks again.
+#[derive(Debug, Default)]
+pub struct Gate {
+    records: RwLock<HashMap<PolicyRef, Record>>,
+    poke: Notify,
 }
 
-fn on_its_way(ledger: &Ledger) -> bool {
-    ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
-}
-
-async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
-    let placed = context.cache.ledgers.placed_in(policy);
-    let wanted =
-        placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
-    let asked = Instant::now();
-    let heard = ask(context, policy).await;
-    let took = asked.elapsed();
-    let state = heard.state();
-    debug!(%policy, state, latency = ?took, "gate asked");
-    context.metrics.gate_answered(
-        &policy.to_string(),
-        state,
-        context.clock.now().as_second(),
-        took,
-    );
-    let failed = !matches!(heard, Heard::Marks(_));
-    let before = context.gate.record(policy, heard.clone(), asked, asked + took, &wanted);
-    let changed = before.as_ref() != Some(&heard);
-    if before.as_ref().map(Heard::state) != Some(state) {
-        match &heard {
-            Heard::Marks(_) => info!(%policy, "the gate answers"),
-            Heard::Open => warn!(%policy, "the gate is open: images are not verified"),
-            Heard::Mute(text) => warn!(%policy, text, "the gate is mute: pods are refused"),
-            Heard::Unreadable(text) => warn!(%policy, text, "the gate's answer is unreadable"),
-        }
-        // Kyverno may take policies again.
-        context.policies.wake(&policy);
-    }
-    if changed && let Some(policy) = context.cache.policy(policy) {
-        for ring in marks(&policy).0.keys() {
-            context.rings.wake(ring);
+impl Gate {
+    /// What a policy's gate said of one ring.
+    #[must_use]
+    pub fn answer(&self, policy: PolicyRef, ring: &str) -> Answer {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = records.get(&policy) else { return Answer::NotAsked };
+        match &record.heard {
+            Heard::Open => Answer::Open,
+            Heard::Mute(text) => Answer::Mute(text.clone()),
+            Heard::Unreadable(text) => Answer::Unreadable(text.clone()),
+            Heard::Marks(marks) => Answer::Answered {
+                mark: marks.0.get(ring).cloned(),
+                held: record.held.get(ring).map_or(Duration::ZERO, |held| {
+                    record.asked.saturating_duration_since(held.since)
+                }),
+            },
         }
     }
-    for (ring, row) in &placed {
-        let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
-        let acknowledged = matches!(
-            &heard,
-            Heard::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
+
+    /// Has the policies asked that have something on their way.
+    pub fn poke(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Waits for that.
+    pub(crate) async fn poked(&self) {
+        self.poke.notified().await;
+    }
+
+    /// Forgets a policy.
+    pub fn forget(&self, policy: PolicyRef) {
+        self.write().remove(&policy);
+    }
+
+    /// Takes in an answer; returns the one before.
+    pub(crate) fn record(
+        &self,
+        policy: PolicyRef,
+        heard: Heard,
+        asked: Instant,
+        answered: Instant,
+        wanted: &HashMap<RingName, Mark>,
+    ) -> Option<Heard> {
+        let mut records = self.write();
+        let before = records.remove(&policy);
+        let failed = !matches!(heard, Heard::Marks(_));
+        let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
+        let held = match &heard {
+            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), answered),
+            _ => HashMap::new(),
+        };
+        let record = Record { heard, asked, failures, held };
+        records.insert(policy, record);
+        before.map(|b| b.heard)
+    }
+
+    /// How long until a policy is to be asked again; nothing if it rests.
+    pub(crate) fn due(&self, policy: PolicyRef, unsettled: bool, now: Instant) -> Option<Duration> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = records.get(&policy) else { return Some(Duration::ZERO) };
+        let failed = record.failures > 0;
+        let pause = match (failed, unsettled) {
+            (true, _) if record.failures > FAILURES => FAILING,
+            (true, _) | (false, true) => URGENT,
+            (false, false) => return None,
+        };
+        Some((record.asked + pause).saturating_duration_since(now))
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<PolicyRef, Record>> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries on, per ring, since when the answer has been what it is. It starts
+/// anew when the answer or the ledger's state changes, and after any time
+/// without an answer.
+fn hold(
+    marks: &Marks,
+    wanted: &HashMap<RingName, Mark>,
+    before: Option<&HashMap<RingName, Held>>,
+    now: Instant,
+) -> HashMap<RingName, Held> {
+    wanted
+        .iter()
+        .map(|(ring, wanted)| {
+            let answered = marks.0.get(ring.as_str()).cloned();
+            let since = before
+                .and_then(|held| held.get(ring))
+                .filter(|held| held.answered == answered && held.wanted == *wanted)
+                .map_or(now, |held| held.since);
+            (ring.clone(), Held { answered, wanted: wanted.clone(), since })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use signingkeyring_core::policy_ref::Action;
+
+    use super::*;
+
+    const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
+
+    fn marks(text: &str) -> Heard {
+        Heard::Marks(text.parse().unwrap())
+    }
+
+    fn wanted(key_set: &str) -> HashMap<RingName, Mark> {
+        let mark = Mark { sequence: 1, key_set: key_set.to_owned() };
+        HashMap::from([("shop".parse().unwrap(), mark)])
+    }
+
+    /// Answered as soon as asked.
+    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<RingName, Mark>) {
+        gate.record(POLICY, heard, at, at, wanted);
+    }
+
+    fn held(gate: &Gate) -> Duration {
+        match gate.answer(POLICY, "shop") {
+            Answer::Answered { held, .. } => held,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO);
+        record(&gate, marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
+        assert_eq!(held(&gate), 3 * second);
+
+        record(&gate, Heard::Open, start + 4 * second, &wanted("aa"));
+        assert_eq!(gate.answer(POLICY, "shop"), Answer::Open);
+        record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
+
+        record(&gate, marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
+        assert_eq!(held(&gate), Duration::ZERO, "a new key set starts it again");
+        record(&gate, marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
+        record(&gate, marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
+        assert_eq!(held(&gate), 2 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_counts_from_when_it_was_in() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        gate.record(POLICY, marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
+        assert_eq!(held(&gate), Duration::ZERO);
+        gate.record(
+            POLICY,
+            marks("shop=1.aa"),
+            start + 5 * second,
+            start + 9 * second,
+            &wanted("aa"),
         );
-        if changed || on_its_way || (!failed && !acknowledged) {
-            context.rings.wake(ring.as_str());
-        }
+        assert_eq!(held(&gate), second);
     }
-    failed && matches!(before, Some(Heard::Marks(_)))
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
+        let gate = Gate::default();
+        let now = Instant::now();
+        assert_eq!(gate.due(POLICY, false, now), Some(Duration::ZERO));
+        record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
+        assert_eq!(gate.due(POLICY, false, now), None);
+        assert_eq!(gate.due(POLICY, true, now), Some(URGENT));
+        record(&gate, Heard::Open, now, &wanted("aa"));
+        assert_eq!(gate.due(POLICY, false, now), Some(URGENT));
+        for _ in 0..FAILURES {
+            record(&gate, Heard::Open, now, &wanted("aa"));
+        }
+        assert_eq!(gate.due(POLICY, false, now), Some(FAILING));
+    }
 }

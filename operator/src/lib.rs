@@ -1,6 +1,6 @@
 //! A Kubernetes operator for image-signing key rings: observe, plan, act.
 //!
-//! `watches` and `gate` keep a picture of the cluster, `observe` makes a
+//! `watches` and `probe` keep a picture of the cluster, `observe` makes a
 //! snapshot of it for one ring, `signingkeyring_core::plan` decides, `act`
 //! writes. See ARCHITECTURE.md.
 
@@ -15,6 +15,7 @@ pub mod http;
 pub mod keys;
 pub mod kyverno;
 pub mod observe;
+pub mod probe;
 pub mod queue;
 pub mod runtime;
 pub mod settings;

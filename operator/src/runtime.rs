@@ -21,9 +21,9 @@ use crate::{
     cache::{Cache, Ledgers, Namespaces, Statuses, Written},
     clock::Clock,
     context::{Announced, Context},
-    controllers, gate,
+    controllers,
     gate::Gate,
-    http, kyverno,
+    http, kyverno, probe,
     queue::Queue,
     settings::Settings,
     telemetry::{Events, Metrics},
@@ -86,7 +86,7 @@ async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
     futures::join!(
         controllers::rings::run(context),
         controllers::policies::run(context),
-        gate::run(context),
+        probe::run(context),
     );
 }
 

@@ -83,7 +83,7 @@ pub struct Settings {
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as
-    /// `info,signingkeyring_operator::gate=debug`.
+    /// `info,signingkeyring_operator::probe=debug`.
     #[arg(long, env = "SIGNING_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
 }

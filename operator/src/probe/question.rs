@@ -8,8 +8,7 @@ use serde_json::json;
 use signingkeyring_core::{names, policy_ref::PolicyRef};
 use tokio::time::timeout;
 
-use super::Heard;
-use crate::{context::Context, error::brief};
+use crate::{context::Context, error::brief, gate::Heard};
 
 /// After this long without an answer Kyverno counts as mute.
 const PATIENCE: Duration = Duration::from_secs(5);

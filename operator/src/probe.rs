@@ -1,0 +1,136 @@
+//! Asks Kyverno whether it enforces a policy.
+//!
+//! The question is the server-side dry run of a Pod in the operator's own
+//! namespace that names the policy in a label; the policy's gate rule stamps
+//! its answer on the Pod. It goes the way of every pod and creates nothing.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::{StreamExt, stream};
+use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answer};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use crate::{context::Context, gate::Heard, kyverno::marks};
+
+mod question;
+
+use question::ask;
+
+/// How often it is looked which policies are to be asked.
+const PACE: Duration = Duration::from_millis(250);
+
+/// How many policies are asked at once.
+const CONCURRENCY: usize = 8;
+
+/// Asks for ever: what is on its way every second, what rests in turn.
+pub async fn run(context: &Context) {
+    let mut last_at_rest = Instant::now();
+    let mut turn = 0;
+    loop {
+        let now = Instant::now();
+        let policies =
+            if context.cache.kyverno_served() { policies(context) } else { BTreeSet::new() };
+        let mut due = Vec::new();
+        let mut at_rest = Vec::new();
+        for policy in policies {
+            match context.gate.due(policy, unsettled(context, policy), now) {
+                Some(pause) if pause.is_zero() => due.push(policy),
+                Some(_) => {}
+                None => at_rest.push(policy),
+            }
+        }
+        if !at_rest.is_empty() && now.duration_since(last_at_rest) >= context.settings.gate_interval
+        {
+            last_at_rest = now;
+            turn += 1;
+            due.push(at_rest[turn % at_rest.len()]);
+        }
+        let failed = ask_all(context, due).await;
+        if failed {
+            // One that is open or mute: ask the others at once.
+            ask_all(context, at_rest).await;
+        }
+        tokio::select! {
+            () = sleep(PACE) => {}
+            () = context.gate.poked() => {}
+        }
+    }
+}
+
+/// The policies that ledgers name, and those that hold rules whose ledgers are gone.
+fn policies(context: &Context) -> BTreeSet<PolicyRef> {
+    let ours = context.cache.our_policies().map(|(policy, _)| policy);
+    context.cache.ledgers.policies().into_iter().chain(ours).collect()
+}
+
+/// Asks policies; returns whether one that had answered before does not any more.
+async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
+    stream::iter(policies)
+        .map(|policy| ask_one(context, policy))
+        .buffer_unordered(CONCURRENCY)
+        .fold(false, |any, lost| async move { any || lost })
+        .await
+}
+
+/// Whether something about a policy's rings is on its way.
+fn unsettled(context: &Context, policy: PolicyRef) -> bool {
+    context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
+        let Ok(ledger) = &row.ledger else { return false };
+        on_its_way(ledger)
+            || !matches!(
+                context.gate.answer(policy, ring.as_str()),
+                Answer::Answered { mark, .. } if mark == row.mark
+            )
+    })
+}
+
+fn on_its_way(ledger: &Ledger) -> bool {
+    ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
+}
+
+async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
+    let placed = context.cache.ledgers.placed_in(policy);
+    let wanted =
+        placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
+    let asked = Instant::now();
+    let heard = ask(context, policy).await;
+    let took = asked.elapsed();
+    let state = heard.state();
+    debug!(%policy, state, latency = ?took, "gate asked");
+    context.metrics.gate_answered(
+        &policy.to_string(),
+        state,
+        context.clock.now().as_second(),
+        took,
+    );
+    let failed = !matches!(heard, Heard::Marks(_));
+    let before = context.gate.record(policy, heard.clone(), asked, asked + took, &wanted);
+    let changed = before.as_ref() != Some(&heard);
+    if before.as_ref().map(Heard::state) != Some(state) {
+        match &heard {
+            Heard::Marks(_) => info!(%policy, "the gate answers"),
+            Heard::Open => warn!(%policy, "the gate is open: images are not verified"),
+            Heard::Mute(text) => warn!(%policy, text, "the gate is mute: pods are refused"),
+            Heard::Unreadable(text) => warn!(%policy, text, "the gate's answer is unreadable"),
+        }
+        // Kyverno may take policies again.
+        context.policies.wake(&policy);
+    }
+    if changed && let Some(policy) = context.cache.policy(policy) {
+        for ring in marks(&policy).0.keys() {
+            context.rings.wake(ring);
+        }
+    }
+    for (ring, row) in &placed {
+        let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
+        let acknowledged = matches!(
+            &heard,
+            Heard::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
+        );
+        if changed || on_its_way || (!failed && !acknowledged) {
+            context.rings.wake(ring.as_str());
+        }
+    }
+    failed && matches!(before, Some(Heard::Marks(_)))
+}
