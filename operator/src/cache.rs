@@ -1,8 +1,11 @@
 //! What the watches have seen: the operator's picture of the cluster.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kube::{
@@ -55,6 +58,16 @@ impl Cache {
     #[must_use]
     pub fn list(&self, name: &str) -> Option<Arc<DeserializeGuard<ImageExclusionList>>> {
         self.lists.get(&ObjectRef::new(name))
+    }
+
+    /// The names of the rings that there are, and of those that a ledger
+    /// remembers.
+    #[must_use]
+    pub fn ring_names(&self) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> =
+            self.rings.state().iter().map(|ring| ring.name_any()).collect();
+        names.extend(self.ledgers.rings().iter().map(ToString::to_string));
+        names
     }
 
     /// A policy by its name.

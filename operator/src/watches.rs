@@ -19,7 +19,6 @@ use tracing::{info, warn};
 use crate::{
     cache::LedgerRow,
     context::Context,
-    controllers::rings,
     error::is_code,
     kyverno::{self, is_ours},
 };
@@ -55,7 +54,7 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
 
 /// Wakes everything: after a list, what was missed is not known.
 pub fn wake_all(context: &Context) {
-    for ring in rings::all(context) {
+    for ring in context.cache.ring_names() {
         context.rings.wake(&ring);
     }
     wake_all_policies(context);

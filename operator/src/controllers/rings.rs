@@ -175,14 +175,3 @@ fn state(report: &Report) -> &'static str {
         _ => "ready",
     }
 }
-
-/// The rings that are to be looked at when the operator starts.
-#[must_use]
-pub fn all(context: &Context) -> Vec<String> {
-    let mut rings: Vec<String> =
-        context.cache.rings.state().iter().map(|ring| ring.name_any()).collect();
-    rings.extend(context.cache.ledgers.rings().iter().map(ToString::to_string));
-    rings.sort();
-    rings.dedup();
-    rings
-}
