@@ -29,6 +29,7 @@ use crate::{
 mod import;
 pub mod ledger;
 pub mod pipelines;
+mod place;
 pub mod policies;
 pub mod status;
 

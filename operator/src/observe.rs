@@ -164,10 +164,8 @@ fn free_place(
     {
         return ledger.rule.settings.policy;
     }
-    let limit = context.settings.policy_limit();
-    let sizes = context.cache.written.sizes();
-    let place = |held: &_| packing::place(ring.action, held, limit);
-    context.cache.ledgers.promise(name, &sizes, place)
+    let held = context.cache.ledgers.occupancy(name, &context.cache.written.sizes());
+    packing::place(ring.action, &held, context.settings.policy_limit())
 }
 
 /// Whether the ring has to leave its policy, which has outgrown its size: the

@@ -16,7 +16,7 @@ use signingkeyring_core::{
     snapshot::LedgerFound,
 };
 
-use super::import;
+use super::{import, place};
 use crate::{
     cache::{Damage, LedgerRow},
     context::Context,
@@ -43,6 +43,8 @@ pub async fn commit(
         LedgerFound::Absent => None,
         LedgerFound::Foreign => return Err(Error::ForeignLedger(names::ledger(ring))),
     };
+    // Held until the cache knows the ledger that takes the room.
+    let _claim = place::claim(context, ring, observed, base, change)?;
     let pair = match change {
         Change::Import { from, .. } => Some(import::read(context, from).await?),
         _ if change.mints().is_some() => Some(generate().await?),

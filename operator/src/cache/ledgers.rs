@@ -83,8 +83,8 @@ pub struct Ledgers(RwLock<LedgerIndex>);
 struct LedgerIndex {
     rows: HashMap<RingName, LedgerRow>,
     by_policy: BTreeMap<PolicyRef, BTreeSet<RingName>>,
-    /// Places given out whose ledger has not been seen yet.
-    promised: HashMap<RingName, PolicyRef>,
+    /// The policies that rings are being put into right now.
+    claims: HashMap<RingName, PolicyRef>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
     key_secrets: HashMap<RingName, BTreeMap<String, u64>>,
 }
@@ -104,8 +104,37 @@ impl LedgerIndex {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
-        self.promised.remove(ring);
         self.rows.insert(ring.clone(), row);
+    }
+
+    /// What a policy of this many bytes holds, claims of other rings included.
+    fn held(&self, policy: PolicyRef, ring: &RingName, bytes: usize) -> Occupancy {
+        let placed = self.by_policy.get(&policy);
+        let rings = placed.map_or(0, BTreeSet::len);
+        let claims = self.claims.iter().filter(|(other, of)| {
+            **of == policy
+                && *other != ring
+                && !placed.is_some_and(|placed| placed.contains(*other))
+        });
+        let claims = claims.count();
+        // As large as the rings that are there.
+        let average = bytes.checked_div(rings).unwrap_or(0);
+        Occupancy { rings: rings + claims, bytes: bytes + claims * average }
+    }
+}
+
+/// Room in a policy that a commit is about to use up. It counts as taken until
+/// this is dropped: by then the ledger says so, or the commit has failed.
+#[derive(Debug)]
+#[must_use = "the room is free again as soon as this is dropped"]
+pub struct Claim<'a> {
+    ledgers: &'a Ledgers,
+    ring: RingName,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.ledgers.write().claims.remove(&self.ring);
     }
 }
 
@@ -130,7 +159,6 @@ impl Ledgers {
         let mut index = self.write();
         index.unplace(ring);
         index.rows.remove(ring);
-        index.promised.remove(ring);
     }
 
     /// A ring's ledger; of a name that no ring may have there is none.
@@ -159,33 +187,41 @@ impl Ledgers {
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
     }
 
-    /// Finds a place for a ring with `choose`, which is told what each policy
-    /// holds, and keeps it until the ring's ledger says so. `sizes` are the
-    /// policies' bytes.
-    pub fn promise(
+    /// What each policy holds, apart from what is claimed for this ring.
+    /// `sizes` are the policies' bytes.
+    #[must_use]
+    pub fn occupancy(
         &self,
         ring: &RingName,
         sizes: &HashMap<PolicyRef, usize>,
-        choose: impl FnOnce(&BTreeMap<PolicyRef, Occupancy>) -> PolicyRef,
-    ) -> PolicyRef {
-        let mut index = self.write();
-        let bytes = |policy: &PolicyRef| sizes.get(policy).copied().unwrap_or(0);
-        let mut occupancy: BTreeMap<PolicyRef, Occupancy> = index
-            .by_policy
-            .iter()
-            .map(|(policy, rings)| {
-                (*policy, Occupancy { rings: rings.len(), bytes: bytes(policy) })
+    ) -> BTreeMap<PolicyRef, Occupancy> {
+        let index = self.read();
+        let policies: BTreeSet<PolicyRef> =
+            index.by_policy.keys().chain(index.claims.values()).copied().collect();
+        policies
+            .into_iter()
+            .map(|policy| {
+                let bytes = sizes.get(&policy).copied().unwrap_or(0);
+                (policy, index.held(policy, ring, bytes))
             })
-            .collect();
-        for (_, policy) in index.promised.iter().filter(|(other, _)| *other != ring) {
-            let held = occupancy.entry(*policy).or_default();
-            // As large as the rings that are there.
-            held.bytes += held.bytes.checked_div(held.rings).unwrap_or(0);
-            held.rings += 1;
+            .collect()
+    }
+
+    /// Claims room for a ring in a policy of this many bytes while a commit
+    /// puts it there; nothing if there is no room.
+    pub fn claim(
+        &self,
+        ring: &RingName,
+        policy: PolicyRef,
+        bytes: usize,
+        limit: Occupancy,
+    ) -> Option<Claim<'_>> {
+        let mut index = self.write();
+        if index.held(policy, ring, bytes).is_full(limit) {
+            return None;
         }
-        let place = choose(&occupancy);
-        index.promised.insert(ring.clone(), place);
-        place
+        index.claims.insert(ring.clone(), policy);
+        Some(Claim { ledgers: self, ring: ring.clone() })
     }
 
     /// Takes in the Secret of a standby key.
@@ -225,3 +261,6 @@ impl Ledgers {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

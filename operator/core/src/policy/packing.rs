@@ -20,7 +20,8 @@ pub struct Occupancy {
 
 impl Occupancy {
     /// Whether one more ring, as large as these are, would be too much.
-    fn is_full(self, limit: Self) -> bool {
+    #[must_use]
+    pub fn is_full(self, limit: Self) -> bool {
         let average = self.bytes.checked_div(self.rings).unwrap_or(0);
         self.rings >= limit.rings.max(1) || (self.rings > 0 && self.bytes + average > limit.bytes)
     }

@@ -1,0 +1,43 @@
+//! Room in a policy, for the time of the commit that puts a ring there.
+
+use signingkeyring_core::{
+    ledger::{Change, Ledger, Recovery},
+    names::RingName,
+    snapshot::PolicyFound,
+};
+
+use crate::{cache::Claim, context::Context, error::Error, observe::Observed};
+
+/// Claims room for a ring in the policy that a commit puts it into. A rule that
+/// is there already needs none.
+///
+/// # Errors
+/// If other rings have taken the room since it was observed.
+pub(super) fn claim<'a>(
+    context: &'a Context,
+    ring: &RingName,
+    observed: &Observed,
+    base: Option<&Ledger>,
+    change: &Change,
+) -> Result<Option<Claim<'a>>, Error> {
+    let (Change::Mint { rule, .. }
+    | Change::Import { rule, .. }
+    | Change::Recover(Recovery { rule, .. })
+    | Change::Rule(rule)) = change
+    else {
+        return Ok(None);
+    };
+    let policy = rule.policy;
+    let named = base.is_some_and(|base| base.rule.settings.policies().any(|name| name == policy));
+    let found = observed.snapshot.policies.get(&policy);
+    let holds = matches!(found, Some(PolicyFound::Ours { mark: Some(_), .. }));
+    if named || holds {
+        return Ok(None);
+    }
+    let bytes = context.cache.written.size(policy);
+    let limit = context.settings.policy_limit();
+    match context.cache.ledgers.claim(ring, policy, bytes, limit) {
+        Some(claim) => Ok(Some(claim)),
+        None => Err(Error::Conflict(format!("the room in policy {policy}"))),
+    }
+}
