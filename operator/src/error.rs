@@ -71,12 +71,6 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Api { source, .. } if is_code(source, 404))
     }
-
-    /// Whether the operator lacks the right.
-    #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Api { source, .. } if is_code(source, 403))
-    }
 }
 
 /// Whether the API server answered with this status code.

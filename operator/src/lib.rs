@@ -4,20 +4,20 @@
 //! snapshot of it for one ring, `signingkeyring_core::plan` decides, `act`
 //! writes. See ARCHITECTURE.md.
 
-pub mod act;
-pub mod cache;
+mod act;
+mod cache;
 pub mod clock;
-pub mod context;
-pub mod controllers;
-pub mod error;
-pub mod gate;
-pub mod http;
+mod context;
+mod controllers;
+mod error;
+mod gate;
+mod http;
 pub mod keys;
-pub mod kyverno;
-pub mod observe;
-pub mod probe;
-pub mod queue;
+mod kyverno;
+mod observe;
+mod probe;
+mod queue;
 pub mod runtime;
 pub mod settings;
 pub mod telemetry;
-pub mod watches;
+mod watches;

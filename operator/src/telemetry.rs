@@ -40,7 +40,7 @@ pub fn init_logs(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 
 /// What `/metrics` shows.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     reconciles: Family<ReconcileLabels, Counter>,
     duration: Family<ControllerLabels, Histogram>,
@@ -88,10 +88,10 @@ struct PolicyLabels {
 }
 
 /// What a policy's gate can say, for metrics.
-pub const GATE_STATES: [&str; 4] = ["answered", "open", "mute", "unreadable"];
+pub(crate) const GATE_STATES: [&str; 4] = ["answered", "open", "mute", "unreadable"];
 
 /// What a ring can be, for metrics.
-pub const RING_STATES: [&str; 5] = ["ready", "rotating", "not_ready", "stalled", "deleting"];
+pub(crate) const RING_STATES: [&str; 5] = ["ready", "rotating", "not_ready", "stalled", "deleting"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -156,20 +156,25 @@ impl Metrics {
     }
 
     /// Counts a pass.
-    pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
+    pub(crate) fn reconciled(
+        &self,
+        controller: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
         self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
         let labels = ControllerLabels { controller };
         self.duration.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Says how much a controller has to do.
-    pub fn queue_depth(&self, controller: &'static str, depth: usize) {
+    pub(crate) fn queue_depth(&self, controller: &'static str, depth: usize) {
         let labels = ControllerLabels { controller };
         self.queue_depth.get_or_create(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     /// Says what state a ring is in, or that it is gone.
-    pub fn ring_state(&self, ring: &str, state: Option<&'static str>) {
+    pub(crate) fn ring_state(&self, ring: &str, state: Option<&'static str>) {
         let mut states = self.ring_states.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match state {
             Some(state) => states.insert(ring.to_owned(), state),
@@ -184,22 +189,28 @@ impl Metrics {
     }
 
     /// Counts a version that became current.
-    pub fn version_activated(&self) {
+    pub(crate) fn version_activated(&self) {
         self.rotations.inc();
     }
 
     /// Counts a policy write.
-    pub fn policy_written(&self) {
+    pub(crate) fn policy_written(&self) {
         self.policy_writes.inc();
     }
 
     /// Counts an edit by others that was undone.
-    pub fn drift_undone(&self, kind: &'static str) {
+    pub(crate) fn drift_undone(&self, kind: &'static str) {
         self.drift.get_or_create(&KindLabels { kind }).inc();
     }
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.
-    pub fn gate_answered(&self, policy: &str, state: &'static str, asked: i64, took: Duration) {
+    pub(crate) fn gate_answered(
+        &self,
+        policy: &str,
+        state: &'static str,
+        asked: i64,
+        took: Duration,
+    ) {
         for other in GATE_STATES {
             let labels = GateLabels { policy: policy.to_owned(), state: other };
             self.gate_state.get_or_create(&labels).set(i64::from(other == state));
@@ -210,7 +221,7 @@ impl Metrics {
     }
 
     /// Takes out the series of a policy that is gone.
-    pub fn gate_gone(&self, policy: &str) {
+    pub(crate) fn gate_gone(&self, policy: &str) {
         for state in GATE_STATES {
             self.gate_state.remove(&GateLabels { policy: policy.to_owned(), state });
         }
@@ -221,7 +232,7 @@ impl Metrics {
 
     /// The metrics in the OpenMetrics text format.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -231,7 +242,7 @@ impl Metrics {
 
 /// Writes events; a failure to do so is only logged.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub(crate) struct Events(Recorder);
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -242,13 +253,13 @@ impl std::fmt::Debug for Events {
 impl Events {
     /// Events written with this client.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         let reporter = Reporter { controller: names::MANAGER.to_owned(), instance: None };
         Self(Recorder::new(client, reporter))
     }
 
     /// Says what happened to an object. `action` is what the operator did.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         on: &ObjectReference,
         warning: bool,
@@ -286,7 +297,7 @@ fn cut(note: &str) -> &str {
 
 /// A reference to a ring, for events.
 #[must_use]
-pub fn ring_reference(name: &str, uid: Option<&str>) -> ObjectReference {
+pub(crate) fn ring_reference(name: &str, uid: Option<&str>) -> ObjectReference {
     ObjectReference {
         api_version: Some(SigningKeyRing::api_version(&()).into_owned()),
         kind: Some(SigningKeyRing::kind(&()).into_owned()),
@@ -298,7 +309,7 @@ pub fn ring_reference(name: &str, uid: Option<&str>) -> ObjectReference {
 
 /// A reference to an exclusion list, for events.
 #[must_use]
-pub fn list_reference(name: &str, uid: Option<&str>) -> ObjectReference {
+pub(crate) fn list_reference(name: &str, uid: Option<&str>) -> ObjectReference {
     ObjectReference {
         api_version: Some(ImageExclusionList::api_version(&()).into_owned()),
         kind: Some(ImageExclusionList::kind(&()).into_owned()),
@@ -310,7 +321,7 @@ pub fn list_reference(name: &str, uid: Option<&str>) -> ObjectReference {
 
 /// A reference to a policy, for events.
 #[must_use]
-pub fn policy_reference(name: &str, uid: Option<&str>) -> ObjectReference {
+pub(crate) fn policy_reference(name: &str, uid: Option<&str>) -> ObjectReference {
     let kind = kyverno::resource();
     ObjectReference {
         api_version: Some(kind.api_version),

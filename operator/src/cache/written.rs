@@ -58,13 +58,6 @@ impl Written {
         self.read().failures.get(&policy).cloned()
     }
 
-    /// Remembers a write.
-    pub fn succeeded(&self, policy: PolicyRef, written: WrittenPolicy) {
-        let mut index = self.write();
-        index.failures.remove(&policy);
-        index.policies.insert(policy, written);
-    }
-
     /// Remembers that a policy stands as if this process had written it.
     pub fn stands(&self, policy: PolicyRef, written: WrittenPolicy) {
         self.write().policies.insert(policy, written);
