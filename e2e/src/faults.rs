@@ -2,18 +2,19 @@
 //! real API server and Kyverno, with faults between the two.
 //!
 //! A run is a scenario with one fault. It sees a part of a shared cluster as
-//! its whole cluster (`view`), through a layer below its client (`layer`) that
+//! its whole cluster (`view`), through a transport below its client (`transport`) that
 //! injects the fault. The [observer](crate::observer) judges it.
 
 pub mod admin;
 pub mod fault;
 pub mod harness;
-pub mod layer;
 pub mod log;
 pub mod operators;
+pub mod response;
 pub mod run;
 pub mod scenario;
 pub mod scenarios;
 pub mod table;
+pub mod transport;
 pub mod view;
-pub mod watching;
+pub mod watches;

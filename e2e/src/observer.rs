@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 pub mod checks;
+pub mod normalized;
 pub mod parse;
-pub mod picture;
 pub mod soak;
 
 /// A kind that is observed.

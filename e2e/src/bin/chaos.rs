@@ -1,4 +1,4 @@
-//! A hard hour in five minutes: see `signingkeyring_e2e::chaos`.
+//! The chaos experiment: see `signingkeyring_e2e::chaos`.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use signingkeyring_e2e::{
     chaos::{
-        Options, Run,
+        experiment,
         journal::{Kind, Wrong},
+        run::Options,
         verdict,
     },
     cluster::Cluster,
@@ -64,12 +65,12 @@ async fn main() -> Result<()> {
 
 async fn chaos(cluster: Cluster, options: Options) -> Result<usize> {
     let minutes = options.length.as_secs_f64() / 60.0;
-    let run = Run::prepare(cluster, options).await?;
+    let run = experiment::prepare(cluster, options).await?;
     eprintln!(
         "== Ready after {:.0} s; breaking things for {minutes} min",
         run.journal.elapsed().as_secs_f64()
     );
-    run.go().await?;
+    experiment::go(&run).await?;
     println!("\nSeed {}, {} rings, {minutes} min\n", run.options.seed, run.rings.len());
     println!("  rotations done   {}", verdict::rotations(&run));
     println!("  asked for        {}", run.journal.summary(Kind::Request));

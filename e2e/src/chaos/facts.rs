@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    disturbances::{Disturbances, Marks, Scope},
     ledger::Ledger,
-    weather::{Marks, Scope, Weather},
 };
 
 /// What is known of one ring.
@@ -67,7 +67,7 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     policy: String,
-    calm: u64,
+    disturbance: u64,
 }
 
 /// What an answer of Kyverno says for the first time.
@@ -85,7 +85,7 @@ pub struct Known {
     /// The rings by name.
     pub rings: BTreeMap<String, Ring>,
     /// What is broken on purpose.
-    pub weather: Weather,
+    pub disturbances: Disturbances,
 }
 
 /// All that is known, shared by those who find out and those who judge.
@@ -109,12 +109,12 @@ impl Facts {
                 }
             }
         }
-        known.weather.begin(scope);
+        known.disturbances.begin(scope);
     }
 
     /// What was disturbed is back.
     pub fn restored(&self, scope: Scope, newer_than: Option<Marks>) {
-        self.lock().weather.end(scope, newer_than);
+        self.lock().disturbances.end(scope, newer_than);
     }
 }
 
@@ -145,15 +145,15 @@ impl Known {
 
     /// Kyverno answered for a policy.
     pub fn answer(&mut self, policy: &str, asked: Instant, marks: &Marks) -> News {
-        self.weather.heard(policy, asked, marks);
-        let is_calm = self.weather.calm(policy).is_some();
+        self.disturbances.heard(policy, asked, marks);
+        let is_undisturbed = self.disturbances.undisturbed(policy).is_some();
         let mut news = News::default();
         for (name, mark) in marks {
             let Some(ring) = self.rings.get_mut(name) else { continue };
             if ring.ledger.policy != policy {
                 continue;
             }
-            ring.enforced |= is_calm && ring.enforces_from.is_some_and(|from| *mark >= from);
+            ring.enforced |= is_undisturbed && ring.enforces_from.is_some_and(|from| *mark >= from);
             if ring.enforced {
                 let since = ring.touched.take();
                 news.back.extend(since.map(|since| asked.saturating_duration_since(since)));
@@ -173,8 +173,8 @@ impl Known {
     #[must_use]
     pub fn in_place(&self, ring: &str) -> Option<Moment> {
         let policy = self.rings.get(ring)?.ledger.policy.clone();
-        let calm = self.weather.calm(&policy)?;
-        Some(Moment { policy, calm })
+        let disturbance = self.disturbances.undisturbed(&policy)?;
+        Some(Moment { policy, disturbance })
     }
 
     /// The same, and the ring's rule refuses what has to be refused.

@@ -14,6 +14,16 @@ use std::{
 use anyhow::Result;
 use tokio::time::Instant;
 
+/// How long the gate was open until a ring's condition said so.
+pub const OPEN: &str = "Kyverno and its webhooks gone until a ring's condition said so";
+
+/// How long it took until what fell out of a window was refused.
+pub const REFUSED: &str = "a version fell out of the window until Kyverno knew, outages included";
+
+/// How long it took until what was done to a policy was undone for a ring.
+pub const BACK: &str =
+    "a ring's policy deleted or edited until Kyverno answered with its rule again";
+
 /// The journal of a run.
 #[derive(Debug)]
 pub struct Journal {

@@ -7,11 +7,12 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Run,
-    dice::{Deck, Dice},
-    observer::{wait, wait_to_know},
-    prober, verdict,
-    weather::Scope,
+    disturbances::Scope,
+    journal::{OPEN, Wrong},
+    prober,
+    random::{Random, ShuffleBag},
+    run::Run,
+    wait::{wait, wait_to_know},
     webhooks,
 };
 use crate::images::Verdict;
@@ -38,7 +39,7 @@ const SPREAD: Duration = Duration::from_secs(2);
 /// # Errors
 /// If something cannot be started again.
 pub async fn strike(run: &Run) -> Result<()> {
-    let mut dice = Dice::new(run.options.seed, "outages");
+    let mut random = Random::new(run.options.seed, "outages");
     let kinds = [
         (Outage::Operator, 7),
         (Outage::WebhooksDeleted, 2),
@@ -47,17 +48,17 @@ pub async fn strike(run: &Run) -> Result<()> {
         (Outage::Kyverno, 1),
         (Outage::OpenGate, 1),
     ];
-    let mut deck = Deck::new(&kinds, Dice::new(run.options.seed, "deck of outages"));
+    let mut bag = ShuffleBag::new(&kinds, Random::new(run.options.seed, "bag of outages"));
     // One of each early, so that a short run has seen them all.
     let mut first = [Outage::OpenGate, Outage::ApiServer, Outage::Kyverno];
-    dice.shuffle(&mut first);
+    random.shuffle(&mut first);
     let mut first = first.into_iter();
     loop {
-        run.rest(Duration::from_millis(dice.between(2000, 7000))).await;
+        run.rest(Duration::from_millis(random.between(2000, 7000))).await;
         let outage =
-            if dice.one_in(3) { first.next().or_else(|| deck.draw()) } else { deck.draw() };
+            if random.one_in(3) { first.next().or_else(|| bag.draw()) } else { bag.draw() };
         let Some(outage) = outage.filter(|_| !run.is_over()) else { return Ok(()) };
-        let pause = Duration::from_millis(dice.between(0, 3000));
+        let pause = Duration::from_millis(random.between(0, 3000));
         // If it ended by itself; nothing is done while it runs.
         run.cluster.start_again("kyverno").await?;
         match outage {
@@ -162,11 +163,11 @@ async fn said(run: &Run, start: Instant) {
     let in_time = wait_to_know(PATIENCE, all).await.is_some();
     for ring in &run.rings {
         match said_after(run, ring, start) {
-            Some(took) => run.journal.took(verdict::OPEN, took),
+            Some(took) => run.journal.took(OPEN, took),
             None if in_time => {}
             None => {
                 let text = format!("the gate was open for {PATIENCE:?} and {ring} did not say so");
-                run.journal.wrong(super::journal::Wrong::Verdict, &text);
+                run.journal.wrong(Wrong::Verdict, &text);
             }
         }
     }

@@ -13,10 +13,10 @@ use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::task::JoinSet;
 
 use super::{
-    Run,
-    dice::{Deck, Dice},
     journal::Kind,
-    observer::{wait, wait_to_know},
+    random::{Random, ShuffleBag},
+    run::Run,
+    wait::{wait, wait_to_know},
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ enum Wish {
 /// # Errors
 /// None; what cannot be asked at the moment is left.
 pub async fn ask(run: Arc<Run>) -> Result<()> {
-    let mut dice = Dice::new(run.options.seed, "owners");
+    let mut random = Random::new(run.options.seed, "owners");
     let kinds = [
         (Wish::Rotate, 80),
         (Wish::Repeat, 3),
@@ -44,16 +44,18 @@ pub async fn ask(run: Arc<Run>) -> Result<()> {
         (Wish::List, 3),
         (Wish::Exclude, 3),
     ];
-    let mut deck = Deck::new(&kinds, Dice::new(run.options.seed, "deck of the owners"));
+    let mut bag = ShuffleBag::new(&kinds, Random::new(run.options.seed, "bag of the owners"));
     let mut wishes = JoinSet::new();
     let mut number = 0;
     while !run.is_over() {
-        run.rest(Duration::from_millis(dice.between(100, 400))).await;
-        let (Some(wish), Some(ring)) = (deck.draw(), dice.pick(&run.rings).cloned()) else { break };
+        run.rest(Duration::from_millis(random.between(100, 400))).await;
+        let (Some(wish), Some(ring)) = (bag.draw(), random.pick(&run.rings).cloned()) else {
+            break;
+        };
         number += 1;
-        let (run, dice) = (Arc::clone(&run), Dice::new(dice.between(0, u64::MAX), "wish"));
+        let (run, random) = (Arc::clone(&run), Random::new(random.between(0, u64::MAX), "wish"));
         wishes.spawn(async move {
-            if let Err(error) = grant(&run, wish, &ring, number, dice).await {
+            if let Err(error) = grant(&run, wish, &ring, number, random).await {
                 run.journal.note(&format!("{wish:?} for {ring} did not work: {error:#}"));
             }
         });
@@ -63,7 +65,7 @@ pub async fn ask(run: Arc<Run>) -> Result<()> {
     Ok(())
 }
 
-async fn grant(run: &Run, wish: Wish, ring: &str, number: u32, mut dice: Dice) -> Result<()> {
+async fn grant(run: &Run, wish: Wish, ring: &str, number: u32, mut random: Random) -> Result<()> {
     match wish {
         Wish::Rotate => rotate(run, ring, format!("t{number}")).await,
         Wish::Repeat => {
@@ -77,9 +79,9 @@ async fn grant(run: &Run, wish: Wish, ring: &str, number: u32, mut dice: Dice) -
                 None => Ok(()),
             }
         }
-        Wish::Revoke => revoke(run, ring, &mut dice).await,
-        Wish::Audit => audit_for_a_while(run, ring, &mut dice).await,
-        Wish::List => list(run, &mut dice).await,
+        Wish::Revoke => revoke(run, ring, &mut random).await,
+        Wish::Audit => audit_for_a_while(run, ring, &mut random).await,
+        Wish::List => list(run, &mut random).await,
         Wish::Exclude => {
             let image = format!("quay.io/chaos-{number}/*");
             let exclude = json!([{"image": image, "reason": "chaos"}]);
@@ -102,13 +104,13 @@ async fn rotate(run: &Run, ring: &str, token: String) -> Result<()> {
 }
 
 /// Revokes the version that signs, or any other.
-async fn revoke(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
+async fn revoke(run: &Run, ring: &str, random: &mut Random) -> Result<()> {
     let revoked = {
         let mut known = run.facts.lock();
         let Some(facts) = known.rings.get_mut(ring) else { return Ok(()) };
         let all: Vec<u32> = facts.ledger.versions.keys().copied().collect();
-        let current = if dice.one_in(2) { facts.ledger.current() } else { None };
-        let Some(version) = current.or_else(|| dice.pick(&all).copied()) else { return Ok(()) };
+        let current = if random.one_in(2) { facts.ledger.current() } else { None };
+        let Some(version) = current.or_else(|| random.pick(&all).copied()) else { return Ok(()) };
         if facts.revoked.contains(&version) {
             return Ok(());
         }
@@ -126,7 +128,7 @@ async fn revoke(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
 }
 
 /// Lets a ring audit, and enforce again once its rule has moved.
-async fn audit_for_a_while(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
+async fn audit_for_a_while(run: &Run, ring: &str, random: &mut Random) -> Result<()> {
     match run.facts.lock().rings.get_mut(ring) {
         Some(facts) if !facts.audits => facts.audits = true,
         _ => return Ok(()),
@@ -136,7 +138,7 @@ async fn audit_for_a_while(run: &Run, ring: &str, dice: &mut Dice) -> Result<()>
     run.journal.count(Kind::Request, "actions changed");
     let audits = || run.facts.lock().rings.get(ring).is_some_and(|facts| !facts.ledger.enforces);
     let moved = wait_to_know(Duration::from_secs(60), audits).await;
-    run.rest(Duration::from_millis(dice.between(0, 4000))).await;
+    run.rest(Duration::from_millis(random.between(0, 4000))).await;
     enforce(run, ring).await.context("it would audit for ever")?;
     run.journal.count(Kind::Request, "actions changed");
     // Without a move it is not known whether one is still to come.
@@ -159,13 +161,13 @@ pub async fn enforce(run: &Run, ring: &str) -> Result<()> {
 }
 
 /// Creates, changes or deletes an exclusion list of the cluster.
-async fn list(run: &Run, dice: &mut Dice) -> Result<()> {
+async fn list(run: &Run, random: &mut Random) -> Result<()> {
     let api: Api<ImageExclusionList> = Api::all(run.client.clone());
-    let name = format!("chaos-{}", dice.between(0, 2));
-    if api.get_opt(&name).await?.is_some() && dice.one_in(3) {
+    let name = format!("chaos-{}", random.between(0, 2));
+    if api.get_opt(&name).await?.is_some() && random.one_in(3) {
         api.delete(&name, &DeleteParams::default()).await?;
     } else {
-        let image = format!("ghcr.io/chaos-{}/*", dice.between(0, 1000));
+        let image = format!("ghcr.io/chaos-{}/*", random.between(0, 1000));
         let list = json!({
             "apiVersion": "signing.odj.cloud/v1alpha1",
             "kind": "ImageExclusionList",

@@ -11,9 +11,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    Run,
-    observer::{marks, wait},
-    weather::{Marks, Scope},
+    disturbances::{Marks, Scope},
+    monitor::marks,
+    run::Run,
+    wait::wait,
 };
 
 /// How long the operator may be away before it undoes something.

@@ -11,12 +11,11 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    NAMESPACE, Run,
-    dice::Dice,
     facts::Moment,
     journal::{Kind, Wrong},
     ledger::Ledger,
-    signer::Signed,
+    random::Random,
+    run::{NAMESPACE, Run, Signed},
 };
 use crate::images::Verdict;
 
@@ -25,13 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Probes for ever.
 pub async fn probe(run: Arc<Run>, name: String) {
-    let mut dice = Dice::new(run.options.seed, &name);
+    let mut random = Random::new(run.options.seed, &name);
     loop {
-        let Some(ring) = dice.pick(&run.rings).cloned() else { return };
-        match dice.between(0, 3) {
+        let Some(ring) = random.pick(&run.rings).cloned() else { return };
+        match random.between(0, 3) {
             0 => unsigned(&run, &ring).await,
-            1 => retired(&run, &ring, &mut dice).await,
-            _ => current(&run, &ring, &mut dice).await,
+            1 => retired(&run, &ring, &mut random).await,
+            _ => current(&run, &ring, &mut random).await,
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -65,14 +64,14 @@ async fn unsigned(run: &Run, ring: &str) {
     judge(run, ring, "unsigned", between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
 }
 
-async fn retired(run: &Run, ring: &str, dice: &mut Dice) {
+async fn retired(run: &Run, ring: &str, random: &mut Random) {
     let wanted: Vec<Signed> = {
         let signed = run.signed.lock().await;
         let known = run.facts.lock();
         let signed = signed.get(ring).into_iter().flatten();
         signed.filter(|signed| known.is_refused(ring, signed.version)).cloned().collect()
     };
-    let Some(signed) = dice.pick(&wanted) else { return };
+    let Some(signed) = random.pick(&wanted) else { return };
     let before = run.facts.lock().enforced(ring);
     let verdict = admit(run, ring, &signed.image).await;
     let after = run.facts.lock().enforced(ring);
@@ -80,7 +79,7 @@ async fn retired(run: &Run, ring: &str, dice: &mut Dice) {
     judge(run, ring, &what, between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
 }
 
-async fn current(run: &Run, ring: &str, dice: &mut Dice) {
+async fn current(run: &Run, ring: &str, random: &mut Random) {
     let wanted: Vec<Signed> = {
         let signed = run.signed.lock().await;
         let known = run.facts.lock();
@@ -92,7 +91,7 @@ async fn current(run: &Run, ring: &str, dice: &mut Dice) {
     };
     // The newest twice as often as any older one.
     let newest = wanted.iter().max_by_key(|signed| signed.version);
-    let signed = if dice.one_in(2) { newest } else { dice.pick(&wanted) };
+    let signed = if random.one_in(2) { newest } else { random.pick(&wanted) };
     let Some(signed) = signed else { return };
     let before = run.facts.lock().in_place(ring);
     let verdict = admit(run, ring, &signed.image).await;

@@ -11,13 +11,26 @@ use kube::{
 use tokio::time::sleep;
 
 use super::{
-    NAMESPACE, Run,
-    dice::Dice,
-    observer::{wait, wait_to_know},
-    vandal::GRAFFITI,
+    random::Random,
+    run::{NAMESPACE, Run},
+    wait::{wait, wait_to_know},
 };
 
 const NAME: &str = "image-signing";
+
+/// What somebody writes where it does not belong.
+pub const FOREIGN: &str = "chaos-was-here";
+
+/// What became of a ledger that was to be lost for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerLoss {
+    /// It was not deleted: a commit came between.
+    Kept,
+    /// It was deleted and put back.
+    Restored,
+    /// Another one was made in its place meanwhile.
+    Replaced,
+}
 
 /// Deletes a pipeline's Secret.
 ///
@@ -33,13 +46,13 @@ pub async fn delete(run: &Run, ring: &str) -> Result<()> {
 ///
 /// # Errors
 /// If the Secret cannot be read or written.
-pub async fn edit(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
+pub async fn edit(run: &Run, ring: &str, random: &mut Random) -> Result<()> {
     let api = pipelines(run, ring);
     let mut secret = api.get(NAME).await?;
     let data = secret.data.get_or_insert_with(BTreeMap::new);
-    let what = match dice.between(0, 4) {
+    let what = match random.between(0, 4) {
         0 => {
-            data.insert("cosign.key".to_owned(), ByteString(GRAFFITI.into()));
+            data.insert("cosign.key".to_owned(), ByteString(FOREIGN.into()));
             "its key overwritten"
         }
         1 => {
@@ -47,7 +60,7 @@ pub async fn edit(run: &Run, ring: &str, dice: &mut Dice) -> Result<()> {
             "its password removed"
         }
         2 => {
-            data.insert(GRAFFITI.to_owned(), ByteString(b"x".to_vec()));
+            data.insert(FOREIGN.to_owned(), ByteString(b"x".to_vec()));
             "an entry added"
         }
         _ => {
@@ -84,7 +97,7 @@ async fn do_as_told(run: &Run, ring: &str) -> Result<()> {
 ///
 /// # Errors
 /// If the ledger cannot be read, deleted, or put back.
-pub async fn lose_ledger(run: &Run, ring: &str, pause: Duration) -> Result<()> {
+pub async fn lose_ledger(run: &Run, ring: &str, pause: Duration) -> Result<LedgerLoss> {
     let api: Api<Secret> = Api::namespaced(run.client.clone(), NAMESPACE);
     let name = format!("ring-{ring}");
     let mut secret = api.get(&name).await?;
@@ -96,7 +109,7 @@ pub async fn lose_ledger(run: &Run, ring: &str, pause: Duration) -> Result<()> {
     if api.delete(&name, &delete).await.is_err() {
         // A commit came between, or the answer was lost with the API server.
         if api.get_opt(&name).await.is_ok_and(|found| found.is_some()) {
-            return Ok(());
+            return Ok(LedgerLoss::Kept);
         }
     }
     run.journal.fault("ledger deleted", &format!("{name}, for {pause:?}"));
@@ -109,12 +122,12 @@ pub async fn lose_ledger(run: &Run, ring: &str, pause: Duration) -> Result<()> {
         if let kube::Error::Api(status) = &error
             && status.code == 409
         {
-            anyhow::bail!("a ledger was made in the place of the lost one of {ring}");
+            return Ok(LedgerLoss::Replaced);
         }
         sleep(Duration::from_millis(200)).await;
     }
     run.journal.note(&format!("{name} restored"));
-    Ok(())
+    Ok(LedgerLoss::Restored)
 }
 
 fn pipelines(run: &Run, ring: &str) -> Api<Secret> {

@@ -9,9 +9,11 @@ use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
 use super::{
-    Run,
-    dice::Dice,
     journal::{Kind, Wrong},
+    ledger::Ledger,
+    random::Random,
+    run::{NAMESPACE, Run, Signed},
+    secrets::FOREIGN,
 };
 
 /// The Secret of a pipeline, as a build reads it once.
@@ -23,21 +25,12 @@ pub struct Key {
     password: String,
 }
 
-/// An image that a version of a ring's key signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
-    /// The version.
-    pub version: u32,
-    /// The image.
-    pub image: String,
-}
-
 /// Signs images with whatever key is current, ring after ring, for ever.
 pub async fn sign(run: Arc<Run>, name: String) {
-    let mut dice = Dice::new(run.options.seed, &name);
+    let mut random = Random::new(run.options.seed, &name);
     let mut number = 0;
     loop {
-        let Some(ring) = dice.pick(&run.rings).cloned() else { return };
+        let Some(ring) = random.pick(&run.rings).cloned() else { return };
         number += 1;
         if let Err(error) = sign_one(&run, &ring, &format!("{name}-{number}")).await {
             run.journal.note(&format!("signing for {ring}: {error:#}"));
@@ -83,7 +76,7 @@ pub async fn read(run: &Run, ring: &str) -> Result<Option<Key>> {
     let known = run.facts.lock();
     let ledger = known.rings.get(ring).and_then(|ring| ring.ledger.versions.get(&version));
     let is_known = ledger.is_some_and(|ledger| ledger.public_key == public);
-    let untouched = is_known && !private.contains(super::vandal::GRAFFITI);
+    let untouched = is_known && !private.contains(FOREIGN);
     Ok(untouched.then_some(Key { version, private, password }))
 }
 
@@ -117,9 +110,9 @@ pub async fn check_ledger(run: &Run, ring: &str) {
 }
 
 async fn open(run: &Run, ring: &str) -> Result<()> {
-    let api: Api<Secret> = Api::namespaced(run.client.clone(), super::NAMESPACE);
+    let api: Api<Secret> = Api::namespaced(run.client.clone(), NAMESPACE);
     let secret = api.get(&format!("ring-{ring}")).await?;
-    let ledger = super::ledger::Ledger::read(secret.metadata.annotations.as_ref())?;
+    let ledger = Ledger::read(secret.metadata.annotations.as_ref())?;
     let current = ledger.current().context("no version is current")?;
     let data = secret.data.unwrap_or_default();
     let private = text(&data, &format!("v{current}.key")).context("no private key")?;

@@ -9,23 +9,14 @@ use kube::{Api, ResourceExt};
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
 use super::{
-    Run,
     facts::Ring,
     journal::{Kind, Wrong},
-    observer::wait,
-    owners, prober, signer,
+    owners, prober,
+    run::Run,
+    signer,
+    wait::wait,
 };
 use crate::images::Verdict;
-
-/// How long the gate was open until a ring's condition said so.
-pub const OPEN: &str = "Kyverno and its webhooks gone until a ring's condition said so";
-
-/// How long it took until what fell out of a window was refused.
-pub const REFUSED: &str = "a version fell out of the window until Kyverno knew, outages included";
-
-/// How long it took until what was done to a policy was undone for a ring.
-pub const BACK: &str =
-    "a ring's policy deleted or edited until Kyverno answered with its rule again";
 
 /// How long the rings may take to settle.
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -150,7 +150,7 @@ impl Queue {
             let name = job.scenario.name;
             match &outcome {
                 Ok(outcome) if outcome.violations.is_empty() => {
-                    eprintln!("{name} {}: fine, {} writes, {took} s", job.fault, outcome.writes);
+                    eprintln!("{name} {}: passed, {} writes, {took} s", job.fault, outcome.writes);
                 }
                 Ok(outcome) => println!(
                     "{name} {} in {}: VIOLATED\n  {}\n{}",
@@ -206,7 +206,7 @@ impl Queue {
             if let Ok(outcome) = outcome
                 && outcome.violations.is_empty()
             {
-                let reference = Arc::new(outcome.picture);
+                let reference = Arc::new(outcome.state);
                 let jobs = self.options.faults_of(job.scenario, outcome.writes);
                 lock(&self.jobs).extend(jobs.into_iter().map(|fault| Job {
                     scenario: job.scenario,

@@ -29,7 +29,7 @@ pub enum What {
         marks: String,
     },
     /// The gate did not answer for seconds.
-    Mute,
+    Unreachable,
 }
 
 /// One line.
@@ -91,7 +91,7 @@ impl fmt::Display for Log {
                     last = Some(marks.clone());
                     format!("gate: {marks}")
                 }
-                What::Mute => "gate: no answer for seconds".to_owned(),
+                What::Unreachable => "gate: no answer for seconds".to_owned(),
                 What::Publishing { .. } => continue,
             };
             writeln!(f, "    {after:7.2} s  {}  {text}", line.who)?;

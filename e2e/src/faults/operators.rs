@@ -16,22 +16,22 @@ use signingkeyring_operator::{clock::Clock, runtime::operate, settings::Settings
 use tokio::task::JoinHandle;
 use tracing::{Instrument, info_span};
 
-use super::{layer::Wire, view::View};
+use super::{transport::Transport, view::View};
 
 /// How often an operator looks at its ring although nothing changed.
 pub const RECHECK: Duration = Duration::from_secs(5);
 
-/// The minutes that the clock of a run's operators is ahead.
-pub type Ahead = Arc<AtomicI64>;
+/// By how many minutes the clock of a run's operators is fast.
+pub type ClockOffset = Arc<AtomicI64>;
 
 /// An operator; it ends with this value, wherever it is.
 #[derive(Debug)]
 pub struct Operator(JoinHandle<Result<()>>);
 
 impl Operator {
-    /// Starts an operator that sees `view` through `wire`.
+    /// Starts an operator that sees `view` through `transport`.
     #[must_use]
-    pub fn start(wire: &Wire, view: &View, name: &str, ahead: &Ahead) -> Self {
+    pub fn start(transport: &Transport, view: &View, name: &str, offset: &ClockOffset) -> Self {
         let settings = Settings::parse_from([
             "signingkeyring-operator".to_owned(),
             format!("--namespace={}", view.namespace("system")),
@@ -39,14 +39,14 @@ impl Operator {
             "--gate-interval=2s".to_owned(),
             format!("--recheck-interval={}s", RECHECK.as_secs()),
         ]);
-        let ahead = Arc::clone(ahead);
+        let offset = Arc::clone(offset);
         let system = Clock::system();
         let clock = Clock::new(move || {
-            let minutes = ahead.load(Ordering::Relaxed);
+            let minutes = offset.load(Ordering::Relaxed);
             system.now() + SignedDuration::from_mins(minutes)
         });
         let span = info_span!("operator", run = name);
-        Self(tokio::spawn(operate(wire.client(), settings, clock).instrument(span)))
+        Self(tokio::spawn(operate(transport.client(), settings, clock).instrument(span)))
     }
 
     /// Whether it ended by itself, which it never should.

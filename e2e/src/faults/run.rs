@@ -5,52 +5,30 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use kube::Client;
-use serde_json::{Value, json};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     admin::Admin,
-    fault::{Fault, ReadFault, WriteFault},
-    layer::Wire,
-    log::{Log, What},
-    operators::{Ahead, Operator, RECHECK},
-    scenario::{SOAK_SECONDS, Scenario, Step, rests, spec},
-    watching::LAG,
+    fault::{Fault, WriteFault},
+    log::What,
+    operators::Operator,
+    scenario::{SOAK_SECONDS, Scenario},
+    transport::Transport,
 };
 use crate::observer::{
-    Observer,
     checks::{self, Expected},
-    picture::{difference, picture},
+    normalized::normalized,
     soak,
 };
 
-/// For how long nothing may be written once a run has come to its end.
-pub const QUIET: Duration = Duration::from_secs(30);
+mod attempt;
+mod steps;
+mod verdict;
 
-/// Without a write for this long, a run has come to its end: the operator has
-/// looked at its ring once more meanwhile.
-const SETTLED: Duration = RECHECK.saturating_add(Duration::from_secs(1));
-
-/// How long a run may take to its end. Pauses after failures add up.
-const PATIENCE: Duration = Duration::from_secs(150);
-
-/// How often the state is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// What all runs share.
-pub struct Shared {
-    /// With the operator's rights.
-    pub operator: Client,
-    /// The observer.
-    pub observer: Arc<Observer>,
-    /// How many runs may be busy at once; those that are quiet do not count.
-    pub busy: Semaphore,
-}
+use attempt::Run;
+pub use attempt::Shared;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -61,8 +39,8 @@ pub struct Outcome {
     pub fired: bool,
     /// How many writes the first operator made.
     pub writes: usize,
-    /// The end state.
-    pub picture: Value,
+    /// The end state, normalized.
+    pub state: Value,
     /// Empty if all is well.
     pub violations: Vec<String>,
     /// What was written.
@@ -70,22 +48,6 @@ pub struct Outcome {
     /// Kyverno did not answer for seconds, as on a machine that is too busy.
     /// The operator has to report that: nothing can be said of its silence.
     pub disturbed: bool,
-}
-
-mod steps;
-mod verdict;
-
-struct Run<'a> {
-    shared: &'a Shared,
-    admin: &'a Admin,
-    scenario: &'a Scenario,
-    fault: Fault,
-    reference: Option<&'a Value>,
-    log: Arc<Log>,
-    ahead: Ahead,
-    operators: Mutex<Vec<Operator>>,
-    /// When the last reaction to a fault was over.
-    reacted: Mutex<Option<Instant>>,
 }
 
 /// Runs a scenario with a fault. `reference` is the end state without one.
@@ -107,17 +69,17 @@ pub async fn run(
         fault,
         reference,
         log: Arc::default(),
-        ahead: Arc::new(AtomicI64::new(0)),
+        clock_offset: Arc::new(AtomicI64::new(0)),
         operators: Mutex::default(),
         reacted: Mutex::default(),
     };
     admin.reset(&shared.observer).await.context("resetting the view")?;
-    let wire = run.wire("A");
-    run.start(&wire, "A");
+    let transport = run.transport("A");
+    run.start(&transport, "A");
     run.set_up().await.with_context(|| format!("before the fault\n{}", run.log))?;
-    wire.arm(fault);
+    transport.arm(fault);
     let mut violations = Vec::new();
-    if let Err(error) = run.with_faults(&wire).await {
+    if let Err(error) = run.with_faults(&transport).await {
         violations.push(format!("{error:#}"));
     }
     drop(busy);
@@ -138,71 +100,31 @@ pub async fn run(
     }
     Ok(Outcome {
         fault,
-        fired: wire.has_fired() || wire.has_struck(),
-        writes: wire.writes(),
-        picture: picture(&seen.now, ring),
+        fired: transport.has_fired() || transport.has_struck(),
+        writes: transport.writes(),
+        state: normalized(&seen.now, ring),
         violations,
         history: run.log.to_string(),
-        disturbed: run.log.entries().iter().any(|entry| matches!(entry.what, What::Mute)),
+        disturbed: run.log.entries().iter().any(|entry| matches!(entry.what, What::Unreachable)),
     })
 }
 
 impl Run<'_> {
-    fn wire(&self, who: &str) -> Wire {
-        let client = self.shared.operator.clone();
-        Wire::new(client, self.admin.view.clone(), who, Arc::clone(&self.log))
-    }
-
-    fn start(&self, wire: &Wire, who: &str) {
-        let name = format!("{} {} {who}", self.scenario.name, self.fault);
-        let operator = Operator::start(wire, &self.admin.view, &name, &self.ahead);
-        self.lock_operators().push(operator);
-    }
-
-    fn lock_operators(&self) -> std::sync::MutexGuard<'_, Vec<Operator>> {
-        self.operators.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn picture(&self) -> Value {
-        let ring = self.admin.view.name();
-        picture(&self.shared.observer.now(ring), ring)
-    }
-
-    /// Brings the ring to where the scenario begins.
-    async fn set_up(&self) -> Result<()> {
-        let Some(first) = (self.scenario.versions > 0).then_some(1) else { return Ok(()) };
-        self.step(&Step::Create).await?;
-        let keep = spec(&self.admin.view, &(self.scenario.spec)(&self.admin.view))["keepVersions"]
-            .as_u64();
-        for version in first..=self.scenario.versions {
-            if version > first {
-                let token = json!({"signing.odj.cloud/rotate": format!("to-{version}")});
-                self.admin.change_ring(&json!({"metadata": {"annotations": token}})).await?;
-            }
-            let keep = u32::try_from(keep.unwrap_or(3))?;
-            let oldest = (version + 1).saturating_sub(keep).max(1);
-            let accepted: Vec<u32> = (oldest..=version).rev().collect();
-            self.until(&format!("version {version}"), |p| rests(p, version, &accepted)).await?;
-        }
-        // What is still on its way is not the scenario's.
-        self.settled(|_| true).await
-    }
-
     /// Does what the scenario does while the fault strikes, and waits for the end.
-    async fn with_faults(&self, wire: &Wire) -> Result<()> {
+    async fn with_faults(&self, transport: &Transport) -> Result<()> {
         let work = async {
             for step in (self.scenario.steps)(&self.admin.view) {
                 self.step(&step).await?;
             }
             self.settled(|found| {
-                let reacted = !wire.has_fired() || self.reacted().is_some();
+                let reacted = !transport.has_fired() || self.reacted().is_some();
                 reacted && self.is_end(found)
             })
             .await
         };
         let react = async {
-            wire.fired().await;
-            let reaction = self.react(wire).await;
+            transport.fired().await;
+            let reaction = self.react(transport).await;
             *self.reacted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             match reaction {
                 // Whether the end is reached is for the work to say.
@@ -216,57 +138,20 @@ impl Run<'_> {
         }
     }
 
-    async fn react(&self, wire: &Wire) -> Result<()> {
+    async fn react(&self, transport: &Transport) -> Result<()> {
         match self.fault {
             Fault::Write(WriteFault::CrashBefore | WriteFault::CrashAfter, _) => {
                 self.lock_operators().clear();
-                self.start(&self.wire("A again"), "A again");
+                self.start(&self.transport("A again"), "A again");
                 Ok(())
             }
             Fault::Write(WriteFault::SecondReplica, _) => {
-                self.start(&self.wire("B"), "B");
+                self.start(&self.transport("B"), "B");
                 let alone = self.settled(|found| self.is_end(found)).await;
-                wire.release();
+                transport.release();
                 alone.context("the second replica alone")
             }
             _ => Ok(()),
         }
-    }
-
-    fn is_end(&self, found: &Value) -> bool {
-        match self.reference {
-            Some(reference) => reference == found,
-            None => (self.scenario.goal)(found),
-        }
-    }
-
-    /// Waits until the end is reached and nothing more is written.
-    async fn settled(&self, is_end: impl Fn(&Value) -> bool) -> Result<()> {
-        let start = Instant::now();
-        // What lags may bring its last event only then.
-        let settled = match self.fault {
-            Fault::Read(ReadFault::Lag(events)) => SETTLED + LAG * u32::from(events),
-            _ => SETTLED,
-        };
-        loop {
-            let latest = [self.log.last_write(), self.reacted(), Some(start)];
-            let latest = latest.into_iter().flatten().max().unwrap_or(start);
-            let found = self.picture();
-            if is_end(&found) && latest.elapsed() >= settled {
-                return Ok(());
-            }
-            let differs = self.reference.map(|wanted| difference(wanted, &found));
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "the end is not reached within {} s: {}",
-                PATIENCE.as_secs(),
-                differs.unwrap_or_else(|| found.to_string())
-            );
-            sleep(LOOK).await;
-        }
-    }
-
-    fn reacted(&self) -> Option<Instant> {
-        *self.reacted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ pub struct Scenario {
     pub minted: usize,
     /// What is done.
     pub steps: fn(&View) -> Vec<Step>,
-    /// Whether a picture shows what it comes to.
+    /// Whether the normalized state is what it comes to.
     pub goal: fn(&Value) -> bool,
 }
 
@@ -37,7 +37,7 @@ pub enum Step {
     Leave,
     /// The ring is deleted.
     Delete,
-    /// Wait until a picture shows something.
+    /// Wait until the normalized state shows something.
     Until(&'static str, fn(&Value) -> bool),
 }
 
@@ -66,13 +66,13 @@ pub fn pipelines(view: &View, namespaces: &[&str]) -> Value {
     namespaces.iter().map(|n| json!({"namespace": view.namespace(n)})).collect()
 }
 
-/// Whether a picture shows a ring at rest with this current version and these
+/// Whether a normalized state is that of a ring at rest with this current version and these
 /// accepted ones, newest first.
 #[must_use]
-pub fn rests(picture: &Value, current: u32, accepted: &[u32]) -> bool {
-    let ring = &picture["ring"];
+pub fn rests(state: &Value, current: u32, accepted: &[u32]) -> bool {
+    let ring = &state["ring"];
     let says = |kind: &str| ring["conditions"][kind].as_str().unwrap_or_default().to_owned();
-    let policies = picture["policies"].as_object();
+    let policies = state["policies"].as_object();
     let mut newest_last = accepted.to_vec();
     newest_last.reverse();
     ring["current"] == current
@@ -91,12 +91,12 @@ pub fn rests(picture: &Value, current: u32, accepted: &[u32]) -> bool {
 
 /// Whether a pipeline's Secret holds a version.
 #[must_use]
-pub fn holds(picture: &Value, namespace: &str, version: u32) -> bool {
-    picture["secrets"][format!("RING-{namespace}/image-signing")] == version
+pub fn holds(state: &Value, namespace: &str, version: u32) -> bool {
+    state["secrets"][format!("RING-{namespace}/image-signing")] == version
 }
 
 /// Whether a pipeline has no Secret.
 #[must_use]
-pub fn is_empty(picture: &Value, namespace: &str) -> bool {
-    picture["secrets"][format!("RING-{namespace}/image-signing")].is_null()
+pub fn is_empty(state: &Value, namespace: &str) -> bool {
+    state["secrets"][format!("RING-{namespace}/image-signing")].is_null()
 }

@@ -34,8 +34,8 @@ impl Table {
     /// Whether nothing was violated and every run could be made.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let fine = |row: &Row| row.violations == 0 && row.errors == 0 && row.writes > 0;
-        !self.rows.is_empty() && self.rows.iter().all(fine)
+        let clean = |row: &Row| row.violations == 0 && row.errors == 0 && row.writes > 0;
+        !self.rows.is_empty() && self.rows.iter().all(clean)
     }
 }
 

@@ -62,6 +62,17 @@ impl Target {
         matches!(self.resource.as_str(), "clusterpolicies" | "pods")
     }
 
+    /// What is addressed, for a log.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        [&self.resource, &self.namespace, &self.name, &self.subresource]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("/")
+    }
+
     fn is_shared_collection(&self) -> bool {
         let shared = ["signingkeyrings", "imageexclusionlists", "namespaces", "clusterpolicies"];
         self.name.is_empty() && shared.contains(&self.resource.as_str())

@@ -6,13 +6,30 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use signingkeyring_operator::keys::KeyPair;
 
-use super::{PATIENCE, Run};
-use crate::{
-    faults::scenario::{Step, spec},
-    observer::picture::picture,
-};
+use super::attempt::Run;
+use crate::faults::scenario::{Step, rests, spec};
 
 impl Run<'_> {
+    /// Brings the ring to where the scenario begins.
+    pub(super) async fn set_up(&self) -> Result<()> {
+        let Some(first) = (self.scenario.versions > 0).then_some(1) else { return Ok(()) };
+        self.step(&Step::Create).await?;
+        let keep = spec(&self.admin.view, &(self.scenario.spec)(&self.admin.view))["keepVersions"]
+            .as_u64();
+        for version in first..=self.scenario.versions {
+            if version > first {
+                let token = json!({"signing.odj.cloud/rotate": format!("to-{version}")});
+                self.admin.change_ring(&json!({"metadata": {"annotations": token}})).await?;
+            }
+            let keep = u32::try_from(keep.unwrap_or(3))?;
+            let oldest = (version + 1).saturating_sub(keep).max(1);
+            let accepted: Vec<u32> = (oldest..=version).rev().collect();
+            self.until(&format!("version {version}"), |p| rests(p, version, &accepted)).await?;
+        }
+        // What is still on its way is not the scenario's.
+        self.settled(|_| true).await
+    }
+
     /// Does one thing.
     pub(super) async fn step(&self, step: &Step) -> Result<()> {
         let view = &self.admin.view;
@@ -37,20 +54,12 @@ impl Run<'_> {
                 self.admin.apply("Secret", Some(&namespace), "image-signing", data).await
             }
             Step::Minutes(minutes) => {
-                self.ahead.fetch_add(*minutes, Ordering::Relaxed);
+                self.clock_offset.fetch_add(*minutes, Ordering::Relaxed);
                 Ok(())
             }
             Step::Leave => self.admin.namespace("dev", None).await,
             Step::Delete => self.admin.delete_ring().await,
             Step::Until(what, holds) => self.until(what, holds).await,
         }
-    }
-
-    /// Waits until a picture shows something.
-    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
-        let ring = self.admin.view.name();
-        let observer = &self.shared.observer;
-        let waited = observer.until(ring, what, PATIENCE, |now| holds(&picture(now, ring))).await;
-        waited.with_context(|| format!("the state is {}", self.picture()))
     }
 }

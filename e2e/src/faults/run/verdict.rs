@@ -1,12 +1,17 @@
 //! What a run is told off for once it has come to its end.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, sleep};
 
-use super::{QUIET, Run};
+use super::attempt::Run;
 use crate::{
     faults::log::What,
-    observer::{Kind, parse, picture::difference, soak::Heard},
+    observer::{Kind, normalized::difference, parse, soak::Heard},
 };
+
+/// For how long nothing may be written once a run has come to its end.
+const QUIET: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
     /// Invariant 7, and the end state once more.
@@ -21,7 +26,7 @@ impl Run<'_> {
                 violations.push(format!("invariant 7: {request} after {when} s of quiet"));
             }
         }
-        let found = self.picture();
+        let found = self.state();
         if let Some(reference) = self.reference
             && *reference != found
         {
@@ -45,7 +50,7 @@ impl Run<'_> {
                 let heard = match entry.what {
                     What::Answer { marks } => Heard::Answer(marks),
                     What::Publishing { key } => Heard::Publishing(key),
-                    What::Write { .. } | What::Mute => return None,
+                    What::Write { .. } | What::Unreachable => return None,
                 };
                 Some((entry.at, entry.who, heard))
             })

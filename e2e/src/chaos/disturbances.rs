@@ -23,7 +23,7 @@ pub enum Scope {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Spell {
+struct Disturbance {
     /// The number of the last disturbance.
     number: u64,
     /// How many are going on.
@@ -33,7 +33,7 @@ struct Spell {
     newer_than: Option<Marks>,
 }
 
-impl Spell {
+impl Disturbance {
     fn is_over(&self, answered: Option<Instant>) -> bool {
         let heard_since = match (self.ended, answered) {
             (None, _) => true,
@@ -46,41 +46,46 @@ impl Spell {
 
 /// The disturbances, and what Kyverno answered last for each policy.
 #[derive(Debug, Default)]
-pub struct Weather {
+pub struct Disturbances {
     count: u64,
-    spells: HashMap<Scope, Spell>,
+    by_scope: HashMap<Scope, Disturbance>,
     answered: HashMap<String, Instant>,
 }
 
-impl Weather {
+impl Disturbances {
     /// Something is about to be broken.
     pub fn begin(&mut self, scope: Scope) {
         self.count += 1;
-        let spell = self.spells.entry(scope).or_default();
-        spell.number = self.count;
-        spell.ongoing += 1;
+        let disturbance = self.by_scope.entry(scope).or_default();
+        disturbance.number = self.count;
+        disturbance.ongoing += 1;
     }
 
     /// It is back. Kyverno has to answer once more, for a policy whose marks
     /// are given with newer ones than those.
     pub fn end(&mut self, scope: Scope, newer_than: Option<Marks>) {
-        let spell = self.spells.entry(scope).or_default();
-        spell.ongoing = spell.ongoing.saturating_sub(1);
-        spell.ended = Some(Instant::now());
+        let disturbance = self.by_scope.entry(scope).or_default();
+        disturbance.ongoing = disturbance.ongoing.saturating_sub(1);
+        disturbance.ended = Some(Instant::now());
         if newer_than.is_some() {
-            spell.newer_than = newer_than;
+            disturbance.newer_than = newer_than;
         }
     }
 
     /// Kyverno answered for a policy; it was asked then.
     pub fn heard(&mut self, policy: &str, asked: Instant, marks: &Marks) {
         self.answered.insert(policy.to_owned(), asked);
-        let Some(spell) = self.spells.get_mut(&Scope::Policy(policy.to_owned())) else { return };
-        let is_newer = spell.newer_than.as_ref().is_some_and(|old| {
+        let Some(disturbance) = self.by_scope.get_mut(&Scope::Policy(policy.to_owned())) else {
+            return;
+        };
+        let is_newer = disturbance.newer_than.as_ref().is_some_and(|old| {
             marks.iter().any(|(ring, mark)| old.get(ring).is_none_or(|before| mark > before))
         });
-        if is_newer && spell.ongoing == 0 && spell.ended.is_some_and(|ended| asked > ended) {
-            spell.newer_than = None;
+        if is_newer
+            && disturbance.ongoing == 0
+            && disturbance.ended.is_some_and(|ended| asked > ended)
+        {
+            disturbance.newer_than = None;
         }
     }
 
@@ -88,15 +93,15 @@ impl Weather {
     /// suffered from, if it is over. Two equal numbers say that nothing was
     /// broken between the two questions.
     #[must_use]
-    pub fn calm(&self, policy: &str) -> Option<u64> {
+    pub fn undisturbed(&self, policy: &str) -> Option<u64> {
         let answered = self.answered.get(policy).copied();
-        let spells = [Scope::Everything, Scope::Policy(policy.to_owned())];
+        let scopes = [Scope::Everything, Scope::Policy(policy.to_owned())];
         let mut last = 0;
-        for spell in spells.iter().filter_map(|scope| self.spells.get(scope)) {
-            if !spell.is_over(answered) {
+        for disturbance in scopes.iter().filter_map(|scope| self.by_scope.get(scope)) {
+            if !disturbance.is_over(answered) {
                 return None;
             }
-            last = last.max(spell.number);
+            last = last.max(disturbance.number);
         }
         answered.map(|_| last)
     }
@@ -118,37 +123,37 @@ mod tests {
 
     #[test]
     fn a_disturbance_lasts_until_kyverno_is_heard_again() {
-        let mut weather = Weather::default();
-        assert_eq!(weather.calm("p"), None, "never heard");
-        weather.heard("p", Instant::now(), &marks(1));
-        assert_eq!(weather.calm("p"), Some(0));
+        let mut disturbances = Disturbances::default();
+        assert_eq!(disturbances.undisturbed("p"), None, "never heard");
+        disturbances.heard("p", Instant::now(), &marks(1));
+        assert_eq!(disturbances.undisturbed("p"), Some(0));
 
-        weather.begin(Scope::Everything);
-        weather.heard("p", later(1), &marks(1));
-        assert_eq!(weather.calm("p"), None, "it goes on");
-        weather.begin(Scope::Everything);
-        weather.end(Scope::Everything, None);
-        weather.heard("p", later(2), &marks(1));
-        assert_eq!(weather.calm("p"), None, "one of two goes on");
+        disturbances.begin(Scope::Everything);
+        disturbances.heard("p", later(1), &marks(1));
+        assert_eq!(disturbances.undisturbed("p"), None, "it goes on");
+        disturbances.begin(Scope::Everything);
+        disturbances.end(Scope::Everything, None);
+        disturbances.heard("p", later(2), &marks(1));
+        assert_eq!(disturbances.undisturbed("p"), None, "one of two goes on");
         let before = Instant::now();
-        weather.end(Scope::Everything, None);
-        weather.heard("p", before, &marks(1));
-        assert_eq!(weather.calm("p"), None, "asked before its end");
-        weather.heard("p", later(3), &marks(1));
-        assert_eq!(weather.calm("p"), Some(2));
+        disturbances.end(Scope::Everything, None);
+        disturbances.heard("p", before, &marks(1));
+        assert_eq!(disturbances.undisturbed("p"), None, "asked before its end");
+        disturbances.heard("p", later(3), &marks(1));
+        assert_eq!(disturbances.undisturbed("p"), Some(2));
     }
 
     #[test]
     fn a_policy_is_whole_once_something_newer_is_loaded() {
-        let mut weather = Weather::default();
+        let mut disturbances = Disturbances::default();
         let scope = Scope::Policy("p".to_owned());
-        weather.heard("q", Instant::now(), &marks(1));
-        weather.begin(scope.clone());
-        weather.end(scope, Some(marks(4)));
-        weather.heard("p", later(1), &marks(4));
-        assert_eq!(weather.calm("p"), None, "may be from before");
-        weather.heard("p", later(1), &marks(5));
-        assert_eq!(weather.calm("p"), Some(1));
-        assert_eq!(weather.calm("q"), Some(0), "another policy's matter");
+        disturbances.heard("q", Instant::now(), &marks(1));
+        disturbances.begin(scope.clone());
+        disturbances.end(scope, Some(marks(4)));
+        disturbances.heard("p", later(1), &marks(4));
+        assert_eq!(disturbances.undisturbed("p"), None, "may be from before");
+        disturbances.heard("p", later(1), &marks(5));
+        assert_eq!(disturbances.undisturbed("p"), Some(1));
+        assert_eq!(disturbances.undisturbed("q"), Some(0), "another policy's matter");
     }
 }

@@ -6,15 +6,12 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use super::{
-    Run,
-    dice::{Deck, Dice},
     journal::Wrong,
     policies::{self, Edit},
-    secrets,
+    random::{Random, ShuffleBag},
+    run::Run,
+    secrets::{self, LedgerLoss},
 };
-
-/// What somebody writes where it does not belong.
-pub const GRAFFITI: &str = "chaos-was-here";
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -33,7 +30,7 @@ const OFFSETS: [i64; 8] = [0, -5, 30, -600, 3000, -7200, 7200, 93_600];
 /// # Errors
 /// None; what cannot be broken at the moment is left.
 pub async fn strike(run: Arc<Run>) -> Result<()> {
-    let mut dice = Dice::new(run.options.seed, "vandal");
+    let mut random = Random::new(run.options.seed, "tampering");
     let kinds = [
         (Act::Policy(Edit::Delete), 2),
         (Act::Policy(Edit::DropRule), 1),
@@ -46,15 +43,15 @@ pub async fn strike(run: Arc<Run>) -> Result<()> {
         (Act::LoseLedger, 3),
         (Act::Clock, 5),
     ];
-    let mut deck = Deck::new(&kinds, Dice::new(run.options.seed, "deck of the vandal"));
+    let mut bag = ShuffleBag::new(&kinds, Random::new(run.options.seed, "bag of tampering"));
     let mut acts = JoinSet::new();
     while !run.is_over() {
-        run.rest(Duration::from_millis(dice.between(500, 2500))).await;
-        let Some(act) = deck.draw().filter(|_| !run.is_over()) else { break };
-        let (run, dice) = (Arc::clone(&run), Dice::new(dice.between(0, u64::MAX), "act"));
+        run.rest(Duration::from_millis(random.between(500, 2500))).await;
+        let Some(act) = bag.draw().filter(|_| !run.is_over()) else { break };
+        let (run, random) = (Arc::clone(&run), Random::new(random.between(0, u64::MAX), "act"));
         // One policy that waits to be restored does not hold up the rest.
         acts.spawn(async move {
-            if let Err(error) = commit(&run, act, dice).await {
+            if let Err(error) = commit(&run, act, random).await {
                 run.journal.note(&format!("{act:?} did not work: {error:#}"));
             }
         });
@@ -64,27 +61,25 @@ pub async fn strike(run: Arc<Run>) -> Result<()> {
     Ok(())
 }
 
-async fn commit(run: &Run, act: Act, mut dice: Dice) -> Result<()> {
-    let Some(ring) = dice.pick(&run.rings) else { return Ok(()) };
+async fn commit(run: &Run, act: Act, mut random: Random) -> Result<()> {
+    let Some(ring) = random.pick(&run.rings) else { return Ok(()) };
     match act {
         Act::Policy(edit) => {
             let policy = run.facts.lock().rings.get(ring).map(|ring| ring.ledger.policy.clone());
             policies::edit(run, &policy.unwrap_or_default(), edit).await
         }
         Act::DeleteSecret => secrets::delete(run, ring).await,
-        Act::EditSecret => secrets::edit(run, ring, &mut dice).await,
+        Act::EditSecret => secrets::edit(run, ring, &mut random).await,
         Act::LoseLedger => {
-            let pause = Duration::from_millis(dice.between(200, 4000));
-            let result = secrets::lose_ledger(run, ring, pause).await;
-            if let Err(error) = &result
-                && error.to_string().contains("in the place of")
-            {
-                run.journal.wrong(Wrong::LostKey, &error.to_string());
+            let pause = Duration::from_millis(random.between(200, 4000));
+            if secrets::lose_ledger(run, ring, pause).await? == LedgerLoss::Replaced {
+                let text = format!("a ledger was made in the place of the lost one of {ring}");
+                run.journal.wrong(Wrong::LostKey, &text);
             }
-            result
+            Ok(())
         }
         Act::Clock => {
-            let offset = dice.pick(&OFFSETS).copied().unwrap_or(0);
+            let offset = random.pick(&OFFSETS).copied().unwrap_or(0);
             for ring in run.facts.lock().rings.values_mut().filter(|ring| ring.scheduled) {
                 ring.allowed += 1;
             }

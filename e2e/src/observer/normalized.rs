@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Id, Kind, parse};
 
-/// What is there of a ring.
+/// What is there of a ring, normalized.
 #[must_use]
-pub fn picture(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
+pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
     let of = |kind: Kind| now.iter().filter(move |(id, _)| id.kind == kind);
     let ledger_secret = of(Kind::Secret).map(|(_, secret)| secret).find(|s| parse::is_ledger(s));
     let ledger = ledger_secret.and_then(parse::ledger);
@@ -79,7 +79,7 @@ fn sorted(mut values: Vec<Value>) -> Vec<Value> {
     values
 }
 
-/// The lines in which two pictures differ.
+/// The lines in which two normalized states differ.
 #[must_use]
 pub fn difference(wanted: &Value, found: &Value) -> String {
     let mut lines = Vec::new();

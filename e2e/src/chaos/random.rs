@@ -1,11 +1,11 @@
-//! Chance that can be repeated: the same seed makes the same choices.
+//! Randomness that can be repeated: the same seed makes the same choices.
 
 /// A source of choices (SplitMix64).
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Random(u64);
 
-impl Dice {
-    /// The dice of one actor. Each has its own, so that what one of them does
+impl Random {
+    /// The source of one actor. Each has its own, so that what one of them does
     /// does not depend on how quick the others were.
     #[must_use]
     pub fn new(seed: u64, actor: &str) -> Self {
@@ -46,28 +46,28 @@ impl Dice {
     }
 }
 
-/// Cards drawn until none is left, then all of them again: everything comes
-/// about as often as it is in the deck, in an order of chance.
+/// Things drawn until none is left, then all of them again: everything comes
+/// about as often as it is in the bag, in a random order.
 #[derive(Debug)]
-pub struct Deck<T> {
-    cards: Vec<T>,
+pub struct ShuffleBag<T> {
+    things: Vec<T>,
     left: Vec<T>,
-    dice: Dice,
+    random: Random,
 }
 
-impl<T: Copy> Deck<T> {
-    /// A deck of kinds of cards, each with how many there are of it.
+impl<T: Copy> ShuffleBag<T> {
+    /// A bag of kinds of things, each with how many there are of it.
     #[must_use]
-    pub fn new(kinds: &[(T, usize)], dice: Dice) -> Self {
-        let cards = kinds.iter().flat_map(|(card, count)| vec![*card; *count]).collect();
-        Self { cards, left: Vec::new(), dice }
+    pub fn new(kinds: &[(T, usize)], random: Random) -> Self {
+        let things = kinds.iter().flat_map(|(thing, count)| vec![*thing; *count]).collect();
+        Self { things, left: Vec::new(), random }
     }
 
-    /// The next card; nothing if the deck has none at all.
+    /// The next thing; nothing if the bag has none at all.
     pub fn draw(&mut self) -> Option<T> {
         if self.left.is_empty() {
-            self.left.clone_from(&self.cards);
-            self.dice.shuffle(&mut self.left);
+            self.left.clone_from(&self.things);
+            self.random.shuffle(&mut self.left);
         }
         self.left.pop()
     }
@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn a_seed_repeats_and_actors_differ() {
         let draw = |seed, actor| {
-            let mut dice = Dice::new(seed, actor);
-            (0..20).map(|_| dice.between(0, 1000)).collect::<Vec<_>>()
+            let mut random = Random::new(seed, actor);
+            (0..20).map(|_| random.between(0, 1000)).collect::<Vec<_>>()
         };
         assert_eq!(draw(7, "a"), draw(7, "a"));
         assert_ne!(draw(7, "a"), draw(7, "b"));
@@ -89,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_deck_holds_what_was_put_in() {
-        let mut deck = Deck::new(&[('a', 3), ('b', 1)], Dice::new(1, "deck"));
+    fn a_bag_holds_what_was_put_in() {
+        let mut bag = ShuffleBag::new(&[('a', 3), ('b', 1)], Random::new(1, "bag"));
         for _ in 0..3 {
-            let mut round: Vec<_> = (0..4).filter_map(|_| deck.draw()).collect();
+            let mut round: Vec<_> = (0..4).filter_map(|_| bag.draw()).collect();
             round.sort_unstable();
             assert_eq!(round, ['a', 'a', 'a', 'b']);
         }

@@ -1,7 +1,7 @@
 //! Watches the ledgers and the rings, and asks Kyverno, by itself, what it
 //! has loaded.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt, pin_mut, stream};
@@ -16,7 +16,12 @@ use serde_json::json;
 use signingkeyring_crds::SigningKeyRing;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{NAMESPACE, Run, ledger::Ledger, verdict, weather::Marks};
+use super::{
+    disturbances::Marks,
+    journal::{BACK, REFUSED},
+    ledger::Ledger,
+    run::{NAMESPACE, Run},
+};
 
 const ANSWER: &str = "signing.odj.cloud/gate-answer";
 
@@ -87,10 +92,10 @@ async fn hear(run: &Run, policy: String) {
     if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), ask(run, &policy)).await {
         let news = run.facts.lock().answer(&policy, asked, &marks);
         for took in news.refused {
-            run.journal.took(verdict::REFUSED, took);
+            run.journal.took(REFUSED, took);
         }
         for took in news.back {
-            run.journal.took(verdict::BACK, took);
+            run.journal.took(BACK, took);
         }
     }
 }
@@ -132,25 +137,4 @@ pub fn marks(text: &str) -> Result<Marks> {
             Ok((ring.to_owned(), sequence.parse()?))
         })
         .collect()
-}
-
-/// The same for what is known without asking anybody.
-pub async fn wait_to_know(patience: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
-    wait(patience, || std::future::ready(holds())).await
-}
-
-/// Waits until something holds, for as long as that may take; returns how
-/// long it took, or nothing if it did not come to hold in time.
-pub async fn wait<F: Future<Output = bool>>(
-    patience: Duration,
-    holds: impl Fn() -> F,
-) -> Option<Duration> {
-    let start = Instant::now();
-    while start.elapsed() < patience {
-        if holds().await {
-            return Some(start.elapsed());
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    None
 }

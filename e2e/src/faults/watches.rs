@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower::BoxError;
 
-use super::{fault::ReadFault, layer::Answer, view::View};
+use super::{fault::ReadFault, response::ResponseBody, view::View};
 
 /// A watch that is behind by N events would stay behind for ever once nothing
 /// more happens; so an event is held for this long at most, N times.
@@ -31,7 +31,7 @@ const CLOSING: [usize; 2] = [1, 3];
 
 /// The fault of all watches of one operator, and how far each has come.
 #[derive(Debug, Default)]
-pub struct Watching(Mutex<State>);
+pub struct WatchFaults(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -56,7 +56,7 @@ enum Verdict {
     Close,
 }
 
-impl Watching {
+impl WatchFaults {
     /// From now on the fault is there.
     pub fn arm(&self, fault: ReadFault) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Watching {
         verdict
     }
 
-    fn found_out(&self, resource: &str) {
+    fn noticed(&self, resource: &str) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.lost.insert(resource.to_owned(), Loss::Over);
     }
@@ -106,11 +106,16 @@ const EXPIRED: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":
 
 /// Hands on the lines of a watch as the fault wants it. Ends with either side.
 #[must_use]
-pub fn pump(body: Body, view: Option<View>, watching: Arc<Watching>, resource: &str) -> Answer {
+pub fn relay(
+    body: Body,
+    view: Option<View>,
+    faults: Arc<WatchFaults>,
+    resource: &str,
+) -> ResponseBody {
     let (lines, received) = mpsc::channel::<Bytes>(64);
     let resource = resource.to_owned();
     let line = Lines { body, rest: Vec::new(), view };
-    tokio::spawn(async move { hand_on(line, &lines, &watching, &resource).await });
+    tokio::spawn(async move { hand_on(line, &lines, &faults, &resource).await });
     let frames = stream::unfold(received, |mut received| async move {
         let line = received.recv().await?;
         Some((Ok::<_, BoxError>(Frame::data(line)), received))
@@ -118,7 +123,7 @@ pub fn pump(body: Body, view: Option<View>, watching: Arc<Watching>, resource: &
     StreamBody::new(frames).boxed_unsync()
 }
 
-async fn hand_on(mut from: Lines, to: &mpsc::Sender<Bytes>, watching: &Watching, resource: &str) {
+async fn hand_on(mut from: Lines, to: &mpsc::Sender<Bytes>, faults: &WatchFaults, resource: &str) {
     let mut held: VecDeque<(Instant, Bytes)> = VecDeque::new();
     let mut keep = 0;
     let mut end = None;
@@ -140,7 +145,7 @@ async fn hand_on(mut from: Lines, to: &mpsc::Sender<Bytes>, watching: &Watching,
             () = to.closed() => return,
             () = alarm => {
                 if end.is_some() {
-                    watching.found_out(resource);
+                    faults.noticed(resource);
                     return close(to).await;
                 }
             }
@@ -149,7 +154,7 @@ async fn hand_on(mut from: Lines, to: &mpsc::Sender<Bytes>, watching: &Watching,
                 // the client goes on from what it has received.
                 let Some(line) = line else { return };
                 let now = Instant::now();
-                match watching.judge(resource, now) {
+                match faults.judge(resource, now) {
                     Verdict::Pass => held.push_back((now, line)),
                     Verdict::Hold { events } => {
                         keep = events;
@@ -201,16 +206,16 @@ mod tests {
     use super::*;
 
     async fn received(fault: Option<ReadFault>, lines: &[&str]) -> Vec<String> {
-        let watching = Watching::default();
+        let faults = WatchFaults::default();
         if let Some(fault) = fault {
-            watching.arm(fault);
+            faults.arm(fault);
         }
         let (to, mut received) = mpsc::channel(64);
         let body = Body::from(
             lines.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes(),
         );
         let lines = Lines { body, rest: Vec::new(), view: None };
-        hand_on(lines, &to, &watching, "secrets").await;
+        hand_on(lines, &to, &faults, "secrets").await;
         drop(to);
         let mut all = Vec::new();
         while let Some(line) = received.recv().await {

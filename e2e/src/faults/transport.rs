@@ -1,4 +1,4 @@
-//! The HTTP layer below an operator's client: shows it its view, counts its
+//! The HTTP transport below an operator's client: shows it its view, counts its
 //! writes, and does to one of them what the run wants done.
 
 use std::{
@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Result;
+use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, header, request::Parts};
-use http_body_util::combinators::UnsyncBoxBody;
 use kube::{
     Client,
     client::{Body, retry::RetryPolicy},
@@ -23,23 +23,17 @@ use tower::{BoxError, Layer, Service, retry::RetryLayer};
 use super::{
     fault::{Fault, WriteFault},
     log::{Log, What},
+    response::{ResponseBody, full, refused},
     view::{Target, View},
-    watching::{Watching, pump},
+    watches::{WatchFaults, relay},
 };
 
-mod answers;
-
-use answers::{described, full, published, refused};
-
-/// After this long without an answer the gate counts as mute.
+/// After this long without an answer the gate counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A body as the operator's client receives it.
-pub type Answer = UnsyncBoxBody<Bytes, BoxError>;
-
-/// The layer below one operator's client.
+/// The transport below one operator's client.
 #[derive(Clone)]
-pub struct Wire(Arc<Inner>);
+pub struct Transport(Arc<Inner>);
 
 struct Inner {
     client: Client,
@@ -47,7 +41,7 @@ struct Inner {
     who: String,
     log: Arc<Log>,
     armed: Mutex<Option<Armed>>,
-    watching: Arc<Watching>,
+    watch_faults: Arc<WatchFaults>,
     fired: watch::Sender<bool>,
     released: watch::Sender<bool>,
 }
@@ -58,8 +52,8 @@ struct Armed {
     writes: usize,
 }
 
-impl Wire {
-    /// A wire to the cluster of `client`, without a fault. `who` names the
+impl Transport {
+    /// A transport to the cluster of `client`, without a fault. `who` names the
     /// operator in the log.
     #[must_use]
     pub fn new(client: Client, view: View, who: &str, log: Arc<Log>) -> Self {
@@ -69,7 +63,7 @@ impl Wire {
             who: who.to_owned(),
             log,
             armed: Mutex::new(None),
-            watching: Arc::default(),
+            watch_faults: Arc::default(),
             fired: watch::Sender::new(false),
             released: watch::Sender::new(false),
         }))
@@ -86,7 +80,7 @@ impl Wire {
     pub fn arm(&self, fault: Fault) {
         *self.armed() = Some(Armed { fault, writes: 0 });
         if let Fault::Read(fault) = fault {
-            self.0.watching.arm(fault);
+            self.0.watch_faults.arm(fault);
         }
     }
 
@@ -111,7 +105,7 @@ impl Wire {
     /// Whether a fault of the watches has come.
     #[must_use]
     pub fn has_struck(&self) -> bool {
-        self.0.watching.has_struck()
+        self.0.watch_faults.has_struck()
     }
 
     /// Lets the writes go on that a second replica was to overtake.
@@ -142,7 +136,7 @@ impl Wire {
         }
     }
 
-    async fn handle(self, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
+    async fn handle(self, request: Request<Body>) -> Result<Response<ResponseBody>, BoxError> {
         let (mut parts, body) = request.into_parts();
         let target = Target::of(&parts.uri);
         let body = body.collect_bytes().await?;
@@ -162,9 +156,9 @@ impl Wire {
         parts: Parts,
         body: Vec<u8>,
         target: &Target,
-    ) -> Result<Response<Answer>, BoxError> {
+    ) -> Result<Response<ResponseBody>, BoxError> {
         self.hold().await;
-        let request = format!("{} {}", parts.method, described(target));
+        let request = format!("{} {}", parts.method, target.describe());
         let creates = parts.method == Method::POST;
         let note = |outcome: &str| {
             let what = What::Write { request: request.clone(), outcome: outcome.to_owned() };
@@ -216,17 +210,17 @@ impl Wire {
         parts: Parts,
         body: Vec<u8>,
         target: &Target,
-    ) -> Result<Response<Answer>, BoxError> {
+    ) -> Result<Response<ResponseBody>, BoxError> {
         let request = Request::from_parts(parts, Body::from(body));
         let asked = Instant::now();
-        let question = target.dry_run.then(|| Question { wire: self, asked });
+        let question = target.dry_run.then(|| Question { transport: self, asked });
         let (mut parts, body) = self.0.client.send(request).await?.into_parts();
         parts.headers.remove(header::CONTENT_LENGTH);
         if target.watch && parts.status.is_success() {
             let view = self.0.view.clone();
             let rewrite = target.names_policies().then_some(view);
-            let watching = Arc::clone(&self.0.watching);
-            let body = pump(body, rewrite, watching, &target.resource);
+            let watch_faults = Arc::clone(&self.0.watch_faults);
+            let body = relay(body, rewrite, watch_faults, &target.resource);
             return Ok(Response::from_parts(parts, body));
         }
         let mut body = body.collect_bytes().await?;
@@ -253,20 +247,20 @@ impl Wire {
 
 /// A question to the gate. The operator may stop waiting for its answer.
 struct Question<'a> {
-    wire: &'a Wire,
+    transport: &'a Transport,
     asked: Instant,
 }
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
         if self.asked.elapsed() >= PATIENCE {
-            self.wire.0.log.add(&self.wire.0.who, What::Mute);
+            self.transport.0.log.add(&self.transport.0.who, What::Unreachable);
         }
     }
 }
 
-impl Service<Request<Body>> for Wire {
-    type Response = Response<Answer>;
+impl Service<Request<Body>> for Transport {
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -277,4 +271,15 @@ impl Service<Request<Body>> for Wire {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(self.clone().handle(request))
     }
+}
+
+/// The public key that a write hands to a pipeline.
+fn published(target: &Target, body: &[u8]) -> Option<String> {
+    if target.resource != "secrets" || target.namespace.ends_with("-system") {
+        return None;
+    }
+    let secret: Value = serde_json::from_slice(body).ok()?;
+    let data = &secret["data"];
+    let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
+    String::from_utf8(Base64::decode_vec(key).ok()?).ok()
 }
