@@ -11,7 +11,6 @@ pub mod disturbances;
 pub mod experiment;
 pub mod facts;
 pub mod journal;
-pub mod ledger;
 pub mod monitor;
 pub mod outages;
 pub mod owners;

@@ -18,6 +18,8 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 pub mod checks;
+pub mod ledger;
+pub mod marks;
 pub mod normalized;
 pub mod parse;
 pub mod soak;

@@ -6,12 +6,11 @@
 //! before, that it has loaded it. After that there is no excuse until the
 //! next disturbance.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-/// What Kyverno says of the rings of a policy: their rules' sequences.
-pub type Marks = BTreeMap<String, u64>;
+use crate::observer::marks::Marks;
 
 /// What a disturbance may have an effect on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +78,9 @@ impl Disturbances {
             return;
         };
         let is_newer = disturbance.newer_than.as_ref().is_some_and(|old| {
-            marks.iter().any(|(ring, mark)| old.get(ring).is_none_or(|before| mark > before))
+            marks.0.iter().any(|(ring, mark)| {
+                old.of(ring).is_none_or(|before| mark.sequence > before.sequence)
+            })
         });
         if is_newer
             && disturbance.ongoing == 0
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     fn marks(sequence: u64) -> Marks {
-        Marks::from([("shop".to_owned(), sequence)])
+        Marks::parse(&format!("shop={sequence}.aa")).unwrap()
     }
 
     fn later(seconds: u64) -> Instant {

@@ -9,16 +9,17 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    disturbances::{Disturbances, Marks, Scope},
-    ledger::Ledger,
+use super::disturbances::{Disturbances, Scope};
+use crate::observer::{
+    ledger::{Ledger, Version},
+    marks::Marks,
 };
 
 /// What is known of one ring.
 #[derive(Debug, Default)]
 pub struct Ring {
     /// Its ledger as last seen.
-    pub ledger: Ledger,
+    pub ledger: Option<Ledger>,
     /// Every version ever seen.
     pub seen: BTreeMap<u32, Seen>,
     /// Which versions each token was ever said to have asked for.
@@ -44,6 +45,39 @@ pub struct Ring {
     conditions: BTreeMap<String, (String, String, Instant)>,
     /// `status.observedRotation`.
     pub observed_rotation: Option<String>,
+}
+
+impl Ring {
+    /// The policy that holds its rule.
+    #[must_use]
+    pub fn policy(&self) -> Option<&str> {
+        self.ledger.as_ref().map(Ledger::policy)
+    }
+
+    /// A version in its ledger.
+    #[must_use]
+    pub fn version(&self, number: u32) -> Option<&Version> {
+        self.ledger.as_ref()?.version(number)
+    }
+
+    /// The versions in its ledger.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u32> {
+        let versions = self.ledger.as_ref().map(|ledger| ledger.versions.as_slice());
+        versions.unwrap_or_default().iter().map(|version| version.number).collect()
+    }
+
+    /// The version that signs.
+    #[must_use]
+    pub fn current(&self) -> Option<u32> {
+        self.ledger.as_ref()?.current().map(|version| version.number)
+    }
+
+    /// Whether its ledger says that images are refused.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        self.ledger.as_ref().is_some_and(Ledger::enforces)
+    }
 }
 
 /// A version that was seen.
@@ -103,7 +137,7 @@ impl Facts {
     pub fn disturb(&self, scope: Scope) {
         let mut known = self.lock();
         if let Scope::Policy(policy) = &scope {
-            for ring in known.rings.values_mut().filter(|ring| ring.ledger.policy == *policy) {
+            for ring in known.rings.values_mut().filter(|ring| ring.policy() == Some(policy)) {
                 if std::mem::take(&mut ring.enforced) {
                     ring.touched = Some(Instant::now());
                 }
@@ -122,25 +156,25 @@ impl Known {
     /// A ledger was seen.
     pub fn ledger(&mut self, ring: &str, ledger: Ledger) {
         let ring = self.rings.entry(ring.to_owned()).or_default();
-        for (number, version) in &ledger.versions {
-            let seen = ring.seen.entry(*number).or_default();
+        for version in &ledger.versions {
+            let seen = ring.seen.entry(version.number).or_default();
             seen.fingerprints.insert(version.fingerprint.clone());
             seen.state.clone_from(&version.state);
-            seen.activated |= version.activated;
+            seen.activated |= version.has_signed();
             if !version.is_accepted() && seen.dropped.is_none() {
-                seen.dropped = Some((Instant::now(), ledger.rule));
+                seen.dropped = Some((Instant::now(), ledger.rule.sequence));
             }
         }
-        for (hash, version) in &ledger.tokens {
-            ring.tokens.entry(hash.clone()).or_default().insert(*version);
+        for token in &ledger.tokens {
+            ring.tokens.entry(token.hash.clone()).or_default().insert(token.version);
         }
-        if ledger.enforces {
-            ring.enforces_from.get_or_insert(ledger.rule);
+        if ledger.enforces() {
+            ring.enforces_from.get_or_insert(ledger.rule.sequence);
         } else {
             ring.enforces_from = None;
             ring.enforced = false;
         }
-        ring.ledger = ledger;
+        ring.ledger = Some(ledger);
     }
 
     /// Kyverno answered for a policy.
@@ -148,18 +182,19 @@ impl Known {
         self.disturbances.heard(policy, asked, marks);
         let is_undisturbed = self.disturbances.undisturbed(policy).is_some();
         let mut news = News::default();
-        for (name, mark) in marks {
+        for (name, mark) in &marks.0 {
             let Some(ring) = self.rings.get_mut(name) else { continue };
-            if ring.ledger.policy != policy {
+            if ring.policy() != Some(policy) {
                 continue;
             }
-            ring.enforced |= is_undisturbed && ring.enforces_from.is_some_and(|from| *mark >= from);
+            ring.enforced |=
+                is_undisturbed && ring.enforces_from.is_some_and(|from| mark.sequence >= from);
             if ring.enforced {
                 let since = ring.touched.take();
                 news.back.extend(since.map(|since| asked.saturating_duration_since(since)));
             }
             for seen in ring.seen.values_mut().filter(|seen| !seen.refused) {
-                if let Some((since, _)) = seen.dropped.filter(|(_, rule)| mark >= rule) {
+                if let Some((since, _)) = seen.dropped.filter(|(_, rule)| mark.sequence >= *rule) {
                     seen.refused = true;
                     news.refused.push(asked.saturating_duration_since(since));
                 }
@@ -172,7 +207,7 @@ impl Known {
     /// as it was not disturbed.
     #[must_use]
     pub fn in_place(&self, ring: &str) -> Option<Moment> {
-        let policy = self.rings.get(ring)?.ledger.policy.clone();
+        let policy = self.rings.get(ring)?.policy()?.to_owned();
         let disturbance = self.disturbances.undisturbed(&policy)?;
         Some(Moment { policy, disturbance })
     }

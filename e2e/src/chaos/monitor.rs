@@ -1,7 +1,7 @@
 //! Watches the ledgers and the rings, and asks Kyverno, by itself, what it
 //! has loaded.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt, pin_mut, stream};
@@ -17,13 +17,13 @@ use signingkeyring_crds::SigningKeyRing;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    disturbances::Marks,
     journal::{BACK, REFUSED},
-    ledger::Ledger,
     run::{NAMESPACE, Run},
 };
-
-const ANSWER: &str = "signing.odj.cloud/gate-answer";
+use crate::observer::{
+    ledger::{Ledger, SECRET_TYPE},
+    marks::{ANSWER, Marks},
+};
 
 /// Observes for ever.
 pub async fn observe(run: Arc<Run>) {
@@ -32,11 +32,11 @@ pub async fn observe(run: Arc<Run>) {
 
 async fn ledgers(run: &Run) {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(run.client.clone(), NAMESPACE);
-    let config = watcher::Config::default().fields("type=signing.odj.cloud/key-ring");
+    let config = watcher::Config::default().fields(&format!("type={SECRET_TYPE}"));
     follow(watcher(api, config), |secret| {
         let name = secret.name_any();
         let Some(ring) = name.strip_prefix("ring-") else { return };
-        match Ledger::read(secret.metadata.annotations.as_ref()) {
+        match Ledger::of_annotations(secret.metadata.annotations.as_ref()) {
             Ok(ledger) => run.facts.lock().ledger(ring, ledger),
             Err(error) => run.journal.note(&format!("the ledger of {ring}: {error:#}")),
         }
@@ -77,11 +77,10 @@ async fn follow<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>, see: i
 
 async fn answers(run: &Run) {
     loop {
-        let mut policies: Vec<String> =
-            run.facts.lock().rings.values().map(|ring| ring.ledger.policy.clone()).collect();
-        policies.sort();
-        policies.dedup();
-        policies.retain(|policy| !policy.is_empty());
+        let policies: BTreeSet<String> = {
+            let known = run.facts.lock();
+            known.rings.values().filter_map(|ring| ring.policy().map(str::to_owned)).collect()
+        };
         stream::iter(policies).for_each_concurrent(8, |policy| hear(run, policy)).await;
         sleep(Duration::from_millis(500)).await;
     }
@@ -122,19 +121,5 @@ async fn ask(run: &Run, policy: &str) -> Result<Marks> {
     let dry_run = PostParams { dry_run: true, field_manager: None };
     let pod = pods.create(&dry_run, &serde_json::from_value(question)?).await?;
     let answer = pod.annotations().get(ANSWER).context("no answer")?;
-    marks(answer)
-}
-
-/// Reads `checkout=12.3fa1c0de shop=4.77de9b2c`.
-///
-/// # Errors
-/// If it is something else.
-pub fn marks(text: &str) -> Result<Marks> {
-    text.split_whitespace()
-        .map(|word| {
-            let (ring, mark) = word.split_once('=').context("no =")?;
-            let (sequence, _) = mark.split_once('.').context("no key set")?;
-            Ok((ring.to_owned(), sequence.parse()?))
-        })
-        .collect()
+    Marks::parse(answer)
 }

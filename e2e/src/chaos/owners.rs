@@ -108,14 +108,14 @@ async fn revoke(run: &Run, ring: &str, random: &mut Random) -> Result<()> {
     let revoked = {
         let mut known = run.facts.lock();
         let Some(facts) = known.rings.get_mut(ring) else { return Ok(()) };
-        let all: Vec<u32> = facts.ledger.versions.keys().copied().collect();
-        let current = if random.one_in(2) { facts.ledger.current() } else { None };
+        let all: Vec<u32> = facts.numbers();
+        let current = if random.one_in(2) { facts.current() } else { None };
         let Some(version) = current.or_else(|| random.pick(&all).copied()) else { return Ok(()) };
         if facts.revoked.contains(&version) {
             return Ok(());
         }
         // Taking out what signs, or is to sign, makes another one necessary.
-        let state = facts.ledger.versions.get(&version).map(|version| version.state.as_str());
+        let state = facts.version(version).map(|version| version.state.as_str());
         facts.allowed += u32::from(matches!(state, Some("Current" | "Pending" | "Standby")));
         facts.revoked.push(version);
         facts.revoked.clone()
@@ -136,7 +136,7 @@ async fn audit_for_a_while(run: &Run, ring: &str, random: &mut Random) -> Result
     let action = |action: &str| json!({"spec": {"policy": {"action": action}}});
     patch(run, ring, &action("Audit")).await?;
     run.journal.count(Kind::Request, "actions changed");
-    let audits = || run.facts.lock().rings.get(ring).is_some_and(|facts| !facts.ledger.enforces);
+    let audits = || run.facts.lock().rings.get(ring).is_some_and(|facts| !facts.enforces());
     let moved = wait_to_know(Duration::from_secs(60), audits).await;
     run.rest(Duration::from_millis(random.between(0, 4000))).await;
     enforce(run, ring).await.context("it would audit for ever")?;

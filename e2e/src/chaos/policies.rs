@@ -10,12 +10,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    disturbances::{Marks, Scope},
-    monitor::marks,
-    run::Run,
-    wait::wait,
-};
+use super::{disturbances::Scope, run::Run, wait::wait};
+use crate::observer::marks::{self, Marks};
 
 /// How long the operator may be away before it undoes something.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -122,7 +118,7 @@ async fn restored(
         Some(spec) => object.data["spec"] != *spec,
         None => object.uid() != edited.uid,
     });
-    let held = object.annotations().get("signing.odj.cloud/rings").map(|text| marks(text));
+    let held = object.annotations().get(marks::ANNOTATION).map(|text| Marks::parse(text));
     held.filter(|_| is_back)?.ok()
 }
 

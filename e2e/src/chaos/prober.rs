@@ -13,11 +13,13 @@ use tokio::time::{sleep, timeout};
 use super::{
     facts::Moment,
     journal::{Kind, Wrong},
-    ledger::Ledger,
     random::Random,
     run::{NAMESPACE, Run, Signed},
 };
-use crate::images::Verdict;
+use crate::{
+    images::Verdict,
+    observer::ledger::{Ledger, Version},
+};
 
 /// The API server gives up on a webhook before that.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -84,8 +86,7 @@ async fn current(run: &Run, ring: &str, random: &mut Random) {
         let signed = run.signed.lock().await;
         let known = run.facts.lock();
         let Some(facts) = known.rings.get(ring) else { return };
-        let accepts =
-            |version| facts.ledger.versions.get(&version).is_some_and(|v| v.is_accepted());
+        let accepts = |version| facts.version(version).is_some_and(Version::is_accepted);
         let signed = signed.get(ring).into_iter().flatten();
         signed.filter(|signed| accepts(signed.version)).cloned().collect()
     };
@@ -114,8 +115,8 @@ async fn is_accepted(run: &Run, ring: &str, version: u32) -> bool {
         Ok(secret) => secret.metadata,
         Err(_) => return false,
     };
-    Ledger::read(annotations.as_ref())
-        .is_ok_and(|ledger| ledger.versions.get(&version).is_some_and(|v| v.is_accepted()))
+    Ledger::of_annotations(annotations.as_ref())
+        .is_ok_and(|ledger| ledger.version(version).is_some_and(Version::is_accepted))
 }
 
 fn judge(

@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use super::{
     journal::{Kind, Wrong},
-    ledger::Ledger,
     random::Random,
     run::{NAMESPACE, Run, Signed},
     secrets::FOREIGN,
 };
+use crate::observer::{ledger::Ledger, parse::trimmed};
 
 /// The Secret of a pipeline, as a build reads it once.
 #[derive(Debug)]
@@ -74,8 +74,8 @@ pub async fn read(run: &Run, ring: &str) -> Result<Option<Key>> {
         return Ok(None);
     };
     let known = run.facts.lock();
-    let ledger = known.rings.get(ring).and_then(|ring| ring.ledger.versions.get(&version));
-    let is_known = ledger.is_some_and(|ledger| ledger.public_key == public);
+    let ledger = known.rings.get(ring).and_then(|ring| ring.version(version));
+    let is_known = ledger.is_some_and(|ledger| ledger.public_key == trimmed(&public));
     let untouched = is_known && !private.contains(FOREIGN);
     Ok(untouched.then_some(Key { version, private, password }))
 }
@@ -112,17 +112,18 @@ pub async fn check_ledger(run: &Run, ring: &str) {
 async fn open(run: &Run, ring: &str) -> Result<()> {
     let api: Api<Secret> = Api::namespaced(run.client.clone(), NAMESPACE);
     let secret = api.get(&format!("ring-{ring}")).await?;
-    let ledger = Ledger::read(secret.metadata.annotations.as_ref())?;
+    let ledger = Ledger::of_annotations(secret.metadata.annotations.as_ref())?;
     let current = ledger.current().context("no version is current")?;
+    let number = current.number;
     let data = secret.data.unwrap_or_default();
-    let private = text(&data, &format!("v{current}.key")).context("no private key")?;
-    let password = text(&data, &format!("v{current}.password")).context("no password")?;
+    let private = text(&data, &format!("v{number}.key")).context("no private key")?;
+    let password = text(&data, &format!("v{number}.password")).context("no password")?;
     let environment = [("COSIGN_PRIVATE_KEY", private.as_str()), ("COSIGN_PASSWORD", &password)];
     let arguments = ["public-key", "--key", "env://COSIGN_PRIVATE_KEY"];
     let public = run.world.run("cosign", &arguments, &environment, "").await?;
     anyhow::ensure!(
-        ledger.versions[&current].public_key.trim() == public.trim(),
-        "it opens, and is not the one of version {current}"
+        current.public_key == trimmed(&public),
+        "it opens, and is not the one of version {number}"
     );
     Ok(())
 }

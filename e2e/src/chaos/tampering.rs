@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
 use super::{
@@ -65,8 +65,11 @@ async fn commit(run: &Run, act: Act, mut random: Random) -> Result<()> {
     let Some(ring) = random.pick(&run.rings) else { return Ok(()) };
     match act {
         Act::Policy(edit) => {
-            let policy = run.facts.lock().rings.get(ring).map(|ring| ring.ledger.policy.clone());
-            policies::edit(run, &policy.unwrap_or_default(), edit).await
+            let policy = {
+                let known = run.facts.lock();
+                known.rings.get(ring).and_then(|ring| ring.policy().map(str::to_owned))
+            };
+            policies::edit(run, &policy.context("no policy")?, edit).await
         }
         Act::DeleteSecret => secrets::delete(run, ring).await,
         Act::EditSecret => secrets::edit(run, ring, &mut random).await,

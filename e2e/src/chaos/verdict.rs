@@ -57,7 +57,7 @@ async fn unsettled(run: &Run) -> Result<Vec<String>> {
         let says = |kind, wanted| says(&status, kind).is_some_and(|found| found == wanted);
         let is_current = status.observed_generation == ring.metadata.generation;
         let calm = !status.conditions.iter().any(|c| c.type_ == "Reconciling");
-        let enforced = says("PolicyEnforced", "True") && facts.ledger.enforces;
+        let enforced = says("PolicyEnforced", "True") && facts.enforces();
         if !(heard && is_current && calm && enforced && says("Ready", "True")) {
             let conditions: Vec<_> = status
                 .conditions
@@ -102,7 +102,7 @@ async fn judge_pipeline(run: &Run, ring: &str) {
             return run.journal.wrong(Wrong::LostKey, &format!("{ring}: {error:#}"));
         }
     };
-    let current = run.facts.lock().rings.get(ring).and_then(|ring| ring.ledger.current());
+    let current = run.facts.lock().rings.get(ring).and_then(Ring::current);
     if current != Some(signed.version) {
         let text = format!("{ring}: its pipeline has version {}, not {current:?}", signed.version);
         run.journal.wrong(Wrong::LostKey, &text);
@@ -148,7 +148,7 @@ fn minted_too_much(ring: &Ring) -> Vec<String> {
 fn vanished(ring: &Ring) -> Vec<String> {
     let gone = ring.seen.iter().filter(|(number, seen)| {
         let retired = matches!(seen.state.as_str(), "Retired" | "Revoked");
-        !retired && !ring.ledger.versions.contains_key(number)
+        !retired && ring.version(**number).is_none()
     });
     gone.map(|(number, seen)| format!("version {number} vanished, last {}", seen.state)).collect()
 }

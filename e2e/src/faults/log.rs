@@ -8,6 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::observer::marks::Marks;
+
 /// What passed a client.
 #[derive(Clone, Debug)]
 pub enum What {
@@ -25,8 +27,8 @@ pub enum What {
     },
     /// The gate answered with these marks; the time is that of the question.
     Answer {
-        /// The gate's words.
-        marks: String,
+        /// What it answered.
+        marks: Marks,
     },
     /// The gate did not answer for seconds.
     Unreachable,

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Result;
-use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, header, request::Parts};
@@ -27,6 +26,7 @@ use super::{
     view::{Target, View},
     watches::{WatchFaults, relay},
 };
+use crate::observer::{marks::Marks, parse::public_key};
 
 /// After this long without an answer the gate counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -237,10 +237,8 @@ impl Transport {
     /// Writes down what the gate answered.
     fn hear(&self, asked: Instant, body: &[u8]) {
         let pod: Value = serde_json::from_slice(body).unwrap_or_default();
-        let answer = &pod["metadata"]["annotations"]["signing.odj.cloud/gate-answer"];
-        if let Some(marks) = answer.as_str() {
-            let what = What::Answer { marks: marks.to_owned() };
-            self.0.log.add_at(asked, &self.0.who, what);
+        if let Ok(marks) = Marks::of_answer(&pod) {
+            self.0.log.add_at(asked, &self.0.who, What::Answer { marks });
         }
     }
 }
@@ -279,7 +277,5 @@ fn published(target: &Target, body: &[u8]) -> Option<String> {
         return None;
     }
     let secret: Value = serde_json::from_slice(body).ok()?;
-    let data = &secret["data"];
-    let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
-    String::from_utf8(Base64::decode_vec(key).ok()?).ok()
+    public_key(&secret)
 }

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Event, Id, Kind, parse};
+use super::{
+    Event, Id, Kind,
+    ledger::{Ledger, is_ledger},
+    parse,
+};
 
 /// What a run's history is held against.
 #[derive(Clone, Debug)]
@@ -33,9 +37,9 @@ struct State<'a> {
     violations: Vec<String>,
     now: BTreeMap<Id, Value>,
     /// Every version that a ledger ever named, and its key.
-    versions: BTreeMap<u64, String>,
-    numbers: BTreeMap<String, u64>,
-    signed: BTreeSet<u64>,
+    versions: BTreeMap<u32, String>,
+    numbers: BTreeMap<String, u32>,
+    signed: BTreeSet<u32>,
     revoked: BTreeSet<String>,
     /// Revoked and since then absent from a policy.
     dropped: BTreeSet<(String, String)>,
@@ -73,7 +77,7 @@ impl<'a> State<'a> {
             return self.foreign(event, before.as_ref());
         }
         match (event.id.kind, &event.object) {
-            (Kind::Secret, Some(secret)) if parse::is_ledger(secret) => {
+            (Kind::Secret, Some(secret)) if is_ledger(secret) => {
                 self.ledger(event.version, secret);
             }
             (Kind::Secret, Some(secret)) => self.published(event, secret, before.as_ref()),
@@ -101,10 +105,13 @@ impl<'a> State<'a> {
 
     /// Invariants 3, 4 and 5, as far as the ledger goes.
     fn ledger(&mut self, version: u64, secret: &Value) {
-        let Some(ledger) = parse::ledger(secret) else {
-            return self.violated("4", version, "the ledger cannot be read");
+        let rows = match Ledger::of_secret(secret) {
+            Ok(ledger) => ledger.versions,
+            Err(error) => {
+                let what = format!("the ledger cannot be read: {error:#}");
+                return self.violated("4", version, &what);
+            }
         };
-        let rows = parse::rows(&ledger);
         let newest = rows.iter().map(|row| row.number).max().unwrap_or(0);
         let newest_ever = self.versions.keys().next_back().copied().unwrap_or(0);
         if newest < newest_ever {
@@ -112,12 +119,13 @@ impl<'a> State<'a> {
             self.violated("4", version, &what);
         }
         for row in rows {
-            let known = self.versions.entry(row.number).or_insert_with(|| row.key.clone()).clone();
-            if known != row.key {
+            let known =
+                self.versions.entry(row.number).or_insert_with(|| row.public_key.clone()).clone();
+            if known != row.public_key {
                 let what = format!("version {} has two keys", row.number);
                 self.violated("4", version, &what);
             }
-            let number = *self.numbers.entry(row.key.clone()).or_insert(row.number);
+            let number = *self.numbers.entry(row.public_key.clone()).or_insert(row.number);
             if number != row.number {
                 let what = format!("versions {number} and {} have one key", row.number);
                 self.violated("4", version, &what);
@@ -127,11 +135,11 @@ impl<'a> State<'a> {
                     self.signed.insert(row.number);
                 }
                 "Revoked" => {
-                    self.revoked.insert(row.key.clone());
+                    self.revoked.insert(row.public_key.clone());
                 }
                 _ => {}
             }
-            if row.state != "Revoked" && self.revoked.contains(&row.key) {
+            if row.state != "Revoked" && self.revoked.contains(&row.public_key) {
                 let what = format!("version {} was revoked and is {}", row.number, row.state);
                 self.violated("5", version, &what);
             }
@@ -210,12 +218,13 @@ impl<'a> State<'a> {
             return;
         }
         let keep = usize::try_from(ring["spec"]["keepVersions"].as_u64().unwrap_or(3)).unwrap_or(3);
-        let ledger = self.now.values().find(|o| parse::is_ledger(o)).and_then(parse::ledger);
-        let rows = ledger.as_ref().map(parse::rows).unwrap_or_default();
+        let ledger = self.now.values().find(|o| is_ledger(o));
+        let ledger = ledger.and_then(|secret| Ledger::of_secret(secret).ok());
+        let rows = ledger.map(|ledger| ledger.versions).unwrap_or_default();
         let state =
-            |number: u64| rows.iter().find(|r| r.number == number).map(|r| r.state.as_str());
+            |number: u32| rows.iter().find(|r| r.number == number).map(|r| r.state.as_str());
         let window = self.signed.iter().rev().take(keep);
-        let mut accepted: BTreeSet<u64> =
+        let mut accepted: BTreeSet<u32> =
             window.copied().filter(|number| state(*number) != Some("Revoked")).collect();
         let waiting = rows.iter().filter(|r| ["Pending", "Standby"].contains(&r.state.as_str()));
         accepted.extend(waiting.map(|row| row.number));
@@ -224,7 +233,7 @@ impl<'a> State<'a> {
             self.violated("2", 0, &format!("the rule is in {} policies", rules.len()));
         }
         for (policy, rule) in rules {
-            let found: BTreeSet<u64> = rule.keys.iter().map(|key| self.number(key)).collect();
+            let found: BTreeSet<u32> = rule.keys.iter().map(|key| self.number(key)).collect();
             // With no accepted key the rule holds one that no ledger knows.
             let empty = accepted.is_empty() && found == BTreeSet::from([0]);
             if found != accepted && !empty {
@@ -271,7 +280,7 @@ impl<'a> State<'a> {
     }
 
     /// A key's version; 0 if no ledger ever named it.
-    fn number(&self, key: &str) -> u64 {
+    fn number(&self, key: &str) -> u32 {
         self.numbers.get(key).copied().unwrap_or(0)
     }
 }

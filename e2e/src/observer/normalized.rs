@@ -5,26 +5,33 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Id, Kind, parse};
+use super::{
+    Id, Kind,
+    ledger::{Ledger, is_ledger},
+    marks::Marks,
+    parse,
+};
 
 /// What is there of a ring, normalized.
 #[must_use]
 pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
     let of = |kind: Kind| now.iter().filter(move |(id, _)| id.kind == kind);
-    let ledger_secret = of(Kind::Secret).map(|(_, secret)| secret).find(|s| parse::is_ledger(s));
-    let ledger = ledger_secret.and_then(parse::ledger);
-    let rows = ledger.as_ref().map(parse::rows).unwrap_or_default();
+    let ledger_secret = of(Kind::Secret).map(|(_, secret)| secret).find(|s| is_ledger(s));
+    let ledger = ledger_secret.and_then(|secret| Ledger::of_secret(secret).ok());
+    let rows = ledger.as_ref().map_or(&[][..], |ledger| ledger.versions.as_slice());
     let number = |key: &str| -> Value {
-        rows.iter().find(|row| row.key == key).map_or(json!("unknown"), |row| json!(row.number))
+        rows.iter()
+            .find(|row| row.public_key == key)
+            .map_or(json!("unknown"), |row| json!(row.number))
     };
     let local = |text: &str| text.replace(ring, "RING");
     let mut policies = Map::new();
     for (id, policy) in of(Kind::Policy) {
         if let Some(rule) = parse::rule(policy, ring) {
             let keys: Vec<Value> = rule.keys.iter().map(|key| number(key)).collect();
-            let said = parse::mark(policy, ring);
-            let said = said.as_deref().and_then(|mark| mark.split('.').next()).map(str::to_owned);
-            let sequence = ledger.as_ref().map(|ledger| ledger["rule"]["sequence"].to_string());
+            let marks = Marks::of_policy(policy).unwrap_or_default();
+            let said = marks.of(ring).map(|mark| mark.sequence);
+            let sequence = ledger.as_ref().map(|ledger| ledger.rule.sequence);
             let said = json!({
                 "accepted": sorted(keys),
                 "action": rule.action,
@@ -35,17 +42,17 @@ pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
         }
     }
     let mut secrets = Map::new();
-    for (id, secret) in of(Kind::Secret).filter(|(_, secret)| !parse::is_ledger(secret)) {
+    for (id, secret) in of(Kind::Secret).filter(|(_, secret)| !is_ledger(secret)) {
         let holds = parse::published(secret, ring).map_or(json!("foreign"), |key| number(&key));
         secrets.insert(local(&format!("{}/{}", id.namespace, id.name)), holds);
     }
     json!({
         "ring": of(Kind::Ring).next().map(|(_, object)| reported(object, ring)),
-        "ledger": ledger.map(|ledger| json!({
+        "ledger": ledger.as_ref().map(|ledger| json!({
             "versions": rows.iter().map(|row| json!([row.number, row.state])).collect::<Vec<_>>(),
-            "tokens": ledger["tokens"].as_array().map(Vec::len),
-            "publications": local(&ledger["publications"].to_string()),
-            "removed": ledger["removed"],
+            "tokens": ledger.tokens.len(),
+            "publications": local(&ledger.publications.to_string()),
+            "removed": ledger.removed,
             "entries": ledger_secret.and_then(|s| s["data"].as_object()).map(|data| data.keys().collect::<Vec<_>>()),
         })),
         "policies": policies,

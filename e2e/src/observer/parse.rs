@@ -1,20 +1,9 @@
-//! The observer's own reading of policies, ledgers and pipeline Secrets.
+//! The observer's own reading of policies, rings and pipeline Secrets.
 
 use std::collections::BTreeSet;
 
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
-
-/// The row of a version in a ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The version's number.
-    pub number: u64,
-    /// Its state's name.
-    pub state: String,
-    /// Its public key as PEM.
-    pub key: String,
-}
 
 /// What a policy's rule says of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,33 +33,6 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Whether a Secret is a ledger.
-#[must_use]
-pub fn is_ledger(secret: &Value) -> bool {
-    secret["type"] == "signing.odj.cloud/key-ring"
-}
-
-/// A ledger's table, if the Secret holds one.
-#[must_use]
-pub fn ledger(secret: &Value) -> Option<Value> {
-    let annotation = &secret["metadata"]["annotations"]["signing.odj.cloud/ledger"];
-    let value: Value = serde_json::from_str(annotation.as_str()?).ok()?;
-    // Newer ledgers stand in an envelope with their digest.
-    Some(if value["ledger"].is_object() { value["ledger"].clone() } else { value })
-}
-
-/// The versions of a ledger.
-#[must_use]
-pub fn rows(ledger: &Value) -> Vec<Row> {
-    let rows = ledger["versions"].as_array().into_iter().flatten();
-    rows.map(|row| Row {
-        number: row["number"].as_u64().unwrap_or_default(),
-        state: text(&row["state"]).to_owned(),
-        key: trimmed(text(&row["publicKey"])),
-    })
-    .collect()
-}
-
 /// The rule of a ring in a policy.
 #[must_use]
 pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
@@ -90,25 +52,18 @@ pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
     })
 }
 
-/// What a policy says that it holds of a ring (`7.3fa1c0de`).
-#[must_use]
-pub fn mark(policy: &Value, ring: &str) -> Option<String> {
-    mark_in(text(&policy["metadata"]["annotations"]["signing.odj.cloud/rings"]), ring)
-}
-
-/// The mark of a ring among others (`shop=7.3fa1c0de x=1.0`).
-#[must_use]
-pub fn mark_in(marks: &str, ring: &str) -> Option<String> {
-    let words = marks.split_whitespace().filter_map(|word| word.split_once('='));
-    words.filter(|(name, _)| *name == ring).map(|(_, mark)| mark.to_owned()).next()
-}
-
 /// The public key in a Secret that belongs to a ring.
 #[must_use]
 pub fn published(secret: &Value, ring: &str) -> Option<String> {
     if secret["metadata"]["annotations"]["signing.odj.cloud/ring"] != ring {
         return None;
     }
+    public_key(secret)
+}
+
+/// The public key in a Secret of either layout.
+#[must_use]
+pub fn public_key(secret: &Value) -> Option<String> {
     let data = &secret["data"];
     let key = data["cosign.pub"].as_str().or(data["COSIGN_PUBLIC_KEY"].as_str())?;
     Some(trimmed(&String::from_utf8(Base64::decode_vec(key).ok()?).ok()?))

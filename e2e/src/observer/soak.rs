@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Event, Kind, parse};
+use super::{
+    Event, Kind,
+    marks::{Mark, Marks},
+    parse,
+};
 
 /// The operator's time of a question and the one taken here differ a little.
 const TOLERANCE: Duration = Duration::from_millis(100);
@@ -14,7 +18,7 @@ const TOLERANCE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub enum Heard {
     /// The gate answered with these marks.
-    Answer(String),
+    Answer(Marks),
     /// A key was sent to a pipeline.
     Publishing(String),
 }
@@ -27,11 +31,12 @@ pub fn check(
     ring: &str,
     soak: Duration,
 ) -> Vec<String> {
-    let mut keys_of: BTreeMap<String, parse::Rule> = BTreeMap::new();
+    let mut keys_of: BTreeMap<Mark, parse::Rule> = BTreeMap::new();
     for event in history.iter().filter(|event| event.id.kind == Kind::Policy) {
         let Some(policy) = &event.object else { continue };
-        if let (Some(mark), Some(rule)) = (parse::mark(policy, ring), parse::rule(policy, ring)) {
-            keys_of.insert(mark, rule);
+        let marks = Marks::of_policy(policy).unwrap_or_default();
+        if let (Some(mark), Some(rule)) = (marks.of(ring), parse::rule(policy, ring)) {
+            keys_of.insert(mark.clone(), rule);
         }
     }
     let mut violations = Vec::new();
@@ -40,7 +45,7 @@ pub fn check(
         let key = parse::trimmed(key);
         let acknowledged = heard.iter().filter_map(|(asked, _, what)| match what {
             Heard::Answer(marks) if asked <= at => {
-                let rule = keys_of.get(&parse::mark_in(marks, ring)?)?;
+                let rule = keys_of.get(marks.of(ring)?)?;
                 rule.keys.contains(&key).then_some(*asked)
             }
             _ => None,
@@ -83,7 +88,9 @@ mod tests {
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut heard: Vec<_> = answers
             .iter()
-            .map(|(ms, marks)| (at(*ms), "A".to_owned(), Heard::Answer((*marks).to_owned())))
+            .map(|(ms, marks)| {
+                (at(*ms), "A".to_owned(), Heard::Answer(Marks::parse(marks).unwrap()))
+            })
             .collect();
         heard.push((at(published_at), "A".to_owned(), Heard::Publishing("KEY".to_owned())));
         check(&history(), &heard, "x01", Duration::from_secs(1)).len()

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{World, wait_until};
+use signingkeyring_e2e::{
+    observer::marks::Marks,
+    world::{World, wait_until},
+};
 
 use crate::common::run;
 
@@ -27,10 +30,8 @@ async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()>
 async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let object = world.kubectl(&["get", "clusterpolicy", policy, "--output=json"]).await?;
     let object: serde_json::Value = serde_json::from_str(&object)?;
-    let marks = object["metadata"]["annotations"]["signing.odj.cloud/rings"].as_str();
-    let marks = marks.unwrap_or_default().split_whitespace();
-    let mut named: BTreeSet<&str> =
-        marks.filter_map(|mark| Some(mark.split_once('=')?.0)).collect();
+    let marks = Marks::of_policy(&object).unwrap_or_default();
+    let mut named: BTreeSet<&str> = marks.0.keys().map(String::as_str).collect();
     named.extend(["signing-gate", "signing-gate.references"]);
     let rules = object["spec"]["rules"].as_array().into_iter().flatten();
     let held: BTreeSet<&str> = rules.filter_map(|rule| rule["name"].as_str()).collect();

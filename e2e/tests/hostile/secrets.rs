@@ -8,7 +8,10 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e::world::{consent, wait_until};
+use signingkeyring_e2e::{
+    observer::ledger::{ANNOTATION as LEDGER, SECRET_TYPE},
+    world::{consent, wait_until},
+};
 
 use crate::{
     batch::{Batch, CONTROL, Row, Wants},
@@ -16,7 +19,6 @@ use crate::{
 };
 
 const SYSTEM: &str = "signing-system";
-const LEDGER: &str = "signing.odj.cloud/ledger";
 const CI: &str = "hostile-ci";
 
 /// Ledgers that nobody but an attacker or an accident writes. `good` is one
@@ -75,7 +77,7 @@ pub async fn ledgers(batch: &mut Batch) -> Result<()> {
     let api: Api<Secret> = Api::namespaced(batch.client.clone(), SYSTEM);
     let own = api.get_metadata(&format!("ring-{CONTROL}")).await?;
     let good = own.annotations().get(LEDGER).context("the control ring has a ledger")?.clone();
-    let (class, kind) = ("ledger: hostile content", "signing.odj.cloud/key-ring");
+    let (class, kind) = ("ledger: hostile content", SECRET_TYPE);
     let mut rows = Vec::new();
     let mut planted = Vec::new();
     for (index, content) in contents(&good).iter().enumerate() {

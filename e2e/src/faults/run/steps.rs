@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::json;
 use signingkeyring_operator::keys::KeyPair;
 
 use super::attempt::Run;

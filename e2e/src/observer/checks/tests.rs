@@ -45,9 +45,15 @@ impl Story {
     fn ledger(self, rows: &[(u64, &str, &str)]) -> Self {
         let versions: Vec<Value> = rows
             .iter()
-            .map(|(number, state, key)| json!({"number": number, "state": state, "publicKey": key}))
+            .map(|(number, state, key)| {
+                json!({"number": number, "state": state, "publicKey": key, "fingerprint": key})
+            })
             .collect();
-        let text = json!({"versions": versions}).to_string();
+        let rule = json!({"sequence": 1, "settings": {"action": "Enforce", "policy": "p"}});
+        let ledger = json!({
+            "versions": versions, "tokens": [], "publications": [], "rule": rule, "removed": false,
+        });
+        let text = json!({"format": 2, "digest": "", "ledger": ledger}).to_string();
         let ledger = json!({
             "type": "signing.odj.cloud/key-ring",
             "metadata": {"annotations": {"signing.odj.cloud/ledger": text}},
