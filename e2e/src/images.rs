@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, api::PostParams, core::Status};
+use serde_json::{Value, json};
 
 use crate::world::{World, wait_until};
 
@@ -11,8 +14,27 @@ use crate::world::{World, wait_until};
 pub enum Verdict {
     /// It would run.
     Admitted,
-    /// It would not, and this is what its owner reads.
+    /// A webhook refused it, and this is what its owner reads.
     Refused(String),
+    /// It would not run, because a webhook that has to be asked did not answer.
+    Unanswered(String),
+}
+
+impl Verdict {
+    /// The verdict in what the API server says instead of admitting a Pod; a
+    /// refusal of another kind is none.
+    #[must_use]
+    pub fn of(status: &Status) -> Option<Self> {
+        match (status.code, status.reason.as_str()) {
+            // The API server gives every refusal of its own a reason.
+            (400, "") => Some(Self::Refused(status.message.clone())),
+            // No other field says what was wrong inside.
+            (500, "InternalError") if status.message.contains("failed calling webhook") => {
+                Some(Self::Unanswered(status.message.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl World {
@@ -73,22 +95,15 @@ impl World {
     /// # Errors
     /// If something other than a verdict came.
     pub async fn admit(&self, namespace: &str, image: &str) -> Result<Verdict> {
-        let pod = format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{generateName: probe-, namespace: {namespace}}}, \
-             spec: {{containers: [{{name: app, image: '{image}'}}]}}}}"
-        );
-        let create = ["create", "--dry-run=server", "--filename=-"];
-        match self.run("kubectl", &create, &[], &pod).await {
-            Ok(_) => Ok(Verdict::Admitted),
-            Err(error) => {
-                let text = format!("{error:#}");
-                ensure!(
-                    text.contains("denied the request") || text.contains("failed calling webhook"),
-                    "no verdict: {text}"
-                );
-                Ok(Verdict::Refused(text))
-            }
-        }
+        self.admit_all(namespace, &[image]).await
+    }
+
+    /// The same of a Pod with a container of each image.
+    ///
+    /// # Errors
+    /// If something other than a verdict came.
+    pub async fn admit_all(&self, namespace: &str, images: &[&str]) -> Result<Verdict> {
+        admit(&self.client().await?, namespace, images).await
     }
 
     /// Waits until an image is admitted.
@@ -108,9 +123,33 @@ impl World {
     /// If it is not in time.
     pub async fn wait_until_refused(&self, namespace: &str, image: &str) -> Result<()> {
         wait_until(&format!("{image} refused in {namespace}"), async || {
-            Ok(matches!(self.admit(namespace, image).await?, Verdict::Refused(_)))
+            Ok(self.admit(namespace, image).await? != Verdict::Admitted)
         })
         .await
+    }
+}
+
+/// Asks whether a Pod with a container of each image may run in a namespace.
+/// Nothing is created.
+///
+/// # Errors
+/// If something other than a verdict came.
+pub async fn admit(client: &Client, namespace: &str, images: &[&str]) -> Result<Verdict> {
+    let containers: Vec<Value> = (0..)
+        .zip(images)
+        .map(|(index, image)| json!({"name": format!("app-{index}"), "image": image}))
+        .collect();
+    let pod = json!({
+        "metadata": {"generateName": "probe-"}, "spec": {"containers": containers},
+    });
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let dry_run = PostParams { dry_run: true, field_manager: None };
+    match pods.create(&dry_run, &serde_json::from_value(pod)?).await {
+        Ok(_) => Ok(Verdict::Admitted),
+        Err(kube::Error::Api(status)) => {
+            Verdict::of(&status).with_context(|| format!("no verdict: {status}"))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -134,4 +173,32 @@ fn tar(content: &str) -> Vec<u8> {
     archive.extend(content.as_bytes());
     archive.resize(archive.len().div_ceil(512) * 512 + 1024, 0);
     archive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, reason: &str, message: &str) -> Status {
+        Status::failure(message, reason).with_code(code)
+    }
+
+    #[test]
+    fn a_webhook_that_refuses_and_one_that_does_not_answer() {
+        let refused = "admission webhook \"mutate.kyverno.svc-fail\" denied the request: unsigned";
+        let verdict = Verdict::of(&status(400, "", refused));
+        assert_eq!(verdict, Some(Verdict::Refused(refused.to_owned())));
+        let failed = "Internal error occurred: failed calling webhook \"x\": connection refused";
+        let verdict = Verdict::of(&status(500, "InternalError", failed));
+        assert_eq!(verdict, Some(Verdict::Unanswered(failed.to_owned())));
+    }
+
+    #[test]
+    fn other_refusals_are_no_verdict() {
+        for (code, reason) in
+            [(400, "BadRequest"), (403, "Forbidden"), (422, "Invalid"), (500, "InternalError")]
+        {
+            assert_eq!(Verdict::of(&status(code, reason, "something else")), None, "{reason}");
+        }
+    }
 }

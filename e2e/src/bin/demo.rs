@@ -165,7 +165,7 @@ async fn verdicts(world: &World, images: &[String], others: &Others) -> Result<u
         let word = if verdict == Verdict::Admitted { "admitted" } else { "blocked" };
         let mark = if expected { "as expected" } else { "WRONG" };
         table.push_str(&format!("  {what:<24} {word:<9} {mark}\n"));
-        if let Verdict::Refused(text) = verdict {
+        if let Verdict::Refused(text) | Verdict::Unanswered(text) = verdict {
             let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             let reason = lines.next_back().context("a refusal without a reason")?;
             table.push_str(&format!(

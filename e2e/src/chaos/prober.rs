@@ -2,12 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{
-    Api,
-    api::{ObjectMeta, PostParams},
-};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, api::ObjectMeta};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -17,7 +13,7 @@ use super::{
     run::{NAMESPACE, Run, Signed},
 };
 use crate::{
-    images::Verdict,
+    images::{self, Verdict},
     observer::ledger::{Ledger, Version},
 };
 
@@ -40,23 +36,8 @@ pub async fn probe(run: Arc<Run>, name: String) {
 
 /// Asks whether a Pod of an image may run; nothing if there was no verdict.
 pub async fn admit(run: &Run, ring: &str, image: &str) -> Option<Verdict> {
-    let pods: Api<Pod> = Api::namespaced(run.client.clone(), &format!("{ring}-dev"));
-    let pod = json!({
-        "metadata": {"generateName": "probe-"},
-        "spec": {"containers": [{"name": "app", "image": image}]},
-    });
-    let pod = serde_json::from_value(pod).ok()?;
-    let dry_run = PostParams { dry_run: true, field_manager: None };
-    match timeout(PATIENCE, pods.create(&dry_run, &pod)).await.ok()? {
-        Ok(_) => Some(Verdict::Admitted),
-        Err(kube::Error::Api(status)) => {
-            let text = status.message;
-            let is_verdict =
-                text.contains("denied the request") || text.contains("failed calling webhook");
-            is_verdict.then_some(Verdict::Refused(text))
-        }
-        Err(_) => None,
-    }
+    let (namespace, images) = (format!("{ring}-dev"), [image]);
+    timeout(PATIENCE, images::admit(&run.client, &namespace, &images)).await.ok()?.ok()
 }
 
 async fn unsigned(run: &Run, ring: &str) {
@@ -137,13 +118,14 @@ fn judge(
         Verdict::Admitted if !has_to_run => {
             run.journal.wrong(Wrong::Verdict, &format!("{ring}: admitted an image {what}"));
         }
-        // Nobody listens where Kyverno would: it ended by itself.
-        Verdict::Refused(text) if has_to_run && text.contains("connection refused") => {
+        // Nobody listens where Kyverno would: it ended by itself. The API server
+        // says so in its text alone.
+        Verdict::Unanswered(text) if has_to_run && text.contains("connection refused") => {
             run.journal.note(&format!("Kyverno does not run: {text}"));
             run.journal.count(Kind::Undecided, kind);
             return;
         }
-        Verdict::Refused(text) if has_to_run => {
+        Verdict::Refused(text) | Verdict::Unanswered(text) if has_to_run => {
             let text = format!("{ring}: refused an image {what}: {text}");
             run.journal.wrong(Wrong::Verdict, &text);
         }

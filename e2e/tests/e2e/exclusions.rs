@@ -108,7 +108,7 @@ async fn near_misses(world: &World) -> Result<()> {
             Verdict::Refused(text) => {
                 ensure!(text.contains("no signatures found"), "{image}: {text}");
             }
-            Verdict::Admitted => anyhow::bail!("{image} was admitted"),
+            other => anyhow::bail!("{image}: {other:?}"),
         }
     }
     Ok(())

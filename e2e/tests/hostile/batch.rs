@@ -1,6 +1,6 @@
 //! Applies rows, sees what becomes of each, and that a healthy ring goes on.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::{
@@ -11,7 +11,10 @@ use kube::{
 use serde_json::Value;
 use signingkeyring_e2e::world::{timed, wait_until};
 
-use crate::{Table, common::Shared, inert};
+use crate::{common::Shared, inert};
+
+/// What became of the objects of a class: how many, refused, with a condition.
+pub type Table = BTreeMap<String, (u32, u32, u32)>;
 
 /// The ring that has to go on whatever comes.
 pub const CONTROL: &str = "control";

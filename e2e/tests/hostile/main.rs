@@ -19,16 +19,13 @@ mod rings;
 mod secrets;
 mod texts;
 
-use std::{collections::BTreeMap, io::Write};
+use std::io::Write;
 
 use anyhow::{Result, ensure};
 use signingkeyring_e2e::images::Verdict;
 
 use batch::{Batch, CONTROL};
 use common::run;
-
-/// What became of the objects of a class: how many, refused, with a condition.
-type Table = BTreeMap<String, (u32, u32, u32)>;
 
 /// Rings that are there at the same time.
 const TOGETHER: usize = 40;
