@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 pub mod checks;
+pub mod invariant;
 pub mod ledger;
 pub mod marks;
 pub mod normalized;

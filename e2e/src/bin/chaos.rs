@@ -5,19 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use signingkeyring_e2e::{
-    chaos::{
-        experiment,
-        journal::{Kind, Wrong},
-        run::Options,
-        verdict,
-    },
+    chaos::{experiment, journal::Kind, run::Options, verdict},
     cluster::Cluster,
 };
 
 /// Rotates rings on a real cluster while the operator, the API server and
 /// Kyverno are killed, policies, webhooks and Secrets are deleted and edited,
-/// and the operator's clock jumps. Ends with 1 if a wrong image was ever
-/// admitted, a right one refused, a key minted twice or lost.
+/// and the operator's clock jumps. Ends with 1 if an invariant was violated: a
+/// wrong image ever admitted, a right one refused, a key minted twice or lost.
 #[derive(Parser)]
 struct Arguments {
     /// The same seed makes the same choices; another one each time without it.
@@ -46,8 +41,8 @@ async fn main() -> Result<()> {
     eprintln!("== Seed {seed}: starting a cluster and {} rings", options.rings);
     let cluster = Cluster::start(&options.guard, "chaos").await?;
     let folder = cluster.info.folder.clone();
-    let wrong = tokio::select! {
-        wrong = chaos(cluster, options) => wrong,
+    let violations = tokio::select! {
+        violations = chaos(cluster, options) => violations,
         _ = tokio::signal::ctrl_c() => return Ok(()),
     };
     let repeat = format!(
@@ -59,7 +54,7 @@ async fn main() -> Result<()> {
         "  What happened when: {0}/chaos.log; the components' logs are beside it",
         folder.display()
     );
-    ensure!(wrong? == 0, "something went wrong that never may; see {}", folder.display());
+    ensure!(violations? == 0, "what must always hold did not; see {}", folder.display());
     Ok(())
 }
 
@@ -77,12 +72,13 @@ async fn chaos(cluster: Cluster, options: Options) -> Result<usize> {
     println!("  faults injected  {}", run.journal.summary(Kind::Fault));
     println!("  probes judged    {}", run.journal.summary(Kind::Decided));
     println!("  probes undecided {}", run.journal.summary(Kind::Undecided));
-    println!("  wrong verdicts   {}", run.journal.wrongs(Wrong::Verdict));
-    println!("  double mints     {}", run.journal.wrongs(Wrong::DoubleMint));
-    println!("  lost keys        {}", run.journal.wrongs(Wrong::LostKey));
+    let (violations, each) = run.journal.violations();
+    println!("  violations       {violations}");
+    for (invariant, count) in each {
+        println!("    {invariant} {count}");
+    }
     for line in run.journal.timings() {
         println!("  {line}");
     }
-    let all = [Wrong::Verdict, Wrong::DoubleMint, Wrong::LostKey];
-    Ok(all.iter().map(|wrong| run.journal.wrongs(*wrong)).sum())
+    Ok(violations)
 }

@@ -14,6 +14,8 @@ use std::{
 use anyhow::Result;
 use tokio::time::Instant;
 
+use crate::observer::invariant::Invariant;
+
 /// How long the gate was open until a ring's condition said so.
 pub const OPEN: &str = "Kyverno and its webhooks gone until a ring's condition said so";
 
@@ -38,7 +40,7 @@ struct Inner {
     file: File,
     counts: BTreeMap<(Kind, String), u64>,
     times: BTreeMap<&'static str, Vec<Duration>>,
-    wrong: BTreeMap<Wrong, Vec<String>>,
+    violations: BTreeMap<Invariant, usize>,
 }
 
 /// What is counted.
@@ -55,17 +57,6 @@ pub enum Kind {
     Undecided,
 }
 
-/// What must not happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wrong {
-    /// Admitted what has to be refused, or the other way round.
-    Verdict,
-    /// Two keys where one was asked for.
-    DoubleMint,
-    /// A key that should exist and does not, or does not work.
-    LostKey,
-}
-
 impl Journal {
     /// Begins a journal in a folder.
     ///
@@ -74,8 +65,8 @@ impl Journal {
     pub fn begin(folder: &Path) -> Result<Self> {
         let path = folder.join("chaos.log");
         let file = File::create(&path)?;
-        let (counts, times, wrong) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let inner = Mutex::new(Inner { file, counts, times, wrong });
+        let (counts, times, violations) = Default::default();
+        let inner = Mutex::new(Inner { file, counts, times, violations });
         Ok(Self { path, start: Instant::now(), inner })
     }
 
@@ -112,17 +103,18 @@ impl Journal {
         self.inner().times.entry(what).or_default().push(time);
     }
 
-    /// Something that must not happen happened.
-    pub fn wrong(&self, what: Wrong, text: &str) {
-        self.note(&format!("WRONG {what:?}: {text}"));
-        eprintln!("  WRONG {what:?}: {text}");
-        self.inner().wrong.entry(what).or_default().push(text.to_owned());
+    /// An invariant was violated.
+    pub fn violated(&self, invariant: Invariant, text: &str) {
+        self.note(&format!("VIOLATED {invariant}: {text}"));
+        eprintln!("  VIOLATED {invariant}: {text}");
+        *self.inner().violations.entry(invariant).or_default() += 1;
     }
 
-    /// How often something that must not happen happened.
+    /// How often invariants were violated, in all and each.
     #[must_use]
-    pub fn wrongs(&self, what: Wrong) -> usize {
-        self.inner().wrong.get(&what).map_or(0, Vec::len)
+    pub fn violations(&self) -> (usize, Vec<(Invariant, usize)>) {
+        let each = self.inner().violations.clone();
+        (each.values().sum(), each.into_iter().collect())
     }
 
     /// How many there were of a kind.

@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     disturbances::Scope,
-    journal::{OPEN, Wrong},
+    journal::OPEN,
     prober,
     random::{Random, ShuffleBag},
     run::Run,
     wait::{wait, wait_to_know},
     webhooks,
 };
-use crate::images::Verdict;
+use crate::{images::Verdict, observer::invariant::Invariant};
 
 #[derive(Clone, Copy, Debug)]
 enum Outage {
@@ -167,7 +167,7 @@ async fn said(run: &Run, start: Instant) {
             None if in_time => {}
             None => {
                 let text = format!("the gate was open for {PATIENCE:?} and {ring} did not say so");
-                run.journal.wrong(Wrong::Verdict, &text);
+                run.journal.violated(Invariant::ClosedNotOpen, &text);
             }
         }
     }

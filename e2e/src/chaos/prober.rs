@@ -8,13 +8,16 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     facts::Moment,
-    journal::{Kind, Wrong},
+    journal::Kind,
     random::Random,
     run::{NAMESPACE, Run, Signed},
 };
 use crate::{
     images::{self, Verdict},
-    observer::ledger::{Ledger, Version},
+    observer::{
+        invariant::Invariant,
+        ledger::{Ledger, Version},
+    },
 };
 
 /// The API server gives up on a webhook before that.
@@ -44,7 +47,8 @@ async fn unsigned(run: &Run, ring: &str) {
     let before = run.facts.lock().enforced(ring);
     let verdict = admit(run, ring, &run.unsigned).await;
     let after = run.facts.lock().enforced(ring);
-    judge(run, ring, "unsigned", between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
+    let decided = between(before.as_ref(), after.as_ref());
+    judge(run, ring, "unsigned", decided, verdict.as_ref(), Some(Invariant::ClosedNotOpen));
 }
 
 async fn retired(run: &Run, ring: &str, random: &mut Random) {
@@ -59,7 +63,8 @@ async fn retired(run: &Run, ring: &str, random: &mut Random) {
     let verdict = admit(run, ring, &signed.image).await;
     let after = run.facts.lock().enforced(ring);
     let what = format!("signed by retired version {}", signed.version);
-    judge(run, ring, &what, between(before.as_ref(), after.as_ref()), verdict.as_ref(), false);
+    let decided = between(before.as_ref(), after.as_ref());
+    judge(run, ring, &what, decided, verdict.as_ref(), Some(Invariant::Window));
 }
 
 async fn current(run: &Run, ring: &str, random: &mut Random) {
@@ -82,7 +87,7 @@ async fn current(run: &Run, ring: &str, random: &mut Random) {
     let decided =
         between(before.as_ref(), after.as_ref()) && is_accepted(run, ring, signed.version).await;
     let what = format!("signed by accepted version {}", signed.version);
-    judge(run, ring, &what, decided, verdict.as_ref(), true);
+    judge(run, ring, &what, decided, verdict.as_ref(), None);
 }
 
 fn between(before: Option<&Moment>, after: Option<&Moment>) -> bool {
@@ -100,13 +105,15 @@ async fn is_accepted(run: &Run, ring: &str, version: u32) -> bool {
         .is_ok_and(|ledger| ledger.version(version).is_some_and(Version::is_accepted))
 }
 
+/// Judges a verdict; `refused_by` is the invariant that refuses the image, if
+/// it has to be refused.
 fn judge(
     run: &Run,
     ring: &str,
     what: &str,
     decided: bool,
     verdict: Option<&Verdict>,
-    has_to_run: bool,
+    refused_by: Option<Invariant>,
 ) {
     let kind: String = what.chars().take_while(|c| !c.is_ascii_digit()).collect();
     let kind = kind.trim_end_matches(" version ");
@@ -114,22 +121,22 @@ fn judge(
         run.journal.count(Kind::Undecided, kind);
         return;
     };
-    match verdict {
-        Verdict::Admitted if !has_to_run => {
-            run.journal.wrong(Wrong::Verdict, &format!("{ring}: admitted an image {what}"));
+    match (verdict, refused_by) {
+        (Verdict::Admitted, Some(invariant)) => {
+            run.journal.violated(invariant, &format!("{ring}: admitted an image {what}"));
         }
         // Nobody listens where Kyverno would: it ended by itself. The API server
         // says so in its text alone.
-        Verdict::Unanswered(text) if has_to_run && text.contains("connection refused") => {
+        (Verdict::Unanswered(text), None) if text.contains("connection refused") => {
             run.journal.note(&format!("Kyverno does not run: {text}"));
             run.journal.count(Kind::Undecided, kind);
             return;
         }
-        Verdict::Refused(text) | Verdict::Unanswered(text) if has_to_run => {
+        (Verdict::Refused(text) | Verdict::Unanswered(text), None) => {
             let text = format!("{ring}: refused an image {what}: {text}");
-            run.journal.wrong(Wrong::Verdict, &text);
+            run.journal.violated(Invariant::NoGap, &text);
         }
-        _ => {}
+        (Verdict::Admitted, None) | (_, Some(_)) => {}
     }
     run.journal.count(Kind::Decided, kind);
 }

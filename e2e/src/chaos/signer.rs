@@ -9,12 +9,12 @@ use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
 use super::{
-    journal::{Kind, Wrong},
+    journal::Kind,
     random::Random,
     run::{NAMESPACE, Run, Signed},
     secrets::FOREIGN,
 };
-use crate::observer::{ledger::Ledger, parse::trimmed};
+use crate::observer::{invariant::Invariant, ledger::Ledger, parse::trimmed};
 
 /// The Secret of a pipeline, as a build reads it once.
 #[derive(Debug)]
@@ -105,7 +105,8 @@ pub async fn sign_at_last(run: &Run, ring: &str) -> Result<Signed> {
 /// it, and its public key is the one of the version.
 pub async fn check_ledger(run: &Run, ring: &str) {
     if let Err(error) = open(run, ring).await {
-        run.journal.wrong(Wrong::LostKey, &format!("{ring}: its ledger's key: {error:#}"));
+        let text = format!("{ring}: its ledger's key: {error:#}");
+        run.journal.violated(Invariant::PrivateKeysKnown, &text);
     }
 }
 

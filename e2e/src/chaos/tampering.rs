@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
 use super::{
-    journal::Wrong,
     policies::{self, Edit},
     random::{Random, ShuffleBag},
     run::Run,
     secrets::{self, LedgerLoss},
 };
+use crate::observer::invariant::Invariant;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -77,7 +77,7 @@ async fn commit(run: &Run, act: Act, mut random: Random) -> Result<()> {
             let pause = Duration::from_millis(random.between(200, 4000));
             if secrets::lose_ledger(run, ring, pause).await? == LedgerLoss::Replaced {
                 let text = format!("a ledger was made in the place of the lost one of {ring}");
-                run.journal.wrong(Wrong::LostKey, &text);
+                run.journal.violated(Invariant::NoMintOverALoss, &text);
             }
             Ok(())
         }

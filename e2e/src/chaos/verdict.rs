@@ -8,24 +8,17 @@ use futures::{StreamExt, stream};
 use kube::{Api, ResourceExt};
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
-use super::{
-    facts::Ring,
-    journal::{Kind, Wrong},
-    owners, prober,
-    run::Run,
-    signer,
-    wait::wait,
-};
-use crate::images::Verdict;
+use super::{facts::Ring, journal::Kind, owners, prober, run::Run, signer, wait::wait};
+use crate::{images::Verdict, observer::invariant::Invariant};
 
 /// How long the rings may take to settle.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits until every ring has settled; what has not is a lost key.
+/// Waits until every ring has settled; what has not violates `settles`.
 pub async fn settle(run: &Run) {
     for ring in &run.rings {
         if let Err(error) = owners::enforce(run, ring).await {
-            run.journal.wrong(Wrong::LostKey, &format!("{ring}: {error:#}"));
+            run.journal.violated(Invariant::Settles, &format!("{ring}: {error:#}"));
         }
         if let Some(facts) = run.facts.lock().rings.get_mut(ring) {
             facts.audits = false;
@@ -36,7 +29,7 @@ pub async fn settle(run: &Run) {
         Some(took) => run.journal.took("the end of the faults until all rings were settled", took),
         None => {
             for text in unsettled(run).await.unwrap_or_else(|error| vec![format!("{error:#}")]) {
-                run.journal.wrong(Wrong::LostKey, &format!("did not settle: {text}"));
+                run.journal.violated(Invariant::Settles, &text);
             }
         }
     }
@@ -86,10 +79,10 @@ pub async fn judge(run: &Run) {
     let known = run.facts.lock();
     for (name, ring) in &known.rings {
         for text in minted_too_much(ring) {
-            run.journal.wrong(Wrong::DoubleMint, &format!("{name}: {text}"));
+            run.journal.violated(Invariant::ExactlyOnce, &format!("{name}: {text}"));
         }
         for text in vanished(ring) {
-            run.journal.wrong(Wrong::LostKey, &format!("{name}: {text}"));
+            run.journal.violated(Invariant::Window, &format!("{name}: {text}"));
         }
     }
 }
@@ -99,13 +92,14 @@ async fn judge_pipeline(run: &Run, ring: &str) {
     let signed = match signer::sign_at_last(run, ring).await {
         Ok(signed) => signed,
         Err(error) => {
-            return run.journal.wrong(Wrong::LostKey, &format!("{ring}: {error:#}"));
+            let text = format!("{ring}: {error:#}");
+            return run.journal.violated(Invariant::PrivateKeysKnown, &text);
         }
     };
     let current = run.facts.lock().rings.get(ring).and_then(Ring::current);
     if current != Some(signed.version) {
         let text = format!("{ring}: its pipeline has version {}, not {current:?}", signed.version);
-        run.journal.wrong(Wrong::LostKey, &text);
+        run.journal.violated(Invariant::Settles, &text);
     }
     let retired = {
         let signed = run.signed.lock().await;
@@ -113,14 +107,17 @@ async fn judge_pipeline(run: &Run, ring: &str) {
         let mut of_ring = signed.get(ring).into_iter().flatten();
         of_ring.find(|signed| known.is_refused(ring, signed.version)).cloned()
     };
-    let mut expected = vec![(signed.image, true), (run.unsigned.clone(), false)];
-    expected.extend(retired.map(|retired| (retired.image, false)));
-    for (image, has_to_run) in expected {
+    let mut expected = vec![
+        (signed.image, true, Invariant::NoGap),
+        (run.unsigned.clone(), false, Invariant::ClosedNotOpen),
+    ];
+    expected.extend(retired.map(|retired| (retired.image, false, Invariant::Window)));
+    for (image, has_to_run, violated) in expected {
         let verdict = prober::admit(run, ring, &image).await;
         run.journal.count(Kind::Decided, "at the end");
         if verdict.is_none() || (verdict == Some(Verdict::Admitted)) != has_to_run {
             let text = format!("{ring}: at the end {image}, has to run {has_to_run}: {verdict:?}");
-            run.journal.wrong(Wrong::Verdict, &text);
+            run.journal.violated(violated, &text);
         }
     }
 }

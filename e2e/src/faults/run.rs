@@ -19,6 +19,7 @@ use super::{
 };
 use crate::observer::{
     checks::{self, Expected},
+    invariant::Invariant,
     normalized::normalized,
     soak,
 };
@@ -80,7 +81,7 @@ pub async fn run(
     transport.arm(fault);
     let mut violations = Vec::new();
     if let Err(error) = run.with_faults(&transport).await {
-        violations.push(format!("{error:#}"));
+        violations.push(format!("{}: {error:#}", Invariant::Settles));
     }
     drop(busy);
     if violations.is_empty() {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     Event, Id, Kind,
+    invariant::Invariant,
     ledger::{Ledger, is_ledger},
     parse,
 };
@@ -61,8 +62,8 @@ impl<'a> State<'a> {
         }
     }
 
-    fn violated(&mut self, invariant: &str, version: u64, what: &str) {
-        let text = format!("invariant {invariant}: {what} (at resourceVersion {version})");
+    fn violated(&mut self, invariant: Invariant, version: u64, what: &str) {
+        let text = format!("{invariant}: {what} (at resourceVersion {version})");
         if !self.violations.contains(&text) {
             self.violations.push(text);
         }
@@ -86,11 +87,15 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Invariant 8. Kyverno's writing of a policy's status is no touch.
+    /// `not-ours-not-touched`. Kyverno's writing of a policy's status is no touch.
     fn foreign(&mut self, event: &Event, before: Option<&Value>) {
         let name = &event.id.name;
         let Some(object) = &event.object else {
-            return self.violated("8", event.version, &format!("foreign {name} was deleted"));
+            return self.violated(
+                Invariant::NotOursNotTouched,
+                event.version,
+                &format!("foreign {name} was deleted"),
+            );
         };
         let Some(before) = before else { return };
         let fields = |object: &Value| {
@@ -99,36 +104,41 @@ impl<'a> State<'a> {
                 .map(Value::clone)
         };
         if fields(before) != fields(object) {
-            self.violated("8", event.version, &format!("foreign {name} was written"));
+            self.violated(
+                Invariant::NotOursNotTouched,
+                event.version,
+                &format!("foreign {name} was written"),
+            );
         }
     }
 
-    /// Invariants 3, 4 and 5, as far as the ledger goes.
+    /// `no-mint-over-a-loss` and `revoked-stays-revoked`, as far as the ledger
+    /// goes.
     fn ledger(&mut self, version: u64, secret: &Value) {
         let rows = match Ledger::of_secret(secret) {
             Ok(ledger) => ledger.versions,
             Err(error) => {
                 let what = format!("the ledger cannot be read: {error:#}");
-                return self.violated("4", version, &what);
+                return self.violated(Invariant::NoMintOverALoss, version, &what);
             }
         };
         let newest = rows.iter().map(|row| row.number).max().unwrap_or(0);
         let newest_ever = self.versions.keys().next_back().copied().unwrap_or(0);
         if newest < newest_ever {
             let what = format!("after version {newest_ever} the newest is version {newest}");
-            self.violated("4", version, &what);
+            self.violated(Invariant::NoMintOverALoss, version, &what);
         }
         for row in rows {
             let known =
                 self.versions.entry(row.number).or_insert_with(|| row.public_key.clone()).clone();
             if known != row.public_key {
                 let what = format!("version {} has two keys", row.number);
-                self.violated("4", version, &what);
+                self.violated(Invariant::NoMintOverALoss, version, &what);
             }
             let number = *self.numbers.entry(row.public_key.clone()).or_insert(row.number);
             if number != row.number {
                 let what = format!("versions {number} and {} have one key", row.number);
-                self.violated("4", version, &what);
+                self.violated(Invariant::NoMintOverALoss, version, &what);
             }
             match row.state.as_str() {
                 "Current" => {
@@ -141,12 +151,12 @@ impl<'a> State<'a> {
             }
             if row.state != "Revoked" && self.revoked.contains(&row.public_key) {
                 let what = format!("version {} was revoked and is {}", row.number, row.state);
-                self.violated("5", version, &what);
+                self.violated(Invariant::RevokedStaysRevoked, version, &what);
             }
         }
     }
 
-    /// Invariant 1: a pipeline gets a key only after every policy with the
+    /// `no-gap`: a pipeline gets a key only after every policy with the
     /// ring's rule accepts it.
     fn published(&mut self, event: &Event, secret: &Value, before: Option<&Value>) {
         let ring = self.expected.ring;
@@ -159,27 +169,32 @@ impl<'a> State<'a> {
             let number = self.number(&key);
             let what =
                 format!("{} got version {number}, which is not accepted", event.id.namespace);
-            self.violated("1", event.version, &what);
+            self.violated(Invariant::NoGap, event.version, &what);
         }
         if self.revoked.contains(&key) {
             let number = self.number(&key);
-            self.violated("5", event.version, &format!("revoked version {number} was published"));
+            self.violated(
+                Invariant::RevokedStaysRevoked,
+                event.version,
+                &format!("revoked version {number} was published"),
+            );
         }
     }
 
-    /// Invariants 1 and 5, as far as the policies go.
+    /// `no-gap`, `closed-not-open` and `revoked-stays-revoked`, as far as the
+    /// policies go.
     fn policy(&mut self, event: &Event) {
         let rules = self.rules();
         let ring = self.ring().cloned();
         let may_leave = ring.as_ref().is_none_or(parse::is_deleting) && !self.is_enrolled();
         self.enforced |= !rules.is_empty();
         if self.enforced && rules.is_empty() && !may_leave {
-            self.violated("5", event.version, "the rule is in no policy");
+            self.violated(Invariant::ClosedNotOpen, event.version, "the rule is in no policy");
         }
         for (policy, rule) in &rules {
             if rule.keys.is_empty() || !rule.any_of {
                 self.violated(
-                    "5",
+                    Invariant::ClosedNotOpen,
                     event.version,
                     &format!("the rule in {policy} verifies nothing"),
                 );
@@ -191,7 +206,7 @@ impl<'a> State<'a> {
                 } else if self.dropped.contains(&dropped) {
                     let number = self.number(&key);
                     let what = format!("revoked version {number} is accepted again in {policy}");
-                    self.violated("5", event.version, &what);
+                    self.violated(Invariant::RevokedStaysRevoked, event.version, &what);
                 }
             }
         }
@@ -201,17 +216,17 @@ impl<'a> State<'a> {
             if missing && !may_leave && !self.is_revoked(&key) {
                 let number = self.number(&key);
                 let what = format!("version {number} left a policy and {holder} holds it");
-                self.violated("1", event.version, &what);
+                self.violated(Invariant::NoGap, event.version, &what);
             }
         }
     }
 
-    /// Invariants 2 and 3, and 5 once more.
+    /// `exactly-once`, and the `window` without what is revoked.
     fn at_the_end(&mut self) {
         let minted = self.versions.len();
         if minted != self.expected.minted {
             let what = format!("{} keys were asked for, {minted} minted", self.expected.minted);
-            self.violated("3", 0, &what);
+            self.violated(Invariant::ExactlyOnce, 0, &what);
         }
         let Some(ring) = self.ring() else { return };
         if parse::is_deleting(ring) {
@@ -230,7 +245,11 @@ impl<'a> State<'a> {
         accepted.extend(waiting.map(|row| row.number));
         let rules = self.rules();
         if rules.len() != 1 {
-            self.violated("2", 0, &format!("the rule is in {} policies", rules.len()));
+            self.violated(
+                Invariant::Window,
+                0,
+                &format!("the rule is in {} policies", rules.len()),
+            );
         }
         for (policy, rule) in rules {
             let found: BTreeSet<u32> = rule.keys.iter().map(|key| self.number(key)).collect();
@@ -238,7 +257,7 @@ impl<'a> State<'a> {
             let empty = accepted.is_empty() && found == BTreeSet::from([0]);
             if found != accepted && !empty {
                 let what = format!("{policy} accepts {found:?}, the window is {accepted:?}");
-                self.violated("2", 0, &what);
+                self.violated(Invariant::Window, 0, &what);
             }
         }
     }

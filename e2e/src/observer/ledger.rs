@@ -184,7 +184,7 @@ mod tests {
         for (from, to) in [
             ("\"ledger\"", "\"other\""),
             ("\"tokens\"", "\"requests\""),
-            ("\"state\": \"Current\", ", ""),
+            ("\"state\": \"Current\",", ""),
             ("\"number\": 3", "\"number\": -1"),
         ] {
             let text = LEDGER.replace(from, to);

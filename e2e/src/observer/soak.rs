@@ -1,4 +1,4 @@
-//! Invariant 1 in time: a key goes to a pipeline only after Kyverno answered
+//! `no-gap` in time: a key goes to a pipeline only after Kyverno answered
 //! with a policy state that holds it, for the whole soak.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Event, Kind,
+    invariant::Invariant,
     marks::{Mark, Marks},
     parse,
 };
@@ -53,10 +54,12 @@ pub fn check(
         let acknowledged = acknowledged.min();
         match acknowledged {
             None => violations.push(format!(
-                "invariant 1: {who} published a key that Kyverno had not answered with"
+                "{}: {who} published a key that Kyverno had not answered with",
+                Invariant::NoGap
             )),
             Some(first) if *at + TOLERANCE < first + soak => violations.push(format!(
-                "invariant 1: {who} published a key {} ms after Kyverno first answered with it",
+                "{}: {who} published a key {} ms after Kyverno first answered with it",
+                Invariant::NoGap,
                 (*at - first).as_millis()
             )),
             Some(_) => {}

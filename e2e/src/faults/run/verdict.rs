@@ -7,14 +7,14 @@ use tokio::time::{Instant, sleep};
 use super::attempt::Run;
 use crate::{
     faults::log::What,
-    observer::{Kind, normalized::difference, parse, soak::Heard},
+    observer::{Kind, invariant::Invariant, normalized::difference, parse, soak::Heard},
 };
 
 /// For how long nothing may be written once a run has come to its end.
 const QUIET: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
-    /// Invariant 7, and the end state once more.
+    /// `silence`, and the end state once more.
     pub(super) async fn quiet(&self) -> Vec<String> {
         let ring = self.admin.view.name();
         let start = Instant::now();
@@ -23,14 +23,19 @@ impl Run<'_> {
         for entry in self.log.entries().iter().filter(|entry| entry.at > start) {
             if let What::Write { request, .. } = &entry.what {
                 let when = (entry.at - start).as_secs();
-                violations.push(format!("invariant 7: {request} after {when} s of quiet"));
+                violations
+                    .push(format!("{}: {request} after {when} s of quiet", Invariant::Silence));
             }
         }
         let found = self.state();
         if let Some(reference) = self.reference
             && *reference != found
         {
-            violations.push(format!("the end state: {}", difference(reference, &found)));
+            violations.push(format!(
+                "{}: in the end {}",
+                Invariant::Settles,
+                difference(reference, &found)
+            ));
         }
         let seen = self.shared.observer.seen(ring).unwrap_or_default();
         // Kyverno writes the status of policies when it likes.
@@ -38,7 +43,11 @@ impl Run<'_> {
             seen.history.iter().filter(|event| event.at > start && event.id.kind != Kind::Policy);
         violations.extend(written.map(|event| {
             let version = event.object.as_ref().map_or(event.version, parse::version);
-            format!("invariant 7: {} was written in the quiet ({version})", event.id.name)
+            format!(
+                "{}: {} was written in the quiet ({version})",
+                Invariant::Silence,
+                event.id.name
+            )
         }));
         violations
     }

@@ -97,9 +97,14 @@ impl Story {
     }
 
     #[track_caller]
-    fn objected(&self, minted: usize, words: &str) {
+    fn objected(&self, minted: usize, invariant: &str, words: &str) {
         let objections = self.objections(minted);
-        assert!(objections.len() == 1 && objections[0].contains(words), "{objections:?}");
+        assert!(
+            objections.len() == 1
+                && objections[0].starts_with(&format!("{invariant}: "))
+                && objections[0].contains(words),
+            "{objections:?}"
+        );
     }
 }
 
@@ -129,42 +134,42 @@ fn a_good_history_is_not_objected_to() {
 }
 
 #[test]
-fn invariant_1_a_key_before_its_policy() {
+fn no_gap_a_key_before_its_policy() {
     let early = born()
         .ledger(&[(1, "Current", "A"), (2, "Pending", "B")])
         .pipeline("B")
         .policy(&["B", "A"])
         .ledger(&[(1, "Accepted", "A"), (2, "Current", "B")]);
-    early.objected(2, "got version 2, which is not accepted");
+    early.objected(2, "no-gap", "got version 2, which is not accepted");
 }
 
 #[test]
-fn invariant_1_a_key_that_a_pipeline_holds_leaves() {
+fn no_gap_a_key_that_a_pipeline_holds_leaves() {
     let left = born()
         .ledger(&[(1, "Accepted", "A"), (2, "Current", "B")])
         .policy(&["B"])
         .policy(&["B", "A"]);
-    left.objected(2, "version 1 left a policy and x01-ci holds it");
+    left.objected(2, "no-gap", "version 1 left a policy and x01-ci holds it");
 }
 
 #[test]
-fn invariant_2_too_much_or_too_little_is_accepted() {
+fn window_too_much_or_too_little_is_accepted() {
     let third = rotated()
         .ledger(&[(1, "Accepted", "A"), (2, "Accepted", "B"), (3, "Pending", "C")])
         .policy(&["C", "B", "A"])
         .pipeline("C")
         .ledger(&[(1, "Retired", "A"), (2, "Accepted", "B"), (3, "Current", "C")]);
-    third.objected(3, "accepts {1, 2, 3}, the window is {2, 3}");
-    rotated().policy(&["B"]).objected(2, "accepts {2}, the window is {1, 2}");
+    third.objected(3, "window", "accepts {1, 2, 3}, the window is {2, 3}");
+    rotated().policy(&["B"]).objected(2, "window", "accepts {2}, the window is {1, 2}");
 }
 
 #[test]
-fn invariant_3_a_request_mints_two_keys() {
-    rotated().objected(1, "1 keys were asked for, 2 minted");
+fn exactly_once_a_request_mints_two_keys() {
+    rotated().objected(1, "exactly-once", "1 keys were asked for, 2 minted");
 }
 
 #[test]
-fn invariant_4_a_number_is_given_twice() {
+fn no_mint_over_a_loss_a_number_is_given_twice() {
     let twice = born().ledger(&[(1, "Current", "B")]);
     assert!(twice.objections(1)[0].contains("version 1 has two keys"));
     let back = rotated().ledger(&[(1, "Current", "A")]);
@@ -174,11 +179,11 @@ fn invariant_4_a_number_is_given_twice() {
 }
 
 #[test]
-fn invariant_5_a_revoked_version_returns() {
+fn revoked_stays_revoked_a_revoked_version_returns() {
     let revoked = || rotated().ledger(&[(1, "Revoked", "A"), (2, "Current", "B")]).policy(&["B"]);
     assert_eq!(revoked().objections(2), [] as [&str; 0]);
     let again = revoked().policy(&["B", "A"]).policy(&["B"]);
-    again.objected(2, "revoked version 1 is accepted again");
+    again.objected(2, "revoked-stays-revoked", "revoked version 1 is accepted again");
     let state = revoked().ledger(&[(1, "Accepted", "A"), (2, "Current", "B")]);
     assert!(state.objections(2)[0].contains("version 1 was revoked and is Accepted"));
     let published = revoked().pipeline("A").pipeline("B");
@@ -186,20 +191,24 @@ fn invariant_5_a_revoked_version_returns() {
 }
 
 #[test]
-fn invariant_5_the_rule_goes_or_is_empty() {
-    born().no_policy().policy(&["A"]).objected(1, "the rule is in no policy");
+fn closed_not_open_the_rule_goes_or_is_empty() {
+    born().no_policy().policy(&["A"]).objected(1, "closed-not-open", "the rule is in no policy");
     let empty = born().policy(&[]).policy(&["A"]);
     assert!(empty.objections(1)[0].contains("verifies nothing"));
     // Deleted, but a namespace is still enrolled.
-    born().deleting().no_policy().objected(1, "the rule is in no policy");
+    born().deleting().no_policy().objected(1, "closed-not-open", "the rule is in no policy");
     let gone = born().deleting().then(Kind::Namespace, "", "x01-dev", None).no_policy();
     assert_eq!(gone.objections(1), [] as [&str; 0]);
 }
 
 #[test]
-fn invariant_8_a_foreign_object_is_touched() {
+fn not_ours_not_touched_a_foreign_object_is_touched() {
     let theirs = || born().foreign(Some(json!({"data": {}})));
     assert_eq!(theirs().objections(1), [] as [&str; 0]);
-    theirs().foreign(Some(json!({"data": {"a": "b"}}))).objected(1, "was written");
-    theirs().foreign(None).objected(1, "was deleted");
+    theirs().foreign(Some(json!({"data": {"a": "b"}}))).objected(
+        1,
+        "not-ours-not-touched",
+        "was written",
+    );
+    theirs().foreign(None).objected(1, "not-ours-not-touched", "was deleted");
 }
