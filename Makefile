@@ -73,7 +73,7 @@ verify: ## Generated files are current, the code is formatted and free of lints
 .PHONY: unit
 unit: cluster-tools ## Tests without a cluster
 	@echo "== unit"
-	@cargo test --workspace --exclude signingkeyring-e2e --locked
+	@cargo test --workspace --exclude 'signingkeyring-e2e-*' --locked
 
 .PHONY: fuzz
 fuzz: target/fuzz-tools/bin/cargo-fuzz ## Fuzz what parses foreign input: make fuzz SECONDS_EACH=60
@@ -85,7 +85,7 @@ target/fuzz-tools/bin/cargo-fuzz:
 .PHONY: e2e
 e2e: cluster-tools binaries ## Tests on real clusters
 	@echo "== e2e"
-	@cargo test --package signingkeyring-e2e --locked --no-fail-fast
+	@cargo test --package 'signingkeyring-e2e-*' --locked --no-fail-fast
 
 .PHONY: faults
 faults: cluster-tools binaries ## Every fault of every scenario, on one cluster (ARGS=--help says more; e2e tries a sample)
@@ -94,7 +94,7 @@ faults: cluster-tools binaries ## Every fault of every scenario, on one cluster 
 .PHONY: binaries
 binaries:
 	@echo "building the operator and the harness (some minutes the first time)" >&2
-	@cargo build --locked --package signingkeyring-operator --package signingkeyring-e2e
+	@cargo build --locked --package signingkeyring-operator --package 'signingkeyring-e2e-*'
 
 .PHONY: image
 image: cluster-tools ## Build and push the operator's image: make image IMAGE=registry/name:tag
@@ -107,7 +107,7 @@ image: cluster-tools ## Build and push the operator's image: make image IMAGE=re
 
 .PHONY: $(CLUSTER)
 $(CLUSTER):
-	@cargo build --quiet --locked --package signingkeyring-e2e --bin cluster 1>&2
+	@cargo build --quiet --locked --package signingkeyring-e2e-testbed --bin cluster 1>&2
 
 # Every program of the test cluster comes from one Go module and is built
 # again only when the module changes.

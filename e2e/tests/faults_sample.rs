@@ -8,21 +8,16 @@
     reason = "a test that cannot go on fails"
 )]
 
-use std::path::Path;
-
-use signingkeyring_e2e::{
-    cluster::Cluster,
-    faults::{
-        harness::{Options, run_all},
-        scenarios,
-    },
-    world::World,
+use signingkeyring_e2e_faults::{
+    harness::{Options, run_all},
+    scenarios,
 };
+use signingkeyring_e2e_testbed::{cluster::Cluster, tools, world::World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_anywhere_leads_to_the_same_end() {
-    let program = Path::new(env!("CARGO_BIN_EXE_cluster"));
-    let cluster = Cluster::start(program, env!("CARGO_CRATE_NAME")).await.unwrap();
+    let program = tools::built("cluster").unwrap();
+    let cluster = Cluster::start(&program, env!("CARGO_CRATE_NAME")).await.unwrap();
     let world = World { info: cluster.info.clone() };
     let options = Options {
         scenarios: scenarios::ALL.iter().collect(),

@@ -1,12 +1,12 @@
 //! One cluster and one operator for all tests of a binary.
 
 use std::{
-    path::Path,
+    path::PathBuf,
     sync::{LazyLock, OnceLock},
 };
 
 use anyhow::Result;
-use signingkeyring_e2e::{cluster::Cluster, operator::Operator, tools, world::World};
+use signingkeyring_e2e_testbed::{cluster::Cluster, operator::Operator, tools, world::World};
 use tokio::{runtime::Runtime, sync::Mutex};
 
 /// The tests' runtime. One for all, because the cluster outlives each.
@@ -27,18 +27,20 @@ static SHARED: OnceLock<Shared> = OnceLock::new();
 pub const QUICK: [&str; 3] =
     ["--recheck-interval=4s", "--log-level", "info,signingkeyring_operator=debug"];
 
-fn guard() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_cluster"))
+/// The program that owns clusters and operators.
+fn guard() -> Result<PathBuf> {
+    tools::built("cluster")
 }
 
 /// Starts the operator with its own ServiceAccount's rights.
 pub async fn start_operator(world: &World, arguments: &[&str]) -> Result<Operator> {
-    Operator::start(world, guard(), &tools::operator()?, arguments).await
+    let program = tools::built("signingkeyring-operator")?;
+    Operator::start(world, &guard()?, &program, arguments).await
 }
 
 async fn start() -> Result<Shared> {
     let name = env!("CARGO_CRATE_NAME");
-    let cluster = Cluster::start(guard(), name).await?;
+    let cluster = Cluster::start(&guard()?, name).await?;
     let world = World { info: cluster.info.clone() };
     world.install().await?;
     let operator = start_operator(&world, &QUICK).await?;

@@ -1,7 +1,7 @@
 //! Bad manifests get the API server's error, with what to write instead.
 
 use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e::world::manifest;
+use signingkeyring_e2e_testbed::world::manifest;
 
 use crate::common::run;
 

@@ -1,7 +1,7 @@
 //! Deleting a ring does not open the gate by accident, and leaves nothing.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{World, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{World, manifest, wait_until};
 
 use crate::common::run;
 

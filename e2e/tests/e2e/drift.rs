@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::{
-    observer::marks::Marks,
-    world::{World, wait_until},
-};
+use signingkeyring_e2e_observer::marks::Marks;
+use signingkeyring_e2e_testbed::world::{World, wait_until};
 
 use crate::common::run;
 

@@ -1,7 +1,7 @@
 //! Versions come, sign, verify and retire.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::{
+use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, manifest, namespaces, wait_until},
 };
@@ -51,7 +51,7 @@ fn cosign_signs_with_both_layouts_and_verifies_with_the_right_key() {
         );
         world.apply(&namespaces("layouts")).await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: layouts-env}}").await?;
-        world.apply(&signingkeyring_e2e::world::consent("layouts-env")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::consent("layouts-env")).await?;
         world.apply(&both).await?;
         world.wait_for_condition("layouts", "Ready", "True").await?;
         let first = entry(world, "layouts-ci", "cosign.pub").await?;

@@ -1,7 +1,7 @@
 //! Pipelines come, move and go without a rotation.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{consent, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{consent, manifest, wait_until};
 
 use crate::common::run;
 
@@ -47,7 +47,7 @@ fn pipelines_are_added_moved_and_removed() {
 fn a_foreign_secret_is_left_alone_and_reported() {
     run(async |shared| {
         let world = &shared.world;
-        world.apply(&signingkeyring_e2e::world::namespaces("conflict")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::namespaces("conflict")).await?;
         let foreign = "{apiVersion: v1, kind: Secret, metadata: {name: image-signing, namespace: conflict-ci}, stringData: {theirs: keep}}";
         world.apply(foreign).await?;
         world.apply(&manifest("conflict", "")).await?;

@@ -1,7 +1,7 @@
 //! An image that Kyverno cannot parse carries no other past the check.
 
 use anyhow::ensure;
-use signingkeyring_e2e::images::Verdict;
+use signingkeyring_e2e_testbed::images::Verdict;
 
 use crate::common::run;
 

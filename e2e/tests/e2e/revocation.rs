@@ -1,7 +1,7 @@
 //! Taking keys out: at once, for ever, and without an outage.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::{
+use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, manifest, namespaces, wait_until},
 };

@@ -1,7 +1,7 @@
 //! The operator may do what it needs and nothing else.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{manifest, wait_until};
 
 use crate::common::run;
 
@@ -10,7 +10,7 @@ fn consent_is_asked_for_and_the_message_grants_it() {
     run(async |shared| {
         let world = &shared.world;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: asks-closed}}").await?;
-        world.apply(&signingkeyring_e2e::world::namespaces("asks")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::namespaces("asks")).await?;
         let pipelines = "[{namespace: asks-ci}, {namespace: asks-closed, secretName: other-name}, {namespace: asks-missing}]";
         world.apply(&manifest("asks", "").replace("[{namespace: asks-ci}]", pipelines)).await?;
         let text = world
@@ -78,7 +78,7 @@ fn consent_that_was_withdrawn_holds_up_a_rotation_until_the_pipeline_is_taken_ou
             .wait_for_condition("withdrawn", "PipelinesPublished", "True SecretLeftBehind")
             .await?;
         ensure!(text.contains("withdrawn-ci/image-signing"), "{text}");
-        world.apply(&signingkeyring_e2e::world::consent("withdrawn-ci")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::consent("withdrawn-ci")).await?;
         wait_until("the Secret left behind is deleted", async || {
             Ok(world
                 .get(&["secret", "image-signing", "-n", "withdrawn-ci"], "{.kind}")

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::{
+use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, wait_until},
 };
@@ -192,9 +192,12 @@ fn a_foreign_policy_is_left_alone_and_reported() {
         let foreign = "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: signing-audit-0001}, spec: {background: false, \
                        rules: [{name: theirs, match: {any: [{resources: {kinds: [ConfigMap]}}]}, validate: {message: theirs, deny: {}}}]}}";
         world.apply(foreign).await?;
-        world.apply(&signingkeyring_e2e::world::namespaces("foreign")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::namespaces("foreign")).await?;
         world
-            .apply(&signingkeyring_e2e::world::manifest("foreign", "  policy: {action: Audit}\n"))
+            .apply(&signingkeyring_e2e_testbed::world::manifest(
+                "foreign",
+                "  policy: {action: Audit}\n",
+            ))
             .await?;
         let text =
             world.wait_for_condition("foreign", "PolicyEnforced", "False PolicyConflict").await?;

@@ -1,7 +1,7 @@
 //! Nothing is minted over a loss, and a ring that cannot be read keeps its rule.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::{
+use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{manifest, namespaces, wait_until},
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{World, consent, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{World, consent, manifest, wait_until};
 
 use crate::turn::{self, in_turn};
 
@@ -31,7 +31,7 @@ fn a_restart_writes_nothing() {
         world.apply(&revoked).await?;
         world.wait_for_condition("silent", "RevocationsApplied", "True").await?;
         let audit = manifest("silent-audit", "  policy: {action: Audit}\n");
-        world.apply(&signingkeyring_e2e::world::namespaces("silent-audit")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::namespaces("silent-audit")).await?;
         world.apply(&audit).await?;
         world.wait_for_condition("silent-audit", "Ready", "True").await?;
         let policy = world.ring("silent", "{.status.policy.name}").await?;

@@ -2,7 +2,7 @@
 //! holds up no other, and a policy that grows too large is divided.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::world::{World, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{World, manifest, wait_until};
 
 use crate::{
     common::{QUICK, start_operator},

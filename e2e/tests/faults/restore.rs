@@ -1,7 +1,7 @@
 //! Damaged and old ledgers, and a restore into a cluster that is empty.
 
 use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e::{
+use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, consent, manifest, wait_until},
 };
@@ -185,7 +185,7 @@ fn a_backup_restores_into_an_empty_cluster() {
         world.kubectl(&["delete", "secret", "ring-moving", "-n", "signing-system"]).await?;
         world.kubectl(&["delete", "clusterpolicies", "--all"]).await?;
         world.kubectl(&["delete", "namespace", "moving-dev", "moving-ci"]).await?;
-        world.apply(&signingkeyring_e2e::world::namespaces("moving")).await?;
+        world.apply(&signingkeyring_e2e_testbed::world::namespaces("moving")).await?;
         world.apply(&consent("moving-ci")).await?;
         world.apply(&ledgers).await?;
         turn::start(shared, &[]).await?;

@@ -9,7 +9,7 @@ use kube::{
     core::Request,
 };
 use serde_json::Value;
-use signingkeyring_e2e::world::{timed, wait_until};
+use signingkeyring_e2e_testbed::world::{timed, wait_until};
 
 use crate::{common::Shared, inert};
 

@@ -10,7 +10,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e::world::wait_until;
+use signingkeyring_e2e_testbed::world::wait_until;
 
 use crate::texts::MARK;
 

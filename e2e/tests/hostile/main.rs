@@ -22,7 +22,7 @@ mod texts;
 use std::io::Write;
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e::images::Verdict;
+use signingkeyring_e2e_testbed::images::Verdict;
 
 use batch::{Batch, CONTROL};
 use common::run;

@@ -8,10 +8,8 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e::{
-    observer::ledger::{ANNOTATION as LEDGER, SECRET_TYPE},
-    world::{consent, wait_until},
-};
+use signingkeyring_e2e_observer::ledger::{ANNOTATION as LEDGER, SECRET_TYPE};
+use signingkeyring_e2e_testbed::world::{consent, wait_until};
 
 use crate::{
     batch::{Batch, CONTROL, Row, Wants},

@@ -1,0 +1,308 @@
+//! The invariants, checked on every state of a view in the API server's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::{
+    history::{Event, Id, Kind},
+    invariant::Invariant,
+    ledger::{Ledger, is_ledger},
+    parse,
+};
+
+/// What a run's history is held against.
+#[derive(Clone, Debug)]
+pub struct Expected<'a> {
+    /// The ring, one in a view.
+    pub ring: &'a str,
+    /// How many versions were asked for in all: version 1, and one a request.
+    pub minted: usize,
+    /// Objects that are not the operator's.
+    pub foreign: &'a [Id],
+}
+
+/// Checks a history; returns what was violated, each with its invariant.
+#[must_use]
+pub fn check(history: &[Event], expected: &Expected<'_>) -> Vec<String> {
+    let mut state = State::new(expected);
+    for event in history {
+        state.step(event);
+    }
+    state.at_the_end();
+    state.violations
+}
+
+struct State<'a> {
+    expected: &'a Expected<'a>,
+    violations: Vec<String>,
+    now: BTreeMap<Id, Value>,
+    /// Every version that a ledger ever named, and its key.
+    versions: BTreeMap<u32, String>,
+    numbers: BTreeMap<String, u32>,
+    signed: BTreeSet<u32>,
+    revoked: BTreeSet<String>,
+    /// Revoked and since then absent from a policy.
+    dropped: BTreeSet<(String, String)>,
+    enforced: bool,
+}
+
+impl<'a> State<'a> {
+    fn new(expected: &'a Expected<'a>) -> Self {
+        Self {
+            expected,
+            violations: Vec::new(),
+            now: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            signed: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            enforced: false,
+        }
+    }
+
+    fn violated(&mut self, invariant: Invariant, version: u64, what: &str) {
+        let text = format!("{invariant}: {what} (at resourceVersion {version})");
+        if !self.violations.contains(&text) {
+            self.violations.push(text);
+        }
+    }
+
+    fn step(&mut self, event: &Event) {
+        let before = self.now.remove(&event.id);
+        if let Some(object) = &event.object {
+            self.now.insert(event.id.clone(), object.clone());
+        }
+        if self.expected.foreign.contains(&event.id) {
+            return self.foreign(event, before.as_ref());
+        }
+        match (event.id.kind, &event.object) {
+            (Kind::Secret, Some(secret)) if is_ledger(secret) => {
+                self.ledger(event.version, secret);
+            }
+            (Kind::Secret, Some(secret)) => self.published(event, secret, before.as_ref()),
+            (Kind::Policy, _) => self.policy(event),
+            _ => {}
+        }
+    }
+
+    /// `not-ours-not-touched`. Kyverno's writing of a policy's status is no touch.
+    fn foreign(&mut self, event: &Event, before: Option<&Value>) {
+        let name = &event.id.name;
+        let Some(object) = &event.object else {
+            return self.violated(
+                Invariant::NotOursNotTouched,
+                event.version,
+                &format!("foreign {name} was deleted"),
+            );
+        };
+        let Some(before) = before else { return };
+        let fields = |object: &Value| {
+            let metadata = &object["metadata"];
+            [&metadata["labels"], &metadata["annotations"], &object["spec"], &object["data"]]
+                .map(Value::clone)
+        };
+        if fields(before) != fields(object) {
+            self.violated(
+                Invariant::NotOursNotTouched,
+                event.version,
+                &format!("foreign {name} was written"),
+            );
+        }
+    }
+
+    /// `no-mint-over-a-loss` and `revoked-stays-revoked`, as far as the ledger
+    /// goes.
+    fn ledger(&mut self, version: u64, secret: &Value) {
+        let rows = match Ledger::of_secret(secret) {
+            Ok(ledger) => ledger.versions,
+            Err(error) => {
+                let what = format!("the ledger cannot be read: {error:#}");
+                return self.violated(Invariant::NoMintOverALoss, version, &what);
+            }
+        };
+        let newest = rows.iter().map(|row| row.number).max().unwrap_or(0);
+        let newest_ever = self.versions.keys().next_back().copied().unwrap_or(0);
+        if newest < newest_ever {
+            let what = format!("after version {newest_ever} the newest is version {newest}");
+            self.violated(Invariant::NoMintOverALoss, version, &what);
+        }
+        for row in rows {
+            let known =
+                self.versions.entry(row.number).or_insert_with(|| row.public_key.clone()).clone();
+            if known != row.public_key {
+                let what = format!("version {} has two keys", row.number);
+                self.violated(Invariant::NoMintOverALoss, version, &what);
+            }
+            let number = *self.numbers.entry(row.public_key.clone()).or_insert(row.number);
+            if number != row.number {
+                let what = format!("versions {number} and {} have one key", row.number);
+                self.violated(Invariant::NoMintOverALoss, version, &what);
+            }
+            match row.state.as_str() {
+                "Current" => {
+                    self.signed.insert(row.number);
+                }
+                "Revoked" => {
+                    self.revoked.insert(row.public_key.clone());
+                }
+                _ => {}
+            }
+            if row.state != "Revoked" && self.revoked.contains(&row.public_key) {
+                let what = format!("version {} was revoked and is {}", row.number, row.state);
+                self.violated(Invariant::RevokedStaysRevoked, version, &what);
+            }
+        }
+    }
+
+    /// `no-gap`: a pipeline gets a key only after every policy with the
+    /// ring's rule accepts it.
+    fn published(&mut self, event: &Event, secret: &Value, before: Option<&Value>) {
+        let ring = self.expected.ring;
+        let Some(key) = parse::published(secret, ring) else { return };
+        if before.and_then(|before| parse::published(before, ring)).as_ref() == Some(&key) {
+            return;
+        }
+        let rules = self.rules();
+        if rules.is_empty() || rules.iter().any(|(_, rule)| !rule.keys.contains(&key)) {
+            let number = self.number(&key);
+            let what =
+                format!("{} got version {number}, which is not accepted", event.id.namespace);
+            self.violated(Invariant::NoGap, event.version, &what);
+        }
+        if self.revoked.contains(&key) {
+            let number = self.number(&key);
+            self.violated(
+                Invariant::RevokedStaysRevoked,
+                event.version,
+                &format!("revoked version {number} was published"),
+            );
+        }
+    }
+
+    /// `no-gap`, `closed-not-open` and `revoked-stays-revoked`, as far as the
+    /// policies go.
+    fn policy(&mut self, event: &Event) {
+        let rules = self.rules();
+        let ring = self.ring().cloned();
+        let may_leave = ring.as_ref().is_none_or(parse::is_deleting) && !self.is_enrolled();
+        self.enforced |= !rules.is_empty();
+        if self.enforced && rules.is_empty() && !may_leave {
+            self.violated(Invariant::ClosedNotOpen, event.version, "the rule is in no policy");
+        }
+        for (policy, rule) in &rules {
+            if rule.keys.is_empty() || !rule.any_of {
+                self.violated(
+                    Invariant::ClosedNotOpen,
+                    event.version,
+                    &format!("the rule in {policy} verifies nothing"),
+                );
+            }
+            for key in self.revoked.clone() {
+                let dropped = (policy.clone(), key.clone());
+                if !rule.keys.contains(&key) {
+                    self.dropped.insert(dropped);
+                } else if self.dropped.contains(&dropped) {
+                    let number = self.number(&key);
+                    let what = format!("revoked version {number} is accepted again in {policy}");
+                    self.violated(Invariant::RevokedStaysRevoked, event.version, &what);
+                }
+            }
+        }
+        let pipelines = ring.as_ref().map(parse::pipelines).unwrap_or_default();
+        for (key, holder) in self.held(&pipelines) {
+            let missing = rules.iter().any(|(_, rule)| !rule.keys.contains(&key));
+            if missing && !may_leave && !self.is_revoked(&key) {
+                let number = self.number(&key);
+                let what = format!("version {number} left a policy and {holder} holds it");
+                self.violated(Invariant::NoGap, event.version, &what);
+            }
+        }
+    }
+
+    /// `exactly-once`, and the `window` without what is revoked.
+    fn at_the_end(&mut self) {
+        let minted = self.versions.len();
+        if minted != self.expected.minted {
+            let what = format!("{} keys were asked for, {minted} minted", self.expected.minted);
+            self.violated(Invariant::ExactlyOnce, 0, &what);
+        }
+        let Some(ring) = self.ring() else { return };
+        if parse::is_deleting(ring) {
+            return;
+        }
+        let keep = usize::try_from(ring["spec"]["keepVersions"].as_u64().unwrap_or(3)).unwrap_or(3);
+        let ledger = self.now.values().find(|o| is_ledger(o));
+        let ledger = ledger.and_then(|secret| Ledger::of_secret(secret).ok());
+        let rows = ledger.map(|ledger| ledger.versions).unwrap_or_default();
+        let state =
+            |number: u32| rows.iter().find(|r| r.number == number).map(|r| r.state.as_str());
+        let window = self.signed.iter().rev().take(keep);
+        let mut accepted: BTreeSet<u32> =
+            window.copied().filter(|number| state(*number) != Some("Revoked")).collect();
+        let waiting = rows.iter().filter(|r| ["Pending", "Standby"].contains(&r.state.as_str()));
+        accepted.extend(waiting.map(|row| row.number));
+        let rules = self.rules();
+        if rules.len() != 1 {
+            self.violated(
+                Invariant::Window,
+                0,
+                &format!("the rule is in {} policies", rules.len()),
+            );
+        }
+        for (policy, rule) in rules {
+            let found: BTreeSet<u32> = rule.keys.iter().map(|key| self.number(key)).collect();
+            // With no accepted key the rule holds one that no ledger knows.
+            let empty = accepted.is_empty() && found == BTreeSet::from([0]);
+            if found != accepted && !empty {
+                let what = format!("{policy} accepts {found:?}, the window is {accepted:?}");
+                self.violated(Invariant::Window, 0, &what);
+            }
+        }
+    }
+
+    fn ring(&self) -> Option<&Value> {
+        self.now.iter().find(|(id, _)| id.kind == Kind::Ring).map(|(_, ring)| ring)
+    }
+
+    fn rules(&self) -> Vec<(String, parse::Rule)> {
+        let policies = self.now.iter().filter(|(id, _)| id.kind == Kind::Policy);
+        policies
+            .filter(|(id, _)| !self.expected.foreign.contains(id))
+            .filter_map(|(id, object)| {
+                Some((id.name.clone(), parse::rule(object, self.expected.ring)?))
+            })
+            .collect()
+    }
+
+    fn held(&self, pipelines: &BTreeSet<parse::Pipeline>) -> Vec<(String, String)> {
+        let secrets = self.now.iter().filter(|(id, _)| id.kind == Kind::Secret);
+        secrets
+            .filter(|(id, _)| pipelines.contains(&(id.namespace.clone(), id.name.clone())))
+            .filter_map(|(id, secret)| {
+                Some((parse::published(secret, self.expected.ring)?, id.namespace.clone()))
+            })
+            .collect()
+    }
+
+    fn is_enrolled(&self) -> bool {
+        self.now.iter().any(|(id, object)| {
+            id.kind == Kind::Namespace
+                && !parse::is_deleting(object)
+                && object["metadata"]["labels"]["signing.odj.cloud/ring"] == self.expected.ring
+        })
+    }
+
+    fn is_revoked(&self, key: &str) -> bool {
+        self.revoked.contains(key)
+    }
+
+    /// A key's version; 0 if no ledger ever named it.
+    fn number(&self, key: &str) -> u32 {
+        self.numbers.get(key).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests;
