@@ -18,6 +18,9 @@ use super::view::{LABEL, View};
 
 const ACCOUNT: &str = "signingkeyring-operator";
 
+const NAMESPACES: [&str; 7] =
+    ["system", "dev", "ci", "ci2", "foreign", "neighbour-dev", "neighbour-ci"];
+
 /// An administrator of one view.
 #[derive(Clone)]
 pub struct Admin {
@@ -39,7 +42,7 @@ impl Admin {
     /// # Errors
     /// If the API server refuses.
     pub async fn prepare(&self) -> Result<()> {
-        for which in ["system", "dev", "ci", "ci2", "foreign"] {
+        for which in NAMESPACES {
             self.namespace(which, None).await?;
         }
         let system = self.view.namespace("system");
@@ -59,7 +62,7 @@ impl Admin {
         let binding = json!({"roleRef": role("Role", ACCOUNT), "subjects": subject});
         self.apply("RoleBinding", Some(&system), ACCOUNT, binding).await?;
         let pipeline = "signingkeyring-pipeline";
-        for which in ["ci", "ci2", "foreign"] {
+        for which in ["ci", "ci2", "foreign", "neighbour-ci"] {
             let binding = json!({"roleRef": role("ClusterRole", pipeline), "subjects": subject});
             let namespace = self.view.namespace(which);
             self.apply("RoleBinding", Some(&namespace), pipeline, binding).await?;
@@ -104,23 +107,26 @@ impl Admin {
     /// # Errors
     /// If something stays.
     pub async fn reset(&self, observer: &Observer) -> Result<()> {
-        let ring = self.view.name();
+        let (view, ring) = (self.view.name(), self.view.ring());
         let rings = self.api("SigningKeyRing", None)?;
-        if rings.get_opt(ring).await?.is_some() {
-            let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-            rings.patch(ring, &PatchParams::default(), &patch).await?;
-            rings.delete(ring, &DeleteParams::default()).await.ok();
+        for ring in [ring, &self.view.neighbour()] {
+            if rings.get_opt(ring).await?.is_some() {
+                let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+                rings.patch(ring, &PatchParams::default(), &patch).await?;
+                rings.delete(ring, &DeleteParams::default()).await.ok();
+            }
         }
         let ours = format!("{},app.kubernetes.io/managed-by={ACCOUNT}", self.view.selector());
         self.delete_all("ClusterPolicy", None, &ours).await?;
         self.delete_all("ImageExclusionList", None, &self.view.selector()).await?;
-        for which in ["system", "ci", "ci2"] {
+        for which in ["system", "ci", "ci2", "neighbour-ci"] {
             self.delete_all("Secret", Some(&self.view.namespace(which)), "").await?;
         }
         self.namespace("dev", Some(ring)).await?;
+        self.namespace("neighbour-dev", None).await?;
         let foreign = self.foreign();
         observer
-            .until(ring, "an empty view", DEADLINE, |now| {
+            .until(view, "an empty view", DEADLINE, |now| {
                 let enrolled = now
                     .values()
                     .any(|object| object["metadata"]["labels"]["signing.odj.cloud/ring"] == *ring);
@@ -128,7 +134,7 @@ impl Admin {
                 enrolled && now.keys().all(clean)
             })
             .await?;
-        observer.forget(ring);
+        observer.forget(view);
         Ok(())
     }
 
@@ -167,24 +173,24 @@ impl Admin {
         Ok(())
     }
 
-    /// Changes the ring.
+    /// Changes a ring.
     ///
     /// # Errors
     /// If the API server refuses.
-    pub async fn change_ring(&self, change: &Value) -> Result<()> {
+    pub async fn change_ring(&self, ring: &str, change: &Value) -> Result<()> {
         let rings = self.api("SigningKeyRing", None)?;
         let patch = Patch::Merge(change);
-        rings.patch(self.view.name(), &PatchParams::default(), &patch).await?;
+        rings.patch(ring, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
-    /// Deletes the ring.
+    /// Deletes a ring.
     ///
     /// # Errors
     /// If the API server refuses.
-    pub async fn delete_ring(&self) -> Result<()> {
+    pub async fn delete_ring(&self, ring: &str) -> Result<()> {
         let rings = self.api("SigningKeyRing", None)?;
-        rings.delete(self.view.name(), &DeleteParams::default()).await?;
+        rings.delete(ring, &DeleteParams::default()).await?;
         Ok(())
     }
 

@@ -21,6 +21,8 @@ pub enum What {
     },
     /// A public key is on its way into a pipeline Secret.
     Publishing {
+        /// The ring whose key it is.
+        ring: String,
         /// As PEM.
         key: String,
     },

@@ -1,18 +1,10 @@
 //! One run: a scenario with one fault, from an empty view to its verdict.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicI64};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use signingkeyring_e2e_observer::{
-    checks::{self, Expected},
-    invariant::Invariant,
-    normalized::normalized,
-    soak,
-};
+use signingkeyring_e2e_observer::invariant::Invariant;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +12,7 @@ use super::{
     fault::{Fault, WriteFault},
     log::What,
     operators::Operator,
-    scenario::{SOAK_SECONDS, Scenario},
+    scenario::Scenario,
     transport::Transport,
 };
 
@@ -78,6 +70,7 @@ pub async fn run(
     let transport = run.transport("A");
     run.start(&transport, "A");
     run.set_up().await.with_context(|| format!("before the fault\n{}", run.log))?;
+    let armed = Instant::now();
     transport.arm(fault);
     let mut violations = Vec::new();
     if let Err(error) = run.with_faults(&transport).await {
@@ -88,14 +81,7 @@ pub async fn run(
         violations.extend(run.quiet().await);
     }
     let seen = shared.observer.seen(admin.view.name())?;
-    let ring = admin.view.name();
-    let foreign = admin.foreign();
-    let expected = Expected { ring, minted: scenario.minted, foreign: &foreign };
-    violations.extend(checks::check(&seen.history, &expected));
-    // What replaces a revoked version does not wait for the soak.
-    let revokes = seen.now.values().any(|object| object["spec"]["revoked"].is_array());
-    let soak = Duration::from_secs(if revokes { 0 } else { SOAK_SECONDS });
-    violations.extend(soak::check(&seen.history, &run.heard(), ring, soak));
+    violations.extend(run.judge(&seen, armed));
     if run.lock_operators().iter().any(Operator::has_ended) {
         violations.push("an operator ended by itself".to_owned());
     }
@@ -103,7 +89,7 @@ pub async fn run(
         fault,
         fired: transport.has_fired() || transport.has_struck(),
         writes: transport.writes(),
-        state: normalized(&seen.now, ring),
+        state: run.normalized(&seen.now),
         violations,
         history: run.log.to_string(),
         disturbed: run.log.entries().iter().any(|entry| matches!(entry.what, What::Unreachable)),

@@ -16,8 +16,19 @@ pub struct Scenario {
     pub minted: usize,
     /// What is done.
     pub steps: fn(&View) -> Vec<Step>,
+    /// The other ring of its policy, if there is one.
+    pub neighbour: Option<Neighbour>,
     /// Whether the normalized state is what it comes to.
     pub goal: fn(&Value) -> bool,
+}
+
+/// What becomes of a second ring that shares the policy of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Nothing: it stays as it is.
+    Stays,
+    /// It is deleted, and the first one stays as it is.
+    Leaves,
 }
 
 /// One thing that is done to a ring.
@@ -37,6 +48,10 @@ pub enum Step {
     Leave,
     /// The ring is deleted.
     Delete,
+    /// The neighbour is patched.
+    PatchNeighbour(Value),
+    /// The neighbour is deleted.
+    DeleteNeighbour,
     /// Wait until the normalized state shows something.
     Until(&'static str, fn(&Value) -> bool),
 }
@@ -55,6 +70,12 @@ pub fn spec(view: &View, changes: &Value) -> Value {
         spec[key] = value.clone();
     }
     spec
+}
+
+/// The neighbour of a view's ring: one pipeline, and nothing that happens to it.
+#[must_use]
+pub fn neighbour_spec(view: &View) -> Value {
+    spec(view, &json!({"pipelines": pipelines(view, &["neighbour-ci"])}))
 }
 
 /// The soak of every ring.
@@ -89,6 +110,13 @@ pub fn rests(state: &Value, current: u32, accepted: &[u32]) -> bool {
         })
 }
 
+/// Whether both rings of a view stand in the first policy.
+#[must_use]
+pub fn share_a_policy(state: &Value) -> bool {
+    !state["policies"]["RING-enforce-0001"].is_null()
+        && !state["neighbour"]["policies"]["VIEW-enforce-0001"].is_null()
+}
+
 /// Whether a pipeline's Secret holds a version.
 #[must_use]
 pub fn holds(state: &Value, namespace: &str, version: u32) -> bool {
@@ -99,4 +127,13 @@ pub fn holds(state: &Value, namespace: &str, version: u32) -> bool {
 #[must_use]
 pub fn is_empty(state: &Value, namespace: &str) -> bool {
     state["secrets"][format!("RING-{namespace}/image-signing")].is_null()
+}
+
+/// Whether nothing is left of a ring.
+#[must_use]
+pub fn is_gone(state: &Value) -> bool {
+    state["ring"].is_null()
+        && state["ledger"].is_null()
+        && state["policies"].as_object().is_some_and(serde_json::Map::is_empty)
+        && is_empty(state, "ci")
 }

@@ -3,11 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{
-    scenario::{Scenario, Step, holds, is_empty, pipelines, rests},
+    scenario::{
+        Neighbour, Scenario, Step, holds, is_empty, is_gone, pipelines, rests, share_a_policy,
+    },
     view::View,
 };
 
 const ROTATE: &str = "signing.odj.cloud/rotate";
+
+const ALLOW: &str = "signing.odj.cloud/allow-unenforced-deletion";
 
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
@@ -17,6 +21,7 @@ pub const ALL: &[Scenario] = &[
         versions: 0,
         minted: 1,
         steps: |_| vec![Step::Create],
+        neighbour: None,
         goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1),
     },
     Scenario {
@@ -25,6 +30,7 @@ pub const ALL: &[Scenario] = &[
         versions: 2,
         minted: 3,
         steps: |_| vec![Step::Patch(json!({"metadata": {"annotations": {ROTATE: "faulty"}}}))],
+        neighbour: None,
         goal: |p| {
             rests(p, 3, &[3, 2]) && holds(p, "ci", 3) && p["ring"]["observedRotation"] == "faulty"
         },
@@ -35,6 +41,7 @@ pub const ALL: &[Scenario] = &[
         versions: 1,
         minted: 2,
         steps: |_| vec![Step::Minutes(121)],
+        neighbour: None,
         goal: |p| rests(p, 2, &[2, 1]) && holds(p, "ci", 2),
     },
     Scenario {
@@ -43,6 +50,7 @@ pub const ALL: &[Scenario] = &[
         versions: 2,
         minted: 3,
         steps: |_| vec![revoke(2)],
+        neighbour: None,
         goal: |p| rests(p, 3, &[3]) && holds(p, "ci", 3),
     },
     Scenario {
@@ -51,6 +59,7 @@ pub const ALL: &[Scenario] = &[
         versions: 2,
         minted: 2,
         steps: |_| vec![revoke(1)],
+        neighbour: None,
         goal: |p| rests(p, 2, &[2]) && holds(p, "ci", 2),
     },
     Scenario {
@@ -59,6 +68,7 @@ pub const ALL: &[Scenario] = &[
         versions: 3,
         minted: 3,
         steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 1}}))],
+        neighbour: None,
         goal: |p| rests(p, 3, &[3]),
     },
     Scenario {
@@ -67,6 +77,7 @@ pub const ALL: &[Scenario] = &[
         versions: 2,
         minted: 2,
         steps: |_| vec![Step::Patch(json!({"spec": {"keepVersions": 3}}))],
+        neighbour: None,
         goal: |p| rests(p, 2, &[2, 1]),
     },
     Scenario {
@@ -79,6 +90,7 @@ pub const ALL: &[Scenario] = &[
                 json!({"spec": {"pipelines": pipelines(view, &["ci", "ci2", "foreign"])}}),
             )]
         },
+        neighbour: None,
         goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1) && holds(p, "ci2", 1),
     },
     Scenario {
@@ -89,6 +101,7 @@ pub const ALL: &[Scenario] = &[
         steps: |view| {
             vec![Step::Patch(json!({"spec": {"pipelines": pipelines(view, &["ci2", "foreign"])}}))]
         },
+        neighbour: None,
         goal: |p| rests(p, 1, &[1]) && is_empty(p, "ci") && holds(p, "ci2", 1),
     },
     Scenario {
@@ -99,6 +112,7 @@ pub const ALL: &[Scenario] = &[
         steps: |view| {
             vec![Step::Patch(json!({"spec": {"pipelines": pipelines(view, &["foreign"])}}))]
         },
+        neighbour: None,
         goal: |p| rests(p, 1, &[1]) && is_empty(p, "ci"),
     },
     Scenario {
@@ -111,6 +125,7 @@ pub const ALL: &[Scenario] = &[
             let list = json!({"spec": {"images": images}});
             vec![Step::Apply("ImageExclusionList", view.name().to_owned(), list)]
         },
+        neighbour: None,
         goal: |p| {
             let skipped = &p["policies"]["RING-enforce-0001"]["skipped"];
             rests(p, 1, &[1]) && *skipped == json!(["quay.io/jetstack/*"])
@@ -125,6 +140,7 @@ pub const ALL: &[Scenario] = &[
             let exclude = json!([{"image": "quay.io/jetstack/*", "reason": "a test"}]);
             vec![Step::Patch(json!({"spec": {"policy": {"action": "Audit", "exclude": exclude}}}))]
         },
+        neighbour: None,
         goal: |p| {
             let policy = &p["policies"]["RING-audit-0001"];
             rests(p, 1, &[1])
@@ -147,10 +163,8 @@ pub const ALL: &[Scenario] = &[
                 Step::Leave,
             ]
         },
-        goal: |p| {
-            let none = |what: &str| p[what].as_object().is_some_and(serde_json::Map::is_empty);
-            p["ring"].is_null() && p["ledger"].is_null() && none("policies") && is_empty(p, "ci")
-        },
+        neighbour: None,
+        goal: is_gone,
     },
     Scenario {
         name: "import",
@@ -161,7 +175,40 @@ pub const ALL: &[Scenario] = &[
         versions: 0,
         minted: 1,
         steps: |_| vec![Step::KeyPair("ci2"), Step::Create],
+        neighbour: None,
         goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1),
+    },
+    Scenario {
+        name: "neighbour-rotation",
+        spec: nothing,
+        versions: 1,
+        minted: 2,
+        steps: |_| vec![Step::Patch(json!({"metadata": {"annotations": {ROTATE: "faulty"}}}))],
+        neighbour: Some(Neighbour::Stays),
+        goal: |p| {
+            let neighbour = &p["neighbour"];
+            rests(p, 2, &[2, 1])
+                && holds(p, "ci", 2)
+                && rests(neighbour, 1, &[1])
+                && holds(neighbour, "ci", 1)
+                && share_a_policy(p)
+        },
+    },
+    Scenario {
+        name: "neighbour-removed",
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |_| {
+            let allowed = json!({ALLOW: "true"});
+            vec![
+                Step::Until("the rings share a policy", share_a_policy),
+                Step::PatchNeighbour(json!({"metadata": {"annotations": allowed}})),
+                Step::DeleteNeighbour,
+            ]
+        },
+        neighbour: Some(Neighbour::Leaves),
+        goal: |p| rests(p, 1, &[1]) && holds(p, "ci", 1) && is_gone(&p["neighbour"]),
     },
 ];
 

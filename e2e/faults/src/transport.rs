@@ -16,7 +16,10 @@ use kube::{
     client::{Body, retry::RetryPolicy},
 };
 use serde_json::Value;
-use signingkeyring_e2e_observer::{marks::Marks, parse::public_key};
+use signingkeyring_e2e_observer::{
+    marks::Marks,
+    parse::{owner, public_key},
+};
 use tokio::{sync::watch, time::Instant};
 use tower::{BoxError, Layer, Service, retry::RetryLayer};
 
@@ -164,8 +167,8 @@ impl Transport {
             let what = What::Write { request: request.clone(), outcome: outcome.to_owned() };
             self.0.log.add(&self.0.who, what);
         };
-        if let Some(key) = published(target, &body) {
-            self.0.log.add(&self.0.who, What::Publishing { key });
+        if let Some((ring, key)) = published(target, &body) {
+            self.0.log.add(&self.0.who, What::Publishing { ring, key });
         }
         match self.count() {
             Some(WriteFault::CrashBefore) => {
@@ -271,11 +274,11 @@ impl Service<Request<Body>> for Transport {
     }
 }
 
-/// The public key that a write hands to a pipeline.
-fn published(target: &Target, body: &[u8]) -> Option<String> {
+/// The ring whose public key a write hands to a pipeline, and the key.
+fn published(target: &Target, body: &[u8]) -> Option<(String, String)> {
     if target.resource != "secrets" || target.namespace.ends_with("-system") {
         return None;
     }
     let secret: Value = serde_json::from_slice(body).ok()?;
-    public_key(&secret)
+    Some((owner(&secret)?.to_owned(), public_key(&secret)?))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The label that says which view an object belongs to.
 pub const LABEL: &str = "faults.test/view";
 
-/// One run's part of the cluster. Its name is also its ring's.
+/// One run's part of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     name: String,
@@ -89,13 +89,26 @@ impl View {
         Self { name: format!("x{number:02}") }
     }
 
-    /// Its name, which is also its ring's.
+    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// One of its namespaces: `system`, `dev`, `ci`, `ci2` or `foreign`.
+    /// Its ring, to which a scenario happens.
+    #[must_use]
+    pub fn ring(&self) -> &str {
+        &self.name
+    }
+
+    /// Its second ring, which shares a policy with the first.
+    #[must_use]
+    pub fn neighbour(&self) -> String {
+        format!("{}-neighbour", self.name)
+    }
+
+    /// One of its namespaces: `system`, `dev`, `ci`, `ci2`, `foreign`, and the
+    /// neighbour's `neighbour-dev` and `neighbour-ci`.
     #[must_use]
     pub fn namespace(&self, which: &str) -> String {
         format!("{}-{which}", self.name)
@@ -205,6 +218,10 @@ mod tests {
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["metadata"]["name"], "x07-audit-0001");
         assert_eq!(body["metadata"]["labels"][LABEL], "x07");
+        let rules = br#"{"kind":"ClusterPolicy","spec":{"rules":["x07","x07-neighbour"]}}"#;
+        let both: Value = serde_json::from_slice(&view.body(&target, rules)).unwrap();
+        assert_eq!(both["spec"]["rules"], json!([view.ring(), view.neighbour()]));
+        assert_eq!(view.inward(&both.to_string()), both.to_string());
         assert_eq!(
             view.inward("x07-audit-0001 x08-audit-0001"),
             "signing-audit-0001 x08-audit-0001"
@@ -218,6 +235,7 @@ mod tests {
         let outside = view.uri(&uri, &Target::of(&uri)).unwrap();
         assert_eq!(outside.query(), Some("&limit=500&labelSelector=faults.test%2Fview%3Dx07"));
         assert_eq!(View::of_namespace("x07-ci"), Some("x07"));
+        assert_eq!(View::of_namespace("x07-neighbour-ci"), Some("x07"));
         assert_eq!(View::of_namespace("kube-system"), None);
     }
 }

@@ -1,26 +1,20 @@
 //! The invariants, checked on every state of a view in the API server's order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::{
-    history::{Event, Id, Kind},
+    history::{Event, Kind},
     invariant::Invariant,
     ledger::{Ledger, is_ledger},
     parse,
 };
 
-/// What a run's history is held against.
-#[derive(Clone, Debug)]
-pub struct Expected<'a> {
-    /// The ring, one in a view.
-    pub ring: &'a str,
-    /// How many versions were asked for in all: version 1, and one a request.
-    pub minted: usize,
-    /// Objects that are not the operator's.
-    pub foreign: &'a [Id],
-}
+mod state;
+
+pub use state::Expected;
+use state::State;
 
 /// Checks a history; returns what was violated, each with its invariant.
 #[must_use]
@@ -33,42 +27,7 @@ pub fn check(history: &[Event], expected: &Expected<'_>) -> Vec<String> {
     state.violations
 }
 
-struct State<'a> {
-    expected: &'a Expected<'a>,
-    violations: Vec<String>,
-    now: BTreeMap<Id, Value>,
-    /// Every version that a ledger ever named, and its key.
-    versions: BTreeMap<u32, String>,
-    numbers: BTreeMap<String, u32>,
-    signed: BTreeSet<u32>,
-    revoked: BTreeSet<String>,
-    /// Revoked and since then absent from a policy.
-    dropped: BTreeSet<(String, String)>,
-    enforced: bool,
-}
-
-impl<'a> State<'a> {
-    fn new(expected: &'a Expected<'a>) -> Self {
-        Self {
-            expected,
-            violations: Vec::new(),
-            now: BTreeMap::new(),
-            versions: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            signed: BTreeSet::new(),
-            revoked: BTreeSet::new(),
-            dropped: BTreeSet::new(),
-            enforced: false,
-        }
-    }
-
-    fn violated(&mut self, invariant: Invariant, version: u64, what: &str) {
-        let text = format!("{invariant}: {what} (at resourceVersion {version})");
-        if !self.violations.contains(&text) {
-            self.violations.push(text);
-        }
-    }
-
+impl State<'_> {
     fn step(&mut self, event: &Event) {
         let before = self.now.remove(&event.id);
         if let Some(object) = &event.object {
@@ -78,8 +37,9 @@ impl<'a> State<'a> {
             return self.foreign(event, before.as_ref());
         }
         match (event.id.kind, &event.object) {
-            (Kind::Secret, Some(secret)) if is_ledger(secret) => {
-                self.ledger(event.version, secret);
+            (Kind::Secret, Some(secret)) if is_ledger(secret) => self.ledger(event, secret),
+            (Kind::Ring, Some(ring)) if event.id.name == self.expected.ring => {
+                self.released |= parse::is_deleting(ring) && parse::may_leave_enrolled(ring);
             }
             (Kind::Secret, Some(secret)) => self.published(event, secret, before.as_ref()),
             (Kind::Policy, _) => self.policy(event),
@@ -114,9 +74,16 @@ impl<'a> State<'a> {
 
     /// `no-mint-over-a-loss` and `revoked-stays-revoked`, as far as the ledger
     /// goes.
-    fn ledger(&mut self, version: u64, secret: &Value) {
+    fn ledger(&mut self, event: &Event, secret: &Value) {
+        if !self.is_its_ledger(&event.id) {
+            return;
+        }
+        let version = event.version;
         let rows = match Ledger::of_secret(secret) {
-            Ok(ledger) => ledger.versions,
+            Ok(ledger) => {
+                self.removed |= ledger.removed;
+                ledger.versions
+            }
             Err(error) => {
                 let what = format!("the ledger cannot be read: {error:#}");
                 return self.violated(Invariant::NoMintOverALoss, version, &what);
@@ -186,10 +153,14 @@ impl<'a> State<'a> {
     fn policy(&mut self, event: &Event) {
         let rules = self.rules();
         let ring = self.ring().cloned();
-        let may_leave = ring.as_ref().is_none_or(parse::is_deleting) && !self.is_enrolled();
+        let may_leave =
+            ring.as_ref().is_none_or(parse::is_deleting) && (self.released || !self.is_enrolled());
         self.enforced |= !rules.is_empty();
         if self.enforced && rules.is_empty() && !may_leave {
             self.violated(Invariant::ClosedNotOpen, event.version, "the rule is in no policy");
+        }
+        if self.removed {
+            self.leaves(event, &rules);
         }
         for (policy, rule) in &rules {
             if rule.keys.is_empty() || !rule.any_of {
@@ -221,6 +192,18 @@ impl<'a> State<'a> {
         }
     }
 
+    /// `known-keys-only`: once nothing knows a ring any more, its rule does not
+    /// come back.
+    fn leaves(&mut self, event: &Event, rules: &[(String, parse::Rule)]) {
+        let policy = &event.id.name;
+        if !rules.iter().any(|(held, _)| held == policy) {
+            self.left.insert(policy.clone());
+        } else if self.left.contains(policy) {
+            let what = format!("the rule of the removed ring is back in {policy}");
+            self.violated(Invariant::KnownKeysOnly, event.version, &what);
+        }
+    }
+
     /// `exactly-once`, and the `window` without what is revoked.
     fn at_the_end(&mut self) {
         let minted = self.versions.len();
@@ -228,13 +211,20 @@ impl<'a> State<'a> {
             let what = format!("{} keys were asked for, {minted} minted", self.expected.minted);
             self.violated(Invariant::ExactlyOnce, 0, &what);
         }
-        let Some(ring) = self.ring() else { return };
+        let Some(ring) = self.ring() else {
+            for (policy, _) in self.rules() {
+                let what = format!("the ring is gone and its rule is in {policy}");
+                self.violated(Invariant::KnownKeysOnly, 0, &what);
+            }
+            return;
+        };
         if parse::is_deleting(ring) {
             return;
         }
         let keep = usize::try_from(ring["spec"]["keepVersions"].as_u64().unwrap_or(3)).unwrap_or(3);
-        let ledger = self.now.values().find(|o| is_ledger(o));
-        let ledger = ledger.and_then(|secret| Ledger::of_secret(secret).ok());
+        let ledger = self.now.iter().find(|(id, _)| self.is_its_ledger(id));
+        let ledger =
+            ledger.map(|(_, secret)| secret).and_then(|secret| Ledger::of_secret(secret).ok());
         let rows = ledger.map(|ledger| ledger.versions).unwrap_or_default();
         let state =
             |number: u32| rows.iter().find(|r| r.number == number).map(|r| r.state.as_str());
@@ -260,47 +250,6 @@ impl<'a> State<'a> {
                 self.violated(Invariant::Window, 0, &what);
             }
         }
-    }
-
-    fn ring(&self) -> Option<&Value> {
-        self.now.iter().find(|(id, _)| id.kind == Kind::Ring).map(|(_, ring)| ring)
-    }
-
-    fn rules(&self) -> Vec<(String, parse::Rule)> {
-        let policies = self.now.iter().filter(|(id, _)| id.kind == Kind::Policy);
-        policies
-            .filter(|(id, _)| !self.expected.foreign.contains(id))
-            .filter_map(|(id, object)| {
-                Some((id.name.clone(), parse::rule(object, self.expected.ring)?))
-            })
-            .collect()
-    }
-
-    fn held(&self, pipelines: &BTreeSet<parse::Pipeline>) -> Vec<(String, String)> {
-        let secrets = self.now.iter().filter(|(id, _)| id.kind == Kind::Secret);
-        secrets
-            .filter(|(id, _)| pipelines.contains(&(id.namespace.clone(), id.name.clone())))
-            .filter_map(|(id, secret)| {
-                Some((parse::published(secret, self.expected.ring)?, id.namespace.clone()))
-            })
-            .collect()
-    }
-
-    fn is_enrolled(&self) -> bool {
-        self.now.iter().any(|(id, object)| {
-            id.kind == Kind::Namespace
-                && !parse::is_deleting(object)
-                && object["metadata"]["labels"]["signing.odj.cloud/ring"] == self.expected.ring
-        })
-    }
-
-    fn is_revoked(&self, key: &str) -> bool {
-        self.revoked.contains(key)
-    }
-
-    /// A key's version; 0 if no ledger ever named it.
-    fn number(&self, key: &str) -> u32 {
-        self.numbers.get(key).copied().unwrap_or(0)
     }
 }
 

@@ -1,8 +1,8 @@
-//! The invariants by their names: what must always hold.
+//! The invariants that are judged here, by their names.
 
 use std::fmt;
 
-/// What must always hold.
+/// What must always hold, as far as it is judged here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// A pipeline gets no key before Kyverno has acknowledged it, and no key
@@ -29,8 +29,6 @@ pub enum Invariant {
     Settles,
     /// A key stands in a policy only if its ring knows it.
     KnownKeysOnly,
-    /// A revocation waits for nothing.
-    UrgentFirst,
     /// What is reported is so.
     TrueWords,
 }
@@ -51,7 +49,6 @@ impl Invariant {
             Self::ClosedNotOpen => "closed-not-open",
             Self::Settles => "settles",
             Self::KnownKeysOnly => "known-keys-only",
-            Self::UrgentFirst => "urgent-first",
             Self::TrueWords => "true-words",
         }
     }

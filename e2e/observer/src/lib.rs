@@ -3,6 +3,7 @@
 //! parsers of its own and uses nothing of the operator and nothing of its core:
 //! a mistake made there must not be made twice.
 
+pub mod bystander;
 pub mod checks;
 pub mod history;
 pub mod invariant;

@@ -12,11 +12,13 @@ use crate::{
     parse,
 };
 
-/// What is there of a ring, normalized.
+/// What is there of a ring in a view, normalized.
 #[must_use]
-pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
+pub fn normalized(now: &BTreeMap<Id, Value>, view: &str, ring: &str) -> Value {
     let of = |kind: Kind| now.iter().filter(move |(id, _)| id.kind == kind);
-    let ledger_secret = of(Kind::Secret).map(|(_, secret)| secret).find(|s| is_ledger(s));
+    let is_its_ledger = |id: &Id| id.name.strip_prefix("ring-") == Some(ring);
+    let ledger_secret = of(Kind::Secret).find(|(id, _)| is_its_ledger(id));
+    let ledger_secret = ledger_secret.map(|(_, secret)| secret).filter(|s| is_ledger(s));
     let ledger = ledger_secret.and_then(|secret| Ledger::of_secret(secret).ok());
     let rows = ledger.as_ref().map_or(&[][..], |ledger| ledger.versions.as_slice());
     let number = |key: &str| -> Value {
@@ -24,7 +26,7 @@ pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
             .find(|row| row.public_key == key)
             .map_or(json!("unknown"), |row| json!(row.number))
     };
-    let local = |text: &str| text.replace(ring, "RING");
+    let local = |text: &str| text.replace(ring, "RING").replace(view, "VIEW");
     let mut policies = Map::new();
     for (id, policy) in of(Kind::Policy) {
         if let Some(rule) = parse::rule(policy, ring) {
@@ -43,11 +45,14 @@ pub fn normalized(now: &BTreeMap<Id, Value>, ring: &str) -> Value {
     }
     let mut secrets = Map::new();
     for (id, secret) in of(Kind::Secret).filter(|(_, secret)| !is_ledger(secret)) {
+        if parse::owner(secret).is_some_and(|owner| owner != ring) {
+            continue;
+        }
         let holds = parse::published(secret, ring).map_or(json!("foreign"), |key| number(&key));
         secrets.insert(local(&format!("{}/{}", id.namespace, id.name)), holds);
     }
     json!({
-        "ring": of(Kind::Ring).next().map(|(_, object)| reported(object, ring)),
+        "ring": of(Kind::Ring).find(|(id, _)| id.name == ring).map(|(_, object)| reported(object, ring)),
         "ledger": ledger.as_ref().map(|ledger| json!({
             "versions": rows.iter().map(|row| json!([row.number, row.state])).collect::<Vec<_>>(),
             "tokens": ledger.tokens.len(),

@@ -55,10 +55,13 @@ pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
 /// The public key in a Secret that belongs to a ring.
 #[must_use]
 pub fn published(secret: &Value, ring: &str) -> Option<String> {
-    if secret["metadata"]["annotations"]["signing.odj.cloud/ring"] != ring {
-        return None;
-    }
-    public_key(secret)
+    public_key(secret).filter(|_| owner(secret) == Some(ring))
+}
+
+/// The ring that a pipeline's Secret says it belongs to.
+#[must_use]
+pub fn owner(secret: &Value) -> Option<&str> {
+    secret["metadata"]["annotations"]["signing.odj.cloud/ring"].as_str()
 }
 
 /// The public key in a Secret of either layout.
@@ -79,6 +82,19 @@ pub fn pipelines(ring: &Value) -> BTreeSet<Pipeline> {
             (text(&p["namespace"]).to_owned(), name.to_owned())
         })
         .collect()
+}
+
+/// Whether a ring says that it is Ready.
+#[must_use]
+pub fn is_ready(ring: &Value) -> bool {
+    let conditions = ring["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Whether a ring may be deleted while namespaces are enrolled.
+#[must_use]
+pub fn may_leave_enrolled(ring: &Value) -> bool {
+    ring["metadata"]["annotations"]["signing.odj.cloud/allow-unenforced-deletion"] == "true"
 }
 
 /// Whether an object is being deleted.

@@ -21,7 +21,12 @@ pub enum Heard {
     /// The gate answered with these marks.
     Answer(Marks),
     /// A key was sent to a pipeline.
-    Publishing(String),
+    Publishing {
+        /// The ring whose key it is.
+        ring: String,
+        /// As PEM.
+        key: String,
+    },
 }
 
 /// Checks that each key was acknowledged, for `soak`, before it was sent.
@@ -42,7 +47,10 @@ pub fn check(
     }
     let mut violations = Vec::new();
     for (at, who, what) in heard {
-        let Heard::Publishing(key) = what else { continue };
+        let Heard::Publishing { ring: owner, key } = what else { continue };
+        if owner != ring {
+            continue;
+        }
         let key = parse::trimmed(key);
         let acknowledged = heard.iter().filter_map(|(asked, _, what)| match what {
             Heard::Answer(marks) if asked <= at => {
@@ -86,6 +94,10 @@ mod tests {
         vec![Event { version: 1, at: Instant::now(), id, object: Some(policy) }]
     }
 
+    fn publishing(ring: &str) -> Heard {
+        Heard::Publishing { ring: ring.to_owned(), key: "KEY".to_owned() }
+    }
+
     fn violations(answers: &[(u64, &str)], published_at: u64) -> usize {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
@@ -95,7 +107,7 @@ mod tests {
                 (at(*ms), "A".to_owned(), Heard::Answer(Marks::parse(marks).unwrap()))
             })
             .collect();
-        heard.push((at(published_at), "A".to_owned(), Heard::Publishing("KEY".to_owned())));
+        heard.push((at(published_at), "A".to_owned(), publishing("x01")));
         check(&history(), &heard, "x01", Duration::from_secs(1)).len()
     }
 
@@ -103,6 +115,14 @@ mod tests {
     fn a_key_waits_for_its_soak() {
         assert_eq!(violations(&[(0, "x01=3.aa"), (1000, "x01=3.aa")], 1010), 0);
         assert_eq!(violations(&[(0, "x01=3.aa")], 200), 1);
+    }
+
+    #[test]
+    fn another_rings_key_is_another_matter() {
+        let heard = [(Instant::now(), "A".to_owned(), publishing("x02"))];
+        let soak = Duration::from_secs(1);
+        assert_eq!(check(&history(), &heard, "x01", soak), [] as [&str; 0]);
+        assert_eq!(check(&history(), &heard, "x02", soak).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One run while it goes on: its operators, and the state of its view.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Client;
 use serde_json::Value;
 use signingkeyring_e2e_observer::{
+    history::Id,
     normalized::{difference, normalized},
     observer::Observer,
 };
@@ -78,8 +80,17 @@ impl Run<'_> {
     }
 
     pub(super) fn state(&self) -> Value {
-        let ring = self.admin.view.name();
-        normalized(&self.shared.observer.now(ring), ring)
+        self.normalized(&self.shared.observer.now(self.admin.view.name()))
+    }
+
+    /// A state of the view, normalized: of its ring, and of the neighbour.
+    pub(super) fn normalized(&self, now: &BTreeMap<Id, Value>) -> Value {
+        let view = &self.admin.view;
+        let mut state = normalized(now, view.name(), view.ring());
+        if self.scenario.neighbour.is_some() {
+            state["neighbour"] = normalized(now, view.name(), &view.neighbour());
+        }
+        state
     }
 
     pub(super) fn is_end(&self, found: &Value) -> bool {
@@ -121,10 +132,9 @@ impl Run<'_> {
 
     /// Waits until the state shows something.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
-        let ring = self.admin.view.name();
+        let view = self.admin.view.name();
         let observer = &self.shared.observer;
-        let waited =
-            observer.until(ring, what, PATIENCE, |now| holds(&normalized(now, ring))).await;
+        let waited = observer.until(view, what, PATIENCE, |now| holds(&self.normalized(now))).await;
         waited.with_context(|| format!("the state is {}", self.state()))
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
+use crate::history::Id;
 
 /// Builds a history, one state after the other.
 #[derive(Default)]
@@ -43,6 +44,14 @@ impl Story {
     }
 
     fn ledger(self, rows: &[(u64, &str, &str)]) -> Self {
+        self.ledger_that(rows, false)
+    }
+
+    fn removed(self) -> Self {
+        self.ledger_that(&[(1, "Current", "A")], true)
+    }
+
+    fn ledger_that(self, rows: &[(u64, &str, &str)], removed: bool) -> Self {
         let versions: Vec<Value> = rows
             .iter()
             .map(|(number, state, key)| {
@@ -51,7 +60,7 @@ impl Story {
             .collect();
         let rule = json!({"sequence": 1, "settings": {"action": "Enforce", "policy": "p"}});
         let ledger = json!({
-            "versions": versions, "tokens": [], "publications": [], "rule": rule, "removed": false,
+            "versions": versions, "tokens": [], "publications": [], "rule": rule, "removed": removed,
         });
         let text = json!({"format": 2, "digest": "", "ledger": ledger}).to_string();
         let ledger = json!({
@@ -211,4 +220,49 @@ fn not_ours_not_touched_a_foreign_object_is_touched() {
         "was written",
     );
     theirs().foreign(None).objected(1, "not-ours-not-touched", "was deleted");
+}
+
+#[test]
+fn closed_not_open_a_ring_that_may_leave_enrolled_namespaces() {
+    let annotations = json!({"signing.odj.cloud/allow-unenforced-deletion": "true"});
+    let ring = json!({
+        "kind": "SigningKeyRing",
+        "metadata": {
+            "name": "x01", "annotations": annotations, "deletionTimestamp": "2026-01-01T00:00:00Z",
+        },
+    });
+    let gone = |story: Story| story.no_policy().then(Kind::Ring, "", "x01", None);
+    let released = born().then(Kind::Ring, "", "x01", Some(ring));
+    assert_eq!(gone(released).objections(1), [] as [&str; 0]);
+    gone(born().deleting()).objected(1, "closed-not-open", "the rule is in no policy");
+}
+
+#[test]
+fn known_keys_only_a_removed_ring_comes_back() {
+    let removed =
+        || born().then(Kind::Namespace, "", "x01-dev", None).deleting().removed().no_policy();
+    let gone = |story: Story| story.then(Kind::Ring, "", "x01", None);
+    assert_eq!(gone(removed()).objections(1), [] as [&str; 0]);
+    let back = removed().policy(&["A"]).no_policy();
+    gone(back).objected(1, "known-keys-only", "is back in x01-enforce-0001");
+    let stays = born().then(Kind::Namespace, "", "x01-dev", None).deleting().removed();
+    gone(stays).objected(1, "known-keys-only", "the ring is gone and its rule is in");
+}
+
+#[test]
+fn another_ring_of_the_view_is_another_matter() {
+    let theirs = |name: &str| json!({"metadata": {"name": name}, "spec": {"keepVersions": 1}});
+    let text = json!({"ledger": {}}).to_string();
+    let ledger = json!({
+        "type": "signing.odj.cloud/key-ring",
+        "metadata": {"annotations": {"signing.odj.cloud/ledger": text}},
+    });
+    // Before this one's in the order of names.
+    let story = rotated().then(Kind::Ring, "", "a", Some(theirs("a"))).then(
+        Kind::Secret,
+        "x01-system",
+        "ring-a",
+        Some(ledger),
+    );
+    assert_eq!(story.objections(2), [] as [&str; 0]);
 }
