@@ -42,16 +42,16 @@ async fn recover(shared: &Shared, ring: &str) -> Result<()> {
 }
 
 #[test]
-fn kyverno_down_at_rest_is_mute_and_closed() {
+fn kyverno_down_at_rest_is_unreachable_and_closed() {
     in_turn(async |shared| {
         let world = &shared.world;
-        world.ready_ring("mute").await?;
-        let unsigned = world.push("mute/app", "v1").await?;
+        world.ready_ring("unreachable").await?;
+        let unsigned = world.push("unreachable/app", "v1").await?;
         shared.cluster.stop("kyverno").await?;
-        let text = seen_within_15_s(world, "mute", "False GateMute").await?;
+        let text = seen_within_15_s(world, "unreachable", "False GateMute").await?;
         ensure!(text.contains("CLOSED: Kyverno does not answer"), "{text}");
-        ensure!(world.admit("mute-dev", &unsigned).await? != Verdict::Admitted);
-        recover(shared, "mute").await?;
+        ensure!(world.admit("unreachable-dev", &unsigned).await? != Verdict::Admitted);
+        recover(shared, "unreachable").await?;
         let metrics = turn::metrics(shared).await?;
         ensure!(
             metrics.contains(
