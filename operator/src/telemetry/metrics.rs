@@ -1,0 +1,204 @@
+//! What `/metrics` shows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// What `/metrics` shows.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<ReconcileLabels, Counter>,
+    duration: Family<ControllerLabels, Histogram>,
+    rings: Family<StateLabels, Gauge>,
+    ring_states: Mutex<BTreeMap<String, &'static str>>,
+    queue_depth: Family<ControllerLabels, Gauge>,
+    rotations: Counter,
+    policy_writes: Counter,
+    drift: Family<KindLabels, Counter>,
+    gate_state: Family<GateLabels, Gauge>,
+    gate_asked: Family<PolicyLabels, Gauge>,
+    gate_latency: Family<PolicyLabels, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ControllerLabels {
+    controller: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GateLabels {
+    policy: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: String,
+}
+
+/// What a policy's gate can say, for metrics.
+const GATE_STATES: [&str; 4] = ["answered", "open", "mute", "unreadable"];
+
+/// What a ring can be, for metrics.
+const RING_STATES: [&str; 5] = ["ready", "rotating", "not_ready", "stalled", "deleting"];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("signingkeyring"),
+            reconciles: Family::default(),
+            duration: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0])
+            }),
+            rings: Family::default(),
+            ring_states: Mutex::default(),
+            queue_depth: Family::default(),
+            rotations: Counter::default(),
+            policy_writes: Counter::default(),
+            drift: Family::default(),
+            gate_state: Family::default(),
+            gate_asked: Family::default(),
+            gate_latency: Family::default(),
+        };
+        metrics.register();
+        for state in RING_STATES {
+            // A series that is zero can be alerted on; one that is missing cannot.
+            metrics.rings.get_or_create(&StateLabels { state }).set(0);
+        }
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("reconciles", "Passes by controller and outcome", self.reconciles.clone());
+        r.register_with_unit(
+            "reconcile_duration",
+            "How long passes took",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        r.register("rings", "Rings by state", self.rings.clone());
+        r.register("queue_depth", "Names that wait or are worked on", self.queue_depth.clone());
+        r.register("versions_activated", "Versions that became current", self.rotations.clone());
+        r.register("policy_writes", "Policies written", self.policy_writes.clone());
+        r.register("drift_undone", "Edits by others that were undone", self.drift.clone());
+        r.register(
+            "gate_state",
+            "1 for what the policy's gate said last: answered, open (nothing is verified), mute \
+             (pods are refused) or unreadable",
+            self.gate_state.clone(),
+        );
+        r.register_with_unit(
+            "gate_asked_timestamp",
+            "When the policy's gate was asked last",
+            Unit::Seconds,
+            self.gate_asked.clone(),
+        );
+        r.register_with_unit(
+            "gate_latency",
+            "How long the policy's last answer took",
+            Unit::Seconds,
+            self.gate_latency.clone(),
+        );
+    }
+
+    /// Counts a pass.
+    pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
+        let labels = ControllerLabels { controller };
+        self.duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Says how much a controller has to do.
+    pub fn queue_depth(&self, controller: &'static str, depth: usize) {
+        let labels = ControllerLabels { controller };
+        self.queue_depth.get_or_create(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// Says what state a ring is in, or that it is gone.
+    pub fn ring_state(&self, ring: &str, state: Option<&'static str>) {
+        let mut states = self.ring_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match state {
+            Some(state) => states.insert(ring.to_owned(), state),
+            None => states.remove(ring),
+        };
+        if let Some(state) = before {
+            self.rings.get_or_create(&StateLabels { state }).dec();
+        }
+        if let Some(state) = state {
+            self.rings.get_or_create(&StateLabels { state }).inc();
+        }
+    }
+
+    /// Counts a version that became current.
+    pub fn version_activated(&self) {
+        self.rotations.inc();
+    }
+
+    /// Counts a policy write.
+    pub fn policy_written(&self) {
+        self.policy_writes.inc();
+    }
+
+    /// Counts an edit by others that was undone.
+    pub fn drift_undone(&self, kind: &'static str) {
+        self.drift.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// Records what a policy's gate said. `asked` is in seconds since 1970.
+    pub fn gate_answered(&self, policy: &str, state: &'static str, asked: i64, took: Duration) {
+        for other in GATE_STATES {
+            let labels = GateLabels { policy: policy.to_owned(), state: other };
+            self.gate_state.get_or_create(&labels).set(i64::from(other == state));
+        }
+        let labels = PolicyLabels { policy: policy.to_owned() };
+        self.gate_asked.get_or_create(&labels).set(asked);
+        self.gate_latency.get_or_create(&labels).set(took.as_secs_f64());
+    }
+
+    /// Takes out the series of a policy that is gone.
+    pub fn gate_gone(&self, policy: &str) {
+        for state in GATE_STATES {
+            self.gate_state.remove(&GateLabels { policy: policy.to_owned(), state });
+        }
+        let labels = PolicyLabels { policy: policy.to_owned() };
+        self.gate_asked.remove(&labels);
+        self.gate_latency.remove(&labels);
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
