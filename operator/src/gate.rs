@@ -15,33 +15,33 @@ use signingkeyring_core::{
 use tokio::{sync::Notify, time::Instant};
 
 /// How often a policy is asked while something is on its way.
-const URGENT: Duration = Duration::from_secs(1);
+const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a policy is asked that has been failing for a while.
-const FAILING: Duration = Duration::from_secs(4);
+const FAILING_INTERVAL: Duration = Duration::from_secs(4);
 
 /// After this many failures in a row a policy counts as failing.
-const FAILURES: u32 = 10;
+const FAILING_AFTER: u32 = 10;
 
 /// What a policy's gate said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Response {
     /// The policy's marks, as Kyverno has loaded them.
     Marks(Marks),
     /// The Pod passed without an answer.
     Open,
     /// Kyverno cannot be reached.
-    Mute(String),
+    Unreachable(String),
     /// Something else answered.
     Unreadable(String),
 }
 
-impl Heard {
+impl Response {
     pub(crate) fn state(&self) -> &'static str {
         match self {
             Self::Marks(_) => "answered",
             Self::Open => "open",
-            Self::Mute(_) => "mute",
+            Self::Unreachable(_) => "mute",
             Self::Unreadable(_) => "unreadable",
         }
     }
@@ -49,12 +49,12 @@ impl Heard {
 
 #[derive(Clone, Debug)]
 struct Record {
-    heard: Heard,
+    response: Response,
     asked: Instant,
     failures: u32,
-    /// Since when each ring's answer has been what it is, and for which
-    /// state of its ledger: from when the first such answer was in to when
-    /// the last was asked for.
+    /// By ring, how long it has given the same answer to the same state of its
+    /// ledger: from when the first such answer was in to when the last was
+    /// asked for.
     held: HashMap<RingName, Held>,
 }
 
@@ -79,11 +79,11 @@ impl Gate {
     pub fn answer(&self, policy: PolicyRef, ring: &str) -> Answer {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = records.get(&policy) else { return Answer::NotAsked };
-        match &record.heard {
-            Heard::Open => Answer::Open,
-            Heard::Mute(text) => Answer::Mute(text.clone()),
-            Heard::Unreadable(text) => Answer::Unreadable(text.clone()),
-            Heard::Marks(marks) => Answer::Answered {
+        match &record.response {
+            Response::Open => Answer::Open,
+            Response::Unreachable(text) => Answer::Mute(text.clone()),
+            Response::Unreadable(text) => Answer::Unreadable(text.clone()),
+            Response::Marks(marks) => Answer::Answered {
                 mark: marks.0.get(ring).cloned(),
                 held: record.held.get(ring).map_or(Duration::ZERO, |held| {
                     record.asked.saturating_duration_since(held.since)
@@ -111,22 +111,24 @@ impl Gate {
     pub(crate) fn record(
         &self,
         policy: PolicyRef,
-        heard: Heard,
+        response: Response,
         asked: Instant,
         answered: Instant,
         wanted: &HashMap<RingName, Mark>,
-    ) -> Option<Heard> {
+    ) -> Option<Response> {
         let mut records = self.write();
         let before = records.remove(&policy);
-        let failed = !matches!(heard, Heard::Marks(_));
+        let failed = !matches!(response, Response::Marks(_));
         let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
-        let held = match &heard {
-            Heard::Marks(marks) => hold(marks, wanted, before.as_ref().map(|b| &b.held), answered),
+        let held = match &response {
+            Response::Marks(marks) => {
+                carry_over(marks, wanted, before.as_ref().map(|b| &b.held), answered)
+            }
             _ => HashMap::new(),
         };
-        let record = Record { heard, asked, failures, held };
+        let record = Record { response, asked, failures, held };
         records.insert(policy, record);
-        before.map(|b| b.heard)
+        before.map(|b| b.response)
     }
 
     /// How long until a policy is to be asked again; nothing if it rests.
@@ -135,8 +137,8 @@ impl Gate {
         let Some(record) = records.get(&policy) else { return Some(Duration::ZERO) };
         let failed = record.failures > 0;
         let pause = match (failed, unsettled) {
-            (true, _) if record.failures > FAILURES => FAILING,
-            (true, _) | (false, true) => URGENT,
+            (true, _) if record.failures > FAILING_AFTER => FAILING_INTERVAL,
+            (true, _) | (false, true) => ACTIVE_INTERVAL,
             (false, false) => return None,
         };
         Some((record.asked + pause).saturating_duration_since(now))
@@ -147,10 +149,10 @@ impl Gate {
     }
 }
 
-/// Carries on, per ring, since when the answer has been what it is. It starts
+/// Since when each ring has given the answer that it gives now. That starts
 /// anew when the answer or the ledger's state changes, and after any time
 /// without an answer.
-fn hold(
+fn carry_over(
     marks: &Marks,
     wanted: &HashMap<RingName, Mark>,
     before: Option<&HashMap<RingName, Held>>,
@@ -177,8 +179,8 @@ mod tests {
 
     const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
 
-    fn marks(text: &str) -> Heard {
-        Heard::Marks(text.parse().unwrap())
+    fn marks(text: &str) -> Response {
+        Response::Marks(text.parse().unwrap())
     }
 
     fn wanted(key_set: &str) -> HashMap<RingName, Mark> {
@@ -187,8 +189,8 @@ mod tests {
     }
 
     /// Answered as soon as asked.
-    fn record(gate: &Gate, heard: Heard, at: Instant, wanted: &HashMap<RingName, Mark>) {
-        gate.record(POLICY, heard, at, at, wanted);
+    fn record(gate: &Gate, response: Response, at: Instant, wanted: &HashMap<RingName, Mark>) {
+        gate.record(POLICY, response, at, at, wanted);
     }
 
     fn held(gate: &Gate) -> Duration {
@@ -208,7 +210,7 @@ mod tests {
         record(&gate, marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
         assert_eq!(held(&gate), 3 * second);
 
-        record(&gate, Heard::Open, start + 4 * second, &wanted("aa"));
+        record(&gate, Response::Open, start + 4 * second, &wanted("aa"));
         assert_eq!(gate.answer(POLICY, "shop"), Answer::Open);
         record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
         assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
@@ -244,12 +246,12 @@ mod tests {
         assert_eq!(gate.due(POLICY, false, now), Some(Duration::ZERO));
         record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
         assert_eq!(gate.due(POLICY, false, now), None);
-        assert_eq!(gate.due(POLICY, true, now), Some(URGENT));
-        record(&gate, Heard::Open, now, &wanted("aa"));
-        assert_eq!(gate.due(POLICY, false, now), Some(URGENT));
-        for _ in 0..FAILURES {
-            record(&gate, Heard::Open, now, &wanted("aa"));
+        assert_eq!(gate.due(POLICY, true, now), Some(ACTIVE_INTERVAL));
+        record(&gate, Response::Open, now, &wanted("aa"));
+        assert_eq!(gate.due(POLICY, false, now), Some(ACTIVE_INTERVAL));
+        for _ in 0..FAILING_AFTER {
+            record(&gate, Response::Open, now, &wanted("aa"));
         }
-        assert_eq!(gate.due(POLICY, false, now), Some(FAILING));
+        assert_eq!(gate.due(POLICY, false, now), Some(FAILING_INTERVAL));
     }
 }

@@ -11,14 +11,14 @@ use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answe
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::{context::Context, gate::Heard, kyverno::marks};
+use crate::{context::Context, gate::Response, kyverno::marks};
 
 mod question;
 
 use question::ask;
 
 /// How often it is looked which policies are to be asked.
-const PACE: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many policies are asked at once.
 const CONCURRENCY: usize = 8;
@@ -48,11 +48,11 @@ pub async fn run(context: &Context) {
         }
         let failed = ask_all(context, due).await;
         if failed {
-            // One that is open or mute: ask the others at once.
+            // One that is open or unreachable: ask the others at once.
             ask_all(context, at_rest).await;
         }
         tokio::select! {
-            () = sleep(PACE) => {}
+            () = sleep(INTERVAL) => {}
             () = context.gate.poked() => {}
         }
     }
@@ -77,7 +77,7 @@ async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
 fn unsettled(context: &Context, policy: PolicyRef) -> bool {
     context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
         let Ok(ledger) = &row.ledger else { return false };
-        on_its_way(ledger)
+        in_progress(ledger)
             || !matches!(
                 context.gate.answer(policy, ring.as_str()),
                 Answer::Answered { mark, .. } if mark == row.mark
@@ -85,7 +85,7 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
     })
 }
 
-fn on_its_way(ledger: &Ledger) -> bool {
+fn in_progress(ledger: &Ledger) -> bool {
     ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
 }
 
@@ -94,9 +94,9 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     let wanted =
         placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
     let asked = Instant::now();
-    let heard = ask(context, policy).await;
+    let response = ask(context, policy).await;
     let took = asked.elapsed();
-    let state = heard.state();
+    let state = response.state();
     debug!(%policy, state, latency = ?took, "gate asked");
     context.metrics.gate_answered(
         &policy.to_string(),
@@ -104,15 +104,17 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         context.clock.now().as_second(),
         took,
     );
-    let failed = !matches!(heard, Heard::Marks(_));
-    let before = context.gate.record(policy, heard.clone(), asked, asked + took, &wanted);
-    let changed = before.as_ref() != Some(&heard);
-    if before.as_ref().map(Heard::state) != Some(state) {
-        match &heard {
-            Heard::Marks(_) => info!(%policy, "the gate answers"),
-            Heard::Open => warn!(%policy, "the gate is open: images are not verified"),
-            Heard::Mute(text) => warn!(%policy, text, "the gate is mute: pods are refused"),
-            Heard::Unreadable(text) => warn!(%policy, text, "the gate's answer is unreadable"),
+    let failed = !matches!(response, Response::Marks(_));
+    let before = context.gate.record(policy, response.clone(), asked, asked + took, &wanted);
+    let changed = before.as_ref() != Some(&response);
+    if before.as_ref().map(Response::state) != Some(state) {
+        match &response {
+            Response::Marks(_) => info!(%policy, "the gate answers"),
+            Response::Open => warn!(%policy, "the gate is open: images are not verified"),
+            Response::Unreachable(text) => {
+                warn!(%policy, text, "the gate is mute: pods are refused");
+            }
+            Response::Unreadable(text) => warn!(%policy, text, "the gate's answer is unreadable"),
         }
         // Kyverno may take policies again.
         context.policies.wake(&policy);
@@ -123,14 +125,14 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         }
     }
     for (ring, row) in &placed {
-        let on_its_way = row.ledger.as_ref().is_ok_and(|ledger| on_its_way(ledger));
+        let in_progress = row.ledger.as_ref().is_ok_and(|ledger| in_progress(ledger));
         let acknowledged = matches!(
-            &heard,
-            Heard::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
+            &response,
+            Response::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
         );
-        if changed || on_its_way || (!failed && !acknowledged) {
+        if changed || in_progress || (!failed && !acknowledged) {
             context.rings.wake(ring.as_str());
         }
     }
-    failed && matches!(before, Some(Heard::Marks(_)))
+    failed && matches!(before, Some(Response::Marks(_)))
 }

@@ -98,7 +98,7 @@ async fn watch_rings(
             Event::Apply(ring) => context
                 .cache
                 .ring(&ring.name_any())
-                .is_none_or(|old| meaning(old.meta()) != meaning(ring.meta()))
+                .is_none_or(|old| relevant_metadata(old.meta()) != relevant_metadata(ring.meta()))
                 .then(|| ring.name_any()),
             Event::Delete(ring) => Some(ring.name_any()),
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
@@ -119,7 +119,7 @@ async fn watch_rings(
 
 /// What of a ring's metadata a pass depends on. Its status, which this
 /// operator writes, is no reason to look again.
-fn meaning(meta: &ObjectMeta) -> ObjectMeta {
+fn relevant_metadata(meta: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         uid: meta.uid.clone(),
         generation: meta.generation,

@@ -8,23 +8,23 @@ use serde_json::json;
 use signingkeyring_core::{names, policy_ref::PolicyRef};
 use tokio::time::timeout;
 
-use crate::{context::Context, error::brief, gate::Heard};
+use crate::{context::Context, error::brief, gate::Response};
 
-/// After this long without an answer Kyverno counts as mute.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After this long without an answer Kyverno counts as unreachable.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks a policy's gate.
-pub(super) async fn ask(context: &Context, policy: PolicyRef) -> Heard {
+pub(super) async fn ask(context: &Context, policy: PolicyRef) -> Response {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let pod = match serde_json::from_value(question(policy)) {
         Ok(pod) => pod,
-        Err(error) => return Heard::Unreadable(error.to_string()),
+        Err(error) => return Response::Unreadable(error.to_string()),
     };
     let dry_run = PostParams { dry_run: true, field_manager: Some(names::MANAGER.to_owned()) };
-    match timeout(PATIENCE, pods.create(&dry_run, &pod)).await {
-        Err(_) => Heard::Mute(format!("no answer within {}s", PATIENCE.as_secs())),
-        Ok(Ok(pod)) => understand(&pod),
-        Ok(Err(error)) => misunderstand(&error),
+    match timeout(TIMEOUT, pods.create(&dry_run, &pod)).await {
+        Err(_) => Response::Unreachable(format!("no answer within {}s", TIMEOUT.as_secs())),
+        Ok(Ok(pod)) => read_answer(&pod),
+        Ok(Err(error)) => read_error(&error),
     }
 }
 
@@ -58,31 +58,31 @@ fn question(policy: PolicyRef) -> serde_json::Value {
     })
 }
 
-fn understand(pod: &Pod) -> Heard {
+fn read_answer(pod: &Pod) -> Response {
     let annotations = pod.metadata.annotations.as_ref();
     match annotations.and_then(|a| a.get(names::ANNOTATION_GATE_ANSWER)) {
-        None => Heard::Open,
+        None => Response::Open,
         Some(text) => match text.parse() {
-            Ok(marks) => Heard::Marks(marks),
-            Err(error) => Heard::Unreadable(error.to_string()),
+            Ok(marks) => Response::Marks(marks),
+            Err(error) => Response::Unreadable(error.to_string()),
         },
     }
 }
 
-/// What a failed dry run means. Only Kyverno's own webhooks failing is a mute
-/// gate; a quota, Pod Security or another webhook says nothing of Kyverno.
-fn misunderstand(error: &kube::Error) -> Heard {
+/// What a failed dry run says. Only when Kyverno's own webhooks fail is the gate
+/// unreachable; a quota, Pod Security or another webhook says nothing of Kyverno.
+fn read_error(error: &kube::Error) -> Response {
     let text = brief(error);
     if text.contains("failed calling webhook") && text.contains("kyverno") {
-        Heard::Mute(stable(&text))
+        Response::Unreachable(without_volatile_words(&text))
     } else {
-        Heard::Unreadable(stable(&text))
+        Response::Unreadable(without_volatile_words(&text))
     }
 }
 
 /// The text without what differs from one call to the next (generated names,
 /// source ports), so that the same fault is told once.
-fn stable(text: &str) -> String {
+fn without_volatile_words(text: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     for word in text.split_whitespace() {
         let volatile = word.contains("signing-gate-") || word.contains("->");
@@ -97,21 +97,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_kyvernos_webhooks_make_the_gate_mute() {
+    fn only_kyvernos_webhooks_make_the_gate_unreachable() {
         let error = |message: &str| {
             let status = kube::core::Status::failure(message, "InternalError").with_code(500);
             kube::Error::Api(status.boxed())
         };
-        let mute = error(
+        let unreachable = error(
             "Internal error occurred: failed calling webhook \"mutate.kyverno.svc-fail\": dial \
              tcp 127.0.0.1:9443: connect: connection refused",
         );
-        assert!(matches!(misunderstand(&mute), Heard::Mute(_)));
+        assert!(matches!(read_error(&unreachable), Response::Unreachable(_)));
         for other in [
             "Internal error occurred: failed calling webhook \"sidecar.istio.io\": timeout",
             "pods \"signing-gate-x\" is forbidden: exceeded quota: pods",
         ] {
-            assert!(matches!(misunderstand(&error(other)), Heard::Unreadable(_)), "{other}");
+            assert!(matches!(read_error(&error(other)), Response::Unreadable(_)), "{other}");
         }
     }
 }
