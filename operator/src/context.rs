@@ -42,12 +42,13 @@ pub struct Context {
     pub announced: Arc<Announced>,
 }
 
-/// Remembers what was said, for what lasts and is to be said once.
+/// What this process has already said of things that last, so that each is
+/// said once.
 #[derive(Debug, Default)]
 pub struct Announced(Mutex<HashSet<String>>);
 
 impl Announced {
-    /// Whether this is said for the first time.
+    /// Whether this has not been said yet; from now on it has.
     pub fn first_time(&self, what: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
     }

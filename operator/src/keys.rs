@@ -62,7 +62,7 @@ impl Password {
     }
 }
 
-/// The bytes, for whom they are meant.
+/// The bytes, for what seals with them and for the Secrets.
 impl Deref for Password {
     type Target = [u8];
 
@@ -208,7 +208,7 @@ pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyErro
 }
 
 /// SHA-256 over a sealed private key and its password, in hex. The length of
-/// the first keeps the two apart.
+/// the first is hashed too: the same bytes divided differently differ.
 #[must_use]
 pub fn digest_of(sealed: &[u8], password: &[u8]) -> String {
     let mut hash = Sha256::new();

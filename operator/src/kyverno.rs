@@ -19,15 +19,15 @@ pub fn api(client: Client) -> Api<DynamicObject> {
     Api::all_with(client, &resource())
 }
 
-/// Whether a policy was written by this operator. Either trace is enough: an
-/// edit that takes one away is undone, not mistaken for a foreign object. A
-/// copy under another name is somebody else's.
+/// Whether a policy was written by this operator: it has our label or our
+/// annotation, and a name of ours. One of the two is enough, so that an edit
+/// that removes the other is undone; a copy under another name is not ours.
 #[must_use]
 pub fn is_ours(policy: &DynamicObject) -> bool {
-    let traced =
+    let labelled_or_annotated =
         policy.labels().get(names::LABEL_MANAGED_BY).is_some_and(|value| value == names::MANAGER)
             || policy.annotations().contains_key(names::ANNOTATION_MARKS);
-    traced && policy.name_any().parse::<PolicyRef>().is_ok()
+    labelled_or_annotated && policy.name_any().parse::<PolicyRef>().is_ok()
 }
 
 /// What a policy says of its rings; nothing if that cannot be read.

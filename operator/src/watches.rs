@@ -69,16 +69,17 @@ fn wake_all_policies(context: &Context) {
     }
 }
 
-/// Lets the first list of a watch pass the barrier, in the background.
-struct First(Option<Arc<Barrier>>);
+/// Reports the first complete list of a watch to the barrier.
+struct InitialList(Option<Arc<Barrier>>);
 
-impl First {
+impl InitialList {
     fn new(listed: &Arc<Barrier>) -> Self {
         Self(Some(Arc::clone(listed)))
     }
 
-    /// Returns whether this was the first.
-    fn pass(&mut self) -> bool {
+    /// Reports a complete list, without waiting for the other watches. Returns
+    /// whether this was the first.
+    fn complete(&mut self) -> bool {
         let Some(barrier) = self.0.take() else { return false };
         tokio::spawn(async move { barrier.wait().await });
         true
@@ -92,7 +93,7 @@ async fn watch_rings(
 ) {
     let api: Api<DeserializeGuard<SigningKeyRing>> = Api::all(context.client.clone());
     let mut stream = events("rings", watcher(api, watcher::Config::default()));
-    let mut first = First::new(listed);
+    let mut initial_list = InitialList::new(listed);
     while let Some(event) = stream.next().await {
         let wake = match &event {
             Event::Apply(ring) => context
@@ -106,12 +107,12 @@ async fn watch_rings(
         writer.apply_watcher_event(&event);
         if let Some(ring) = wake {
             context.rings.wake(&ring);
-            // A ring that vanished without teardown is its policy's to tell.
+            // If it vanished without teardown, its policies' passes say so.
             if let (Event::Delete(_), Some(row)) = (&event, context.cache.ledgers.get(&ring)) {
                 wake_policies_of(context, &row);
             }
         }
-        if matches!(event, Event::InitDone) && !first.pass() {
+        if matches!(event, Event::InitDone) && !initial_list.complete() {
             wake_all(context);
         }
     }
@@ -137,12 +138,12 @@ async fn watch_lists(
 ) {
     let api: Api<DeserializeGuard<ImageExclusionList>> = Api::all(context.client.clone());
     let mut stream = events("exclusion lists", watcher(api, watcher::Config::default()));
-    let mut first = First::new(listed);
+    let mut initial_list = InitialList::new(listed);
     while let Some(event) = stream.next().await {
         writer.apply_watcher_event(&event);
         match event {
             Event::Apply(_) | Event::Delete(_) => wake_all_policies(context),
-            Event::InitDone if !first.pass() => wake_all_policies(context),
+            Event::InitDone if !initial_list.complete() => wake_all_policies(context),
             Event::InitDone | Event::Init | Event::InitApply(_) => {}
         }
     }
@@ -153,7 +154,7 @@ async fn watch_policies(
     mut writer: Writer<DynamicObject>,
     listed: &Arc<Barrier>,
 ) {
-    let mut first = First::new(listed);
+    let mut initial_list = InitialList::new(listed);
     let mut stream = watcher(kyverno::api(context.client.clone()), watcher::Config::default())
         .default_backoff()
         .boxed();
@@ -166,7 +167,7 @@ async fn watch_policies(
                     set_served(context, false);
                     writer.apply_watcher_event(&Event::Init);
                     writer.apply_watcher_event(&Event::InitDone);
-                    first.pass();
+                    initial_list.complete();
                 } else {
                     warn!(what = "policies", %error, "watch failed, trying again");
                 }
@@ -195,7 +196,7 @@ async fn watch_policies(
         }
         if matches!(event, Event::InitDone) {
             set_served(context, true);
-            if !first.pass() {
+            if !initial_list.complete() {
                 wake_all(context);
             }
         }

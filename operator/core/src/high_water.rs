@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 /// How many revoked versions a witness remembers, the newest.
 pub const REVOKED_WITNESSED: usize = 100;
 
-/// The highest number of a version. No ring gets there by rotating, so who names
-/// it, which leaves none for the next version, is no witness.
+/// More versions than a ring can have by rotating. A witness that names such a
+/// number is not believed: it would leave none for the next version.
 pub const MOST_VERSIONS: u32 = 1_000_000_000;
 
 /// How far a ring had come.
@@ -32,7 +32,7 @@ pub struct HighWater {
 }
 
 impl HighWater {
-    /// Whether nothing is known that `other` does not know.
+    /// Whether `other` knows all that this one does.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         self.version <= other.version && self.revoked.is_subset(&other.revoked)

@@ -117,13 +117,8 @@ impl Pattern {
 
     fn tree(text: &str, tree: &str) -> Result<Self, PatternError> {
         let reference = || PatternError::Reference(text.to_owned());
-        // Where the tree is a whole registry, what there is is its host.
-        let (host, path) = if tree.contains('/') || !looks_like_host(tree) {
-            host_and_path(tree)
-        } else {
-            (fold(tree), "")
-        };
         let whole_registry = !tree.contains('/') && looks_like_host(tree);
+        let (host, path) = if whole_registry { (fold(tree), "") } else { host_and_path(tree) };
         if !is_host(host) || !(whole_registry || is_path(path)) {
             return Err(reference());
         }
@@ -136,7 +131,7 @@ impl Pattern {
     /// The globs that match every spelling of the images in a ClusterPolicy's
     /// `skipImageReferences`, and nothing else. A Kyverno configured with
     /// `enableDefaultRegistryMutation: false` compares short names as they are
-    /// written; those it does not exclude, which refuses rather than admits.
+    /// written, so it does not exclude those and they need a signature.
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
         let suffixes: Vec<String> = match &self.what {

@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{First, events, wake_all, wake_policies_of};
+use super::{InitialList, events, wake_all, wake_policies_of};
 use crate::{
     cache::{Damage, LedgerRow},
     context::Context,
@@ -30,7 +30,7 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
     let api: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(context.client.clone(), &context.settings.namespace);
     let mut stream = events("ledgers", watcher(api, config));
-    let mut first = First::new(listed);
+    let mut initial_list = InitialList::new(listed);
     let mut relisted: Option<Vec<String>> = None;
     while let Some(event) = stream.next().await {
         match event {
@@ -43,7 +43,7 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
             }
             Event::InitDone => {
                 forget_all_but(context, &relisted.take().unwrap_or_default());
-                if !first.pass() {
+                if !initial_list.complete() {
                     wake_all(context);
                 }
             }

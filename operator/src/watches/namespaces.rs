@@ -11,13 +11,13 @@ use kube::{
 };
 use tokio::sync::Barrier;
 
-use super::{First, events, wake_all};
+use super::{InitialList, events, wake_all};
 use crate::context::Context;
 
 pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
     let mut stream = events("namespaces", watcher(api, watcher::Config::default()));
-    let mut first = First::new(listed);
+    let mut initial_list = InitialList::new(listed);
     let mut relisted: Option<Vec<String>> = None;
     while let Some(event) = stream.next().await {
         match event {
@@ -35,7 +35,7 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
                         context.cache.namespaces.remove(&name);
                     }
                 }
-                if !first.pass() {
+                if !initial_list.complete() {
                     wake_all(context);
                 }
             }
