@@ -1,5 +1,5 @@
-//! A work queue of names: each is worked on once at a time, woken as often as
-//! one likes, and tried again with growing pauses when it fails.
+//! A work queue of names. A name is worked on once at a time, however often it
+//! is woken, and after a failure again with exponential backoff.
 //!
 //! kube's `Controller` drops a name that its store does not hold. Here those
 //! are work too: a policy that has yet to be created, a ledger whose ring was
@@ -19,8 +19,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// How a piece of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Outcome {
     DoneFor(Duration),
     /// Something was written: look again at once.
     Again,
-    /// Failed: look again after a pause that doubles with every failure in a row.
+    /// Failed: look again after a backoff that doubles with every failure in a row.
     Failed,
 }
 
@@ -47,11 +47,11 @@ struct State<N> {
     ready: VecDeque<N>,
     queued: HashSet<N>,
     running: HashSet<N>,
-    /// Woken while running.
-    again: HashSet<N>,
-    /// One alarm a name.
-    alarms: BTreeSet<(Instant, N)>,
-    alarm_of: HashMap<N, Instant>,
+    /// Woken while running: to be worked on once more.
+    dirty: HashSet<N>,
+    /// To be woken later, at most once each.
+    delayed: BTreeSet<(Instant, N)>,
+    delayed_until: HashMap<N, Instant>,
     failures: HashMap<N, u32>,
 }
 
@@ -67,9 +67,9 @@ impl<N> Default for State<N> {
             ready: VecDeque::new(),
             queued: HashSet::new(),
             running: HashSet::new(),
-            again: HashSet::new(),
-            alarms: BTreeSet::new(),
-            alarm_of: HashMap::new(),
+            dirty: HashSet::new(),
+            delayed: BTreeSet::new(),
+            delayed_until: HashMap::new(),
             failures: HashMap::new(),
         }
     }
@@ -97,20 +97,20 @@ impl<N: Clone + Ord + Hash> Queue<N> {
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let (started, next_alarm) = self.lock().start(concurrency, Instant::now());
+            let (started, next_due) = self.lock().start(concurrency, Instant::now());
             for name in started {
                 let outcome = work(name.clone());
                 running.push(async move { (name, outcome.await) });
             }
-            let alarm = async {
-                match next_alarm {
+            let timer = async {
+                match next_due {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = alarm => {}
+                () = timer => {}
                 Some((name, outcome)) = running.next() => {
                     self.lock().finish(&name, outcome, Instant::now());
                 }
@@ -127,19 +127,19 @@ impl<N: Clone + Ord + Hash> Queue<N> {
 impl<N: Clone + Ord + Hash> State<N> {
     fn wake(&mut self, name: N) {
         if self.running.contains(&name) {
-            self.again.insert(name);
+            self.dirty.insert(name);
         } else if self.queued.insert(name.clone()) {
             self.ready.push_back(name);
         }
     }
 
-    /// Moves what is due into `running`; returns it, and when the next alarm is.
+    /// Moves what is due into `running`; returns it, and when the next one is.
     fn start(&mut self, concurrency: usize, now: Instant) -> (Vec<N>, Option<Instant>) {
-        while let Some((at, name)) = self.alarms.first().cloned() {
+        while let Some((at, name)) = self.delayed.first().cloned() {
             if at > now {
                 break;
             }
-            self.clear_alarm(&name);
+            self.clear_delay(&name);
             self.wake(name);
         }
         let room = concurrency.saturating_sub(self.running.len());
@@ -149,7 +149,7 @@ impl<N: Clone + Ord + Hash> State<N> {
             self.queued.remove(name);
             self.running.insert(name.clone());
         }
-        (started, self.alarms.first().map(|(at, _)| *at))
+        (started, self.delayed.first().map(|(at, _)| *at))
     }
 
     fn finish(&mut self, name: &N, outcome: Outcome, now: Instant) {
@@ -163,33 +163,33 @@ impl<N: Clone + Ord + Hash> State<N> {
         } else {
             self.failures.insert(name.clone(), failures);
         }
-        self.clear_alarm(name);
-        let woken = self.again.remove(name);
+        self.clear_delay(name);
+        let woken = self.dirty.remove(name);
         match outcome {
-            // A wake-up does not shorten the pause after a failure: whatever
-            // fails at every event would otherwise never pause.
-            Outcome::Failed => self.set_alarm(name, now + pause(failures)),
+            // Being woken does not shorten the backoff: what fails at every
+            // event would otherwise be tried without any.
+            Outcome::Failed => self.delay(name, now + backoff(failures)),
             Outcome::Again => self.wake(name.clone()),
             _ if woken => self.wake(name.clone()),
-            Outcome::DoneFor(pause) => self.set_alarm(name, now + pause),
+            Outcome::DoneFor(pause) => self.delay(name, now + pause),
             Outcome::Done => {}
         }
     }
 
-    fn set_alarm(&mut self, name: &N, at: Instant) {
-        self.alarms.insert((at, name.clone()));
-        self.alarm_of.insert(name.clone(), at);
+    fn delay(&mut self, name: &N, at: Instant) {
+        self.delayed.insert((at, name.clone()));
+        self.delayed_until.insert(name.clone(), at);
     }
 
-    fn clear_alarm(&mut self, name: &N) {
-        if let Some(at) = self.alarm_of.remove(name) {
-            self.alarms.remove(&(at, name.clone()));
+    fn clear_delay(&mut self, name: &N) {
+        if let Some(at) = self.delayed_until.remove(name) {
+            self.delayed.remove(&(at, name.clone()));
         }
     }
 }
 
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_BACKOFF)
 }
 
 #[cfg(test)]
@@ -267,11 +267,11 @@ mod tests {
         .await;
         let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
         assert_eq!(at, [0, 250, 750, 1750]);
-        assert_eq!(pause(40), LONGEST_PAUSE);
+        assert_eq!(backoff(40), LONGEST_BACKOFF);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_pass_replaces_the_alarm() {
+    async fn a_later_pass_replaces_the_delay() {
         let queue = Queue::<String>::default();
         queue.wake("a");
         let log = run(&queue, SECOND * 7, 1, |count| {
