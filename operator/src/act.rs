@@ -11,10 +11,10 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Change, PipelineRef, State},
+    ledger::{Change, State},
     names,
     plan::Action,
-    snapshot::{LedgerFound, PipelineFound},
+    snapshot::{Finding, LedgerFound, PipelineFound},
 };
 use signingkeyring_crds::SigningKeyRing;
 use tracing::{info, warn};
@@ -38,12 +38,27 @@ pub mod status;
 pub struct Done {
     /// Whether anything was written, so that the ring is to be looked at again.
     pub wrote: bool,
-    /// Pipelines that could not be written or deleted, and why.
-    pub failed: Vec<(PipelineRef, PipelineFound)>,
+    /// What came to light, for the snapshot to learn.
+    pub findings: Vec<Finding>,
+}
+
+/// Why an action was not executed.
+#[derive(Debug)]
+enum Halt {
+    /// Something is not as it was observed, and only a person can mend it.
+    Found(Finding),
+    /// It failed.
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Executes actions in order. A pipeline that fails does not hold up the
-/// others; everything else that fails ends the pass.
+/// others; what only a person can mend ends the pass, and is all that is said.
 ///
 /// # Errors
 /// If the ring, its ledger or the API server would not have it.
@@ -55,12 +70,11 @@ pub async fn act(
 ) -> Result<Done, Error> {
     let mut done = Done::default();
     for action in actions {
-        let result = execute(context, object, observed, action).await;
-        match (action, result) {
+        match (action, execute(context, object, observed, action).await) {
             (_, Ok(())) => done.wrote = true,
             (
                 Action::WriteSecret { pipeline, .. } | Action::DeleteSecret(pipeline),
-                Err(Error::Api { source, .. }),
+                Err(Halt::Failed(Error::Api { source, .. })),
             ) => {
                 let found = if is_rights_problem(&source) {
                     PipelineFound::Forbidden
@@ -68,9 +82,12 @@ pub async fn act(
                     PipelineFound::Failed(brief(&source))
                 };
                 warn!(ring = object.name_any(), %pipeline, error = brief(&source), "pipeline not served");
-                done.failed.push((pipeline.clone(), found));
+                done.findings.push(Finding::Pipeline(pipeline.clone(), found));
             }
-            (_, Err(error)) => return Err(error),
+            (_, Err(Halt::Found(finding))) => {
+                return Ok(Done { wrote: false, findings: vec![finding] });
+            }
+            (_, Err(Halt::Failed(error))) => return Err(error),
         }
     }
     Ok(done)
@@ -81,14 +98,14 @@ async fn execute(
     object: &SigningKeyRing,
     observed: &Observed,
     action: &Action,
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     let name = &observed.snapshot.name;
     let ring = name.as_str();
     let on = telemetry::ring_reference(ring, object.uid().as_deref());
     match action {
-        Action::AddFinalizer => set_finalizer(context, object, true).await,
-        Action::RemoveFinalizer => set_finalizer(context, object, false).await,
-        Action::RecordHighWater(mark) => record_high_water(context, object, mark).await,
+        Action::AddFinalizer => Ok(set_finalizer(context, object, true).await?),
+        Action::RemoveFinalizer => Ok(set_finalizer(context, object, false).await?),
+        Action::RecordHighWater(mark) => Ok(record_high_water(context, object, mark).await?),
         Action::Commit(change) => commit(context, &on, observed, change).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
             pipelines::write(context, observed, pipeline, *layout, *version).await?;
@@ -133,7 +150,7 @@ async fn commit(
     on: &ObjectReference,
     observed: &Observed,
     change: &Change,
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     let ring = observed.snapshot.name.as_str();
     let next = ledger::commit(context, observed, change).await?;
     let events = &context.events;

@@ -1,6 +1,6 @@
 //! What can go wrong in a pass, to which object, and what becomes of it.
 
-use signingkeyring_core::ledger::{ChangeError, LedgerError};
+use signingkeyring_core::ledger::ChangeError;
 
 use crate::keys::KeyError;
 
@@ -19,20 +19,6 @@ pub enum Error {
     /// starts from what they wrote.
     #[error("{0} changed since it was observed")]
     Conflict(String),
-    /// A Secret with the ledger's name is not a ledger.
-    #[error(
-        "Secret {0} has the name of the ring's ledger and is not one; it is left alone. Delete it"
-    )]
-    ForeignLedger(String),
-    /// The ledger's Secret does not hold what its table says.
-    #[error("{0}")]
-    DamagedLedger(String),
-    /// The key pair of `spec.importFrom` cannot be taken over.
-    #[error("{0}")]
-    Import(String),
-    /// The ledger cannot be read.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
     /// The planned change does not fit the ledger.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -59,9 +45,8 @@ impl Error {
         match self {
             Self::Api { .. } => "api_error",
             Self::Conflict(_) => "conflict",
-            Self::ForeignLedger(_) | Self::DamagedLedger(_) | Self::Ledger(_) => "ledger_damaged",
             Self::Change(_) => "stale_plan",
-            Self::Key(_) | Self::Import(_) => "key_error",
+            Self::Key(_) => "key_error",
             Self::Interrupted => "interrupted",
         }
     }

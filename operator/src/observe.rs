@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
+    facts::is_doubtful,
     ledger::{Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,
@@ -16,7 +17,9 @@ use signingkeyring_core::{
         packing::{self, Occupancy},
     },
     policy_ref::PolicyRef,
-    snapshot::{LedgerFound, OperatorFacts, PolicyFound, Reported, Ring, Snapshot, Witness},
+    snapshot::{
+        AskedPolicy, LedgerFound, OperatorFacts, Place, PolicyFound, Reported, Ring, Snapshot,
+    },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
@@ -58,7 +61,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     let row = context.cache.ledgers.get(ring_name);
     let key_secrets = context.cache.ledgers.key_secrets(name);
     let ledger = ledger_found(row.as_ref(), &key_secrets);
-    let import = import::look(context, &ring, &ledger).await;
+    let import = import::look(context, &object.spec, &ledger).await;
     let (pipelines, secrets) = pipelines::look(context, ring_name, &ring, &ledger).await;
     let policies = policies(context, ring_name, &ledger);
     let mut witnesses = witness::of_ring(object);
@@ -71,12 +74,8 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         reported.versions = witness::versions(status);
     }
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
-    let answer = |policy: &PolicyRef| (*policy, context.gate.answer(*policy, ring_name));
-    let gate = policies.keys().map(answer).collect();
-    let crowded = is_crowded(context, name, &ledger);
     let snapshot = Snapshot {
-        free_place: free_place(context, name, &ring, &ledger, crowded),
-        crowded,
+        place: place(context, name, &ring, &ledger),
         reported,
         recorded: witness::recorded(annotation, ring_name),
         witnesses,
@@ -94,7 +93,6 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         ring,
         ledger,
         policies,
-        gate,
         pipelines,
     };
     Observed { snapshot, ledger_version: row.map(|row| row.resource_version), secrets }
@@ -120,17 +118,6 @@ fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) ->
     }
 }
 
-/// Whether what is to be said of the ledger is grave enough to look again.
-fn is_doubtful(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
-    match ledger {
-        LedgerFound::Present(ledger) => witnesses.iter().any(|witness| {
-            !ledger.knows(&witness.high_water)
-                || witness.sequence.is_some_and(|sequence| sequence > ledger.rule.sequence)
-        }),
-        LedgerFound::Absent | LedgerFound::Damaged { .. } | LedgerFound::Foreign => true,
-    }
-}
-
 impl Observed {
     /// Whether the ledger is to be read anew before anything is made of it:
     /// what watches have brought may be old.
@@ -149,6 +136,12 @@ pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
         .iter()
         .filter(|v| v.private_key.as_ref().is_some_and(|key| key.secret.is_none()));
     here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
+}
+
+/// Where the ring's rule may stand.
+fn place(context: &Context, name: &RingName, ring: &Ring, ledger: &LedgerFound) -> Place {
+    let crowded = is_crowded(context, name, ledger);
+    Place { free: free_place(context, name, ring, ledger, crowded), crowded }
 }
 
 /// The policy with room for this ring, if it needs one.
@@ -194,15 +187,16 @@ fn policies(
     context: &Context,
     ring: &str,
     ledger: &LedgerFound,
-) -> BTreeMap<PolicyRef, PolicyFound> {
+) -> BTreeMap<PolicyRef, AskedPolicy> {
     let cache = &context.cache;
     let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
         let failure = refusal.or_else(|| cache.written.failure(policy));
-        match cache.policy(policy) {
+        let found = match cache.policy(policy) {
             None => PolicyFound::Absent { failure },
             Some(object) => policy_found(&object, ring, failure),
-        }
+        };
+        AskedPolicy { found, answer: context.gate.answer(policy, ring) }
     };
     let mut policies: BTreeSet<PolicyRef> = match ledger {
         LedgerFound::Present(ledger) => ledger.rule.settings.policies().collect(),

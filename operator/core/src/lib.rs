@@ -2,9 +2,11 @@
 //! what Kyverno is told.
 //!
 //! ```text
-//!  observe (operator)          this crate                     act (operator)
-//!  stores, gate, Secrets ──► Snapshot ──► plan() ──► Plan ──► writes, in order
-//!                                  ledgers, lists ──► render() ──► policies
+//!  observe (operator)          this crate                         act (operator)
+//!  stores, gate, Secrets ──► Snapshot ──► Facts ──► plan() ──► writes, in order
+//!                               ▲           └────► report() ──► status  │
+//!                               └─────────────── findings ──────────────┘
+//!                                    ledgers, lists ──► render() ──► policies
 //! ```
 //!
 //! Nothing here is async, reads a clock, draws randomness or can hold a
@@ -15,14 +17,17 @@ mod api_enum;
 pub mod condition;
 pub mod duration;
 pub mod event;
+pub mod facts;
 pub mod fingerprint;
 pub mod high_water;
 pub mod images;
 pub mod ledger;
 pub mod marks;
 pub mod names;
+pub mod pass;
 pub mod plan;
 pub mod policy;
 pub mod policy_ref;
 pub mod report;
 pub mod snapshot;
+pub mod token;

@@ -11,23 +11,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
+    facts::{Facts, Stage},
     high_water::HighWater,
     ledger::{Change, Ledger, PipelineRef},
-    report::{self, Report, Stage},
-    snapshot::{Layout, LedgerFound, Snapshot},
+    snapshot::{Layout, Snapshot},
 };
 
-pub mod enforcement;
 mod mint;
 mod place;
-pub mod publish;
-pub mod revoke;
+mod publish;
+mod recovery;
+mod revoke;
 mod teardown;
-pub mod witness;
-
-pub use enforcement::Enforcement;
-pub use mint::{MAX_TOKEN, due_at, is_token};
-pub use witness::{evidence, last_version};
 
 /// One write. Actions are executed in order; a commit ends a pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,97 +54,68 @@ pub enum Action {
     DeleteLedger,
 }
 
-/// What to do about a ring, and what to say of it.
-#[derive(Clone, Debug)]
-#[must_use = "a plan that is not executed changes nothing, and its report says why"]
+/// What to do about a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a plan that is not executed changes nothing"]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// What the status is to say.
-    pub report: Report,
     /// When to look again although nothing changes.
     pub wake: Option<Duration>,
 }
 
 /// Plans one pass over a ring.
-pub fn plan(snapshot: &Snapshot) -> Plan {
-    let (actions, stage) = decide(snapshot);
-    let due = match (&snapshot.ledger, stage) {
-        (LedgerFound::Present(ledger), Stage::Serving | Stage::DeletionBlocked) => {
-            mint::due_at(snapshot, ledger)
-        }
-        _ => None,
-    };
-    let report = report::report(snapshot, stage, due);
-    Plan { actions, report, wake: due.map(|due| until(snapshot.now, due)) }
+pub fn plan(snapshot: &Snapshot, facts: &Facts<'_>) -> Plan {
+    let wake = facts.next_rotation.map(|due| until(snapshot.now, due));
+    Plan { actions: actions(snapshot, facts), wake }
 }
 
 fn until(now: Timestamp, due: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-fn decide(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
-    let deleting = snapshot.ring.deleting;
-    match &snapshot.ledger {
-        LedgerFound::Foreign => (Vec::new(), Stage::Lost),
-        LedgerFound::Damaged { table: Some(ledger), .. } if deleting => {
-            teardown::start(snapshot, ledger)
+fn actions(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
+    match (facts.stage, facts.ledger) {
+        // Nothing, until the user asks to go on with a new version.
+        (Stage::Lost, _) => {
+            recovery::next(snapshot, facts).map(Action::Commit).into_iter().collect()
         }
-        LedgerFound::Absent | LedgerFound::Damaged { .. } if deleting => {
-            teardown::without_ledger(snapshot)
-        }
-        LedgerFound::Damaged { .. } => lost(snapshot),
-        LedgerFound::Absent if evidence(snapshot).is_some() => lost(snapshot),
-        LedgerFound::Absent => (first_steps(snapshot), Stage::Serving),
-        LedgerFound::Present(ledger) if ledger.removed => teardown::tear_down(snapshot, ledger),
-        LedgerFound::Present(ledger) if deleting && !teardown::blocked(snapshot) => {
-            teardown::start(snapshot, ledger)
-        }
-        LedgerFound::Present(ledger) if witness::who_knows_more(snapshot, ledger).is_some() => {
-            lost(snapshot)
-        }
-        LedgerFound::Present(ledger) if deleting => {
-            (steps(snapshot, ledger), Stage::DeletionBlocked)
-        }
-        LedgerFound::Present(ledger) => (steps(snapshot, ledger), Stage::Serving),
+        (Stage::Deleting, _) => teardown::steps(snapshot, facts),
+        (Stage::Serving | Stage::DeletionBlocked, Some(ledger)) => steps(snapshot, facts, ledger),
+        (Stage::Serving, None) => first_steps(snapshot, facts),
+        (Stage::DeletionBlocked, None) => Vec::new(),
     }
-}
-
-/// Nothing, until the user asks to go on with a new version.
-fn lost(snapshot: &Snapshot) -> (Vec<Action>, Stage) {
-    let recovery = witness::recover(snapshot);
-    (recovery.into_iter().map(Action::Commit).collect(), Stage::Lost)
 }
 
 /// The finalizer comes first: a ring deleted between the two would leave its
 /// keys behind.
-fn first_steps(snapshot: &Snapshot) -> Vec<Action> {
+fn first_steps(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
     if snapshot.ring.finalizer {
-        mint::first(snapshot).map(Action::Commit).into_iter().collect()
+        mint::first(snapshot, facts).map(Action::Commit).into_iter().collect()
     } else {
         vec![Action::AddFinalizer]
     }
 }
 
-fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action> {
     // A revocation waits for nothing.
-    if let Some(change) = revoke::next(snapshot, ledger) {
+    if let Some(change) = revoke::next(snapshot, facts, ledger) {
         return vec![Action::Commit(change)];
     }
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
         return vec![Action::AddFinalizer];
     }
     let commit = mint::discard(snapshot, ledger)
-        .or_else(|| mint::promote(snapshot, ledger))
-        .or_else(|| mint::next(snapshot, ledger))
-        .or_else(|| place::change(snapshot, ledger))
+        .or_else(|| mint::promote(snapshot, facts, ledger))
+        .or_else(|| mint::next(snapshot, facts, ledger))
+        .or_else(|| place::change(snapshot, facts, ledger))
         .or_else(|| window(snapshot, ledger));
     if let Some(change) = commit {
         return vec![Action::Commit(change)];
     }
     // Witnesses know of a version before any pipeline does.
     let mut actions = record(snapshot, ledger);
-    actions.extend(publish::steps(snapshot, ledger));
+    actions.extend(publish::steps(snapshot, facts, ledger));
     if !actions.iter().any(|action| matches!(action, Action::Commit(_))) {
         actions.extend(unnamed_keys(snapshot, ledger).map(Action::DeleteKeySecret));
     }

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    ledger::{Ledger, PipelineRef, Version},
-    plan::is_token,
-    snapshot::{LedgerFound, Snapshot},
+    facts::{Facts, Stage},
+    ledger::{Ledger, Version},
+    snapshot::Snapshot,
 };
 
 mod keys;
@@ -20,19 +20,6 @@ mod policy;
 mod revocations;
 
 pub use pipelines::PipelineReport;
-
-/// Where a ring is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The usual one.
-    Serving,
-    /// Its deletion waits, and until then it is served.
-    DeletionBlocked,
-    /// It is being taken down.
-    Deleting,
-    /// Its keys are lost: nothing is changed any more.
-    Lost,
-}
 
 /// What the status is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,39 +32,37 @@ pub struct Report {
     pub next_rotation: Option<Timestamp>,
     /// The pipelines of the spec.
     pub pipelines: Vec<PipelineReport>,
+    /// Whether the versions and the policy that the status shows stay as they
+    /// are, because the ledger cannot be relied on: they are the evidence that
+    /// keys existed.
+    pub keeps_versions: bool,
 }
 
-/// Reports on a ring in this stage of its life.
+/// Reports on a ring.
 #[must_use]
-pub fn report(snapshot: &Snapshot, stage: Stage, next_rotation: Option<Timestamp>) -> Report {
-    let ledger = match &snapshot.ledger {
-        LedgerFound::Present(ledger) => Some(ledger),
-        _ => None,
-    };
-    let (pipelines_published, pipelines) = pipelines::condition(snapshot, ledger);
-    let parts = [
-        keys::condition(snapshot, ledger, stage),
-        policy::condition(snapshot, ledger, stage),
-        pipelines_published,
-    ];
-    let mut conditions = vec![ready(snapshot, stage, &parts)];
-    conditions.extend(reconciling(snapshot, ledger, stage));
-    conditions.extend(stalled(snapshot, stage, &parts));
+pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
+    let (pipelines_published, pipelines) = pipelines::condition(snapshot, facts);
+    let parts =
+        [keys::condition(snapshot, facts), policy::condition(snapshot, facts), pipelines_published];
+    let mut conditions = vec![ready(snapshot, facts, &parts)];
+    conditions.extend(reconciling(snapshot, facts));
+    conditions.extend(stalled(snapshot, facts, &parts));
     conditions.extend(parts);
-    conditions.extend(revocations::condition(snapshot, ledger, stage));
+    conditions.extend(revocations::condition(snapshot, facts));
     Report {
         conditions,
-        observed_rotation: observed_rotation(snapshot, ledger),
-        next_rotation,
+        observed_rotation: observed_rotation(snapshot, facts),
+        next_rotation: facts.next_rotation,
         pipelines,
+        keeps_versions: facts.ledger.is_none() || facts.knows_more.is_some(),
     }
 }
 
-fn ready(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Condition {
+fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Condition {
     let not_ready =
         |reason, message| Condition { kind: Kind::Ready, status: Status::False, reason, message };
-    match stage {
-        Stage::Deleting => return not_ready(Reason::Deleting, deleting(snapshot)),
+    match facts.stage {
+        Stage::Deleting => return not_ready(Reason::Deleting, deleting(snapshot, facts)),
         Stage::DeletionBlocked => return not_ready(Reason::DeletionBlocked, blocked(snapshot)),
         Stage::Serving | Stage::Lost => {}
     }
@@ -101,7 +86,7 @@ fn ready(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Condition {
     Condition { kind: Kind::Ready, status: Status::True, reason: Reason::Available, message }
 }
 
-fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Option<Condition> {
+fn reconciling(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {
     if let Some(trouble) = &snapshot.trouble {
         return Some(Condition {
             kind: Kind::Reconciling,
@@ -110,8 +95,8 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
             message: format!("{trouble}; it is tried again"),
         });
     }
-    let (reason, message) = match (stage, ledger) {
-        (Stage::Deleting, _) => (Reason::Deleting, deleting(snapshot)),
+    let (reason, message) = match (facts.stage, facts.ledger) {
+        (Stage::Deleting, _) => (Reason::Deleting, deleting(snapshot, facts)),
         (Stage::DeletionBlocked, _) => (Reason::DeletionBlocked, blocked(snapshot)),
         (Stage::Lost, _) => return None,
         (Stage::Serving, None) if keys::import(snapshot).is_some() || snapshot.ring.suspend => {
@@ -121,18 +106,23 @@ fn reconciling(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Op
             (Reason::FirstVersionPending, "the first version is being minted".to_owned())
         }
         (Stage::Serving, Some(ledger)) => match (ledger.pending(), &ledger.rule.settings.leaving) {
-            (Some(pending), _) => rotating(snapshot, ledger, pending),
+            (Some(pending), _) => rotating(snapshot, facts, ledger, pending),
             (None, Some(old)) => (
                 Reason::Moving,
                 format!("the rule moves from policy {old} to {}", ledger.rule.settings.policy),
             ),
-            (None, None) => (Reason::Moving, policy::left_behind(snapshot, ledger)?),
+            (None, None) => (Reason::Moving, policy::left_behind(snapshot, facts)?),
         },
     };
     Some(Condition { kind: Kind::Reconciling, status: Status::True, reason, message })
 }
 
-fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: &Version) -> (Reason, String) {
+fn rotating(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &Ledger,
+    pending: &Version,
+) -> (Reason, String) {
     let number = pending.number;
     if snapshot.ring.suspend {
         let message = format!("version {number} is pending and waits: spec.suspend is true");
@@ -143,21 +133,21 @@ fn rotating(snapshot: &Snapshot, ledger: &Ledger, pending: &Version) -> (Reason,
         (1, false) => Reason::FirstVersionPending,
         (_, false) => Reason::Rotating,
     };
-    let waiting = policy::waiting_on(snapshot, ledger)
-        .or_else(|| pipelines::waiting_on(snapshot, ledger))
+    let waiting = policy::waiting_on(snapshot, facts, ledger)
+        .or_else(|| pipelines::waiting_on(facts))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
     (reason, format!("version {number} is pending: {waiting}"))
 }
 
 /// What only a person can mend.
-fn stalled(snapshot: &Snapshot, stage: Stage, parts: &[Condition]) -> Option<Condition> {
+fn stalled(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Option<Condition> {
     let stalled =
         |reason, message| Condition { kind: Kind::Stalled, status: Status::True, reason, message };
     if !snapshot.ring.problems.is_empty() {
         return Some(stalled(Reason::SpecInvalid, snapshot.ring.problems.join("; ")));
     }
-    if stage == Stage::Lost {
-        let (reason, message) = keys::lost(snapshot);
+    if facts.stage == Stage::Lost {
+        let (reason, message) = keys::lost(snapshot, facts);
         return Some(stalled(reason, message));
     }
     let needs_a_person = |reason| {
@@ -192,11 +182,11 @@ fn blocked(snapshot: &Snapshot) -> String {
     )
 }
 
-fn deleting(snapshot: &Snapshot) -> String {
-    let LedgerFound::Present(ledger) = &snapshot.ledger else {
+fn deleting(snapshot: &Snapshot, facts: &Facts<'_>) -> String {
+    let Some(ledger) = facts.ledger else {
         return "the last traces are being removed".to_owned();
     };
-    if let Some(text) = policy::leaving(snapshot, ledger) {
+    if let Some(text) = policy::leaving(snapshot, facts, ledger) {
         return text;
     }
     pipelines::left_behind(snapshot, ledger, |_| true)
@@ -204,22 +194,15 @@ fn deleting(snapshot: &Snapshot) -> String {
 }
 
 /// A token is done when the version that it asked for is current, or was.
-fn observed_rotation(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Option<String> {
+fn observed_rotation(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<String> {
     let before = || snapshot.reported.observed_rotation.clone();
-    let Some(ledger) = ledger else { return before() };
-    let token = snapshot.ring.token.as_deref().filter(|token| !token.is_empty())?;
-    if !is_token(token) {
-        return before();
-    }
+    let Some(ledger) = facts.ledger else { return before() };
+    snapshot.ring.token.as_deref().filter(|token| !token.is_empty())?;
+    let Some(token) = facts.token else { return before() };
     match ledger.handled(token) {
         Some(version) if ledger.current().is_some_and(|current| current.number >= version) => {
             Some(token.to_owned())
         }
         _ => before(),
     }
-}
-
-/// Names of pipelines for a sentence.
-fn list<'a>(pipelines: impl Iterator<Item = &'a PipelineRef>) -> String {
-    pipelines.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -36,28 +36,61 @@ pub struct Snapshot {
     /// The Secrets of the ring that hold one standby key each, by name, with
     /// the ledger's sequence when each was written.
     pub key_secrets: BTreeMap<String, u64>,
-    /// The key pair that version 1 is to be.
-    pub import: ImportFound,
+    /// The key pair that version 1 is to be; nothing once there is a version,
+    /// or if none is asked for.
+    pub import: Option<Import>,
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
     /// The policies that should hold the ring's rule, and those that do.
-    pub policies: BTreeMap<PolicyRef, PolicyFound>,
-    /// What these policies answered when asked.
-    pub gate: BTreeMap<PolicyRef, Answer>,
+    pub policies: BTreeMap<PolicyRef, AskedPolicy>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
-    /// The policy with room for this ring, by its action.
-    pub free_place: PolicyRef,
-    /// Whether its policy has outgrown its size and this ring is to leave it.
-    pub crowded: bool,
+    /// Where its rule may stand.
+    pub place: Place,
     /// The time of this pass.
     pub now: Timestamp,
     /// Facts about this operator that messages name.
     pub operator: OperatorFacts,
     /// Why this pass could not do what it planned, if it could not.
     pub trouble: Option<String>,
+}
+
+/// What executing a plan has brought to light, and no watch or look had shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A pipeline's Secret could not be written or deleted.
+    Pipeline(PipelineRef, PipelineFound),
+    /// The ledger's Secret does not hold what its table says.
+    LedgerDamaged(String),
+    /// The Secret with the ledger's name is not a ledger.
+    LedgerForeign,
+    /// The key pair of `spec.importFrom` cannot be taken over.
+    ImportFailed(String),
+    /// The pass failed, in these words, and is tried again.
+    Trouble(String),
+}
+
+impl Snapshot {
+    /// Takes in what was found since it was made, so that it is reported.
+    pub fn learn(&mut self, finding: Finding) {
+        match finding {
+            Finding::Pipeline(pipeline, found) => {
+                self.pipelines.insert(pipeline, found);
+            }
+            Finding::LedgerDamaged(why) => {
+                self.ledger = LedgerFound::Damaged { why, table: None };
+            }
+            Finding::LedgerForeign => self.ledger = LedgerFound::Foreign,
+            Finding::ImportFailed(why) => {
+                if let Some(import) = &mut self.import {
+                    import.found = ImportFound::Failed(why);
+                }
+            }
+            Finding::Trouble(why) => self.trouble = Some(why),
+        }
+    }
 }
 
 /// Somebody outside the ledger who remembers how far the ring had come.
@@ -71,11 +104,18 @@ pub struct Witness {
     pub sequence: Option<u64>,
 }
 
-/// The key pair that a ring takes over.
+/// The key pair that a ring is to take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its Secret.
+    pub from: PipelineRef,
+    /// What was found there.
+    pub found: ImportFound,
+}
+
+/// Whether a key pair can be taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportFound {
-    /// None is asked for, or it was taken over already.
-    NotAsked,
     /// Its Secret exists.
     Present,
     /// There is no such Secret.
@@ -124,8 +164,6 @@ pub struct Ring {
     pub suspend: bool,
     /// The versions that are taken out for ever.
     pub revoked: Vec<Revoked>,
-    /// The Secret with the key pair that version 1 is to be.
-    pub import: Option<PipelineRef>,
     /// The user's word, after a loss, to go on after this version.
     pub recover_after: Option<u32>,
     /// Why parts of the object cannot be served; empty when all is well.
@@ -196,6 +234,24 @@ pub struct Reported {
     pub policy_enforced: Option<Condition>,
     /// The condition `RevocationsApplied`.
     pub revocations_applied: Option<Condition>,
+}
+
+/// Where a ring's rule may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The policy with room for this ring, by its action.
+    pub free: PolicyRef,
+    /// Whether its policy has outgrown its size and this ring is to leave it.
+    pub crowded: bool,
+}
+
+/// A policy that holds the ring's rule, or should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedPolicy {
+    /// The object.
+    pub found: PolicyFound,
+    /// What its gate rule answered.
+    pub answer: Answer,
 }
 
 /// A policy object as found.

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use signingkeyring_core::ledger::PipelineRef;
+use signingkeyring_core::{ledger::PipelineRef, snapshot::Finding};
 
+use super::Halt;
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
@@ -15,31 +16,35 @@ use crate::{
 /// # Errors
 /// If the Secret cannot be read or is not a P-256 key pair that its password
 /// opens; the text says what to do.
-pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPair, Error> {
+pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPair, Halt> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &from.namespace);
     let secret = match api.get(&from.name).await {
         Ok(secret) => secret,
         Err(error) if is_code(&error, 404) || is_code(&error, 403) => {
-            return Err(Error::Import(brief(&error)));
+            return Err(unfit(brief(&error)));
         }
-        Err(error) => return Err(Error::api(format!("Secret {from}"), error)),
+        Err(error) => return Err(Error::api(format!("Secret {from}"), error).into()),
     };
     let mut data = secret.data.unwrap_or_default();
     let mut entry = |name: &str| {
         let missing =
             format!("it has no entry {name}; cosign generate-key-pair makes such Secrets");
-        data.remove(name).map(|bytes| bytes.0).ok_or(Error::Import(missing))
+        data.remove(name).map(|bytes| bytes.0).ok_or_else(|| unfit(missing))
     };
     let private = entry("cosign.key")?;
     let password = entry("cosign.password")?;
     let public = entry("cosign.pub")?;
     // Opening costs up to half a second of computation.
     let pair = tokio::task::spawn_blocking(move || KeyPair::imported(private, password)).await;
-    let pair = pair.map_err(|_| Error::Interrupted)?.map_err(|e| Error::Import(e.to_string()))?;
+    let pair = pair.map_err(|_| Error::Interrupted)?.map_err(|e| unfit(e.to_string()))?;
     let public = String::from_utf8_lossy(&public);
     if fingerprint_of(&public).as_ref() != Ok(pair.fingerprint()) {
         let why = "its cosign.pub is not the public key of its cosign.key".to_owned();
-        return Err(Error::Import(why));
+        return Err(unfit(why));
     }
     Ok(pair)
+}
+
+fn unfit(why: String) -> Halt {
+    Halt::Found(Finding::ImportFailed(why))
 }

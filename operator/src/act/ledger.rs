@@ -13,10 +13,10 @@ use kube::{
 use signingkeyring_core::{
     ledger::{Change, Ledger, NewKey, PrivateKeyRef, Version},
     names::{self, RingName},
-    snapshot::LedgerFound,
+    snapshot::{Finding, LedgerFound},
 };
 
-use super::{import, place};
+use super::{Halt, import, place};
 use crate::{
     cache::{Damage, LedgerRow},
     context::Context,
@@ -31,17 +31,17 @@ use crate::{
 ///
 /// # Errors
 /// If the ledger has changed, is not a ledger, or cannot be written.
-pub async fn commit(
+pub(super) async fn commit(
     context: &Context,
     observed: &Observed,
     change: &Change,
-) -> Result<Ledger, Error> {
+) -> Result<Ledger, Halt> {
     let ring = &observed.snapshot.name;
     let base = match &observed.snapshot.ledger {
         LedgerFound::Present(ledger) => Some(ledger),
         LedgerFound::Damaged { table, .. } => table.as_ref(),
         LedgerFound::Absent => None,
-        LedgerFound::Foreign => return Err(Error::ForeignLedger(names::ledger(ring))),
+        LedgerFound::Foreign => return Err(Halt::Found(Finding::LedgerForeign)),
     };
     // Held until the cache knows the ledger that takes the room.
     let _claim = place::claim(context, ring, observed, base, change)?;
@@ -63,7 +63,7 @@ pub async fn commit(
         fingerprint: pair.fingerprint().clone(),
         private_key,
     });
-    let next = Ledger::apply(base, change, key, context.clock.now())?;
+    let next = Ledger::apply(base, change, key, context.clock.now()).map_err(Error::from)?;
     let mut secret = match &observed.ledger_version {
         Some(version) => read(context, ring, version).await?,
         None => empty(context, names::ledger(ring)),
@@ -125,15 +125,16 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
 /// # Errors
 /// If the ledger has changed since it was observed, or does not hold the key
 /// that its table says it holds.
-pub async fn key(context: &Context, observed: &Observed, version: u32) -> Result<KeyPair, Error> {
+pub(super) async fn key(
+    context: &Context,
+    observed: &Observed,
+    version: u32,
+) -> Result<KeyPair, Halt> {
     let ring = &observed.snapshot.name;
-    let LedgerFound::Present(ledger) = &observed.snapshot.ledger else {
-        return Err(Error::DamagedLedger(format!("version {version} is not known")));
-    };
-    let damaged = |why| Error::DamagedLedger(why);
-    let row = ledger
-        .by_number(version)
-        .ok_or_else(|| damaged(format!("version {version} is not known")))?;
+    let damaged = |why| Halt::Found(Finding::LedgerDamaged(why));
+    let unknown = || damaged(format!("version {version} is not known"));
+    let LedgerFound::Present(ledger) = &observed.snapshot.ledger else { return Err(unknown()) };
+    let row = ledger.by_number(version).ok_or_else(unknown)?;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
     let secret = read(context, ring, seen).await?;
     let apart = row.private_key.as_ref().and_then(|key| key.secret.as_ref());
@@ -258,12 +259,12 @@ async fn store(
     ring: &RingName,
     secret: &Secret,
     exists: bool,
-) -> Result<Secret, Error> {
+) -> Result<Secret, Halt> {
     let name = names::ledger(ring);
     let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
     if exists {
         let replaced = api(context).replace(&name, &params, secret).await;
-        return replaced.map_err(|error| Error::api(format!("ledger {name}"), error));
+        return Ok(replaced.map_err(|error| Error::api(format!("ledger {name}"), error))?);
     }
     match api(context).create(&params, secret).await {
         Ok(stored) => Ok(stored),
@@ -271,12 +272,12 @@ async fn store(
             let found = api(context).get_opt(&name).await;
             match found {
                 Ok(Some(found)) if found.type_.as_deref() != Some(names::LEDGER_TYPE) => {
-                    Err(Error::ForeignLedger(format!("{}/{name}", context.settings.namespace)))
+                    Err(Halt::Found(Finding::LedgerForeign))
                 }
-                _ => Err(Error::Conflict(format!("ledger {name}"))),
+                _ => Err(Error::Conflict(format!("ledger {name}")).into()),
             }
         }
-        Err(error) => Err(Error::api(format!("ledger {name}"), error)),
+        Err(error) => Err(Error::api(format!("ledger {name}"), error).into()),
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{
 };
 use signingkeyring_core::{ledger::PipelineRef, names, snapshot::Layout};
 
-use super::ledger;
+use super::{Halt, ledger};
 use crate::{
     context::Context,
     error::{Error, is_code},
@@ -24,13 +24,13 @@ use crate::{
 /// # Errors
 /// If the Secret or the ledger changed since they were observed, or the API
 /// server refuses.
-pub async fn write(
+pub(super) async fn write(
     context: &Context,
     observed: &Observed,
     pipeline: &PipelineRef,
     layout: Layout,
     version: u32,
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     let key = ledger::key(context, observed, version).await?;
     let [private, password, public] = entries(layout);
     let data = BTreeMap::from([
@@ -73,7 +73,8 @@ pub async fn write(
         Some(_) => api.replace(&pipeline.name, &params, &secret).await,
         None => api.create(&params, &secret).await,
     };
-    result.map(|_| ()).map_err(|error| Error::api(format!("Secret {pipeline}"), error))
+    result.map_err(|error| Error::api(format!("Secret {pipeline}"), error))?;
+    Ok(())
 }
 
 /// Deletes a pipeline Secret of ours.

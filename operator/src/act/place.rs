@@ -30,7 +30,8 @@ pub(super) fn claim<'a>(
     let policy = rule.policy;
     let named = base.is_some_and(|base| base.rule.settings.policies().any(|name| name == policy));
     let found = observed.snapshot.policies.get(&policy);
-    let holds = matches!(found, Some(PolicyFound::Ours { mark: Some(_), .. }));
+    let holds =
+        matches!(found.map(|asked| &asked.found), Some(PolicyFound::Ours { mark: Some(_), .. }));
     if named || holds {
         return Ok(None);
     }

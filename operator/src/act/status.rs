@@ -13,7 +13,6 @@ use signingkeyring_core::{
     event::Action,
     ledger::{Ledger, State},
     names,
-    plan::witness::who_knows_more,
     report::Report,
     snapshot::{LedgerFound, Snapshot},
 };
@@ -160,10 +159,9 @@ fn build(
         ..SigningKeyRingStatus::default()
     };
     match &snapshot.ledger {
-        LedgerFound::Present(ledger) if who_knows_more(snapshot, ledger).is_none() => {
+        LedgerFound::Present(ledger) if !report.keeps_versions => {
             from_ledger(&mut status, ledger, snapshot.name.as_str());
         }
-        // What was known stays known: it is the evidence that keys existed.
         _ => {
             status.current_version = before.current_version;
             status.accepted_versions.clone_from(&before.accepted_versions);

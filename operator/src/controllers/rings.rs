@@ -6,15 +6,16 @@ use kube::ResourceExt;
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     names::RingName,
-    plan::{self, Action},
+    pass,
+    plan::Action,
     report::Report,
-    snapshot::{ImportFound, LedgerFound},
+    snapshot::Finding,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    act::{self, act},
+    act::{self, Done, act},
     context::Context,
     error::Error,
     observe::{observe, touches_pipelines},
@@ -91,52 +92,36 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             context.policies.wake(policy);
         }
     }
-    let plan = plan::plan(&observed.snapshot);
+    let plan = pass::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");
-    let mut report = plan.report;
-    let mut wrote = false;
-    match act(context, object, &observed, &plan.actions).await {
-        Ok(done) => {
-            wrote = done.wrote;
-            if !done.failed.is_empty() {
-                observed.snapshot.pipelines.extend(done.failed);
-                report = plan::plan(&observed.snapshot).report;
-            }
-        }
-        // Nothing mends these but a person: the ring says so.
-        Err(Error::DamagedLedger(why)) => {
-            observed.snapshot.ledger = LedgerFound::Damaged { why, table: None };
-            report = plan::plan(&observed.snapshot).report;
-        }
-        Err(Error::Import(why)) => {
-            observed.snapshot.import = ImportFound::Failed(why);
-            report = plan::plan(&observed.snapshot).report;
-        }
-        Err(Error::ForeignLedger(_)) => {
-            observed.snapshot.ledger = LedgerFound::Foreign;
-            report = plan::plan(&observed.snapshot).report;
-        }
+    let (done, failed) = match act(context, object, &observed, &plan.actions).await {
+        Ok(done) => (done, None),
         Err(error @ (Error::Conflict(_) | Error::Change(_) | Error::Interrupted)) => {
             return Err(error);
         }
         Err(error) => {
-            observed.snapshot.trouble = Some(error.to_string());
-            let report = plan::plan(&observed.snapshot).report;
-            act::status::write(context, object, &observed.snapshot, &report).await?;
-            return Err(error);
+            let trouble = Finding::Trouble(error.to_string());
+            (Done { wrote: false, findings: vec![trouble] }, Some(error))
         }
-    }
-    if plan.actions.contains(&Action::RemoveFinalizer) {
+    };
+    if failed.is_none() && plan.actions.contains(&Action::RemoveFinalizer) {
         context.metrics.ring_state(ring, None);
         return Ok(Outcome::Done);
     }
+    for finding in done.findings {
+        observed.snapshot.learn(finding);
+    }
+    let report = pass::report(&observed.snapshot);
     act::status::write(context, object, &observed.snapshot, &report).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     context.metrics.ring_state(ring, Some(state(&report)));
     if plan.actions.iter().any(|action| matches!(action, Action::Commit(_))) {
         context.gate.poke();
     }
     // The ledger and the finalizer are watched; pipeline Secrets are not.
-    let look_again = wrote
+    let look_again = done.wrote
         && (plan.actions.iter().any(touches_pipelines)
             || plan.actions.iter().any(|action| matches!(action, Action::Commit(_))));
     if look_again {

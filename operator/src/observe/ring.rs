@@ -8,9 +8,9 @@ use signingkeyring_core::{
     images::Pattern,
     ledger::{Exclusion, PipelineRef},
     names,
-    plan::{MAX_TOKEN, is_token},
     policy_ref::Action,
     snapshot::{Layout, Revoked, Ring},
+    token::{MAX_TOKEN, is_token},
 };
 use signingkeyring_crds as api;
 
@@ -85,10 +85,6 @@ pub(super) fn read(object: &api::SigningKeyRing, operator_namespace: &str) -> Ri
         standby: spec.rotation.standby,
         suspend: spec.suspend,
         revoked: revoked(spec),
-        import: spec.import_from.as_ref().map(|from| PipelineRef {
-            namespace: from.secret.namespace.clone(),
-            name: from.secret.name.clone(),
-        }),
         recover_after: object
             .annotations()
             .get(names::ANNOTATION_RECOVER)

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Enforcement, enforcement};
+use super::Action;
 use crate::{
+    facts::{Facts, is_out_of_reach},
     fingerprint::Fingerprint,
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
 
 /// Brings the pipelines to the version they should hold, then activates it.
-pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
-    if let Some(version) = acknowledged(snapshot, ledger) {
+pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action> {
+    if let Some(version) = acknowledged(snapshot, facts, ledger) {
         // Written down before any pipeline is switched: a replica that has
         // heard less must not put the older key back meanwhile.
         return vec![Action::Commit(Change::Acknowledge { version })];
@@ -39,7 +40,7 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
             drifted,
         }));
         let waits = target.state != State::Current && !snapshot.ring.suspend;
-        if waits && holding_back(snapshot, ledger, target).next().is_none() {
+        if waits && facts.holding_back.is_empty() {
             let keep = snapshot.ring.keep;
             actions.push(Action::Commit(Change::Activate { version: target.number, keep }));
             return actions;
@@ -68,25 +69,17 @@ pub(super) fn steps(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
 }
 
 /// The pending version, if Kyverno has by now accepted it for as long as it
-/// has to and the ledger does not say so yet. One that replaces a revoked
-/// version does not wait for the soak.
-fn acknowledged(snapshot: &Snapshot, ledger: &Ledger) -> Option<u32> {
+/// has to and the ledger does not say so yet.
+fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<u32> {
     let pending = ledger.pending().filter(|v| v.acknowledged_at.is_none())?;
-    if snapshot.ring.suspend || enforcement::left_behind(snapshot, ledger).is_some() {
-        return None;
-    }
-    let soaked = |held| held >= snapshot.ring.soak || ledger.lost_its_signer();
-    match enforcement::of(snapshot, ledger) {
-        Enforcement::Acknowledged(held) if soaked(held) => Some(pending.number),
-        _ => None,
-    }
+    let may_sign = facts.soaked && facts.left_behind.is_none() && !snapshot.ring.suspend;
+    may_sign.then_some(pending.number)
 }
 
 /// The version that the pipelines should hold: the pending one once Kyverno
 /// has accepted it, until then the current one. The ledger alone decides, so
 /// that two replicas never write two versions.
-#[must_use]
-pub fn target(ledger: &Ledger) -> Option<&Version> {
+fn target(ledger: &Ledger) -> Option<&Version> {
     ledger.pending().filter(|v| v.acknowledged_at.is_some()).or_else(|| ledger.current())
 }
 
@@ -139,21 +132,6 @@ fn stale<'a>(
     })
 }
 
-/// The pipelines that hold, or may hold, another version than `waiting`.
-pub fn holding_back<'a>(
-    snapshot: &'a Snapshot,
-    ledger: &'a Ledger,
-    waiting: &'a Version,
-) -> impl Iterator<Item = &'a PipelineRef> {
-    snapshot.ring.pipelines.keys().filter(move |pipeline| match snapshot.pipelines.get(*pipeline) {
-        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != waiting.fingerprint,
-        Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {
-            ledger.publications.contains(*pipeline)
-        }
-        Some(_) => false,
-    })
-}
-
 /// Deletes the published Secrets that `unwanted` names, and strikes out those
 /// that were seen to be gone.
 pub(super) fn unpublish(
@@ -163,20 +141,12 @@ pub(super) fn unpublish(
 ) -> (Vec<Action>, BTreeSet<PipelineRef>) {
     let mut deletions = Vec::new();
     let mut strike = BTreeSet::new();
-    for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
-        match snapshot.pipelines.get(pipeline) {
-            Some(PipelineFound::Ours { .. }) => {
-                deletions.push(Action::DeleteSecret(pipeline.clone()));
-            }
-            Some(
-                PipelineFound::Absent
-                | PipelineFound::NoNamespace
-                | PipelineFound::Foreign
-                | PipelineFound::OursUnknownKey,
-            ) => {
-                strike.insert(pipeline.clone());
-            }
-            Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None => {}
+    let reachable = |p: &&PipelineRef| unwanted(p) && !is_out_of_reach(snapshot, p);
+    for pipeline in ledger.publications.iter().filter(reachable) {
+        if matches!(snapshot.pipelines.get(pipeline), Some(PipelineFound::Ours { .. })) {
+            deletions.push(Action::DeleteSecret(pipeline.clone()));
+        } else {
+            strike.insert(pipeline.clone());
         }
     }
     (deletions, strike)

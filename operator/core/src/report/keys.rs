@@ -1,18 +1,18 @@
 //! The condition `KeysAvailable`, and what is said when keys are lost.
 
-use super::Stage;
 use crate::{
     condition::{Condition, Kind, Reason, Status},
+    facts::{Facts, Stage},
     ledger::{Ledger, PipelineRef},
     names,
-    plan::{self, witness},
-    snapshot::{ImportFound, LedgerFound, Snapshot},
+    snapshot::{Import, ImportFound, LedgerFound, Snapshot},
 };
 
-pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
-    let (status, reason, message) = match (stage, ledger.and_then(Ledger::current)) {
+pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
+    let current = facts.ledger.and_then(Ledger::current);
+    let (status, reason, message) = match (facts.stage, current) {
         (Stage::Lost, _) => {
-            let (reason, message) = lost(snapshot);
+            let (reason, message) = lost(snapshot, facts);
             (Status::False, reason, message)
         }
         (_, Some(current)) => {
@@ -20,7 +20,7 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
             (Status::True, Reason::Available, message)
         }
         (_, None) => {
-            let (reason, message) = no_signer(snapshot, ledger);
+            let (reason, message) = no_signer(snapshot, facts.ledger);
             (Status::False, reason, message)
         }
     };
@@ -66,9 +66,9 @@ fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
 
 /// Why the key pair of `spec.importFrom` was not taken over, if it was not.
 pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
-    let from = snapshot.ring.import.as_ref()?;
-    let why = match &snapshot.import {
-        ImportFound::NotAsked | ImportFound::Present => return None,
+    let Import { from, found } = snapshot.import.as_ref()?;
+    let why = match found {
+        ImportFound::Present => return None,
         ImportFound::Absent => "the Secret does not exist".to_owned(),
         ImportFound::Forbidden => {
             format!("its namespace's owner has to grant access: {}", grant(snapshot, from))
@@ -90,7 +90,7 @@ fn grant(snapshot: &Snapshot, from: &PipelineRef) -> String {
 }
 
 /// What happened to the keys, and what to do.
-pub(super) fn lost(snapshot: &Snapshot) -> (Reason, String) {
+pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
     let secret =
         format!("Secret {}/{}", snapshot.operator.namespace, names::ledger(&snapshot.name));
     let (reason, what) = match &snapshot.ledger {
@@ -107,8 +107,7 @@ pub(super) fn lost(snapshot: &Snapshot) -> (Reason, String) {
         }
         LedgerFound::Present(ledger) => {
             let known = ledger.newest().map_or(0, |v| v.number);
-            let who = witness::who_knows_more(snapshot, ledger);
-            let who = who.map_or("a witness", |witness| witness.who.as_str());
+            let who = facts.knows_more.map_or("a witness", |witness| witness.who.as_str());
             let what = format!(
                 "{secret}, the ring's ledger, is older than what {who} remembers of it (it ends \
                  with version {known}): a backup was restored over a newer state"
@@ -116,12 +115,12 @@ pub(super) fn lost(snapshot: &Snapshot) -> (Reason, String) {
             (Reason::LedgerOutdated, what)
         }
         LedgerFound::Absent => {
-            let evidence = plan::evidence(snapshot).unwrap_or_default();
+            let evidence = facts.evidence.map(|evidence| evidence.to_string()).unwrap_or_default();
             let what = format!("{secret}, the ring's ledger, is gone although {evidence}");
             (Reason::KeyMaterialLost, what)
         }
     };
-    let last = plan::last_version(snapshot);
+    let last = facts.last_version;
     let suspended = if snapshot.ring.suspend { ", once spec.suspend is taken out" } else { "" };
     let message = format!(
         "{what}. What is in force stays in force and nothing is minted. Restore the newest backup \

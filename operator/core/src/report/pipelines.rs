@@ -1,11 +1,10 @@
 //! The condition `PipelinesPublished` and a line per pipeline.
 
-use super::list;
 use crate::{
     condition::{Condition, Kind, Reason, Status},
+    facts::{Facts, is_out_of_reach},
     ledger::{Ledger, PipelineRef},
     names,
-    plan::publish,
     snapshot::{PipelineFound, Snapshot},
 };
 
@@ -22,8 +21,9 @@ pub struct PipelineReport {
 
 pub(super) fn condition(
     snapshot: &Snapshot,
-    ledger: Option<&Ledger>,
+    facts: &Facts<'_>,
 ) -> (Condition, Vec<PipelineReport>) {
+    let ledger = facts.ledger;
     let lines: Vec<(PipelineReport, String)> =
         snapshot.ring.pipelines.keys().map(|pipeline| line(snapshot, ledger, pipeline)).collect();
     let left_behind = ledger.and_then(|ledger| {
@@ -126,13 +126,11 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
 }
 
 /// Why a rotation waits for pipelines, if it does.
-pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    let waiting = ledger.pending()?;
-    let holding: Vec<_> = publish::holding_back(snapshot, ledger, waiting).collect();
-    (!holding.is_empty()).then(|| {
+pub(super) fn waiting_on(facts: &Facts<'_>) -> Option<String> {
+    (!facts.holding_back.is_empty()).then(|| {
         format!(
             "{} hold an older key, or may; make them reachable or take them out of spec.pipelines",
-            list(holding.into_iter())
+            list(&facts.holding_back)
         )
     })
 }
@@ -146,19 +144,19 @@ pub(super) fn left_behind(
     let left: Vec<&PipelineRef> = ledger
         .publications
         .iter()
-        .filter(|p| unwanted(p))
-        .filter(|p| {
-            matches!(
-                snapshot.pipelines.get(*p),
-                Some(PipelineFound::Forbidden | PipelineFound::Failed(_)) | None
-            )
-        })
+        .filter(|p| unwanted(p) && is_out_of_reach(snapshot, p))
         .collect();
     let first = *left.first()?;
     Some(format!(
         "left behind with a private key, because access was withdrawn: {}. Let the operator \
          delete it: {}",
-        list(left.iter().copied()),
+        list(&left),
         grant(snapshot, first)
     ))
+}
+
+/// Names of pipelines for a sentence.
+fn list(pipelines: &[&PipelineRef]) -> String {
+    let names: Vec<String> = pipelines.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

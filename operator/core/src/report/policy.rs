@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::Stage;
 use crate::{
     condition::{Condition, Kind, Reason, Status},
+    facts::{Enforcement, Facts, Stage},
     ledger::Ledger,
-    plan::{Enforcement, enforcement},
     policy_ref::{Action, PolicyRef},
     snapshot::{Answer, PolicyFound, Snapshot},
 };
@@ -14,16 +13,15 @@ use crate::{
 /// How long Kyverno may answer with an older key set before that is reported.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Stage) -> Condition {
-    if stage == Stage::Lost {
-        return after_a_loss(snapshot);
+pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
+    if facts.stage == Stage::Lost {
+        return after_a_loss(snapshot, facts);
     }
     let before = || snapshot.reported.policy_enforced.clone();
-    let Some(ledger) = ledger else {
+    let Some(ledger) = facts.ledger else {
         return new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned());
     };
-    let found = enforcement::of(snapshot, ledger);
-    match found {
+    match facts.enforcement {
         Enforcement::Acknowledged(_) => enforced(ledger),
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
         // The usual seconds of a rotation: the previous key set stands.
@@ -36,7 +34,7 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
             ),
         },
         problem => {
-            let (reason, message) = explain(snapshot, &problem);
+            let (reason, message) = explain(snapshot, problem);
             new(Status::False, reason, message)
         }
     }
@@ -44,9 +42,8 @@ pub(super) fn condition(snapshot: &Snapshot, ledger: Option<&Ledger>, stage: Sta
 
 /// What is in force stays in force: a lost ledger changes no rule. Whether
 /// Kyverno still answers with that rule is another matter.
-fn after_a_loss(snapshot: &Snapshot) -> Condition {
-    let found = enforcement::of_what_is_left(snapshot);
-    match (found, snapshot.reported.policy_enforced.clone()) {
+fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
+    match (facts.enforcement, snapshot.reported.policy_enforced.clone()) {
         (Enforcement::Acknowledged(_), Some(before)) if before.status == Status::True => before,
         (Enforcement::NotAsked, Some(before)) => before,
         (Enforcement::Acknowledged(_), _) => {
@@ -59,7 +56,7 @@ fn after_a_loss(snapshot: &Snapshot) -> Condition {
         }
         (Enforcement::NotAsked, None) => not_asked(),
         (problem, _) => {
-            let (reason, message) = explain(snapshot, &problem);
+            let (reason, message) = explain(snapshot, problem);
             new(Status::False, reason, message)
         }
     }
@@ -100,20 +97,19 @@ fn enforced(ledger: &Ledger) -> Condition {
 }
 
 /// Why a rotation waits for Kyverno, if it does.
-pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
+pub(super) fn waiting_on(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &Ledger,
+) -> Option<String> {
     if ledger.pending().is_some_and(|pending| pending.acknowledged_at.is_some()) {
         return None;
     }
-    if let Some(text) = left_behind(snapshot, ledger) {
+    if let Some(text) = left_behind(snapshot, facts) {
         return Some(text);
     }
-    let found = enforcement::of(snapshot, ledger);
-    match found {
-        Enforcement::Acknowledged(held)
-            if held >= snapshot.ring.soak || ledger.lost_its_signer() =>
-        {
-            None
-        }
+    match facts.enforcement {
+        Enforcement::Acknowledged(_) if facts.soaked => None,
         Enforcement::Acknowledged(_) => Some(format!(
             "Kyverno accepts it and the soak of {}s has to pass before it signs",
             snapshot.ring.soak.as_secs()
@@ -122,30 +118,30 @@ pub(super) fn waiting_on(snapshot: &Snapshot, ledger: &Ledger) -> Option<String>
         Enforcement::Behind { failure: None, .. } => {
             Some("Kyverno has to catch up with the policy".to_owned())
         }
-        problem => Some(explain(snapshot, &problem).1),
+        problem => Some(explain(snapshot, problem).1),
     }
 }
 
 /// Why a removed ring's rule is still in force, if it is.
-pub(super) fn leaving(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    let answered =
-        ledger.rule.settings.policies().find_map(|policy| match snapshot.gate.get(&policy) {
-            Some(Answer::Mute(text)) => Some(mute(policy, text)),
-            Some(Answer::Answered { mark: Some(_), .. }) => Some(being_taken_out(snapshot, policy)),
+pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<String> {
+    let answered = ledger.rule.settings.policies().find_map(|policy| {
+        match &snapshot.policies.get(&policy)?.answer {
+            Answer::Mute(text) => Some(mute(policy, text)),
+            Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
             _ => None,
-        });
-    answered.or_else(|| left_behind(snapshot, ledger))
+        }
+    });
+    answered.or_else(|| left_behind(snapshot, facts))
 }
 
 /// Which policy still holds the ring's rule although the ring has left it, if one does.
-pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
-    let policy = enforcement::left_behind(snapshot, ledger)?;
-    Some(being_taken_out(snapshot, policy))
+pub(super) fn left_behind(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<String> {
+    facts.left_behind.map(|policy| being_taken_out(snapshot, policy))
 }
 
 fn being_taken_out(snapshot: &Snapshot, policy: PolicyRef) -> String {
     let text = format!("its rule is being taken out of policy {policy}");
-    match snapshot.policies.get(&policy) {
+    match snapshot.policies.get(&policy).map(|seen| &seen.found) {
         Some(PolicyFound::Ours { failure: Some(failure), .. }) => {
             format!("{text}, which could not be written: {}", failure.message)
         }
@@ -153,7 +149,7 @@ fn being_taken_out(snapshot: &Snapshot, policy: PolicyRef) -> String {
     }
 }
 
-fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
+fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
     match found {
         Enforcement::KyvernoMissing => (
             Reason::KyvernoMissing,
@@ -202,7 +198,7 @@ fn explain(snapshot: &Snapshot, found: &Enforcement) -> (Reason, String) {
                  them written again"
             ),
         ),
-        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(*policy, text)),
+        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(policy, text)),
         Enforcement::Unreadable(policy, text) => (
             Reason::GateUnreadable,
             format!(

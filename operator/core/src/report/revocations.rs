@@ -1,19 +1,15 @@
 //! The condition `RevocationsApplied`: whether what the user takes out is out.
 
-use super::Stage;
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    ledger::{Ledger, State, Version},
-    plan::{Enforcement, enforcement, revoke},
-    snapshot::{LedgerFound, PolicyFound, Revoked, Snapshot},
+    facts::{Enforcement, Facts, Stage},
+    high_water::short,
+    ledger::{Ledger, Version},
+    snapshot::{PolicyFound, Revoked, Snapshot},
 };
 
 /// Present while the ring's object revokes anything.
-pub(super) fn condition(
-    snapshot: &Snapshot,
-    ledger: Option<&Ledger>,
-    stage: Stage,
-) -> Option<Condition> {
+pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {
     if snapshot.ring.revoked.is_empty() {
         return None;
     }
@@ -22,8 +18,8 @@ pub(super) fn condition(
     };
     // An operator that has just started knows no better than what was said before.
     let before = &snapshot.reported.revocations_applied;
-    if stage == Stage::Lost && is_out(snapshot) {
-        match (enforcement::of_what_is_left(snapshot), before) {
+    if facts.stage == Stage::Lost && is_out(snapshot, facts) {
+        match (facts.enforcement, before) {
             (Enforcement::NotAsked, Some(before)) => return Some(before.clone()),
             (Enforcement::Acknowledged(_), _) => {
                 let message = "no revoked version is accepted any more, and the ring's ledger is \
@@ -34,13 +30,14 @@ pub(super) fn condition(
             _ => {}
         }
     }
-    let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (ledger, stage) else {
+    let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (facts.ledger, facts.stage)
+    else {
         let message = "the ring's keys have to be known first; until then only what is named by \
                        fingerprint leaves the policies"
             .to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     };
-    let unknown: Vec<String> = revoke::unknown(snapshot, ledger).map(name).collect();
+    let unknown: Vec<String> = unknown(snapshot, ledger).map(name).collect();
     if !unknown.is_empty() {
         let newest = ledger.newest().map_or(0, |v| v.number);
         let message = format!(
@@ -52,15 +49,11 @@ pub(super) fn condition(
         );
         return new(Status::False, Reason::RevocationUnknown, message);
     }
-    let waits = ledger
-        .versions
-        .iter()
-        .any(|v| v.state != State::Revoked && snapshot.ring.revoked.iter().any(|r| r.names(v)));
-    let found = enforcement::of(snapshot, ledger);
-    if let (false, Enforcement::NotAsked, Some(before)) = (waits, &found, before) {
+    let waits = !facts.due_revocations.is_empty();
+    if let (false, Enforcement::NotAsked, Some(before)) = (waits, facts.enforcement, before) {
         return Some(before.clone());
     }
-    if waits || !matches!(found, Enforcement::Acknowledged(_)) {
+    if waits || !matches!(facts.enforcement, Enforcement::Acknowledged(_)) {
         let message = "Kyverno has not answered yet with the keys that remain".to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     }
@@ -70,22 +63,32 @@ pub(super) fn condition(
 
 /// Whether the policies of a ring that is stalled hold none of the keys that
 /// its object revokes.
-fn is_out(snapshot: &Snapshot) -> bool {
-    let (LedgerFound::Present(ledger) | LedgerFound::Damaged { table: Some(ledger), .. }) =
-        &snapshot.ledger
-    else {
-        return false;
-    };
+fn is_out(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
+    let Some(table) = facts.table else { return false };
     let in_force = |version: &Version| {
-        snapshot.policies.values().any(|found| {
-            matches!(found, PolicyFound::Ours { keys, .. } if keys.contains(&version.public_key))
+        snapshot.policies.values().any(|seen| {
+            matches!(&seen.found, PolicyFound::Ours { keys, .. } if keys.contains(&version.public_key))
         })
     };
     let out = |revoked: &Revoked| {
-        let mut named = ledger.versions.iter().filter(|v| revoked.names(v)).peekable();
+        let mut named = table.versions.iter().filter(|v| revoked.names(v)).peekable();
         named.peek().is_some() && !named.any(in_force)
     };
     snapshot.ring.revoked.iter().all(out)
+}
+
+/// The revocations that name no version that this ring ever had.
+fn unknown<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger) -> impl Iterator<Item = &'a Revoked> {
+    let newest = ledger.newest().map_or(0, |v| v.number);
+    snapshot.ring.revoked.iter().filter(move |revoked| match revoked {
+        // A number that is not in the table any more was given out once.
+        Revoked::Version(number) => *number > newest,
+        Revoked::Fingerprint(fingerprint) => {
+            ledger.by_fingerprint(fingerprint).is_none()
+                && !ledger.revoked.contains(&short(fingerprint.as_str()))
+        }
+        Revoked::Unreadable(_) => true,
+    })
 }
 
 fn name(revoked: &Revoked) -> String {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use signingkeyring_core::plan::plan;
+use signingkeyring_core::pass::plan;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{

@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use signingkeyring_core::{
-    plan::{self, Plan},
-    snapshot::Snapshot,
-};
+use signingkeyring_core::{pass, plan::Plan, snapshot::Snapshot};
 use stateright::{Model, Property};
 
 use crate::{
@@ -91,7 +88,7 @@ impl Machine {
         let start = configuration.unborn();
         let mut machine = Self {
             configuration,
-            planner: plan::plan,
+            planner: pass::plan,
             archive: Archive::new(render),
             verdicts: Verdicts::default(),
             start,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use signingkeyring_core::{
     ledger::{Change, Ledger, State},
-    plan::{self, Action, Plan},
+    pass,
+    plan::{Action, Plan},
     snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
 };
 use stateright::{Checker, HasDiscoveries, Model};
@@ -46,14 +47,14 @@ const MISTAKES: &[Mistake] = &[
         renderer: reaccepts,
         ..mistake(
             "re-accept a revoked version",
-            plan::plan,
+            pass::plan,
             "revocation",
             "5 revoked stays revoked",
         )
     },
     Mistake {
         renderer: renders_nothing,
-        ..mistake("no key at zero keys", plan::plan, "revocation", "5 revoked stays revoked")
+        ..mistake("no key at zero keys", pass::plan, "revocation", "5 revoked stays revoked")
     },
     mistake("bring back what a revocation freed", widens, "revocation", "2 the window"),
     mistake("mint over a loss", sees_no_evidence, "loss", "4 never over a loss"),
@@ -80,21 +81,21 @@ fn ledger(snapshot: &mut Snapshot) -> Option<&mut Ledger> {
 
 /// Takes every gate for one that acknowledged long ago.
 fn unacknowledged(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         let mark = ledger(seen).map(|ledger| ledger.mark());
-        for answer in seen.gate.values_mut() {
-            *answer = Answer::Answered { mark: mark.clone(), held: Duration::MAX };
+        for policy in seen.policies.values_mut() {
+            policy.answer = Answer::Answered { mark: mark.clone(), held: Duration::MAX };
         }
     }))
 }
 
 fn impatient(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| seen.ring.soak = Duration::ZERO))
+    pass::plan(&with(snapshot, |seen| seen.ring.soak = Duration::ZERO))
 }
 
 /// Takes every pipeline for one that holds the newest key already.
 fn prunes_early(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         let newest = ledger(seen).and_then(|l| l.newest()).map(|row| row.fingerprint.clone());
         for found in seen.pipelines.values_mut() {
             if let (PipelineFound::Ours { fingerprint, .. }, Some(newest)) = (found, &newest) {
@@ -105,12 +106,12 @@ fn prunes_early(snapshot: &Snapshot) -> Plan {
 }
 
 fn too_wide(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| seen.ring.keep += 1))
+    pass::plan(&with(snapshot, |seen| seen.ring.keep += 1))
 }
 
 /// Mints once more for a token whose version has just become current.
 fn mints_twice(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         if let Some(ledger) = ledger(seen)
             && ledger.pending().is_none()
             && ledger.newest().is_some_and(|row| row.number == 2)
@@ -121,7 +122,7 @@ fn mints_twice(snapshot: &Snapshot) -> Plan {
 }
 
 fn forgets_token(snapshot: &Snapshot) -> Plan {
-    let mut plan = plan::plan(snapshot);
+    let mut plan = pass::plan(snapshot);
     for action in &mut plan.actions {
         if let Action::Commit(Change::Mint { token, .. }) = action {
             *token = None;
@@ -132,9 +133,9 @@ fn forgets_token(snapshot: &Snapshot) -> Plan {
 
 fn sees_no_evidence(snapshot: &Snapshot) -> Plan {
     if matches!(snapshot.ledger, LedgerFound::Present(_)) {
-        return plan::plan(snapshot);
+        return pass::plan(snapshot);
     }
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         seen.witnesses.clear();
         seen.policies.clear();
         seen.pipelines.clear();
@@ -142,7 +143,7 @@ fn sees_no_evidence(snapshot: &Snapshot) -> Plan {
 }
 
 fn publishes_unlisted(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         let pipelines: Vec<_> = seen.ring.pipelines.keys().cloned().collect();
         if let Some(ledger) = ledger(seen) {
             ledger.publications.extend(pipelines);
@@ -152,7 +153,7 @@ fn publishes_unlisted(snapshot: &Snapshot) -> Plan {
 
 /// Takes every Secret of ours for one that somebody else has edited.
 fn rewrites(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         for found in seen.pipelines.values_mut() {
             if let PipelineFound::Ours { intact, .. } = found {
                 *intact = false;
@@ -162,7 +163,7 @@ fn rewrites(snapshot: &Snapshot) -> Plan {
 }
 
 fn sees_no_owner(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         for found in seen.pipelines.values_mut() {
             if *found == PipelineFound::Foreign {
                 *found = PipelineFound::Absent;
@@ -189,18 +190,18 @@ fn renders_nothing(ledger: &Ledger) -> Vec<String> {
 
 /// Widens the window by what was revoked.
 fn widens(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| {
+    pass::plan(&with(snapshot, |seen| {
         let revoked = ledger(seen).map_or(0, |ledger| ledger.revoked.len());
         seen.ring.keep += u32::try_from(revoked).unwrap();
     }))
 }
 
 fn wakes(snapshot: &Snapshot) -> Plan {
-    plan::plan(&with(snapshot, |seen| seen.ring.suspend = false))
+    pass::plan(&with(snapshot, |seen| seen.ring.suspend = false))
 }
 
 fn moves_early(snapshot: &Snapshot) -> Plan {
-    let mut plan = plan::plan(snapshot);
+    let mut plan = pass::plan(snapshot);
     for action in &mut plan.actions {
         if let Action::Commit(Change::Rule(settings)) = action {
             settings.leaving = None;
@@ -210,7 +211,7 @@ fn moves_early(snapshot: &Snapshot) -> Plan {
 }
 
 fn never_activates(snapshot: &Snapshot) -> Plan {
-    let mut plan = plan::plan(snapshot);
+    let mut plan = pass::plan(snapshot);
     plan.actions.retain(|action| !matches!(action, Action::Commit(Change::Activate { .. })));
     plan
 }

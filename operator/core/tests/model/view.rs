@@ -8,7 +8,7 @@ use signingkeyring_core::{
     ledger::PipelineRef,
     policy_ref::{Action, PolicyRef},
     snapshot::{
-        Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
+        Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
         Reported, Revoked, Ring, Snapshot, Witness,
     },
 };
@@ -61,26 +61,27 @@ pub fn snapshot(
     let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
     let policies = (0..2)
         .filter(|p| placed.contains(p) || state.policies[*p].is_some())
-        .map(|p| (POLICIES[p], policy(state, p)))
+        .map(|p| {
+            // Only the policies that the ledger names are asked.
+            let answer = if placed.contains(&p) { answer(&heard[p]) } else { Answer::NotAsked };
+            (POLICIES[p], AskedPolicy { found: policy(state, p), answer })
+        })
         .collect();
-    let gate = placed.iter().map(|p| (POLICIES[*p], answer(&heard[*p]))).collect();
     let listed = ledger.into_iter().flat_map(|l| l.ledger.publications.iter());
     let pipelines =
         ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
     Snapshot {
         name: RING.parse().unwrap(),
-        free_place: POLICIES[usize::from(spec.audit)],
-        crowded: false,
+        place: Place { free: POLICIES[usize::from(spec.audit)], crowded: false },
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
         reported: Reported::default(),
         witnesses: witnesses(state),
         recorded: state.recorded.clone(),
         key_secrets: state.apart.iter().map(|(serial, at)| (key_secret(*serial), *at)).collect(),
-        import: ImportFound::NotAsked,
+        import: None,
         kyverno_served: true,
         policies,
-        gate,
         pipelines,
         enrolled: ["shop-dev".to_owned()].into(),
         now: now(state.day),
@@ -110,7 +111,6 @@ fn ring(spec: &Spec, every: Option<u8>) -> Ring {
             .filter(|number| spec.revoked.has(*number))
             .map(|number| Revoked::Version(number.into()))
             .collect(),
-        import: None,
         recover_after: None,
         problems: Vec::new(),
     }

@@ -92,7 +92,7 @@ fn tokens() {
     assert_eq!(world.minted, 2, "an overlong value asks for nothing");
     rotate(&mut world, "c");
     assert_eq!(world.minted, 3);
-    assert_eq!(world.plan().unwrap().report.observed_rotation.as_deref(), Some("c"));
+    assert_eq!(world.report().unwrap().observed_rotation.as_deref(), Some("c"));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_is_asked_during_a_rotation_is_answered_by_one_more() {
     world.ring_mut().token = Some("d".into());
     assert!(world.settle());
     assert_eq!(world.minted, 3);
-    assert_eq!(world.plan().unwrap().report.observed_rotation.as_deref(), Some("d"));
+    assert_eq!(world.report().unwrap().observed_rotation.as_deref(), Some("d"));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn the_schedule_is_due_at_a_point_of_the_rings_own() {
     let mut world = settled();
     let day = 86_400;
     world.ring_mut().every = Some(std::time::Duration::from_secs(100 * day));
-    let due = world.plan().unwrap().report.next_rotation.unwrap();
+    let due = world.report().unwrap().next_rotation.unwrap();
     let created = world.ledger.as_ref().unwrap().newest().unwrap().created_at;
     let after = due.duration_since(created).as_secs() / day as i64;
     assert!((90..=100).contains(&after), "due after {after} days");
@@ -306,8 +306,8 @@ fn a_replica_that_has_heard_less_cannot_put_the_older_key_back() {
 fn conditions_follow_kstatus() {
     let mut world = World::new();
     for _ in 0..40 {
-        let Some(plan) = world.plan() else { break };
-        let find = |kind| plan.report.conditions.iter().find(|c| c.kind == kind);
+        let Some(report) = world.report() else { break };
+        let find = |kind| report.conditions.iter().find(|c| c.kind == kind);
         let ready = find(Kind::Ready).unwrap();
         if find(Kind::Stalled).is_some() {
             assert_eq!(ready.status, Status::False);

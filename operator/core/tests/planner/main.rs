@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod findings;
 mod moves;
 mod safety;
 mod settles;

@@ -5,8 +5,9 @@ use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     high_water::HighWater,
     ledger::{Change, State},
-    plan::{Action, plan},
-    snapshot::{Answer, Revoked},
+    pass,
+    plan::Action,
+    snapshot::{Answer, AskedPolicy, Revoked},
 };
 
 use crate::{
@@ -80,7 +81,7 @@ fn a_restart_takes_back_nothing_of_what_was_said_of_a_revocation() {
     world.restart();
     let mut snapshot = world.snapshot().unwrap();
     snapshot.reported.revocations_applied = said.clone();
-    let report = plan(&snapshot).report;
+    let report = pass::report(&snapshot);
     assert_eq!(report.conditions.into_iter().find(|c| c.kind == Kind::RevocationsApplied), said);
 }
 
@@ -137,7 +138,7 @@ fn a_version_revoked_on_its_way_ends_its_rotation() {
     revoke(&mut world, &[2]);
     assert!(world.settle());
     assert_eq!(states(&world), [(1, State::Current), (2, State::Revoked)]);
-    let report = world.plan().unwrap().report;
+    let report = world.report().unwrap();
     assert_eq!(report.observed_rotation, None, "the rotation never happened");
     rotate(&mut world, "c");
     assert_eq!(accepted(&world), [3, 1]);
@@ -155,7 +156,7 @@ fn a_rotation_promotes_the_standby_without_asking_kyverno() {
     }
     assert_eq!(states(&world)[1], (2, State::Current), "{:?}", actions(&world));
     assert_eq!(world.secrets[&pipeline(1)].as_str(), "SHA256:2");
-    let report = world.plan().unwrap().report;
+    let report = world.report().unwrap();
     assert_eq!(report.observed_rotation.as_deref(), Some("b"));
     world.kyverno_up = true;
     assert!(world.settle());
@@ -286,8 +287,9 @@ fn a_lost_ledger_goes_on_when_asked_with_a_number_that_was_never_given_out() {
     world.sync_policies();
     world.load();
     world.ask();
-    let gate = world.snapshot().unwrap().gate;
-    assert!(gate.values().all(|answer| matches!(answer, Answer::Answered { .. })));
+    let policies = world.snapshot().unwrap().policies;
+    let answered = |seen: &AskedPolicy| matches!(seen.answer, Answer::Answered { .. });
+    assert!(policies.values().all(answered));
 }
 
 #[test]

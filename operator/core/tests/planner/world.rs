@@ -15,8 +15,10 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::{Ledger, PipelineRef, Version},
     marks::Mark,
-    plan::{self, Plan},
+    pass,
+    plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
+    report::Report,
     snapshot::{Answer, Layout, Ring},
 };
 
@@ -87,7 +89,6 @@ pub fn ring() -> Ring {
         standby: false,
         suspend: false,
         revoked: Vec::new(),
-        import: None,
         recover_after: None,
         problems: Vec::new(),
     }
@@ -122,12 +123,15 @@ impl World {
     }
 
     pub fn plan(&self) -> Option<Plan> {
-        Some(plan::plan(&self.snapshot()?))
+        Some(pass::plan(&self.snapshot()?))
+    }
+
+    pub fn report(&self) -> Option<Report> {
+        Some(pass::report(&self.snapshot()?))
     }
 
     pub fn condition(&self, kind: Kind) -> Option<Condition> {
-        let report = self.plan()?.report;
-        report.conditions.into_iter().find(|c| c.kind == kind)
+        self.report()?.conditions.into_iter().find(|c| c.kind == kind)
     }
 
     /// One pass; a crash comes after so many actions.

@@ -8,7 +8,7 @@ use signingkeyring_core::{
     policy::packing,
     policy_ref::PolicyRef,
     snapshot::{
-        Answer, ImportFound, Layout, LedgerFound, OperatorFacts, PipelineFound, PolicyFound,
+        Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
         Reported, Snapshot, Witness, WriteFailure,
     },
 };
@@ -24,40 +24,27 @@ impl World {
             ring.pipelines.keys().chain(listed).map(|p| (p.clone(), self.look(p))).collect();
         let placed = ledger.into_iter().flat_map(|l| l.rule.settings.policies());
         let holding = self.policies.keys().copied();
-        let policies: BTreeMap<_, _> =
-            placed.chain(holding).map(|policy| (policy, self.policy(policy))).collect();
-        let gate = policies
-            .keys()
-            .map(|name| {
-                let answer = match self.heard.get(name) {
-                    Some((Answer::Answered { mark, .. }, _, since, last)) => Answer::Answered {
-                        mark: mark.clone(),
-                        held: Duration::try_from(last.duration_since(*since)).unwrap(),
-                    },
-                    Some((answer, ..)) => answer.clone(),
-                    None => Answer::NotAsked,
-                };
-                (*name, answer)
-            })
-            .collect();
+        let seen = |policy| AskedPolicy { found: self.policy(policy), answer: self.answer(policy) };
+        let policies = placed.chain(holding).map(|policy| (policy, seen(policy))).collect();
         Some(Snapshot {
             name: RING.parse().unwrap(),
-            free_place: packing::place(
-                ring.action,
-                &BTreeMap::new(),
-                packing::Occupancy { rings: 25, bytes: 1 << 19 },
-            ),
-            crowded: false,
+            place: Place {
+                free: packing::place(
+                    ring.action,
+                    &BTreeMap::new(),
+                    packing::Occupancy { rings: 25, bytes: 1 << 19 },
+                ),
+                crowded: false,
+            },
             ring,
             ledger: self.ledger.clone().map_or(LedgerFound::Absent, LedgerFound::Present),
             reported: Reported { versions: self.status.clone(), ..Reported::default() },
             witnesses: self.witnesses(),
             recorded: self.recorded.clone(),
             key_secrets: self.key_secrets.clone(),
-            import: ImportFound::NotAsked,
+            import: None,
             kyverno_served: true,
             policies,
-            gate,
             pipelines,
             enrolled: self.enrolled.clone(),
             now: self.now,
@@ -89,6 +76,17 @@ impl World {
             sequence: None,
         });
         annotation.chain(policies).chain(status).collect()
+    }
+
+    fn answer(&self, policy: PolicyRef) -> Answer {
+        match self.heard.get(&policy) {
+            Some((Answer::Answered { mark, .. }, _, since, last)) => Answer::Answered {
+                mark: mark.clone(),
+                held: Duration::try_from(last.duration_since(*since)).unwrap(),
+            },
+            Some((answer, ..)) => answer.clone(),
+            None => Answer::NotAsked,
+        }
     }
 
     fn policy(&self, name: PolicyRef) -> PolicyFound {

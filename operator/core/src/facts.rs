@@ -1,0 +1,131 @@
+//! What follows from what was observed. Each fact is decided here, once, and
+//! read by the plan and by the report, so that what is said and what is done
+//! cannot disagree.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::{
+    ledger::{Ledger, PipelineRef, State},
+    policy_ref::PolicyRef,
+    snapshot::{LedgerFound, Snapshot, Witness},
+};
+
+mod enforcement;
+mod pipelines;
+mod rotation;
+mod stage;
+mod witness;
+
+pub use enforcement::Enforcement;
+pub(crate) use pipelines::is_out_of_reach;
+pub use stage::Stage;
+pub(crate) use witness::carrying;
+pub use witness::{Evidence, is_doubtful};
+
+/// What follows from one snapshot.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Where the ring is in its life.
+    pub stage: Stage,
+    /// The ledger, if it can be read.
+    pub ledger: Option<&'a Ledger>,
+    /// Its table, which is known although a private key is damaged.
+    pub table: Option<&'a Ledger>,
+    /// The witness who remembers more than the ledger knows. Then an older
+    /// ledger was restored: what it would do next was done before.
+    pub knows_more: Option<&'a Witness>,
+    /// Why versions must have existed although there is no ledger.
+    pub evidence: Option<Evidence<'a>>,
+    /// The highest version that was given out, as far as anybody remembers.
+    pub last_version: u32,
+    /// What the policies that hold the ring's rule and their gates say, the
+    /// worst of them: of the ledger, or after a loss of what is left in them.
+    pub enforcement: Enforcement<'a>,
+    /// What the policy says that the ledger names.
+    pub enforcement_here: Enforcement<'a>,
+    /// What the policy says that the rule is moving away from.
+    pub enforcement_there: Option<Enforcement<'a>>,
+    /// Whether Kyverno has enforced the ledger for as long as it has to before
+    /// a key signs. One that replaces a revoked key does not wait for the soak.
+    pub soaked: bool,
+    /// A policy that the ring has left and that still holds its rule. That rule
+    /// knows no newer key, and would refuse what one signs.
+    pub left_behind: Option<PolicyRef>,
+    /// The versions that are to be taken out and are not yet.
+    pub due_revocations: BTreeSet<u32>,
+    /// The rotation token, if it asks for something.
+    pub token: Option<&'a str>,
+    /// The rotation token, if it has not been answered yet.
+    pub asked: Option<&'a str>,
+    /// When the schedule rotates next, as long as the ring rotates at all.
+    pub next_rotation: Option<Timestamp>,
+    /// Whether a rotation was asked for, or the schedule calls for one.
+    pub rotation_due: bool,
+    /// The pipelines that hold, or may hold, another version than the pending one.
+    pub holding_back: Vec<&'a PipelineRef>,
+}
+
+impl<'a> Facts<'a> {
+    /// Decides what follows from a snapshot.
+    #[must_use]
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        let (ledger, table) = match &snapshot.ledger {
+            LedgerFound::Present(ledger) => (Some(ledger), Some(ledger)),
+            LedgerFound::Damaged { table, .. } => (None, table.as_ref()),
+            LedgerFound::Absent | LedgerFound::Foreign => (None, None),
+        };
+        let knows_more =
+            ledger.and_then(|ledger| witness::who_knows_more(ledger, &snapshot.witnesses));
+        let evidence = witness::evidence(snapshot);
+        let stage = stage::of(snapshot, knows_more.is_some(), evidence.is_some());
+        let (here, there, enforcement) = match (stage, ledger) {
+            (Stage::Serving | Stage::DeletionBlocked | Stage::Deleting, Some(ledger)) => {
+                enforcement::of(snapshot, ledger)
+            }
+            (Stage::Lost, _) | (_, None) => {
+                let left = enforcement::of_what_is_left(snapshot);
+                (left, None, left)
+            }
+        };
+        let soaked = |held| {
+            held >= snapshot.ring.soak || ledger.is_some_and(|ledger| ledger.lost_its_signer())
+        };
+        let token = rotation::token(snapshot);
+        let asked = token.filter(|token| ledger.is_none_or(|l| l.handled(token).is_none()));
+        let next_rotation = ledger
+            .filter(|_| matches!(stage, Stage::Serving | Stage::DeletionBlocked))
+            .and_then(|ledger| rotation::next(snapshot, ledger));
+        let scheduled = next_rotation.is_some_and(|due| due <= snapshot.now);
+        Self {
+            stage,
+            ledger,
+            table,
+            knows_more,
+            evidence,
+            last_version: witness::last_version(snapshot, table),
+            enforcement,
+            enforcement_here: here,
+            enforcement_there: there,
+            soaked: matches!(enforcement, Enforcement::Acknowledged(held) if soaked(held)),
+            left_behind: ledger.and_then(|ledger| enforcement::left_behind(snapshot, ledger)),
+            due_revocations: ledger.map(|l| due_revocations(snapshot, l)).unwrap_or_default(),
+            token,
+            asked,
+            next_rotation,
+            rotation_due: !snapshot.ring.deleting && (scheduled || asked.is_some()),
+            holding_back: ledger.map(|l| pipelines::holding_back(snapshot, l)).unwrap_or_default(),
+        }
+    }
+}
+
+fn due_revocations(snapshot: &Snapshot, ledger: &Ledger) -> BTreeSet<u32> {
+    let revoked = &snapshot.ring.revoked;
+    ledger
+        .versions
+        .iter()
+        .filter(|v| v.state != State::Revoked && revoked.iter().any(|r| r.names(v)))
+        .map(|v| v.number)
+        .collect()
+}

@@ -1,0 +1,128 @@
+//! Whether Kyverno enforces what the ledger says.
+
+use std::time::Duration;
+
+use super::witness;
+use crate::{
+    ledger::Ledger,
+    marks::Mark,
+    policy_ref::PolicyRef,
+    snapshot::{Answer, PolicyFound, Snapshot},
+};
+
+/// Whether Kyverno enforces the ring's present key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement<'a> {
+    /// It does, for this long.
+    Acknowledged(Duration),
+    /// It was not asked yet.
+    NotAsked,
+    /// It still answers with another key set.
+    Behind {
+        /// The policy.
+        policy: PolicyRef,
+        /// For how long, since that changed.
+        held: Duration,
+        /// Why the policy could not be written, if it could not.
+        failure: Option<&'a str>,
+    },
+    /// The cluster does not serve ClusterPolicy.
+    KyvernoMissing,
+    /// An object with the policy's name is not ours.
+    Conflict(PolicyRef),
+    /// Kyverno refused the policy, in these words.
+    Rejected(PolicyRef, &'a str),
+    /// The policy does not exist, and this is why it could not be created.
+    PolicyMissing(PolicyRef, Option<&'a str>),
+    /// No policy holds a rule of the ring.
+    NoRule,
+    /// Pods pass without having been verified.
+    Open(PolicyRef),
+    /// Kyverno does not answer: pods are refused.
+    Mute(PolicyRef, &'a str),
+    /// Something else answered.
+    Unreadable(PolicyRef, &'a str),
+}
+
+/// What is said of a ledger by the policy that it names, by the one that its
+/// rule is moving away from, and the worse of the two.
+pub(super) fn of<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &Ledger,
+) -> (Enforcement<'a>, Option<Enforcement<'a>>, Enforcement<'a>) {
+    let wanted = ledger.mark();
+    let settings = &ledger.rule.settings;
+    let here = of_policy(snapshot, &wanted, settings.policy);
+    let there = settings.leaving.map(|policy| of_policy(snapshot, &wanted, policy));
+    let both = if snapshot.kyverno_served {
+        there.map_or(here, |there| worse(here, there))
+    } else {
+        Enforcement::KyvernoMissing
+    };
+    (here, there, both)
+}
+
+/// What the policies that hold a rule of the ring say, and the gate of each:
+/// all that is known of a ring whose ledger was lost.
+pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
+    if !snapshot.kyverno_served {
+        return Enforcement::KyvernoMissing;
+    }
+    let rules = snapshot.policies.iter().filter_map(|(policy, seen)| match &seen.found {
+        PolicyFound::Ours { mark: Some(mark), .. } => Some(of_policy(snapshot, mark, *policy)),
+        _ => None,
+    });
+    rules.reduce(worse).unwrap_or(Enforcement::NoRule)
+}
+
+pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<PolicyRef> {
+    let named = |policy| ledger.rule.settings.policies().any(|named| named == policy);
+    witness::carrying(snapshot).find(|policy| !named(*policy))
+}
+
+fn worse<'a>(a: Enforcement<'a>, b: Enforcement<'a>) -> Enforcement<'a> {
+    use Enforcement::{Acknowledged, Behind, NotAsked};
+    match (a, b) {
+        (Acknowledged(a), Acknowledged(b)) => Acknowledged(a.min(b)),
+        (Acknowledged(_), other) | (other, Acknowledged(_)) => other,
+        (NotAsked | Behind { .. }, other) => other,
+        (other, _) => other,
+    }
+}
+
+/// What one policy and its gate say of a mark.
+fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> Enforcement<'a> {
+    let Some(seen) = snapshot.policies.get(&policy) else {
+        return Enforcement::PolicyMissing(policy, None);
+    };
+    if seen.found == PolicyFound::Foreign {
+        return Enforcement::Conflict(policy);
+    }
+    if let Answer::Mute(text) = &seen.answer {
+        return Enforcement::Mute(policy, text);
+    }
+    let failure = match &seen.found {
+        PolicyFound::Absent { failure } => {
+            let text = failure.as_ref().map(|failure| failure.message.as_str());
+            return Enforcement::PolicyMissing(policy, text);
+        }
+        PolicyFound::Ours { failure: Some(failure), .. } if failure.refused => {
+            return Enforcement::Rejected(policy, &failure.message);
+        }
+        PolicyFound::Ours { failure, .. } => failure.as_ref(),
+        PolicyFound::Foreign => None,
+    };
+    match &seen.answer {
+        Answer::NotAsked => Enforcement::NotAsked,
+        Answer::Mute(text) => Enforcement::Mute(policy, text),
+        Answer::Open => Enforcement::Open(policy),
+        Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),
+        Answer::Answered { mark, held } => match mark {
+            Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
+            _ => {
+                let failure = failure.map(|failure| failure.message.as_str());
+                Enforcement::Behind { policy, held: *held, failure }
+            }
+        },
+    }
+}

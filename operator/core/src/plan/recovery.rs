@@ -1,0 +1,69 @@
+//! How a ring goes on after a loss.
+
+use std::collections::BTreeSet;
+
+use super::{mint, place};
+use crate::{
+    facts::{Facts, carrying},
+    high_water::short,
+    ledger::{Change, Recovery, State, token_hash},
+    snapshot::{LedgerFound, PolicyFound, Snapshot},
+};
+
+/// The new version with which the ring goes on after a loss, once the user
+/// has asked for it by naming the highest version that was given out.
+pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
+    let after = facts.last_version;
+    let asked = snapshot.ring.recover_after == Some(after) && !snapshot.ring.suspend;
+    if !asked || matches!(snapshot.ledger, LedgerFound::Foreign) {
+        return None;
+    }
+    let settings = facts.table.map(|table| table.rule.settings.clone());
+    let rule = settings.unwrap_or_else(|| {
+        let mut rule = place::first(snapshot);
+        let mut carrying = carrying(snapshot);
+        if let Some(policy) = carrying.next() {
+            rule.policy = policy;
+            rule.leaving = carrying.next();
+        }
+        rule
+    });
+    let in_force: BTreeSet<&String> = keys_in_force(snapshot).collect();
+    let known = snapshot.reported.versions.iter().cloned().map(|mut version| {
+        // The status is a report. What it says is accepted counts only where a
+        // policy says so too.
+        if version.state != State::Revoked && !in_force.contains(&version.public_key) {
+            version.state = State::Retired;
+            // One that never signed is in no window, however wide.
+            version.activated_at = None;
+        }
+        version.private_key = None;
+        version
+    });
+    let remembered = snapshot.witnesses.iter().flat_map(|w| w.high_water.revoked.iter().cloned());
+    let reported = snapshot.reported.versions.iter().filter(|v| v.state == State::Revoked);
+    let revoked = remembered.chain(reported.map(|v| short(v.fingerprint.as_str()))).collect();
+    Some(Change::Recover(Recovery {
+        version: mint::free_number(snapshot, after),
+        token: facts.token.map(token_hash),
+        rule,
+        known: known.collect(),
+        revoked,
+        publications: snapshot.reported.published.clone(),
+        above: highest_sequence(snapshot),
+        keep: snapshot.ring.keep,
+    }))
+}
+
+/// The highest sequence of the ring that a policy carries: what is written
+/// without knowing the ledger has to stand above it.
+pub(super) fn highest_sequence(snapshot: &Snapshot) -> u64 {
+    snapshot.witnesses.iter().filter_map(|witness| witness.sequence).max().unwrap_or(0)
+}
+
+fn keys_in_force(snapshot: &Snapshot) -> impl Iterator<Item = &String> {
+    snapshot.policies.values().flat_map(|seen| match &seen.found {
+        PolicyFound::Ours { keys, .. } => keys.iter().collect(),
+        _ => Vec::new(),
+    })
+}
