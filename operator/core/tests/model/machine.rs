@@ -188,17 +188,19 @@ impl Model for Machine {
             state.broken != Some(invariant)
         }
         vec![
-            Property::always("1 no gap", |_, s| keeps(Invariant::NoGap, s)),
-            Property::always("2 the window", |_, s| keeps(Invariant::Window, s)),
-            Property::always("3 exactly once", |_, s| keeps(Invariant::ExactlyOnce, s)),
-            Property::always("4 never over a loss", |_, s| keeps(Invariant::NeverOverALoss, s)),
-            Property::always("5 revoked stays revoked", |_, s| keeps(Invariant::Revoked, s)),
-            Property::always("6 private keys", |_, s| keeps(Invariant::PrivateKeys, s)),
-            Property::always("7 silence", |_, s| keeps(Invariant::Silence, s)),
-            Property::always("8 not ours, not touched", |_, s| keeps(Invariant::NotOurs, s)),
-            Property::always("9 closed, not open", |_, s| keeps(Invariant::Closed, s)),
-            Property::always("10 it settles", Self::settles),
-            Property::always("11 suspended is frozen", |_, s| keeps(Invariant::Suspended, s)),
+            Property::always("no-gap", |_, s| keeps(Invariant::NoGap, s)),
+            Property::always("window", |_, s| keeps(Invariant::Window, s)),
+            Property::always("exactly-once", |_, s| keeps(Invariant::ExactlyOnce, s)),
+            Property::always("no-mint-over-a-loss", |_, s| keeps(Invariant::NoMintOverALoss, s)),
+            Property::always("revoked-stays-revoked", |_, s| {
+                keeps(Invariant::RevokedStaysRevoked, s)
+            }),
+            Property::always("private-keys-known", |_, s| keeps(Invariant::PrivateKeysKnown, s)),
+            Property::always("silence", |_, s| keeps(Invariant::Silence, s)),
+            Property::always("not-ours-not-touched", |_, s| keeps(Invariant::NotOursNotTouched, s)),
+            Property::always("closed-not-open", |_, s| keeps(Invariant::ClosedNotOpen, s)),
+            Property::always("settles", Self::settles),
+            Property::always("suspended-is-frozen", |_, s| keeps(Invariant::SuspendedIsFrozen, s)),
         ]
     }
 }

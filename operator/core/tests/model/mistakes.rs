@@ -37,33 +37,28 @@ const fn mistake(
 }
 
 const MISTAKES: &[Mistake] = &[
-    mistake("switch before the acknowledgement", unacknowledged, "rotation", "1 no gap"),
-    mistake("switch before the soak", impatient, "rotation", "1 no gap"),
-    mistake("prune before the switch", prunes_early, "rotation", "1 no gap"),
-    mistake("a window too wide by one", too_wide, "window", "2 the window"),
-    mistake("mint twice", mints_twice, "rotation", "3 exactly once"),
-    mistake("forget the token", forgets_token, "rotation", "3 exactly once"),
+    mistake("switch before the acknowledgement", unacknowledged, "rotation", "no-gap"),
+    mistake("switch before the soak", impatient, "rotation", "no-gap"),
+    mistake("prune before the switch", prunes_early, "rotation", "no-gap"),
+    mistake("a window too wide by one", too_wide, "window", "window"),
+    mistake("mint twice", mints_twice, "rotation", "exactly-once"),
+    mistake("forget the token", forgets_token, "rotation", "exactly-once"),
     Mistake {
         renderer: reaccepts,
-        ..mistake(
-            "re-accept a revoked version",
-            pass::plan,
-            "revocation",
-            "5 revoked stays revoked",
-        )
+        ..mistake("re-accept a revoked version", pass::plan, "revocation", "revoked-stays-revoked")
     },
     Mistake {
         renderer: renders_nothing,
-        ..mistake("no key at zero keys", pass::plan, "revocation", "5 revoked stays revoked")
+        ..mistake("no key at zero keys", pass::plan, "revocation", "revoked-stays-revoked")
     },
-    mistake("bring back what a revocation freed", widens, "revocation", "2 the window"),
-    mistake("mint over a loss", sees_no_evidence, "loss", "4 never over a loss"),
-    mistake("publish before it is written down", publishes_unlisted, "birth", "6 private keys"),
-    mistake("write without change", rewrites, "rotation", "7 silence"),
-    mistake("touch a foreign Secret", sees_no_owner, "pipelines", "8 not ours, not touched"),
-    mistake("leave the old policy at once", moves_early, "move", "9 closed, not open"),
-    mistake("switch although suspended", wakes, "suspension", "11 suspended is frozen"),
-    mistake("never activate", never_activates, "rotation", "10 it settles"),
+    mistake("bring back what a revocation freed", widens, "revocation", "window"),
+    mistake("mint over a loss", sees_no_evidence, "loss", "no-mint-over-a-loss"),
+    mistake("publish before it is written down", publishes_unlisted, "birth", "private-keys-known"),
+    mistake("write without change", rewrites, "rotation", "silence"),
+    mistake("touch a foreign Secret", sees_no_owner, "pipelines", "not-ours-not-touched"),
+    mistake("leave the old policy at once", moves_early, "move", "closed-not-open"),
+    mistake("switch although suspended", wakes, "suspension", "suspended-is-frozen"),
+    mistake("never activate", never_activates, "rotation", "settles"),
 ];
 
 fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {

@@ -53,9 +53,9 @@ impl Machine {
         }
         let keys = match wanted {
             Some(rule) => {
-                state.demand(Invariant::Revoked, rule.keys != Keys(0));
+                state.demand(Invariant::RevokedStaysRevoked, rule.keys != Keys(0));
                 let returns = rule.keys.and(state.past.banned) != Keys(0);
-                state.demand(Invariant::Revoked, !returns);
+                state.demand(Invariant::RevokedStaysRevoked, !returns);
                 rule.keys
             }
             None => {
@@ -64,7 +64,7 @@ impl Machine {
                     others.filter_map(|place| state.loaded[place].as_ref()).next()
                 });
                 let keys = elsewhere.map(|rule| rule.keys);
-                state.demand(Invariant::Closed, keys.is_some());
+                state.demand(Invariant::ClosedNotOpen, keys.is_some());
                 keys.unwrap_or_default()
             }
         };
@@ -80,10 +80,10 @@ impl Machine {
     /// A key is about to be handed to a pipeline.
     pub fn judge_write(&self, state: &mut State, index: usize, serial: u8) {
         let before = state.secrets[index];
-        state.demand(Invariant::NotOurs, before != Held::Foreign);
+        state.demand(Invariant::NotOursNotTouched, before != Held::Foreign);
         state.demand(Invariant::Silence, before != Held::Ours(serial));
         state.demand(Invariant::NoGap, state.may_sign(serial));
-        state.demand(Invariant::Revoked, !state.past.revoked.has(serial));
+        state.demand(Invariant::RevokedStaysRevoked, !state.past.revoked.has(serial));
         // Kyverno follows all policies in one watch: of one that the ring has
         // left, it has loaded what the policy holds when it answers for the other.
         let named = state.ledger.iter().flat_map(|l| view::places(l)).map(|p| &state.loaded[p]);
@@ -94,12 +94,12 @@ impl Machine {
 
     /// A pipeline was to get a key that the ledger does not hold.
     pub fn judge_missing_key(&self, state: &mut State) {
-        state.break_(Invariant::PrivateKeys);
+        state.break_(Invariant::PrivateKeysKnown);
     }
 
     /// A pipeline's Secret is about to be deleted.
     pub fn judge_deletion(&self, state: &mut State, index: usize) {
-        state.demand(Invariant::NotOurs, state.secrets[index] != Held::Foreign);
+        state.demand(Invariant::NotOursNotTouched, state.secrets[index] != Held::Foreign);
     }
 
     /// The Secret of a standby key is about to be deleted.
@@ -108,30 +108,30 @@ impl Machine {
             let keys = stored.ledger.versions.iter().filter_map(|v| v.private_key.as_ref());
             keys.filter_map(|key| key.secret.as_deref()).any(|secret| secret == name)
         });
-        state.demand(Invariant::PrivateKeys, state.past.removed || !named);
+        state.demand(Invariant::PrivateKeysKnown, state.past.removed || !named);
     }
 
     /// The ring's annotation is about to be written: it never forgets.
     pub fn judge_record(&self, state: &mut State, mark: &HighWater) {
         state.demand(Invariant::Silence, state.recorded.as_ref() != Some(mark));
         let kept = state.recorded.as_ref().is_none_or(|before| before.is_within(mark));
-        state.demand(Invariant::NeverOverALoss, kept);
+        state.demand(Invariant::NoMintOverALoss, kept);
     }
 
     /// The ledger is about to be deleted: no key may be left behind.
     pub fn judge_ledger_deletion(&self, state: &mut State) {
         let forgotten = (state.holds_any() && !state.past.lost) || !state.apart.is_empty();
-        state.demand(Invariant::PrivateKeys, !forgotten);
+        state.demand(Invariant::PrivateKeysKnown, !forgotten);
         let removed = state.ledger.as_ref().is_some_and(|stored| stored.ledger.removed);
-        state.demand(Invariant::NeverOverALoss, removed);
+        state.demand(Invariant::NoMintOverALoss, removed);
     }
 
     /// The ring is about to go.
     pub fn judge_end(&self, state: &mut State) {
         // After a loss an empty ledger that says no more than that may stay.
         let forgotten = !state.past.lost && (state.holds_any() || state.ledger.is_some());
-        state.demand(Invariant::PrivateKeys, !forgotten);
-        state.demand(Invariant::Closed, state.policies == [None, None]);
+        state.demand(Invariant::PrivateKeysKnown, !forgotten);
+        state.demand(Invariant::ClosedNotOpen, state.policies == [None, None]);
     }
 
     /// What holds in every state.
@@ -144,17 +144,17 @@ impl Machine {
                     .is_some_and(|l| l.ledger.publications.contains(&view::pipeline(index)));
                 matches!(state.secrets[index], Held::Ours(_)) && !listed
             });
-            state.demand(Invariant::PrivateKeys, !forgotten);
+            state.demand(Invariant::PrivateKeysKnown, !forgotten);
         }
         if let Some(stored) = &state.ledger {
             let stays = stored.ledger.versions.iter().all(|row| {
                 let revoked = state.past.revoked.has(serial_of(&row.public_key));
                 !revoked || (row.state == Row::Revoked && row.private_key.is_none())
             });
-            state.demand(Invariant::Revoked, stays);
+            state.demand(Invariant::RevokedStaysRevoked, stays);
         }
         if state.past.enforced && !state.past.removed {
-            state.demand(Invariant::Closed, state.loaded != [None, None]);
+            state.demand(Invariant::ClosedNotOpen, state.loaded != [None, None]);
         }
     }
 }

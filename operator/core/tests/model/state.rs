@@ -154,17 +154,17 @@ pub struct State {
     pub broken: Option<Invariant>,
 }
 
-/// What must always hold; the numbers are those of the design.
+/// What must always hold, by its name in ARCHITECTURE.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Invariant {
     NoGap,
     Window,
     ExactlyOnce,
-    NeverOverALoss,
-    Revoked,
-    PrivateKeys,
+    NoMintOverALoss,
+    RevokedStaysRevoked,
+    PrivateKeysKnown,
     Silence,
-    NotOurs,
-    Closed,
-    Suspended,
+    NotOursNotTouched,
+    ClosedNotOpen,
+    SuspendedIsFrozen,
 }

@@ -28,7 +28,7 @@ impl Machine {
                 | Change::Discard { .. }
                 | Change::Revoke { promote: Some(_), .. }
         );
-        state.demand(Invariant::Suspended, !(freezes && pass.spec.suspend));
+        state.demand(Invariant::SuspendedIsFrozen, !(freezes && pass.spec.suspend));
         let serial = |version: &u32| {
             next.ledger.by_number(*version).map_or(0, |row| serial_of(&row.public_key))
         };
@@ -51,7 +51,7 @@ impl Machine {
                 let asked = versions.iter().all(|number| {
                     u8::try_from(*number).is_ok_and(|number| pass.spec.revoked.has(number))
                 });
-                state.demand(Invariant::Revoked, asked);
+                state.demand(Invariant::RevokedStaysRevoked, asked);
                 state.past.revoked = state.past.revoked.or(revoked);
                 match promote {
                     Some(version) => {
@@ -71,10 +71,10 @@ impl Machine {
             }
             Change::Remove { .. } => {
                 let asked = pass.spec.deleting && pass.spec.allow_unenforced;
-                state.demand(Invariant::Closed, asked);
+                state.demand(Invariant::ClosedNotOpen, asked);
                 state.past.removed = true;
             }
-            Change::Recover(_) => state.break_(Invariant::NeverOverALoss),
+            Change::Recover(_) => state.break_(Invariant::NoMintOverALoss),
             Change::Import { .. }
             | Change::Acknowledge { .. }
             | Change::Discard { .. }
@@ -89,7 +89,7 @@ impl Machine {
         let evidence =
             state.reported || state.holds_any() || state.policies.iter().any(Option::is_some);
         if pass.ledger.is_none() {
-            state.demand(Invariant::NeverOverALoss, !evidence);
+            state.demand(Invariant::NoMintOverALoss, !evidence);
             let number = token.map_or(0, number_of);
             state.demand(Invariant::ExactlyOnce, !standby && number == pass.spec.token);
             state.past.answered = state.past.answered.with(number);
@@ -126,7 +126,7 @@ fn number_of(hash: &str) -> u8 {
 /// A pair is to sign from now on.
 fn judge_signer(state: &mut State, serial: u8) {
     state.demand(Invariant::NoGap, state.may_sign(serial));
-    state.demand(Invariant::Revoked, !state.past.revoked.has(serial));
+    state.demand(Invariant::RevokedStaysRevoked, !state.past.revoked.has(serial));
     state.past.signed = state.past.signed.with(serial);
     state.past.began_on = state.day;
 }

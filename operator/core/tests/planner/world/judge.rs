@@ -8,7 +8,7 @@ use signingkeyring_core::{
 use super::World;
 
 impl World {
-    /// Invariant 5: what was revoked once is revoked for ever, and its private
+    /// `revoked-stays-revoked`: what was revoked once is revoked for ever, and its private
     /// key is gone.
     pub(super) fn judge_revocations(&self, next: &Ledger) {
         let rows = self.ledger.iter().flat_map(|ledger| &ledger.versions);
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// Invariant 1, on every state: what a pipeline of a ring that is not being
+    /// `no-gap`, on every state: what a pipeline of a ring that is not being
     /// removed signs with, every policy of the ring accepts.
     pub(super) fn judge(&self) {
         if self.removed {
