@@ -29,11 +29,11 @@ use crate::{
     kyverno::{is_ours, marks},
 };
 
-mod exclusions;
+pub(crate) mod exclusions;
 mod import;
 mod managed;
 mod pipelines;
-mod policies;
+pub(crate) mod policies;
 pub mod ring;
 pub mod witness;
 

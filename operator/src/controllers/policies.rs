@@ -23,6 +23,9 @@ use crate::{
     telemetry,
 };
 
+#[cfg(test)]
+mod before;
+
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
 
