@@ -29,11 +29,11 @@ use crate::{
     kyverno::{is_ours, marks},
 };
 
-pub(crate) mod exclusions;
+mod exclusions;
 mod import;
 mod managed;
 mod pipelines;
-pub(crate) mod policies;
+mod policies;
 pub mod ring;
 pub mod witness;
 

@@ -108,11 +108,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-pub(crate) fn assemble(
-    client: Client,
-    settings: Settings,
-    clock: Clock,
-) -> (Context, watches::Writers) {
+fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watches::Writers) {
     let (rings, rings_writer) = reflector::store();
     let (lists, lists_writer) = reflector::store();
     let policies_writer = reflector::store::Writer::new(kyverno::resource());

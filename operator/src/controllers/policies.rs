@@ -23,9 +23,6 @@ use crate::{
     telemetry,
 };
 
-#[cfg(test)]
-mod before;
-
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
 

@@ -9,7 +9,7 @@ use crate::context::Context;
 
 /// Reads every list; each entry comes with the name of its list. An entry that
 /// cannot be read does not count: the gate stays closed for it.
-pub(crate) fn listed(context: &Context) -> Vec<(String, Exclusion)> {
+pub(super) fn listed(context: &Context) -> Vec<(String, Exclusion)> {
     let mut listed = Vec::new();
     for list in context.cache.lists.state() {
         let name = list.name_any();
