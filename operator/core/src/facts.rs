@@ -18,9 +18,9 @@ mod rotation;
 mod stage;
 mod witness;
 
-pub use enforcement::Enforcement;
+pub(crate) use enforcement::Enforcement;
 pub(crate) use pipelines::is_out_of_reach;
-pub use stage::Stage;
+pub(crate) use stage::Stage;
 pub(crate) use witness::carrying;
 pub use witness::{Evidence, is_doubtful};
 

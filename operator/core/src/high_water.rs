@@ -16,7 +16,7 @@ use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
 
 /// How many revoked versions a witness remembers, the newest.
-pub const REVOKED_WITNESSED: usize = 100;
+pub(crate) const REVOKED_WITNESSED: usize = 100;
 
 /// More versions than a ring can have by rotating. A witness that names such a
 /// number is not believed: it would leave none for the next version.

@@ -31,13 +31,13 @@ pub use rule::{Exclusion, Rule, RuleSettings};
 pub use version::{PrivateKeyRef, State, Version};
 
 /// How many retired and revoked versions keep their public key.
-pub const RETIRED_KEPT: usize = 10;
+pub(crate) const RETIRED_KEPT: usize = 10;
 
 /// How many handled rotation tokens are remembered.
-pub const TOKENS_KEPT: usize = 10;
+pub(crate) const TOKENS_KEPT: usize = 10;
 
 /// How many revoked versions are remembered.
-pub const REVOKED_KEPT: usize = 1000;
+pub(crate) const REVOKED_KEPT: usize = 1000;
 
 /// Everything the operator knows of a ring, private keys excepted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Ledger {
 
     /// Whether no version signs because the one that did was revoked.
     #[must_use]
-    pub fn lost_its_signer(&self) -> bool {
+    pub(crate) fn lost_its_signer(&self) -> bool {
         let newest = self.versions.iter().rev().find(|v| v.has_signed());
         newest.is_some_and(|v| v.state == State::Revoked)
     }

@@ -65,21 +65,21 @@ pub const FINALIZER: &str = "signing.odj.cloud/teardown";
 pub const LEDGER_TYPE: &str = "signing.odj.cloud/key-ring";
 
 /// Name of the rule that answers when a policy is asked; no ring may have it.
-pub const GATE_RULE: &str = "signing-gate";
+pub(crate) const GATE_RULE: &str = "signing-gate";
 
 /// Name of the rule that refuses images which are no references. No ring has a
 /// dot in its name.
-pub const REFERENCE_RULE: &str = "signing-gate.references";
+pub(crate) const REFERENCE_RULE: &str = "signing-gate.references";
 
 /// Name of the ClusterRole that a namespace's owner binds to let the operator
 /// publish there.
-pub const PIPELINE_ROLE: &str = "signingkeyring-pipeline";
+pub(crate) const PIPELINE_ROLE: &str = "signingkeyring-pipeline";
 
 /// Name of the Secret that [`PIPELINE_ROLE`] covers.
-pub const DEFAULT_SECRET_NAME: &str = "image-signing";
+pub(crate) const DEFAULT_SECRET_NAME: &str = "image-signing";
 
 /// Name of the operator's ServiceAccount.
-pub const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
+pub(crate) const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
 
 /// Prefix of the ledgers' names.
 const LEDGER_PREFIX: &str = "ring-";

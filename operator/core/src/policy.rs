@@ -10,8 +10,8 @@
 //! Only who writes a policy composes its JSON, from the plan.
 
 pub mod cluster_policy;
-pub mod content;
-pub mod digest;
+mod content;
+mod digest;
 pub mod packing;
 pub mod plan;
 pub mod snapshot;

@@ -78,7 +78,7 @@ pub enum State {
 impl State {
     /// Whether the private key of such a version exists.
     #[must_use]
-    pub fn has_private_key(self) -> bool {
+    pub(crate) fn has_private_key(self) -> bool {
         matches!(self, Self::Pending | Self::Standby | Self::Current)
     }
 

@@ -168,7 +168,7 @@ impl RuleSeen {
     /// cannot be rendered anew keeps no revoked key. Its mark changes with its
     /// keys, so that Kyverno's answer tells whether it has loaded them.
     #[must_use]
-    pub fn narrowed(mut self, nobody: &KeySeen, accepts: impl Fn(&KeySeen) -> bool) -> Self {
+    pub(crate) fn narrowed(mut self, nobody: &KeySeen, accepts: impl Fn(&KeySeen) -> bool) -> Self {
         if self.keys.iter().all(&accepts) {
             return self;
         }
