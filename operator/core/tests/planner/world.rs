@@ -1,10 +1,12 @@
-//! A cluster in memory: executes plans one action at a time, with a policy
-//! controller and a Kyverno that run when told to, and judges every state.
+//! A cluster in memory: executes the plans of a ring one action at a time and
+//! those of its policies, with a Kyverno that runs when told to, and judges
+//! every state.
 //!
 //! It knows the invariants from their text, not from the planner.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,27 +27,23 @@ use signingkeyring_core::{
 mod happen;
 mod judge;
 mod look;
+mod policies;
+
+use policies::{Policy, Written};
 
 pub const RING: &str = "shop";
+pub const NAMESPACE: &str = "signing-system";
+pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const SOAK: u64 = 10;
 pub const ENFORCE: PolicyRef = PolicyRef::new(RuleAction::Enforce, 1);
 pub const AUDIT: PolicyRef = PolicyRef::new(RuleAction::Audit, 1);
-
-/// What a policy, or Kyverno, holds of the ring.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    pub mark: Mark,
-    pub high_water: HighWater,
-    pub keys: BTreeSet<String>,
-    pub accepted: BTreeSet<Fingerprint>,
-}
 
 #[derive(Clone, Debug)]
 pub struct World {
     pub ring: Option<Ring>,
     pub ledger: Option<Ledger>,
-    pub policies: BTreeMap<PolicyRef, Option<Rule>>,
-    pub loaded: BTreeMap<PolicyRef, Option<Rule>>,
+    pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
+    pub loaded: BTreeMap<PolicyRef, Arc<Policy>>,
     pub kyverno_up: bool,
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
@@ -62,7 +60,10 @@ pub struct World {
     pub now: Timestamp,
     /// Per policy: what was heard, for which mark, since when, last when.
     heard: BTreeMap<PolicyRef, (Answer, Mark, Timestamp, Timestamp)>,
+    written: BTreeMap<PolicyRef, Written>,
     pub minted: u32,
+    /// The public keys of all of them.
+    keys: BTreeSet<String>,
     /// How many of them were to stand by.
     pub standbys: usize,
     pub writes: usize,
@@ -111,7 +112,9 @@ impl World {
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
             heard: BTreeMap::new(),
+            written: BTreeMap::new(),
             minted: 0,
+            keys: BTreeSet::new(),
             standbys: 0,
             writes: 0,
             removed: false,
@@ -146,9 +149,10 @@ impl World {
         }
     }
 
-    /// An operator that starts knows no answers.
+    /// An operator that starts knows no answers, and not what it wrote.
     pub fn restart(&mut self) {
         self.heard.clear();
+        self.written.clear();
     }
 
     pub fn tick(&mut self, seconds: i64) {

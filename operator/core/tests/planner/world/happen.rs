@@ -1,4 +1,4 @@
-//! What happens: actions, the policy controller, Kyverno and its gate.
+//! What happens: actions, Kyverno and its gate.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use signingkeyring_core::{
     snapshot::Answer,
 };
 
-use super::{AUDIT, ENFORCE, Rule, World};
+use super::{World, judge::accepts};
 
 impl World {
     /// Executes an action that was planned from `seen`, as the API server
@@ -36,6 +36,7 @@ impl World {
                 let key = change.mints().map(|version| {
                     self.minted += 1;
                     let mut key = key(version);
+                    self.keys.insert(key.public_key.clone());
                     if matches!(change, Change::Mint { standby: true, .. }) {
                         self.standbys += 1;
                         let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
@@ -61,9 +62,9 @@ impl World {
                 assert!(apart.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
                 let fingerprint = row.fingerprint.clone();
-                for rules in self.loaded.values().flatten() {
+                for rule in self.loaded.values().filter_map(|policy| policy.rule()) {
                     assert!(
-                        rules.accepted.contains(&fingerprint),
+                        accepts(rule, &fingerprint),
                         "version {version} signs before Kyverno accepts it"
                     );
                 }
@@ -92,32 +93,6 @@ impl World {
         }
     }
 
-    /// The policy controller.
-    pub fn sync_policies(&mut self) {
-        let Some(ledger) = self.ledger.clone() else { return };
-        if !self.kyverno_up {
-            return;
-        }
-        let placed: Vec<PolicyRef> = ledger.rule.settings.policies().collect();
-        let rule = Rule {
-            mark: ledger.mark(),
-            high_water: ledger.high_water(),
-            keys: ledger.accepted().map(|v| v.public_key.clone()).collect(),
-            accepted: ledger.accepted().map(|v| v.fingerprint.clone()).collect(),
-        };
-        let all = [ENFORCE, AUDIT];
-        for name in all.into_iter().filter(|name| self.stuck != Some(*name)) {
-            let wanted = placed.contains(&name) && !ledger.removed;
-            if wanted {
-                self.policies.insert(name, Some(rule.clone()));
-            } else if self.policies.remove(&name).is_some() && !ledger.removed {
-                let elsewhere = placed.iter().any(|p| matches!(self.loaded.get(p), Some(Some(_))));
-                assert!(elsewhere, "the rule left {name} before Kyverno had it elsewhere");
-            }
-        }
-        self.judge();
-    }
-
     /// Kyverno reads the policies.
     pub fn load(&mut self) {
         if self.kyverno_up {
@@ -134,17 +109,18 @@ impl World {
                 places.map(|policy| (policy, ledger.mark())).collect()
             }
             None => {
-                let mark = |rule: &Option<Rule>| rule.as_ref().map(|rule| rule.mark.clone());
                 let found = self.policies.iter();
-                found.filter_map(|(policy, rule)| Some((*policy, mark(rule)?))).collect()
+                found
+                    .filter_map(|(name, policy)| Some((*name, policy.rule()?.mark.clone())))
+                    .collect()
             }
         };
         for (policy, wanted) in wanted {
             let answer = match (self.kyverno_up, self.loaded.get(&policy)) {
                 (false, _) => Answer::Mute("down".into()),
                 (true, None) => Answer::Open,
-                (true, Some(rule)) => Answer::Answered {
-                    mark: rule.as_ref().map(|rule| rule.mark.clone()),
+                (true, Some(loaded)) => Answer::Answered {
+                    mark: loaded.rule().map(|rule| rule.mark.clone()),
                     held: Duration::ZERO,
                 },
             };

@@ -3,9 +3,11 @@
 use signingkeyring_core::{
     fingerprint::Fingerprint,
     ledger::{Ledger, State},
+    policy::{cluster_policy::NOBODYS_KEY, snapshot::RuleSeen},
+    policy_ref::PolicyRef,
 };
 
-use super::World;
+use super::{World, policies::Policy};
 
 impl World {
     /// `revoked-stays-revoked`: what was revoked once is revoked for ever, and its private
@@ -33,18 +35,35 @@ impl World {
         }
     }
 
+    /// `closed-not-open`: a policy is about to be replaced, or deleted. The rule leaves it only
+    /// where the ledger says so, and not before Kyverno has it elsewhere.
+    pub(super) fn judge_policy(&self, name: PolicyRef, next: Option<&Policy>) {
+        let before = self.policies.get(&name).and_then(|policy| policy.rule());
+        if before.is_none() || next.is_some_and(|next| next.rule().is_some()) {
+            return;
+        }
+        let ledger =
+            self.ledger.as_ref().expect("a rule left a policy without a ledger that says so");
+        let mut placed = ledger.rule.settings.policies();
+        let elsewhere = placed
+            .any(|place| self.loaded.get(&place).is_some_and(|loaded| loaded.rule().is_some()));
+        let elsewhere = ledger.removed || elsewhere;
+        assert!(elsewhere, "the rule left {name} before Kyverno had it elsewhere");
+    }
+
     /// `no-gap`, on every state: what a pipeline of a ring that is not being
     /// removed signs with, every policy of the ring accepts.
     pub(super) fn judge(&self) {
+        self.judge_keys();
         if self.removed {
             return;
         }
         for (pipeline, fingerprint) in &self.secrets {
             let spec = self.ring.as_ref().is_none_or(|ring| ring.pipelines.contains_key(pipeline));
-            for (name, rule) in self.policies.iter().filter(|_| spec) {
-                if let Some(rule) = rule {
+            for (name, policy) in self.policies.iter().filter(|_| spec) {
+                if let Some(rule) = policy.rule() {
                     assert!(
-                        self.is_revoked(fingerprint) || rule.accepted.contains(fingerprint),
+                        self.is_revoked(fingerprint) || accepts(rule, fingerprint),
                         "{name} does not accept what {pipeline} signs with"
                     );
                 }
@@ -56,8 +75,23 @@ impl World {
         }
     }
 
+    /// `known-keys-only`: no key stands in a policy but those that were minted, and nobody's.
+    fn judge_keys(&self) {
+        let known = |key: &str| key == NOBODYS_KEY || self.keys.contains(key);
+        for (name, policy) in &self.policies {
+            let mut keys = policy.rule().into_iter().flat_map(|rule| &rule.keys);
+            let known = keys.all(|key| key.public_key.as_deref().is_some_and(known));
+            assert!(known, "{name} accepts a key that no ledger ever had");
+        }
+    }
+
     fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
         let row = self.ledger.as_ref().and_then(|ledger| ledger.by_fingerprint(fingerprint));
         row.is_some_and(|row| row.state == State::Revoked)
     }
+}
+
+/// Whether a rule accepts the key of this fingerprint.
+pub(super) fn accepts(rule: &RuleSeen, fingerprint: &Fingerprint) -> bool {
+    rule.keys.iter().any(|key| key.fingerprint.as_ref() == Some(fingerprint))
 }

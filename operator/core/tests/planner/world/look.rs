@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::PipelineRef,
-    policy::packing,
+    policy::{packing, snapshot::RuleSeen},
     policy_ref::PolicyRef,
     snapshot::{
         Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
@@ -13,7 +13,7 @@ use signingkeyring_core::{
     },
 };
 
-use super::{RING, World};
+use super::{LABEL, NAMESPACE, RING, World};
 
 impl World {
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -48,10 +48,7 @@ impl World {
             pipelines,
             enrolled: self.enrolled.clone(),
             now: self.now,
-            operator: OperatorFacts {
-                namespace: "signing-system".into(),
-                enrolment_label: "signing.odj.cloud/ring".into(),
-            },
+            operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
             trouble: None,
         })
     }
@@ -62,8 +59,8 @@ impl World {
             high_water: high_water.clone(),
             sequence: None,
         });
-        let policies = self.policies.iter().filter_map(|(name, rule)| {
-            let rule = rule.as_ref()?;
+        let policies = self.policies.iter().filter_map(|(name, policy)| {
+            let rule = policy.rule()?;
             Some(Witness {
                 who: format!("policy {name}"),
                 high_water: rule.high_water.clone(),
@@ -92,9 +89,14 @@ impl World {
     fn policy(&self, name: PolicyRef) -> PolicyFound {
         match self.policies.get(&name) {
             None => PolicyFound::Absent { failure: None },
-            Some(rule) => PolicyFound::Ours {
-                mark: rule.as_ref().map(|rule| rule.mark.clone()),
-                keys: rule.iter().flat_map(|rule| rule.keys.iter().cloned()).collect(),
+            Some(policy) => PolicyFound::Ours {
+                mark: policy.rule().map(|rule| rule.mark.clone()),
+                keys: policy
+                    .rule()
+                    .into_iter()
+                    .flat_map(RuleSeen::public_keys)
+                    .map(str::to_owned)
+                    .collect(),
                 failure: (self.stuck == Some(name))
                     .then(|| WriteFailure { refused: false, message: "no room".into() }),
             },
