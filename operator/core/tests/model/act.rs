@@ -1,9 +1,13 @@
 //! The moves of a replica: it plans a pass, and executes it write by write,
 //! each a compare-and-swap on what the pass has observed.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
 
 use signingkeyring_core::{
+    high_water::HighWater,
     ledger::{Change, Ledger},
     plan::Action,
 };
@@ -11,9 +15,30 @@ use signingkeyring_core::{
 use crate::{
     facts::{Stored, hash_of, key, serial_of},
     machine::{Machine, Watch},
-    state::{Held, Pass, State},
+    policy::Rule,
+    state::{Heard, Held, Pass, Spec, State},
     view,
 };
+
+/// What a replica sees of the ring.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sight {
+    pub spec: Spec,
+    pub ledger: Option<Arc<Stored>>,
+    pub heard: [Heard; 2],
+    /// Of each policy that exists, the ring's rule in it.
+    pub rules: [Option<Option<Arc<Rule>>>; 2],
+    pub secrets: [Held; 2],
+    pub forbidden: [bool; 2],
+    pub apart: Vec<(u8, u64)>,
+    pub recorded: Option<HighWater>,
+    pub reported: bool,
+    pub day: u8,
+}
+
+/// The passes that were planned. The planner is asked once for all replicas
+/// that see the same: it has nothing else to decide by.
+pub type Plans = RwLock<HashMap<Sight, Option<Arc<Pass>>>>;
 
 /// What became of a write.
 enum Outcome {
@@ -33,26 +58,37 @@ impl Machine {
             return None;
         }
         let ledger = Self::ledger(state, watch);
-        let every = self.configuration.every;
-        let seen = ledger.map(Arc::as_ref);
-        let snapshot = view::snapshot(state, &spec, every, seen, &memory.heard);
-        let actions = (self.planner)(&snapshot).actions;
-        if actions.is_empty() {
-            return report(state, ledger);
-        }
-        let identity = (format!("{actions:?}"), spec, ledger, state.secrets, &state.recorded);
-        let hash = hash_of(&identity);
-        let pass = Pass {
-            actions,
+        let sight = Sight {
             spec,
             ledger: ledger.cloned(),
+            heard: memory.heard.clone(),
+            rules: state.policies.each_ref().map(|p| p.as_ref().map(|p| p.rule(0).cloned())),
             secrets: state.secrets,
+            forbidden: state.forbidden,
+            apart: state.apart.clone(),
             recorded: state.recorded.clone(),
-            hash,
+            reported: state.reported,
+            day: state.day,
         };
+        let Some(pass) = self.planned(sight) else { return report(state, ledger) };
         let mut next = state.clone();
-        next.replicas[replica].pass = Some((Arc::new(pass), 0));
+        next.replicas[replica].pass = Some((pass, 0));
         Some(next)
+    }
+
+    fn planned(&self, sight: Sight) -> Option<Arc<Pass>> {
+        if let Some(known) = self.plans.read().unwrap().get(&sight) {
+            return known.clone();
+        }
+        let snapshot = view::snapshot(&sight, self.configuration.every);
+        let actions = (self.subject.plan)(&snapshot).actions;
+        let pass = (!actions.is_empty()).then(|| {
+            let Sight { spec, ref ledger, secrets, ref recorded, .. } = sight;
+            let hash = hash_of(&(format!("{actions:?}"), spec, ledger, secrets, recorded));
+            let (ledger, recorded) = (ledger.clone(), recorded.clone());
+            Arc::new(Pass { actions, spec, ledger, secrets, recorded, hash })
+        });
+        self.plans.write().unwrap().entry(sight).or_insert(pass).clone()
     }
 
     /// Executes the next action of a pass; the status is written at its end.

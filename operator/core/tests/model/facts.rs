@@ -1,5 +1,4 @@
-//! What the model knows of a ledger, once: its hash, and the rule that the
-//! real renderer makes of it.
+//! What the model knows of keys and ledgers.
 
 use std::{
     collections::HashMap,
@@ -7,28 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jiff::Timestamp;
 use signingkeyring_core::{
-    high_water::HighWater,
-    ledger::PrivateKeyRef,
-    ledger::{Ledger, NewKey},
+    ledger::{Ledger, NewKey, PrivateKeyRef},
     marks::Mark,
-    policy::cluster_policy::{ClusterPolicy, keys_of},
+    policy::cluster_policy::NOBODYS_KEY,
 };
-
-use crate::view::{LABEL, NAMESPACE, RING};
-
-/// The keys that a policy holds of a ring, as PEM.
-pub type Renderer = fn(&Ledger) -> Vec<String>;
-
-/// A rule as a policy holds it, or Kyverno.
-#[derive(Debug)]
-pub struct Rule {
-    pub mark: Mark,
-    pub keys: Keys,
-    pub high_water: HighWater,
-    hash: u64,
-}
 
 /// A set of key pairs, by the order of their minting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,53 +57,31 @@ impl Keys {
 #[derive(Debug)]
 pub struct Stored {
     pub ledger: Ledger,
-    pub rule: Arc<Rule>,
+    pub mark: Mark,
     /// The key pairs of its accepted versions.
     pub accepted: Keys,
     hash: u64,
 }
 
-/// Every ledger that was ever reached, so that each is rendered once.
+/// Every ledger that was ever reached, once.
+#[derive(Default)]
 pub struct Archive {
-    render: Renderer,
     ledgers: Mutex<HashMap<u64, Arc<Stored>>>,
 }
 
 impl Archive {
-    pub fn new(render: Renderer) -> Self {
-        Self { render, ledgers: Mutex::default() }
-    }
-
     pub fn store(&self, ledger: Ledger) -> Arc<Stored> {
         let json = ledger.to_json();
         let hash = hash_of(&json);
         let mut ledgers = self.ledgers.lock().unwrap();
         let stored = ledgers.entry(hash).or_insert_with(|| {
             assert_eq!(Ledger::parse(&json).as_ref(), Ok(&ledger), "a ledger reads as written");
-            let keys =
-                (self.render)(&ledger).iter().map(|pem| serial_of(pem)).fold(Keys(0), Keys::with);
-            let mark = ledger.mark();
-            let hash_of_rule = hash_of(&(mark.sequence, &mark.key_set, keys));
-            let rule =
-                Arc::new(Rule { mark, keys, high_water: ledger.high_water(), hash: hash_of_rule });
             let accepted = ledger.accepted().map(|v| serial_of(&v.public_key));
             let accepted = accepted.fold(Keys(0), Keys::with);
-            Arc::new(Stored { ledger, rule, accepted, hash })
+            Arc::new(Stored { mark: ledger.mark(), ledger, accepted, hash })
         });
         Arc::clone(stored)
     }
-}
-
-/// The keys in the ring's rule, as the real renderer writes it.
-pub fn rendered(ledger: &Ledger) -> Vec<String> {
-    let kind = ClusterPolicy {
-        policy: ledger.rule.settings.policy,
-        excluded: &[],
-        operator_namespace: NAMESPACE,
-        enrolment_label: LABEL,
-        now: Timestamp::UNIX_EPOCH,
-    };
-    keys_of(&kind.ring_rule(RING, ledger).rule).into_iter().collect()
 }
 
 /// The public half of the pair that was minted as number `serial`.
@@ -133,10 +93,16 @@ pub fn key(serial: u8) -> NewKey {
     }
 }
 
+/// Stands for every key that nobody in the model minted.
+pub const STRANGER: u8 = 12;
+
 /// Which pair a public key belongs to; 0 stands for the constant key that
 /// nobody can sign with.
 pub fn serial_of(pem: &str) -> u8 {
-    pem.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(0)
+    if pem == NOBODYS_KEY {
+        return 0;
+    }
+    pem.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(STRANGER)
 }
 
 pub fn hash_of(value: &impl Hash) -> u64 {
@@ -145,6 +111,8 @@ pub fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// Has values compared by the field `hash`, which stands for all of them.
+#[macro_export]
 macro_rules! identified_by_hash {
     ($($name:ident)+) => {
         $(
@@ -164,4 +132,4 @@ macro_rules! identified_by_hash {
         )+
     };
 }
-identified_by_hash!(Rule Stored);
+identified_by_hash!(Stored);

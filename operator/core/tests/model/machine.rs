@@ -1,19 +1,39 @@
 //! The model that the checker explores: which moves there are in a state, and
 //! what each makes of it.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use signingkeyring_core::{pass, plan::Plan, snapshot::Snapshot};
+use signingkeyring_core::{pass, plan::Plan, policy::plan_policy, snapshot::Snapshot};
 use stateright::{Model, Property};
 
 use crate::{
+    act::Plans,
+    bystander,
     configurations::Configuration,
-    facts::{Archive, Renderer, Stored, hash_of},
+    facts::{Archive, Stored, hash_of},
     settle::Verdicts,
     state::{Invariant, State},
+    sync::{Composer, Passes, PolicyPlanner},
 };
 
 pub type Planner = fn(&Snapshot) -> Plan;
+
+/// What is judged: both planners, and who composes what they plan.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    pub plan: Planner,
+    pub plan_policy: PolicyPlanner,
+    pub compose: Composer,
+}
+
+impl Subject {
+    /// The planners as they are.
+    pub const REAL: Self = Self {
+        plan: pass::plan,
+        plan_policy: |snapshot, kind| plan_policy(snapshot, kind),
+        compose: |kind, content, seen| kind.compose(content, seen),
+    };
+}
 
 /// Which ledger somebody sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +53,12 @@ pub enum Move {
     Crash(usize),
     /// It asks the gates of the ring's policies, a soak after it last did.
     Ask(usize),
-    /// The policy controller of some replica looks at a policy.
-    Sync(usize, Watch),
+    /// A replica makes a pass over a policy; it sees the two rings' ledgers.
+    Sync(usize, usize, [Watch; 2]),
+    /// It writes the policy that it has planned.
+    Write(usize),
+    /// The other ring's ledger changes.
+    Bystander,
     /// Kyverno takes in a policy.
     Load(usize),
     KyvernoGoes,
@@ -76,28 +100,42 @@ pub enum Edit {
 /// The model of one configuration, with a planner to judge.
 pub struct Machine {
     pub configuration: Configuration,
-    pub planner: Planner,
+    pub subject: Subject,
     pub archive: Archive,
+    /// The states of the other ring's ledger.
+    pub bystander: Vec<Option<Arc<Stored>>>,
+    pub plans: Plans,
+    pub passes: Passes,
     pub verdicts: Verdicts,
     start: State,
 }
 
 impl Machine {
-    pub fn new(configuration: Configuration, planner: Planner, render: Renderer) -> Self {
-        // What came before is not to be judged: the planner as it is did it.
+    pub fn new(configuration: Configuration, subject: Subject) -> Self {
+        // What came before is not to be judged: the planners as they are did it.
         let start = configuration.unborn();
+        let archive = Archive::default();
+        let bystander = bystander::script(configuration.bystander, &archive);
         let mut machine = Self {
             configuration,
-            planner: pass::plan,
-            archive: Archive::new(render),
+            subject: Subject::REAL,
+            archive,
+            bystander,
+            plans: Plans::default(),
+            passes: Passes::default(),
             verdicts: Verdicts::default(),
             start,
         };
         if machine.configuration.born {
             machine.start = machine.serving();
         }
-        machine.planner = planner;
-        machine
+        Self {
+            subject,
+            plans: Plans::default(),
+            passes: Passes::default(),
+            verdicts: Verdicts::default(),
+            ..machine
+        }
     }
 
     pub fn ledger(state: &State, watch: Watch) -> Option<&Arc<Stored>> {
@@ -105,6 +143,31 @@ impl Machine {
             Watch::Current => state.ledger.as_ref(),
             Watch::Slow => state.older.as_ref(),
         }
+    }
+
+    fn passes_over_policies(&self, state: &State, watches: &[Watch], moves: &mut Vec<Move>) {
+        // One change late at most: of one ring or of the other.
+        let own = watches.iter().map(|watch| [*watch, Watch::Current]);
+        let late = self.configuration.slow_watches && state.bystander > 0;
+        let other = late.then_some([Watch::Current, Watch::Slow]);
+        for replica in self.writers() {
+            if state.replicas[replica].policy_pass.is_some() {
+                moves.push(Move::Write(replica));
+                continue;
+            }
+            for policy in 0..2 {
+                let other = other.filter(|_| policy == 0);
+                let each = own.clone().chain(other);
+                moves.extend(each.map(|watches| Move::Sync(replica, policy, watches)));
+            }
+        }
+    }
+
+    /// The replicas that make passes over policies. Who remembers nothing is
+    /// like any other.
+    pub fn writers(&self) -> Range<usize> {
+        let alike = !self.configuration.remembers && !self.configuration.writes_later;
+        0..if alike { 1 } else { self.configuration.replicas }
     }
 
     /// A ring that has been serving for a while.
@@ -152,10 +215,8 @@ impl Model for Machine {
                 moves.push(Move::Crash(index));
             }
         }
-        for policy in 0..2 {
-            moves.extend(watches.iter().map(|watch| Move::Sync(policy, *watch)));
-            moves.push(Move::Load(policy));
-        }
+        self.passes_over_policies(state, watches, moves);
+        moves.extend([Move::Load(0), Move::Load(1), Move::Bystander]);
         moves.extend([Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]);
         if state.left.outages > 0 {
             moves.push(Move::KyvernoGoes);
@@ -201,6 +262,8 @@ impl Model for Machine {
             Property::always("closed-not-open", |_, s| keeps(Invariant::ClosedNotOpen, s)),
             Property::always("settles", Self::settles),
             Property::always("suspended-is-frozen", |_, s| keeps(Invariant::SuspendedIsFrozen, s)),
+            Property::always("known-keys-only", |_, s| keeps(Invariant::KnownKeysOnly, s)),
+            Property::always("true-words", |_, s| keeps(Invariant::TrueWords, s)),
         ]
     }
 }

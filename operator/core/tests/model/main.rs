@@ -1,6 +1,7 @@
-//! The planner, exhaustively: a model checker drives the real `plan` through
-//! every interleaving of two replicas, a policy controller, Kyverno, faults
-//! and user edits, within bounds, and judges every state that it reaches.
+//! The planners, exhaustively: a model checker drives the real `plan` and the
+//! real `plan_policy` through every interleaving of two replicas, another ring,
+//! Kyverno, faults and user edits, within bounds, and judges every state that
+//! it reaches.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,13 +11,16 @@
 )]
 
 mod act;
+mod bystander;
 mod configurations;
 mod facts;
 mod machine;
 mod mistakes;
 mod oracle;
+mod policy;
 mod settle;
 mod state;
+mod sync;
 mod transitions;
 mod view;
 mod world;

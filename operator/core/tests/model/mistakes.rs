@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger, State},
+    ledger::{Change, Ledger},
     pass,
     plan::{Action, Plan},
     snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
@@ -14,14 +14,19 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
     configurations::{Configuration, named, say},
-    facts::{Renderer, rendered},
-    machine::{Machine, Planner},
+    machine::{Machine, Planner, Subject},
+    sync::{Composer, PolicyPlanner},
+};
+
+mod policies;
+
+use policies::{
+    adopts, counts_rules, forgets_others, forgets_removal, overwrites, reaccepts, renders_nothing,
 };
 
 struct Mistake {
     name: &'static str,
-    planner: Planner,
-    renderer: Renderer,
+    subject: Subject,
     /// Where it is looked for.
     configuration: &'static str,
     violates: &'static str,
@@ -33,7 +38,28 @@ const fn mistake(
     configuration: &'static str,
     violates: &'static str,
 ) -> Mistake {
-    Mistake { name, planner, renderer: rendered, configuration, violates }
+    let subject = Subject { plan: planner, ..Subject::REAL };
+    Mistake { name, subject, configuration, violates }
+}
+
+const fn composed(
+    name: &'static str,
+    compose: Composer,
+    configuration: &'static str,
+    violates: &'static str,
+) -> Mistake {
+    let subject = Subject { compose, ..Subject::REAL };
+    Mistake { name, subject, configuration, violates }
+}
+
+const fn policy_mistake(
+    name: &'static str,
+    plan_policy: PolicyPlanner,
+    configuration: &'static str,
+    violates: &'static str,
+) -> Mistake {
+    let subject = Subject { plan_policy, ..Subject::REAL };
+    Mistake { name, subject, configuration, violates }
 }
 
 const MISTAKES: &[Mistake] = &[
@@ -43,14 +69,8 @@ const MISTAKES: &[Mistake] = &[
     mistake("a window too wide by one", too_wide, "window", "window"),
     mistake("mint twice", mints_twice, "rotation", "exactly-once"),
     mistake("forget the token", forgets_token, "rotation", "exactly-once"),
-    Mistake {
-        renderer: reaccepts,
-        ..mistake("re-accept a revoked version", pass::plan, "revocation", "revoked-stays-revoked")
-    },
-    Mistake {
-        renderer: renders_nothing,
-        ..mistake("no key at zero keys", pass::plan, "revocation", "revoked-stays-revoked")
-    },
+    composed("re-accept a revoked version", reaccepts, "revocation", "revoked-stays-revoked"),
+    composed("no key at zero keys", renders_nothing, "revocation", "revoked-stays-revoked"),
     mistake("bring back what a revocation freed", widens, "revocation", "window"),
     mistake("mint over a loss", sees_no_evidence, "loss", "no-mint-over-a-loss"),
     mistake("publish before it is written down", publishes_unlisted, "birth", "private-keys-known"),
@@ -59,6 +79,26 @@ const MISTAKES: &[Mistake] = &[
     mistake("leave the old policy at once", moves_early, "move", "closed-not-open"),
     mistake("switch although suspended", wakes, "suspension", "suspended-is-frozen"),
     mistake("never activate", never_activates, "rotation", "settles"),
+    policy_mistake("write a key of no ledger", adopts, "shared rotation", "known-keys-only"),
+    policy_mistake("strip a newer replica's key", overwrites, "shared rotation", "no-gap"),
+    policy_mistake(
+        "rest on another rule than planned",
+        counts_rules,
+        "shared rotation",
+        "true-words",
+    ),
+    policy_mistake(
+        "bring back a removed ring's rule",
+        forgets_removal,
+        "shared deletion",
+        "known-keys-only",
+    ),
+    policy_mistake(
+        "drop the other ring's rule",
+        forgets_others,
+        "shared rotation",
+        "closed-not-open",
+    ),
 ];
 
 fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
@@ -167,22 +207,6 @@ fn sees_no_owner(snapshot: &Snapshot) -> Plan {
     }))
 }
 
-/// Forgets a revocation as soon as there is a newer version.
-fn reaccepts(ledger: &Ledger) -> Vec<String> {
-    let newest = ledger.newest().map_or(0, |row| row.number);
-    let mut forgetful = ledger.clone();
-    for row in forgetful.versions.iter_mut().filter(|row| row.number < newest) {
-        if row.state == State::Revoked {
-            row.state = State::Accepted;
-        }
-    }
-    rendered(&forgetful)
-}
-
-fn renders_nothing(ledger: &Ledger) -> Vec<String> {
-    ledger.accepted().map(|row| row.public_key.clone()).collect()
-}
-
 /// Widens the window by what was revoked.
 fn widens(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
@@ -216,7 +240,7 @@ fn the_checker_finds_every_planted_mistake() {
     let mut missed = Vec::new();
     for mistake in MISTAKES {
         let configuration: Configuration = named(mistake.configuration);
-        let machine = Machine::new(configuration, mistake.planner, mistake.renderer);
+        let machine = Machine::new(configuration, mistake.subject);
         let checker = machine
             .checker()
             .threads(2)

@@ -1,14 +1,21 @@
 //! The invariants, from their text and not from the planner: what a write may
 //! do, and what a state may be.
 
+use std::sync::Arc;
+
 use signingkeyring_core::{high_water::HighWater, ledger::State as Row};
 
 use crate::{
-    facts::{Keys, Rule, serial_of},
+    bystander::{BYSTANDER, PAIRS},
+    facts::{Keys, serial_of},
     machine::Machine,
-    state::{Held, Invariant, Spec, State},
+    policy::{Policy, Rule},
+    state::{Held, Invariant, Spec, State, rules},
     view,
 };
+
+/// A ring's rule in a policy before a write and after it.
+type Change<'a> = (Option<&'a Rule>, Option<&'a Rule>);
 
 impl State {
     pub fn break_(&mut self, invariant: Invariant) {
@@ -39,19 +46,55 @@ impl State {
         if hurries { past.acknowledged.has(serial) } else { past.rested.has(serial) }
     }
 
+    /// The pairs that the user revokes; a policy need not wait for the ledger
+    /// to leave them out.
+    fn asked_to_revoke(&self) -> Keys {
+        let Some((spec, stored)) = self.spec.as_ref().zip(self.ledger.as_ref()) else {
+            return Keys(0);
+        };
+        let asked = |number: u32| u8::try_from(number).is_ok_and(|n| spec.revoked.has(n));
+        let rows = stored.ledger.versions.iter().filter(|row| asked(row.number));
+        rows.map(|row| serial_of(&row.public_key)).fold(Keys(0), Keys::with)
+    }
+
     pub fn holds_any(&self) -> bool {
         self.secrets.iter().any(|held| matches!(held, Held::Ours(_)))
     }
 }
 
 impl Machine {
-    /// What a policy is about to say of the ring, or nothing if it is to say
-    /// nothing any more.
-    pub fn judge_policy(&self, state: &mut State, policy: usize, wanted: Option<&Rule>) {
+    /// What a policy is about to hold, or nothing if it is about to be
+    /// deleted, and which rings its writer knows to be removed.
+    pub fn judge_policy(
+        &self,
+        state: &mut State,
+        policy: usize,
+        next: Option<&Policy>,
+        removed: [bool; 2],
+    ) {
+        let before = state.policies[policy].clone();
+        let change = |ring: usize| {
+            let was = before.as_ref().and_then(|before| before.rule(ring)).map(Arc::as_ref);
+            (was, next.and_then(|next| next.rule(ring)).map(Arc::as_ref))
+        };
+        let minted = (0..=state.past.minted).fold(Keys(0), Keys::with);
+        judge_change(state, change(0), minted);
+        self.judge_rule(state, policy, change(0), removed[0]);
+        let pairs = PAIRS.into_iter().fold(Keys(0).with(0), Keys::with);
+        judge_change(state, change(BYSTANDER), pairs);
+        self.judge_bystander(state, policy, change(BYSTANDER), removed[BYSTANDER]);
+    }
+
+    /// What a policy is about to say of the ring under test.
+    fn judge_rule(&self, state: &mut State, policy: usize, (was, is): Change<'_>, removed: bool) {
         if state.past.removed {
+            // While the ring is on its way out, who has not seen that yet may
+            // put its rule back once more.
+            let returns = was.is_none() && is.is_some();
+            state.demand(Invariant::KnownKeysOnly, !(returns && (removed || state.spec.is_none())));
             return;
         }
-        let keys = match wanted {
+        let keys = match is {
             Some(rule) => {
                 state.demand(Invariant::RevokedStaysRevoked, rule.keys != Keys(0));
                 let returns = rule.keys.and(state.past.banned) != Keys(0);
@@ -59,22 +102,57 @@ impl Machine {
                 rule.keys
             }
             None => {
+                let loaded = rules(&state.loaded);
                 let elsewhere = state.ledger.as_ref().and_then(|ledger| {
                     let others = view::places(ledger).filter(|place| *place != policy);
-                    others.filter_map(|place| state.loaded[place].as_ref()).next()
+                    others.filter_map(|place| loaded[place]).next()
                 });
                 let keys = elsewhere.map(|rule| rule.keys);
-                state.demand(Invariant::ClosedNotOpen, keys.is_some());
+                // A policy that never had the rule does not lose it.
+                state.demand(Invariant::ClosedNotOpen, was.is_none() || keys.is_some());
                 keys.unwrap_or_default()
             }
         };
-        if let (Some(before), Some(spec)) = (&state.policies[policy], &state.spec) {
-            let dropped = before.keys.less(keys);
-            let gap = state.in_use(spec).and(dropped).less(state.past.revoked) != Keys(0);
+        let Some(was) = was else { return };
+        let dropped = was.keys.less(keys);
+        let asked = state.asked_to_revoke();
+        match &state.ledger {
+            // Nobody says that a key is to go.
+            None => state.demand(Invariant::ClosedNotOpen, dropped == Keys(0)),
+            Some(stored) if is.is_some() && was.mark == stored.mark => {
+                let stripped = dropped.and(stored.accepted).less(asked);
+                state.demand(Invariant::NoGap, stripped == Keys(0));
+            }
+            Some(_) => {}
+        }
+        if let Some(spec) = &state.spec {
+            let revoked = state.past.revoked.or(asked);
+            let gap = state.in_use(spec).and(dropped).less(revoked) != Keys(0);
             let banned = dropped.and(state.past.revoked);
             state.past.banned = state.past.banned.or(banned);
             state.demand(Invariant::NoGap, !gap);
         }
+    }
+
+    /// What a policy is about to say of the other ring.
+    fn judge_bystander(
+        &self,
+        state: &mut State,
+        policy: usize,
+        (was, is): Change<'_>,
+        removed: bool,
+    ) {
+        let now = self.bystander(state, false);
+        let serves = now.filter(|stored| policy == 0 && !stored.ledger.removed);
+        let Some(stored) = serves else {
+            let returns = was.is_none() && is.is_some();
+            state.demand(Invariant::KnownKeysOnly, !(returns && (removed || now.is_none())));
+            return;
+        };
+        let Some(was) = was else { return };
+        state.demand(Invariant::ClosedNotOpen, is.is_some());
+        let dropped = was.keys.less(is.map_or(Keys(0), |rule| rule.keys));
+        state.demand(Invariant::NoGap, dropped.and(stored.accepted) == Keys(0));
     }
 
     /// A key is about to be handed to a pipeline.
@@ -86,10 +164,12 @@ impl Machine {
         state.demand(Invariant::RevokedStaysRevoked, !state.past.revoked.has(serial));
         // Kyverno follows all policies in one watch: of one that the ring has
         // left, it has loaded what the policy holds when it answers for the other.
-        let named = state.ledger.iter().flat_map(|l| view::places(l)).map(|p| &state.loaded[p]);
-        let accepted =
-            named.chain(&state.policies).flatten().map(|rule| rule.keys).reduce(Keys::and);
-        state.demand(Invariant::NoGap, accepted.is_none_or(|keys| keys.has(serial)));
+        let loaded = rules(&state.loaded);
+        let named = state.ledger.iter().flat_map(|l| view::places(l)).map(|p| loaded[p]);
+        let held = named.chain(rules(&state.policies)).flatten();
+        let accepted = held.map(|rule| rule.keys).reduce(Keys::and);
+        let accepted = accepted.is_none_or(|keys| keys.or(state.asked_to_revoke()).has(serial));
+        state.demand(Invariant::NoGap, accepted);
     }
 
     /// A pipeline was to get a key that the ledger does not hold.
@@ -131,7 +211,8 @@ impl Machine {
         // After a loss an empty ledger that says no more than that may stay.
         let forgotten = !state.past.lost && (state.holds_any() || state.ledger.is_some());
         state.demand(Invariant::PrivateKeysKnown, !forgotten);
-        state.demand(Invariant::ClosedNotOpen, state.policies == [None, None]);
+        let left = rules(&state.policies) == [None, None];
+        state.demand(Invariant::ClosedNotOpen, left);
     }
 
     /// What holds in every state.
@@ -154,7 +235,17 @@ impl Machine {
             state.demand(Invariant::RevokedStaysRevoked, stays);
         }
         if state.past.enforced && !state.past.removed {
-            state.demand(Invariant::ClosedNotOpen, state.loaded != [None, None]);
+            let open = rules(&state.loaded) == [None, None];
+            state.demand(Invariant::ClosedNotOpen, !open);
         }
     }
+}
+
+/// What a write may make of any ring's rule: no key but those that the ring's
+/// ledger has ever had, and nothing older than what stands there.
+fn judge_change(state: &mut State, (was, is): Change<'_>, known: Keys) {
+    let Some(is) = is else { return };
+    state.demand(Invariant::KnownKeysOnly, is.keys.less(known) == Keys(0));
+    let older = was.is_some_and(|was| is.mark.sequence < was.mark.sequence);
+    state.demand(Invariant::NoGap, !older);
 }

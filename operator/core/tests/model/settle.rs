@@ -4,14 +4,19 @@
 //! The checker's own `eventually` overlooks cycles, so this is checked from
 //! every state that is reached, as something that always holds.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use signingkeyring_core::ledger::State as Row;
 
 use crate::{
-    facts::{Keys, hash_of, serial_of},
+    bystander::BYSTANDER,
+    facts::{Keys, Stored, hash_of, serial_of},
     machine::{Machine, Move, Watch},
-    state::{Budget, Held, Spec, State},
+    policy::{Policy, Rule},
+    state::{Budget, Held, Spec, State, rules},
     view,
 };
 
@@ -29,10 +34,14 @@ impl Machine {
         let moves = [Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]
             .into_iter()
             .chain(each(Move::Act))
-            .chain((0..2).map(|policy| Move::Sync(policy, Watch::Current)))
+            .chain(each(Move::Write))
+            .chain(self.writers().flat_map(|replica| {
+                (0..2).map(move |policy| Move::Sync(replica, policy, [Watch::Current; 2]))
+            }))
             .chain((0..2).map(Move::Load))
             .chain(each(Move::Ask))
-            .chain(each(|replica| Move::Plan(replica, Watch::Current)));
+            .chain(each(|replica| Move::Plan(replica, Watch::Current)))
+            .chain((state.bystander > 0).then_some(Move::Bystander));
         for step in moves {
             if let Some(mut next) = self.step(state, &step) {
                 self.judge(&mut next);
@@ -70,10 +79,12 @@ impl Machine {
     }
 
     fn rests_rightly(&self, state: &State) -> bool {
+        if state.loaded != state.policies || !self.serves_bystander(state) {
+            return false;
+        }
         let Some(spec) = &state.spec else {
             return (state.past.lost || state.ledger.is_none())
-                && state.policies == [None, None]
-                && state.loaded == [None, None]
+                && rules(&state.policies) == [None, None]
                 && (state.past.lost || !state.secrets.iter().any(is_ours));
         };
         if spec.deleting && spec.allow_unenforced {
@@ -87,15 +98,30 @@ impl Machine {
             && (spec.suspend || spec.deleting || self.is_up_to_date(state, spec))
     }
 
+    /// The other ring's rule is where its ledger says, and what it says.
+    fn serves_bystander(&self, state: &State) -> bool {
+        let here = |policy: &Option<Arc<Policy>>| {
+            policy.as_ref().and_then(|policy| policy.rule(BYSTANDER).cloned())
+        };
+        let [enforced, audited] = state.policies.each_ref().map(here);
+        let stored = self.bystander(state, false).filter(|stored| !stored.ledger.removed);
+        let right = match (enforced, stored) {
+            (Some(rule), Some(stored)) => says(&rule, stored),
+            (rule, stored) => rule.is_none() && stored.is_none(),
+        };
+        right && audited.is_none()
+    }
+
     /// The policies and the pipelines are what the ledger says, and no key is
     /// left where none belongs.
     fn serves(&self, state: &State, spec: &Spec) -> bool {
         let Some(stored) = &state.ledger else { return spec.deleting || spec.suspend };
         let ledger = &stored.ledger;
         let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
-        let enforced = (0..2).all(|policy| {
-            let wanted = (policy == usize::from(spec.audit)).then_some(&stored.rule);
-            state.policies[policy].as_ref() == wanted && state.loaded[policy].as_ref() == wanted
+        let rules = rules(&state.policies);
+        let enforced = (0..2).all(|policy| match rules[policy] {
+            Some(rule) => policy == usize::from(spec.audit) && says(rule, stored),
+            None => policy != usize::from(spec.audit),
         });
         let published = (0..2).all(|index| match state.secrets[index] {
             Held::Ours(serial) => {
@@ -115,12 +141,7 @@ impl Machine {
             let revoked = u8::try_from(row.number).is_ok_and(|number| spec.revoked.has(number));
             !revoked || row.state == Row::Revoked
         });
-        !ledger.removed
-            && stored.rule.keys == nobody_if_empty(stored.accepted)
-            && applied
-            && apart
-            && enforced
-            && published
+        !ledger.removed && applied && apart && enforced && published
     }
 
     /// All that was asked for is done.
@@ -140,6 +161,13 @@ impl Machine {
             && standby.is_some() == spec.standby
             && stored.accepted == standby.map_or(window, |serial| window.with(serial))
     }
+}
+
+/// Whether a rule is what a ledger says.
+fn says(rule: &Rule, stored: &Stored) -> bool {
+    rule.mark == stored.mark
+        && rule.keys == nobody_if_empty(stored.accepted)
+        && rule.high_water == stored.ledger.high_water()
 }
 
 /// A rule without any key holds the one that nobody can sign with.

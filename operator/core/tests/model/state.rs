@@ -8,7 +8,11 @@ use std::{
 
 use signingkeyring_core::{high_water::HighWater, plan::Action};
 
-use crate::facts::{Keys, Rule, Stored};
+use crate::{
+    facts::{Keys, Stored},
+    policy::{Policy, Rule, Written},
+    sync::PolicyPass,
+};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,11 +89,20 @@ pub struct Replica {
     /// The pass under way, and how many of its actions are done.
     pub pass: Option<(Arc<Pass>, u8)>,
     pub heard: [Heard; 2],
+    /// The pass over a policy that is about to write.
+    pub policy_pass: Option<Arc<PolicyPass>>,
+    /// What it last wrote of each policy.
+    pub written: [Option<Written>; 2],
 }
 
 impl Replica {
     pub fn started() -> Self {
-        Self { pass: None, heard: [Heard::Nothing, Heard::Nothing] }
+        Self {
+            pass: None,
+            heard: [Heard::Nothing, Heard::Nothing],
+            policy_pass: None,
+            written: [None, None],
+        }
     }
 }
 
@@ -101,6 +114,11 @@ pub struct Budget {
     pub outages: u8,
     pub withdrawals: u8,
     pub days: u8,
+}
+
+/// The rule of the ring under test in each of these policies.
+pub fn rules(policies: &[Option<Arc<Policy>>; 2]) -> [Option<&Arc<Rule>>; 2] {
+    policies.each_ref().map(|policy| policy.as_ref()?.rule(0))
 }
 
 /// What has happened.
@@ -135,9 +153,11 @@ pub struct State {
     pub ledger: Option<Arc<Stored>>,
     /// The ledger before its last change, as a slow watch still shows it.
     pub older: Option<Arc<Stored>>,
+    /// How far the other ring has come in its script.
+    pub bystander: u8,
     /// The Enforce policy and the Audit policy.
-    pub policies: [Option<Arc<Rule>>; 2],
-    pub loaded: [Option<Arc<Rule>>; 2],
+    pub policies: [Option<Arc<Policy>>; 2],
+    pub loaded: [Option<Arc<Policy>>; 2],
     pub kyverno_up: bool,
     pub secrets: [Held; 2],
     pub forbidden: [bool; 2],
@@ -167,4 +187,6 @@ pub enum Invariant {
     NotOursNotTouched,
     ClosedNotOpen,
     SuspendedIsFrozen,
+    KnownKeysOnly,
+    TrueWords,
 }

@@ -6,7 +6,7 @@ use signingkeyring_core::ledger::{Change, token_hash};
 use crate::{
     facts::{Keys, Stored, serial_of},
     machine::Machine,
-    state::{Invariant, Pass, State},
+    state::{Invariant, Pass, State, rules},
     view,
 };
 
@@ -87,7 +87,7 @@ impl Machine {
     /// One request, one key; and none at all where keys were lost.
     fn judge_mint(&self, state: &mut State, pass: &Pass, token: Option<&str>, standby: bool) {
         let evidence =
-            state.reported || state.holds_any() || state.policies.iter().any(Option::is_some);
+            state.reported || state.holds_any() || rules(&state.policies) != [None, None];
         if pass.ledger.is_none() {
             state.demand(Invariant::NoMintOverALoss, !evidence);
             let number = token.map_or(0, number_of);

@@ -14,11 +14,13 @@ use signingkeyring_core::{
 };
 
 use crate::{
-    facts::Stored,
-    state::{Heard, Held, Soak, Spec, State},
+    act::Sight,
+    facts::{Keys, Stored},
+    state::{Heard, Held, Soak, Spec},
 };
 
-pub const RING: &str = "shop";
+/// The ring under test, and the one beside it.
+pub const RINGS: [&str; 2] = ["shop", "pay"];
 pub const NAMESPACE: &str = "signing-system";
 pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const POLICIES: [PolicyRef; 2] =
@@ -50,41 +52,37 @@ pub fn places(ledger: &Stored) -> impl Iterator<Item = usize> {
     placed.map(|policy| usize::from(policy == POLICIES[1]))
 }
 
-pub fn snapshot(
-    state: &State,
-    spec: &Spec,
-    every: Option<u8>,
-    ledger: Option<&Stored>,
-    heard: &[Heard; 2],
-) -> Snapshot {
+pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
+    let (spec, ledger) = (&sight.spec, sight.ledger.as_deref());
     let ring = ring(spec, every);
     let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
     let policies = (0..2)
-        .filter(|p| placed.contains(p) || state.policies[*p].is_some())
+        .filter(|p| placed.contains(p) || matches!(sight.rules[*p], Some(Some(_))))
         .map(|p| {
             // Only the policies that the ledger names are asked.
-            let answer = if placed.contains(&p) { answer(&heard[p]) } else { Answer::NotAsked };
-            (POLICIES[p], AskedPolicy { found: policy(state, p), answer })
+            let asked = placed.contains(&p);
+            let answer = if asked { answer(&sight.heard[p]) } else { Answer::NotAsked };
+            (POLICIES[p], AskedPolicy { found: policy(sight, p), answer })
         })
         .collect();
     let listed = ledger.into_iter().flat_map(|l| l.ledger.publications.iter());
-    let pipelines =
-        ring.pipelines.keys().chain(listed).map(|p| (p.clone(), look(state, ledger, p))).collect();
+    let pipelines = ring.pipelines.keys().chain(listed);
+    let pipelines = pipelines.map(|p| (p.clone(), look(sight, p))).collect();
     Snapshot {
-        name: RING.parse().unwrap(),
+        name: RINGS[0].parse().unwrap(),
         place: Place { free: POLICIES[usize::from(spec.audit)], crowded: false },
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
         reported: Reported::default(),
-        witnesses: witnesses(state),
-        recorded: state.recorded.clone(),
-        key_secrets: state.apart.iter().map(|(serial, at)| (key_secret(*serial), *at)).collect(),
+        witnesses: witnesses(sight),
+        recorded: sight.recorded.clone(),
+        key_secrets: sight.apart.iter().map(|(serial, at)| (key_secret(*serial), *at)).collect(),
         import: None,
         kyverno_served: true,
         policies,
         pipelines,
         enrolled: ["shop-dev".to_owned()].into(),
-        now: now(state.day),
+        now: now(sight.day),
         operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
         trouble: None,
     }
@@ -107,13 +105,16 @@ fn ring(spec: &Spec, every: Option<u8>) -> Ring {
         finalizer: spec.finalizer,
         standby: spec.standby,
         suspend: spec.suspend,
-        revoked: (1..16)
-            .filter(|number| spec.revoked.has(*number))
-            .map(|number| Revoked::Version(number.into()))
-            .collect(),
+        revoked: revoked(spec.revoked),
         recover_after: None,
         problems: Vec::new(),
     }
+}
+
+/// The versions of these numbers, as an object revokes them.
+pub fn revoked(numbers: Keys) -> Vec<Revoked> {
+    let numbers = (1..16).filter(|number| numbers.has(*number));
+    numbers.map(|number| Revoked::Version(number.into())).collect()
 }
 
 /// The Secret of a standby key.
@@ -121,25 +122,26 @@ pub fn key_secret(serial: u8) -> String {
     format!("standby-{serial}")
 }
 
-fn witnesses(state: &State) -> Vec<Witness> {
+fn witnesses(sight: &Sight) -> Vec<Witness> {
     let witness =
         |who: &str, high_water, sequence| Witness { who: who.into(), high_water, sequence };
-    let annotation = state.recorded.iter().map(|mark| witness("annotation", mark.clone(), None));
-    let policies = state
-        .policies
+    let annotation = sight.recorded.iter().map(|mark| witness("annotation", mark.clone(), None));
+    let policies = sight
+        .rules
         .iter()
+        .flatten()
         .flatten()
         .map(|rule| witness("policy", rule.high_water.clone(), Some(rule.mark.sequence)));
     let named = HighWater { version: 1, ..HighWater::default() };
-    let status = state.reported.then(|| witness("status", named, None));
+    let status = sight.reported.then(|| witness("status", named, None));
     annotation.chain(policies).chain(status).collect()
 }
 
-fn policy(state: &State, index: usize) -> PolicyFound {
-    match &state.policies[index] {
+fn policy(sight: &Sight, index: usize) -> PolicyFound {
+    match &sight.rules[index] {
         None => PolicyFound::Absent { failure: None },
         Some(rule) => PolicyFound::Ours {
-            mark: Some(rule.mark.clone()),
+            mark: rule.as_ref().map(|rule| rule.mark.clone()),
             keys: Default::default(),
             failure: None,
         },
@@ -158,17 +160,18 @@ fn answer(heard: &Heard) -> Answer {
     }
 }
 
-fn look(state: &State, ledger: Option<&Stored>, pipeline: &PipelineRef) -> PipelineFound {
+fn look(sight: &Sight, pipeline: &PipelineRef) -> PipelineFound {
     let index = index_of(pipeline);
-    if state.forbidden[index] {
+    if sight.forbidden[index] {
         return PipelineFound::Forbidden;
     }
-    match state.secrets[index] {
+    match sight.secrets[index] {
         Held::Absent => PipelineFound::Absent,
         Held::Foreign => PipelineFound::Foreign,
         Held::Ours(serial) => {
             let fingerprint = format!("SHA256:{serial}").parse().unwrap();
-            if ledger.is_none_or(|l| l.ledger.by_fingerprint(&fingerprint).is_none()) {
+            if sight.ledger.as_ref().is_none_or(|l| l.ledger.by_fingerprint(&fingerprint).is_none())
+            {
                 return PipelineFound::OursUnknownKey;
             }
             PipelineFound::Ours { fingerprint, layout: Some(Layout::Cosign), intact: true }

@@ -1,12 +1,12 @@
-//! The moves of everybody but the planner's replicas: the policy controller,
-//! Kyverno and its gate, the users, the passing of days.
+//! The moves of everybody but the operator's replicas: Kyverno and its gate,
+//! the users, the passing of days.
 
 use std::sync::Arc;
 
 use crate::{
     facts::Keys,
-    machine::{Edit, Machine, Move, Watch},
-    state::{Heard, Held, Replica, Soak, State},
+    machine::{Edit, Machine, Move},
+    state::{Heard, Held, Replica, Soak, State, rules},
     view,
 };
 
@@ -17,7 +17,9 @@ impl Machine {
             Move::Plan(replica, watch) => self.plan(state, replica, watch),
             Move::Act(replica) => self.act(state, replica),
             Move::Ask(replica) => ask(state, replica),
-            Move::Sync(policy, watch) => self.sync(state, policy, watch),
+            Move::Sync(replica, policy, watches) => self.sync(state, replica, policy, watches),
+            Move::Write(replica) => self.write(state, replica),
+            Move::Bystander => self.bystander_goes_on(state),
             Move::User(edit) => {
                 let mut next = self.edit(state, edit)?;
                 next.left.edits -= 1;
@@ -59,28 +61,6 @@ impl Machine {
         }
         (next != *state).then_some(next)
     }
-
-    /// The policy controller looks at one policy. It never writes what an
-    /// older state of the ledger says over what a newer one has written, and
-    /// leaves a rule without ledger as it is.
-    fn sync(&self, state: &State, policy: usize, watch: Watch) -> Option<State> {
-        let ledger = Self::ledger(state, watch)?;
-        let found = &state.policies[policy];
-        let sequence = ledger.ledger.rule.sequence;
-        let newer = found.as_ref().is_some_and(|rule| rule.mark.sequence > sequence);
-        if !state.kyverno_up || newer {
-            return None;
-        }
-        let placed = !ledger.ledger.removed && view::places(ledger).any(|p| p == policy);
-        let wanted = placed.then(|| Arc::clone(&ledger.rule));
-        if *found == wanted {
-            return None;
-        }
-        let mut next = state.clone();
-        self.judge_policy(&mut next, policy, wanted.as_deref());
-        next.policies[policy] = wanted;
-        Some(next)
-    }
 }
 
 /// What happens to the processes, to Kyverno and to time.
@@ -105,7 +85,7 @@ fn happen(state: &State, step: &Move) -> Option<State> {
         }
         Move::Load(policy) => {
             next.loaded[policy].clone_from(&state.policies[policy]);
-            next.past.enforced |= next.loaded[policy].is_some();
+            next.past.enforced |= rules(&next.loaded)[policy].is_some();
         }
         Move::KyvernoGoes => {
             next.kyverno_up = false;
@@ -121,7 +101,13 @@ fn happen(state: &State, step: &Move) -> Option<State> {
             next.day += 1;
             next.left.days -= 1;
         }
-        Move::Plan(..) | Move::Act(_) | Move::Ask(_) | Move::Sync(..) | Move::User(_) => {}
+        Move::Plan(..)
+        | Move::Act(_)
+        | Move::Ask(_)
+        | Move::Sync(..)
+        | Move::Write(_)
+        | Move::Bystander
+        | Move::User(_) => {}
     }
     Some(next)
 }
@@ -138,13 +124,18 @@ fn ask(state: &State, replica: usize) -> Option<State> {
             memory[policy] = match &state.loaded[policy] {
                 _ if !state.kyverno_up => Heard::Mute,
                 None => Heard::Open,
-                Some(rule) if rule.mark != ledger.rule.mark => {
-                    Heard::Said(Some(Arc::clone(rule)), Soak::Behind)
-                }
-                Some(rule) => {
-                    let begun = Heard::Said(Some(Arc::clone(rule)), Soak::Begun);
-                    let passed = Heard::Said(Some(Arc::clone(rule)), Soak::Passed);
-                    if before[policy] == begun || before[policy] == passed { passed } else { begun }
+                Some(loaded) => {
+                    let said = loaded.rule(0);
+                    if let Some(rule) = said
+                        && rule.mark == ledger.mark
+                    {
+                        let begun = Heard::Said(Some(Arc::clone(rule)), Soak::Begun);
+                        let passed = Heard::Said(Some(Arc::clone(rule)), Soak::Passed);
+                        let goes_on = before[policy] == begun || before[policy] == passed;
+                        if goes_on { passed } else { begun }
+                    } else {
+                        Heard::Said(said.cloned(), Soak::Behind)
+                    }
                 }
             };
         }

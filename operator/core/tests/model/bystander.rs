@@ -1,0 +1,86 @@
+//! Another ring in the Enforce policy. It has no planner in the model: its
+//! ledger goes through a few states, each after Kyverno has the one before.
+
+use std::sync::Arc;
+
+use signingkeyring_core::ledger::{Change, Ledger, RuleSettings};
+
+use crate::{
+    facts::{Archive, Stored, key},
+    machine::Machine,
+    state::State,
+    view::{self, POLICIES},
+};
+
+/// Its position among the rings.
+pub const BYSTANDER: usize = 1;
+
+/// The pairs of its versions.
+pub const PAIRS: [u8; 2] = [13, 14];
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bystander {
+    /// There is none.
+    Absent,
+    /// It gets a new version, which replaces the first.
+    Rotates,
+    /// It is removed, and its ledger deleted.
+    Leaves,
+}
+
+/// The states of its ledger, in order.
+pub fn script(bystander: Bystander, archive: &Archive) -> Vec<Option<Arc<Stored>>> {
+    let rule = || RuleSettings {
+        action: POLICIES[0].action(),
+        exclude: Vec::new(),
+        policy: POLICIES[0],
+        leaving: None,
+    };
+    let mint = |version| Change::Mint { version, token: None, standby: false, rule: rule() };
+    let signs = |version| {
+        [Change::Acknowledge { version }, Change::Activate { version, keep: 1 }].into_iter()
+    };
+    let after = |base: Option<&Stored>, changes: &mut dyn Iterator<Item = Change>| {
+        let base = base.map(|stored| stored.ledger.clone());
+        let ledger = changes.fold(base, |ledger, change| {
+            let pair = change.mints().map(|version| key(PAIRS[version as usize - 1]));
+            Some(Ledger::apply(ledger.as_ref(), &change, pair, view::now(0)).unwrap())
+        });
+        archive.store(ledger.unwrap())
+    };
+    let serves = after(None, &mut [mint(1)].into_iter().chain(signs(1)));
+    match bystander {
+        Bystander::Absent => vec![None],
+        Bystander::Rotates => {
+            let minted = after(Some(&serves), &mut [mint(2)].into_iter());
+            let rotated = after(Some(&minted), &mut signs(2));
+            [serves, minted, rotated].map(Some).into()
+        }
+        Bystander::Leaves => {
+            let remove = Change::Remove { rule: rule(), above: 0 };
+            let removed = after(Some(&serves), &mut [remove].into_iter());
+            vec![Some(serves), Some(removed), None]
+        }
+    }
+}
+
+impl Machine {
+    /// Its ledger as it is, or before its last change.
+    pub fn bystander(&self, state: &State, before: bool) -> Option<&Arc<Stored>> {
+        self.bystander[usize::from(state.bystander) - usize::from(before)].as_ref()
+    }
+
+    /// Its ledger's next state, once Kyverno has answered for this one.
+    pub fn bystander_goes_on(&self, state: &State) -> Option<State> {
+        let next = state.bystander + 1;
+        self.bystander.get(usize::from(next))?;
+        let now = self.bystander(state, false).filter(|stored| !stored.ledger.removed);
+        let wanted = now.map(|stored| &stored.mark);
+        let in_force = [&state.policies, &state.loaded].into_iter().all(|at| {
+            let rule = at[0].as_ref().and_then(|policy| policy.rule(BYSTANDER));
+            rule.map(|rule| &rule.mark) == wanted
+        });
+        (state.kyverno_up && in_force).then(|| State { bystander: next, ..state.clone() })
+    }
+}

@@ -1,0 +1,106 @@
+//! A policy in a state of the model: the object that the real renderer made,
+//! and what the real reader sees in it.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use signingkeyring_core::{
+    high_water::HighWater,
+    marks::Mark,
+    policy::{
+        Content, Digest, Source,
+        cluster_policy::{Metadata, Rendered, read, rule_of},
+        snapshot::{PolicySeen, RuleSeen},
+    },
+};
+
+use crate::{
+    facts::{Keys, STRANGER, hash_of, serial_of},
+    identified_by_hash,
+    view::RINGS,
+};
+
+/// A ring's rule as a policy holds it, or Kyverno.
+#[derive(Debug)]
+pub struct Rule {
+    pub mark: Mark,
+    pub keys: Keys,
+    pub high_water: HighWater,
+    hash: u64,
+}
+
+/// A policy as the API server stores it, or Kyverno has loaded it.
+#[derive(Debug)]
+pub struct Policy {
+    pub object: Rendered,
+    pub seen: PolicySeen,
+    rules: [Option<Arc<Rule>>; 2],
+    hash: u64,
+}
+
+identified_by_hash!(Rule Policy);
+
+/// What a process last wrote of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Written {
+    /// The `spec` that was planned.
+    pub sent: Digest,
+    pub stored: Arc<Policy>,
+}
+
+impl Rule {
+    fn new(seen: &RuleSeen) -> Self {
+        let serials = seen.keys.iter().map(|key| key.public_key.as_deref().map(serial_of));
+        let keys =
+            serials.map(|serial| serial.unwrap_or(STRANGER)).fold(Keys::default(), Keys::with);
+        let hash = hash_of(&(seen.mark.sequence, &seen.mark.key_set, keys));
+        let (mark, high_water) = (seen.mark.clone(), seen.high_water.clone());
+        Self { mark, keys, high_water, hash }
+    }
+}
+
+impl Policy {
+    pub fn new(object: Rendered) -> Self {
+        let metadata = Metadata { annotations: &object.annotations, labels: &object.labels };
+        let fingerprint = |key: &str| format!("SHA256:{}", serial_of(key)).parse().ok();
+        let seen = read(metadata, &object.spec, fingerprint);
+        let rules = RINGS.map(|ring| seen.rules.get(ring).map(|rule| Arc::new(Rule::new(rule))));
+        let hash = hash_of(&(seen.spec, seen.metadata));
+        Self { object, seen, rules, hash }
+    }
+
+    /// The rule of the ring at this position.
+    pub fn rule(&self, ring: usize) -> Option<&Arc<Rule>> {
+        self.rules[ring].as_ref()
+    }
+
+    /// Whether it is what a plan says it is, as a whole.
+    pub fn is(&self, planned: &Content) -> bool {
+        let alike = |(seen, planned): (&RuleSeen, &RuleSeen)| {
+            let said = |rule: &RuleSeen| (rule.mark.clone(), rule.high_water.clone());
+            said(seen) == said(planned) && seen.public_keys().eq(planned.public_keys())
+        };
+        let rules = planned.rules.values().map(|planned| &planned.rule);
+        self.seen.spec == planned.whole.spec.digest
+            && self.seen.own_metadata == planned.whole.own_metadata
+            && self.seen.rules.keys().eq(planned.rules.keys())
+            && self.seen.rules.values().zip(rules).all(alike)
+    }
+}
+
+/// The JSON of a rule that stays as it was seen.
+pub fn seen_rule<'a>(
+    found: Option<&'a Policy>,
+    written: Option<&'a Written>,
+    source: &Source,
+    ring: &str,
+) -> Option<&'a serde_json::Value> {
+    let policy = match source {
+        Source::Found => found,
+        Source::Written => written.map(|written| &*written.stored),
+        Source::Ledger(_) => None,
+    };
+    rule_of(&policy?.object.spec, ring)
+}
