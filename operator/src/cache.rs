@@ -22,7 +22,7 @@ mod ledgers;
 mod namespaces;
 mod written;
 
-pub use ledgers::{Claim, Damage, LedgerRow, Ledgers};
+pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
 pub use written::{Statuses, Written, WrittenPolicy};
 

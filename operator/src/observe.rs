@@ -2,14 +2,17 @@
 //! [`Snapshot`] for the planner. Reads, never writes, and never sees a
 //! private key: ledgers and pipeline Secrets are read as metadata.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     facts::is_doubtful,
-    ledger::{Ledger, PipelineRef},
+    ledger::{Damage, Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,
     policy::{
@@ -24,7 +27,7 @@ use signingkeyring_core::{
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
 use crate::{
-    cache::{Damage, LedgerRow},
+    cache::LedgerRow,
     context::Context,
     kyverno::{is_ours, marks},
 };
@@ -101,20 +104,17 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
 fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) -> LedgerFound {
     let Some(row) = row else { return LedgerFound::Absent };
     let ledger = match &row.ledger {
-        Ok(ledger) => Ledger::clone(ledger),
-        Err(Damage { why, table, .. }) => {
-            let table = table.as_deref().cloned();
-            return LedgerFound::Damaged { why: why.clone(), table };
-        }
+        Ok(ledger) => ledger,
+        Err(damage) => return LedgerFound::Damaged(damage.clone()),
     };
     // A standby that lost its key is replaced; one that signs is missed.
     let apart = ledger.current().and_then(|v| v.private_key.as_ref()?.secret.clone());
     match apart.filter(|secret| !key_secrets.contains_key(secret)) {
-        None => LedgerFound::Present(ledger),
-        Some(secret) => LedgerFound::Damaged {
+        None => LedgerFound::Present(Ledger::clone(ledger)),
+        Some(secret) => LedgerFound::Damaged(Damage::KeysUnfit {
             why: format!("Secret {secret}, which held the private key that signs, is gone"),
-            table: Some(ledger),
-        },
+            table: Arc::clone(ledger),
+        }),
     }
 }
 

@@ -71,11 +71,11 @@ impl<'a> Facts<'a> {
     /// Decides what follows from a snapshot.
     #[must_use]
     pub fn of(snapshot: &'a Snapshot) -> Self {
-        let (ledger, table) = match &snapshot.ledger {
-            LedgerFound::Present(ledger) => (Some(ledger), Some(ledger)),
-            LedgerFound::Damaged { table, .. } => (None, table.as_ref()),
-            LedgerFound::Absent | LedgerFound::Foreign => (None, None),
+        let ledger = match &snapshot.ledger {
+            LedgerFound::Present(ledger) => Some(ledger),
+            _ => None,
         };
+        let table = snapshot.ledger.table();
         let knows_more =
             ledger.and_then(|ledger| witness::who_knows_more(ledger, &snapshot.witnesses));
         let evidence = witness::evidence(snapshot);

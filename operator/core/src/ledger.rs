@@ -19,6 +19,7 @@ use crate::{
 
 mod apply;
 mod change;
+mod damage;
 mod format;
 mod rule;
 mod shape;
@@ -26,6 +27,7 @@ mod version;
 
 pub use apply::ChangeError;
 pub use change::{Change, NewKey, Recovery};
+pub use damage::Damage;
 pub use format::LedgerError;
 pub use rule::{Exclusion, Rule, RuleSettings};
 pub use version::{PrivateKeyRef, State, Version};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use crate::{
     condition::Condition,
     fingerprint::Fingerprint,
     high_water::HighWater,
-    ledger::{Exclusion, Ledger, PipelineRef, Version},
+    ledger::{Damage, Exclusion, Ledger, PipelineRef, Version},
     marks::Mark,
     names::RingName,
     policy_ref::{Action, PolicyRef},
@@ -80,7 +81,7 @@ impl Snapshot {
                 self.pipelines.insert(pipeline, found);
             }
             Finding::LedgerDamaged(why) => {
-                self.ledger = LedgerFound::Damaged { why, table: None };
+                self.ledger = LedgerFound::Damaged(Damage::Unreadable { why });
             }
             Finding::LedgerForeign => self.ledger = LedgerFound::Foreign,
             Finding::ImportFailed(why) => {
@@ -211,14 +212,21 @@ pub enum LedgerFound {
     /// It can be read.
     Present(Ledger),
     /// It cannot be trusted.
-    Damaged {
-        /// Why.
-        why: String,
-        /// Its table, if that is sound and only a private key is not.
-        table: Option<Ledger>,
-    },
+    Damaged(Damage),
     /// A Secret with its name is not a ledger; it is left alone.
     Foreign,
+}
+
+impl LedgerFound {
+    /// What it says, whether or not its private keys can be relied on.
+    #[must_use]
+    pub fn table(&self) -> Option<&Ledger> {
+        match self {
+            Self::Present(ledger) => Some(ledger),
+            Self::Damaged(damage) => damage.table().map(Arc::as_ref),
+            Self::Absent | Self::Foreign => None,
+        }
+    }
 }
 
 /// What the status said before, as far as a decision rests on it.

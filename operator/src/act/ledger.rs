@@ -11,14 +11,14 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 use signingkeyring_core::{
-    ledger::{Change, Ledger, NewKey, PrivateKeyRef, Version},
+    ledger::{Change, Damage, Ledger, NewKey, PrivateKeyRef, Version},
     names::{self, RingName},
     snapshot::{Finding, LedgerFound},
 };
 
 use super::{Halt, import, place};
 use crate::{
-    cache::{Damage, LedgerRow},
+    cache::LedgerRow,
     context::Context,
     error::{Error, is_code},
     keys::{KeyPair, digest_of},
@@ -38,10 +38,8 @@ pub(super) async fn commit(
 ) -> Result<Ledger, Halt> {
     let ring = &observed.snapshot.name;
     let base = match &observed.snapshot.ledger {
-        LedgerFound::Present(ledger) => Some(ledger),
-        LedgerFound::Damaged { table, .. } => table.as_ref(),
-        LedgerFound::Absent => None,
         LedgerFound::Foreign => return Err(Halt::Found(Finding::LedgerForeign)),
+        found => found.table(),
     };
     // Held until the cache knows the ledger that takes the room.
     let _claim = place::claim(context, ring, observed, base, change)?;
@@ -96,9 +94,7 @@ pub(super) async fn commit(
 /// # Errors
 /// If it cannot be read, or has changed meanwhile.
 pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Result<(), Error> {
-    let Err(Damage { table: Some(table), unchecked: true, .. }) = &row.ledger else {
-        return Ok(());
-    };
+    let Some(table) = row.unchecked() else { return Ok(()) };
     let data = read(context, ring, &row.resource_version).await?.data.unwrap_or_default();
     let unfit = table
         .versions
@@ -109,7 +105,7 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
     let row = match unfit {
         None => LedgerRow::sound(version, Ledger::clone(table)),
         Some(why) => {
-            let damage = Damage { why, table: Some(Arc::clone(table)), unchecked: false };
+            let damage = Damage::KeysUnfit { why, table: Arc::clone(table) };
             LedgerRow::damaged(version, damage)
         }
     };
@@ -150,8 +146,7 @@ pub(super) async fn key(
         Ok(pair) => Ok(pair),
         Err(why) => {
             // The cache took it for sound: it is not, until it is written anew.
-            let table = Some(Arc::new(ledger.clone()));
-            let damage = Damage { why: why.clone(), table, unchecked: false };
+            let damage = Damage::KeysUnfit { why: why.clone(), table: Arc::new(ledger.clone()) };
             context.cache.ledgers.put(ring, LedgerRow::damaged(seen.to_owned(), damage));
             Err(damaged(why))
         }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use signingkeyring_core::{
-    ledger::Ledger, marks::Mark, names::RingName, policy::packing::Occupancy, policy_ref::PolicyRef,
+    ledger::{Damage, Ledger},
+    marks::Mark,
+    names::RingName,
+    policy::packing::Occupancy,
+    policy_ref::PolicyRef,
 };
 
 use super::is_newer;
@@ -22,18 +26,6 @@ pub struct LedgerRow {
     pub mark: Option<Mark>,
 }
 
-/// Why a ledger cannot be relied on.
-#[derive(Clone, Debug)]
-pub struct Damage {
-    /// In a sentence.
-    pub why: String,
-    /// Its table, if that is sound.
-    pub table: Option<Arc<Ledger>>,
-    /// Nobody has looked yet whether its private keys are what the table says;
-    /// somebody else than this operator wrote them.
-    pub unchecked: bool,
-}
-
 impl LedgerRow {
     /// A row from a ledger that can be relied on.
     #[must_use]
@@ -46,7 +38,7 @@ impl LedgerRow {
     /// the rule that its table calls for stays in force all the same.
     #[must_use]
     pub fn damaged(resource_version: String, damage: Damage) -> Self {
-        let mark = damage.table.as_ref().map(|table| table.mark());
+        let mark = damage.table().map(|table| table.mark());
         Self { resource_version, ledger: Err(damage), mark }
     }
 
@@ -55,7 +47,7 @@ impl LedgerRow {
     pub fn shared_table(&self) -> Option<Arc<Ledger>> {
         match &self.ledger {
             Ok(ledger) => Some(Arc::clone(ledger)),
-            Err(damage) => damage.table.clone(),
+            Err(damage) => damage.table().cloned(),
         }
     }
 
@@ -64,14 +56,17 @@ impl LedgerRow {
     pub fn table(&self) -> Option<&Ledger> {
         match &self.ledger {
             Ok(ledger) => Some(ledger),
-            Err(damage) => damage.table.as_deref(),
+            Err(damage) => damage.table().map(Arc::as_ref),
         }
     }
 
-    /// Whether its private keys have to be looked at first.
+    /// Its table, if its private keys have to be looked at first.
     #[must_use]
-    pub fn is_unchecked(&self) -> bool {
-        self.ledger.as_ref().is_err_and(|damage| damage.unchecked)
+    pub fn unchecked(&self) -> Option<&Arc<Ledger>> {
+        match &self.ledger {
+            Err(Damage::KeysUnchecked { table }) => Some(table),
+            Ok(_) | Err(Damage::Unreadable { .. } | Damage::KeysUnfit { .. }) => None,
+        }
     }
 }
 
@@ -146,7 +141,7 @@ impl Ledgers {
         let mut index = self.write();
         let stale = index.rows.get(ring).is_some_and(|known| {
             let same = known.resource_version == row.resource_version;
-            (same && row.is_unchecked() && !known.is_unchecked())
+            (same && row.unchecked().is_some() && known.unchecked().is_none())
                 || is_newer(&known.resource_version, &row.resource_version)
         });
         if !stale {

@@ -133,7 +133,7 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
 /// Looks at a ledger that somebody else wrote before anything is made of it.
 async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
     match context.cache.ledgers.get(ring.as_str()) {
-        Some(row) if row.is_unchecked() => act::ledger::check(context, ring, &row).await,
+        Some(row) if row.unchecked().is_some() => act::ledger::check(context, ring, &row).await,
         _ => Ok(()),
     }
 }

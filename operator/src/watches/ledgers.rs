@@ -12,14 +12,14 @@ use kube::{
     runtime::watcher::{self, Event, watcher},
 };
 use signingkeyring_core::{
-    ledger::Ledger,
+    ledger::{Damage, Ledger},
     names::{self, RingName},
 };
 use tokio::sync::Barrier;
 
 use super::{InitialList, events, wake_all, wake_policies_of};
 use crate::{
-    cache::{Damage, LedgerRow},
+    cache::LedgerRow,
     context::Context,
     error::Error,
     observe::{only_ours, private_entries},
@@ -101,10 +101,7 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName
 }
 
 fn row(version: String, secret: &PartialObjectMeta<Secret>) -> LedgerRow {
-    let damaged = |why| {
-        let damage = Damage { why, table: None, unchecked: false };
-        LedgerRow::damaged(version.clone(), damage)
-    };
+    let damaged = |why| LedgerRow::damaged(version.clone(), Damage::Unreadable { why });
     let Some(json) = secret.annotations().get(names::ANNOTATION_LEDGER) else {
         return damaged(format!("its annotation {} is missing", names::ANNOTATION_LEDGER));
     };
@@ -116,9 +113,7 @@ fn row(version: String, secret: &PartialObjectMeta<Secret>) -> LedgerRow {
     if only_ours(managed, &private_entries(&ledger)) {
         return LedgerRow::sound(version, ledger);
     }
-    let why = "somebody else wrote its private keys, which have to be checked".to_owned();
-    let damage = Damage { why, table: Some(Arc::new(ledger)), unchecked: true };
-    LedgerRow::damaged(version, damage)
+    LedgerRow::damaged(version, Damage::KeysUnchecked { table: Arc::new(ledger) })
 }
 
 fn forget(context: &Context, name: &str) {

@@ -23,12 +23,12 @@ pub(super) fn of(snapshot: &Snapshot, outdated: bool, evidence: bool) -> Stage {
     let deleting = snapshot.ring.deleting;
     match &snapshot.ledger {
         LedgerFound::Foreign => Stage::Lost,
-        LedgerFound::Damaged { table: Some(_), .. } if deleting => ending(),
-        LedgerFound::Absent | LedgerFound::Damaged { .. } if deleting => {
+        LedgerFound::Damaged(damage) if deleting && damage.table().is_some() => ending(),
+        LedgerFound::Absent | LedgerFound::Damaged(_) if deleting => {
             let in_force = witness::carrying(snapshot).next().is_some();
             if in_force { ending() } else { Stage::Deleting }
         }
-        LedgerFound::Damaged { .. } => Stage::Lost,
+        LedgerFound::Damaged(_) => Stage::Lost,
         LedgerFound::Absent if evidence => Stage::Lost,
         LedgerFound::Absent => Stage::Serving,
         LedgerFound::Present(ledger) if ledger.removed => Stage::Deleting,

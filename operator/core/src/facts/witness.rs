@@ -21,7 +21,7 @@ pub(super) fn who_knows_more<'a>(ledger: &Ledger, witnesses: &'a [Witness]) -> O
 pub fn is_doubtful(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
     match ledger {
         LedgerFound::Present(ledger) => who_knows_more(ledger, witnesses).is_some(),
-        LedgerFound::Absent | LedgerFound::Damaged { .. } | LedgerFound::Foreign => true,
+        LedgerFound::Absent | LedgerFound::Damaged(_) | LedgerFound::Foreign => true,
     }
 }
 

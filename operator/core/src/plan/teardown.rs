@@ -39,7 +39,7 @@ fn without_ledger(snapshot: &Snapshot) -> Vec<Action> {
     }
     let mut actions: Vec<Action> =
         snapshot.key_secrets.keys().cloned().map(Action::DeleteKeySecret).collect();
-    if matches!(snapshot.ledger, LedgerFound::Damaged { .. }) {
+    if matches!(snapshot.ledger, LedgerFound::Damaged(_)) {
         actions.push(Action::DeleteLedger);
     }
     if snapshot.ring.finalizer {

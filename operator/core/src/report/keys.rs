@@ -101,8 +101,8 @@ pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
             );
             return (Reason::SecretConflict, message);
         }
-        LedgerFound::Damaged { why, .. } => {
-            let what = format!("{secret}, the ring's ledger, is damaged: {why}");
+        LedgerFound::Damaged(damage) => {
+            let what = format!("{secret}, the ring's ledger, is damaged: {}", damage.why());
             (Reason::KeyMaterialLost, what)
         }
         LedgerFound::Present(ledger) => {
