@@ -11,7 +11,7 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Change, State},
+    ledger::{Change, Ledger, Mint, State},
     names,
     plan::Action,
     snapshot::{Finding, LedgerFound, PipelineFound},
@@ -106,6 +106,7 @@ async fn execute(
         Action::AddFinalizer => Ok(set_finalizer(context, object, true).await?),
         Action::RemoveFinalizer => Ok(set_finalizer(context, object, false).await?),
         Action::RecordHighWater(mark) => Ok(record_high_water(context, object, mark).await?),
+        Action::Mint(mint) => self::mint(context, &on, observed, mint).await,
         Action::Commit(change) => commit(context, &on, observed, change).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
             pipelines::write(context, observed, pipeline, *layout, *version).await?;
@@ -145,6 +146,39 @@ async fn execute(
     }
 }
 
+async fn mint(
+    context: &Context,
+    on: &ObjectReference,
+    observed: &Observed,
+    mint: &Mint,
+) -> Result<(), Halt> {
+    let ring = observed.snapshot.name.as_str();
+    let next = ledger::mint(context, observed, mint).await?;
+    let (version, events) = (mint.version(), &context.events);
+    let fingerprint = fingerprint(&next, version);
+    match mint {
+        Mint::New { standby, .. } => {
+            info!(ring, version, fingerprint, standby, "version minted");
+            let why = if *standby { " to stand by" } else { "" };
+            let note = format!("version {version} was generated{why}, {fingerprint}");
+            events.publish(on, false, Occurrence::VersionMinted, Doing::Mint, &note).await;
+        }
+        Mint::Import { from, .. } => {
+            info!(ring, version, fingerprint, %from, "version imported");
+            let note =
+                format!("version {version} was taken over from Secret {from}, {fingerprint}");
+            events.publish(on, false, Occurrence::VersionImported, Doing::Import, &note).await;
+        }
+        Mint::Recover(_) => {
+            warn!(ring, version, fingerprint, "version minted over a loss, as asked");
+            let note = format!("version {version} was generated over a loss, {fingerprint}");
+            events.publish(on, true, Occurrence::VersionMinted, Doing::Recover, &note).await;
+        }
+    }
+    announce_retired(context, on, observed, &next).await;
+    Ok(())
+}
+
 async fn commit(
     context: &Context,
     on: &ObjectReference,
@@ -154,28 +188,8 @@ async fn commit(
     let ring = observed.snapshot.name.as_str();
     let next = ledger::commit(context, observed, change).await?;
     let events = &context.events;
-    let fingerprint =
-        |number: u32| next.by_number(number).map_or("", |row| row.fingerprint.as_str()).to_owned();
+    let fingerprint = |number: u32| fingerprint(&next, number);
     match change {
-        Change::Mint { version, standby, .. } => {
-            let fingerprint = fingerprint(*version);
-            info!(ring, version, fingerprint, standby, "version minted");
-            let why = if *standby { " to stand by" } else { "" };
-            let note = format!("version {version} was generated{why}, {fingerprint}");
-            events.publish(on, false, Occurrence::VersionMinted, Doing::Mint, &note).await;
-        }
-        Change::Import { from, .. } => {
-            let fingerprint = fingerprint(1);
-            info!(ring, version = 1, fingerprint, %from, "version imported");
-            let note = format!("version 1 was taken over from Secret {from}, {fingerprint}");
-            events.publish(on, false, Occurrence::VersionImported, Doing::Import, &note).await;
-        }
-        Change::Recover(recovery) => {
-            let (version, fingerprint) = (recovery.version, fingerprint(recovery.version));
-            warn!(ring, version, fingerprint, "version minted over a loss, as asked");
-            let note = format!("version {version} was generated over a loss, {fingerprint}");
-            events.publish(on, true, Occurrence::VersionMinted, Doing::Recover, &note).await;
-        }
         Change::Acknowledge { version } => info!(ring, version, "version acknowledged"),
         Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
         Change::Discard { version } => info!(ring, version, "version given up before it signed"),
@@ -199,10 +213,25 @@ async fn commit(
         Change::Withdraw(_) => info!(ring, "publications withdrawn"),
         Change::Remove { .. } => info!(ring, "ring removed, its rule leaves the policies"),
     }
+    announce_retired(context, on, observed, &next).await;
+    Ok(())
+}
+
+fn fingerprint(ledger: &Ledger, number: u32) -> String {
+    ledger.by_number(number).map_or("", |row| row.fingerprint.as_str()).to_owned()
+}
+
+async fn announce_retired(
+    context: &Context,
+    on: &ObjectReference,
+    observed: &Observed,
+    next: &Ledger,
+) {
+    let (ring, events) = (observed.snapshot.name.as_str(), &context.events);
     if let LedgerFound::Present(before) = &observed.snapshot.ledger {
-        for version in next.versions.iter().filter(|v| v.state == State::Retired) {
+        for version in next.versions.iter().filter(|v| v.state() == State::Retired) {
             let was = before.versions.iter().find(|v| v.number == version.number);
-            if was.is_some_and(|was| was.state != State::Retired) {
+            if was.is_some_and(|was| was.state() != State::Retired) {
                 let number = version.number;
                 info!(ring, version = number, fingerprint = %version.fingerprint, "version retired");
                 let note = format!("images of version {number} are refused from now on");
@@ -210,7 +239,6 @@ async fn commit(
             }
         }
     }
-    Ok(())
 }
 
 async fn announce_current(

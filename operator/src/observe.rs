@@ -108,7 +108,7 @@ fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) ->
         Err(damage) => return LedgerFound::Damaged(damage.clone()),
     };
     // A standby that lost its key is replaced; one that signs is missed.
-    let apart = ledger.current().and_then(|v| v.private_key.as_ref()?.secret.clone());
+    let apart = ledger.current().and_then(|v| v.private_key()?.secret.clone());
     match apart.filter(|secret| !key_secrets.contains_key(secret)) {
         None => LedgerFound::Present(Ledger::clone(ledger)),
         Some(secret) => LedgerFound::Damaged(Damage::KeysUnfit {
@@ -131,10 +131,8 @@ impl Observed {
 /// version that has one there.
 #[must_use]
 pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
-    let here = ledger
-        .versions
-        .iter()
-        .filter(|v| v.private_key.as_ref().is_some_and(|key| key.secret.is_none()));
+    let here =
+        ledger.versions.iter().filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()));
     here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
 }
 

@@ -125,7 +125,7 @@ fn due_revocations(snapshot: &Snapshot, ledger: &Ledger) -> BTreeSet<u32> {
     ledger
         .versions
         .iter()
-        .filter(|v| v.state != State::Revoked && revoked.iter().any(|r| r.names(v)))
+        .filter(|v| v.state() != State::Revoked && revoked.iter().any(|r| r.names(v)))
         .map(|v| v.number)
         .collect()
 }

@@ -2,11 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 /// `SHA256:` and the base64 of SHA-256 over a key's DER SubjectPublicKeyInfo.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(String);
 
 /// A text that is no fingerprint.
@@ -15,11 +12,6 @@ pub struct Fingerprint(String);
 pub struct NoFingerprint;
 
 impl Fingerprint {
-    /// Reads any text, for a reader that looks at its shape afterwards.
-    pub(crate) fn unchecked<'de, D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
-        String::deserialize(text).map(Self)
-    }
-
     /// Its text.
     #[must_use]
     pub fn as_str(&self) -> &str {

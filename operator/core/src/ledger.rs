@@ -1,9 +1,10 @@
 //! The ledger of a ring: its versions, what was asked, what was handed out.
 //!
 //! One Secret per ring holds it, as one JSON annotation beside the private
-//! keys, so that every transition is one compare-and-swap. A [`Change`] says
-//! what a transition does and [`Ledger::apply`] what becomes of the ledger;
-//! which private keys the Secret still holds follows from the table alone.
+//! keys, so that every transition is one compare-and-swap. A [`Change`], or a
+//! [`Mint`] with its [`NewKey`], says what a transition does, [`Ledger::apply`]
+//! and [`Ledger::mint`] what becomes of the ledger; which private keys the
+//! Secret still holds follows from the table alone.
 
 use std::collections::BTreeSet;
 
@@ -21,16 +22,21 @@ mod apply;
 mod change;
 mod damage;
 mod format;
+mod life;
+mod publications;
 mod rule;
 mod shape;
 mod version;
+mod wire;
 
 pub use apply::ChangeError;
-pub use change::{Change, NewKey, Recovery};
+pub use change::{Change, Mint, NewKey, Recovery};
 pub use damage::Damage;
 pub use format::LedgerError;
+pub use life::{Life, Past, PrivateKeyRef, Purpose, Signed, State};
+pub use publications::Publications;
 pub use rule::{Exclusion, Rule, RuleSettings};
-pub use version::{PrivateKeyRef, State, Version};
+pub use version::{KnownVersion, Version};
 
 /// How many retired and revoked versions keep their public key.
 pub(crate) const RETIRED_KEPT: usize = 10;
@@ -42,8 +48,7 @@ pub(crate) const TOKENS_KEPT: usize = 10;
 pub(crate) const REVOKED_KEPT: usize = 1000;
 
 /// Everything the operator knows of a ring, private keys excepted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// Raised by every commit.
     pub sequence: u64,
@@ -51,17 +56,11 @@ pub struct Ledger {
     pub versions: Vec<Version>,
     /// Every version that was revoked, by [`short`] of its fingerprint, the
     /// newest last. It outlives the version's row.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<String>,
     /// Rotation tokens that were handled, the newest last.
     pub tokens: Vec<Token>,
     /// Secrets that hold a private key of this ring, or may.
-    pub publications: BTreeSet<PipelineRef>,
-    /// Those of them that are to be deleted. A Secret is written only while it
-    /// is not among these, and struck out only while it is, so that of two
-    /// replicas that disagree one finds the ledger changed.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub leaving: BTreeSet<PipelineRef>,
+    pub publications: Publications,
     /// What the policies say of this ring.
     pub rule: Rule,
     /// The ring was deleted and its rule has to leave the policies.
@@ -97,32 +96,32 @@ impl std::fmt::Display for PipelineRef {
 impl Ledger {
     /// The versions Kyverno accepts, newest first.
     pub fn accepted(&self) -> impl Iterator<Item = &Version> {
-        self.versions.iter().rev().filter(|v| v.state.is_accepted())
+        self.versions.iter().rev().filter(|v| v.state().is_accepted())
     }
 
     /// The version that signs.
     #[must_use]
     pub fn current(&self) -> Option<&Version> {
-        self.versions.iter().find(|v| v.state == State::Current)
+        self.versions.iter().find(|v| v.state() == State::Current)
     }
 
     /// The version that is about to sign.
     #[must_use]
     pub fn pending(&self) -> Option<&Version> {
-        self.versions.iter().find(|v| v.state == State::Pending)
+        self.versions.iter().find(|v| v.state() == State::Pending)
     }
 
     /// The version that waits to replace the one that signs.
     #[must_use]
     pub fn standby(&self) -> Option<&Version> {
-        self.versions.iter().find(|v| v.state == State::Standby)
+        self.versions.iter().find(|v| v.state() == State::Standby)
     }
 
     /// Whether no version signs because the one that did was revoked.
     #[must_use]
     pub(crate) fn lost_its_signer(&self) -> bool {
         let newest = self.versions.iter().rev().find(|v| v.has_signed());
-        newest.is_some_and(|v| v.state == State::Revoked)
+        newest.is_some_and(|v| v.state() == State::Revoked)
     }
 
     /// The version of this number.
@@ -181,7 +180,7 @@ impl Ledger {
             .versions
             .iter()
             .rev()
-            .map(|version| match version.state {
+            .map(|version| match version.state() {
                 state @ (State::Pending | State::Standby) => state,
                 State::Revoked => {
                     room = room.saturating_sub(u32::from(version.has_signed()));
@@ -222,7 +221,7 @@ impl Ledger {
         let mut ledger = self.clone();
         for version in &mut ledger.versions {
             if revoked.contains(&short(version.fingerprint.as_str())) {
-                version.state = State::Revoked;
+                version.life.revoke();
             }
         }
         ledger

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::{
     facts::{Facts, Stage},
     high_water::HighWater,
-    ledger::{Change, Ledger, PipelineRef},
+    ledger::{Change, Ledger, Mint, PipelineRef, Version},
     snapshot::{Layout, Snapshot},
 };
 
@@ -33,7 +33,10 @@ pub enum Action {
     RemoveFinalizer,
     /// Have the ring's annotation remember how far the ring has come.
     RecordHighWater(HighWater),
-    /// Commit a transition of the ledger the plan was made from.
+    /// Commit a new version, with a key pair of its own, to the ledger the plan
+    /// was made from.
+    Mint(Mint),
+    /// Commit another transition of that ledger.
     Commit(Change),
     /// Create a pipeline Secret, or replace the one of ours that was observed.
     WriteSecret {
@@ -52,6 +55,14 @@ pub enum Action {
     DeleteKeySecret(String),
     /// Delete the ledger: the last key material of a deleted ring.
     DeleteLedger,
+}
+
+impl Action {
+    /// Whether it is a transition of the ledger.
+    #[must_use]
+    pub fn is_commit(&self) -> bool {
+        matches!(self, Self::Mint(_) | Self::Commit(_))
+    }
 }
 
 /// What to do about a ring.
@@ -77,9 +88,10 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 fn actions(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
     match (facts.stage, facts.ledger) {
         // Nothing, until the user asks to go on with a new version.
-        (Stage::Lost, _) => {
-            recovery::next(snapshot, facts).map(Action::Commit).into_iter().collect()
-        }
+        (Stage::Lost, _) => recovery::next(snapshot, facts)
+            .map(|r| Action::Mint(Mint::Recover(r)))
+            .into_iter()
+            .collect(),
         (Stage::Deleting, _) => teardown::steps(snapshot, facts),
         (Stage::Serving | Stage::DeletionBlocked, Some(ledger)) => steps(snapshot, facts, ledger),
         (Stage::Serving, None) => first_steps(snapshot, facts),
@@ -91,7 +103,7 @@ fn actions(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
 /// keys behind.
 fn first_steps(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
     if snapshot.ring.finalizer {
-        mint::first(snapshot, facts).map(Action::Commit).into_iter().collect()
+        mint::first(snapshot, facts).map(Action::Mint).into_iter().collect()
     } else {
         vec![Action::AddFinalizer]
     }
@@ -107,16 +119,17 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
     }
     let commit = mint::discard(snapshot, ledger)
         .or_else(|| mint::promote(snapshot, facts, ledger))
-        .or_else(|| mint::next(snapshot, facts, ledger))
-        .or_else(|| place::change(snapshot, facts, ledger))
-        .or_else(|| window(snapshot, ledger));
-    if let Some(change) = commit {
-        return vec![Action::Commit(change)];
+        .map(Action::Commit)
+        .or_else(|| mint::next(snapshot, facts, ledger).map(Action::Mint))
+        .or_else(|| place::change(snapshot, facts, ledger).map(Action::Commit))
+        .or_else(|| window(snapshot, ledger).map(Action::Commit));
+    if let Some(commit) = commit {
+        return vec![commit];
     }
     // Witnesses know of a version before any pipeline does.
     let mut actions = record(snapshot, ledger);
     actions.extend(publish::steps(snapshot, facts, ledger));
-    if !actions.iter().any(|action| matches!(action, Action::Commit(_))) {
+    if !actions.iter().any(Action::is_commit) {
         actions.extend(unnamed_keys(snapshot, ledger).map(Action::DeleteKeySecret));
     }
     actions
@@ -139,7 +152,7 @@ fn unnamed_keys<'a>(
     ledger: &'a Ledger,
 ) -> impl Iterator<Item = String> + 'a {
     let named = |name: &String| {
-        let keys = ledger.versions.iter().filter_map(|v| v.private_key.as_ref());
+        let keys = ledger.versions.iter().filter_map(Version::private_key);
         keys.filter_map(|key| key.secret.as_ref()).any(|secret| secret == name)
     };
     snapshot
@@ -152,7 +165,7 @@ fn unnamed_keys<'a>(
 /// Applies a changed `keepVersions` without a rotation.
 fn window(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
     let keep = snapshot.ring.keep;
-    let states = ledger.versions.iter().map(|v| v.state);
+    let states = ledger.versions.iter().map(Version::state);
     let moves = !snapshot.ring.suspend && !states.eq(ledger.window(keep));
     moves.then_some(Change::Window { keep })
 }

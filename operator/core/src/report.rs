@@ -128,7 +128,7 @@ fn rotating(
         let message = format!("version {number} is pending and waits: spec.suspend is true");
         return (Reason::Suspended, message);
     }
-    let reason = match (number, pending.standby) {
+    let reason = match (number, pending.is_spare()) {
         (_, true) => Reason::StandbyPending,
         (1, false) => Reason::FirstVersionPending,
         (_, false) => Reason::Rotating,

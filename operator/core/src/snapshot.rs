@@ -13,7 +13,7 @@ use crate::{
     condition::Condition,
     fingerprint::Fingerprint,
     high_water::HighWater,
-    ledger::{Damage, Exclusion, Ledger, PipelineRef, Version},
+    ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     marks::Mark,
     names::RingName,
     policy_ref::{Action, PolicyRef},
@@ -233,7 +233,7 @@ impl LedgerFound {
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
     /// The versions that it names, those with a sound public key.
-    pub versions: Vec<Version>,
+    pub versions: Vec<KnownVersion>,
     /// The rotation that was last reported done.
     pub observed_rotation: Option<String>,
     /// The pipelines that it says hold the newest key.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
-    ledger::{Change, Exclusion, Ledger, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
     marks::Mark,
     policy::cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
     policy_ref::{Action, PolicyRef},
@@ -32,10 +32,10 @@ fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusi
             fingerprint: format!("SHA256:{version}").parse().unwrap(),
             private_key: PrivateKeyRef { digest: "00".into(), secret: None },
         };
-        let mint = Change::Mint { version, token: None, standby: false, rule: rule.clone() };
-        let minted = Ledger::apply(ledger.as_ref(), &mint, Some(key), now()).unwrap();
+        let mint = Mint::New { version, token: None, standby: false, rule: rule.clone() };
+        let minted = Ledger::mint(ledger.as_ref(), &mint, key, now()).unwrap();
         let activate = Change::Activate { version, keep: 3 };
-        ledger = Some(Ledger::apply(Some(&minted), &activate, None, now()).unwrap());
+        ledger = Some(Ledger::apply(Some(&minted), &activate, now()).unwrap());
     }
     ledger.unwrap()
 }
@@ -89,7 +89,7 @@ fn a_rule_that_moves_between_actions_writes_and_asks_once() {
         let shop = ledger(policy, action, 1, Vec::new());
         let settings = shop.rule.settings.clone();
         let settings = RuleSettings { leaving: Some(leaving), ..settings };
-        Ledger::apply(Some(&shop), &Change::Rule(settings), None, now()).unwrap()
+        Ledger::apply(Some(&shop), &Change::Rule(settings), now()).unwrap()
     };
     let verify = |policy, ledger: &Ledger| {
         let rendered = rendered(policy, &[("shop", ledger)], BTreeMap::new());
@@ -144,7 +144,7 @@ fn a_ring_without_an_accepted_version_keeps_its_rule_with_nobodys_key() {
     let ledger = ledger(policy, Action::Enforce, 2, Vec::new());
     let before = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
     let revoke = Change::Revoke { versions: [1, 2].into(), promote: None, keep: 3 };
-    let ledger = Ledger::apply(Some(&ledger), &revoke, None, now()).unwrap();
+    let ledger = Ledger::apply(Some(&ledger), &revoke, now()).unwrap();
     let after = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
 
     let mut expected = before.spec["rules"][0].clone();

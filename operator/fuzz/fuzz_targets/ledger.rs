@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use signingkeyring_core::{
-    ledger::{Change, Ledger, NewKey, PrivateKeyRef},
+    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef},
     policy::cluster_policy::ClusterPolicy,
 };
 
@@ -48,15 +48,14 @@ fuzz_target!(|text: &str| {
 /// What every change makes of it can be read again.
 fn changed(ledger: &Ledger) {
     let newest = ledger.newest().map_or(0, |version| version.number);
-    let key = || NewKey {
+    let key = NewKey {
         public_key: "-----BEGIN PUBLIC KEY-----\nTUZr\n-----END PUBLIC KEY-----\n".to_owned(),
         fingerprint: "SHA256:new".parse().expect("a fingerprint"),
         private_key: PrivateKeyRef { digest: "00".to_owned(), secret: None },
     };
     let settings = ledger.rule.settings.clone();
     let all = ledger.versions.iter().map(|version| version.number).collect();
-    for change in [
-        Change::Mint { version: newest + 1, token: None, standby: false, rule: settings.clone() },
+    let changes = [
         Change::Acknowledge { version: newest },
         Change::Promote { version: newest, token: None },
         Change::Discard { version: newest },
@@ -64,16 +63,24 @@ fn changed(ledger: &Ledger) {
         Change::Revoke { versions: all, promote: None, keep: 3 },
         Change::Window { keep: 3 },
         Change::Rule(settings.clone()),
-        Change::Withdraw(ledger.publications.clone()),
+        Change::Withdraw(ledger.publications.iter().cloned().collect()),
         Change::Remove { rule: settings, above: ledger.sequence },
-    ] {
-        if let Ok(next) = Ledger::apply(Some(ledger), &change, Some(key()), Timestamp::UNIX_EPOCH) {
-            assert!(next.sequence > ledger.sequence);
-            let _ = (next.mark(), next.window(3), next.key_set());
-            // Only at the ends of the numbers may a change lead out of what is read.
-            if newest < 1_000_000_000 && ledger.sequence < 1 << 53 {
-                assert_eq!(Ledger::parse(&next.to_json()), Ok(next));
-            }
+    ];
+    let now = Timestamp::UNIX_EPOCH;
+    let new = Mint::New {
+        version: newest + 1,
+        token: None,
+        standby: false,
+        rule: ledger.rule.settings.clone(),
+    };
+    let minted = Ledger::mint(Some(ledger), &new, key, now);
+    let changed = changes.iter().map(|change| Ledger::apply(Some(ledger), change, now));
+    for next in changed.chain([minted]).flatten() {
+        assert!(next.sequence > ledger.sequence);
+        let _ = (next.mark(), next.window(3), next.key_set());
+        // Only at the ends of the numbers may a change lead out of what is read.
+        if newest < 1_000_000_000 && ledger.sequence < 1 << 53 {
+            assert_eq!(Ledger::parse(&next.to_json()), Ok(next));
         }
     }
 }

@@ -3,15 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{
-    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::ByteString;
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
 };
 use signingkeyring_core::{
-    ledger::{Change, Damage, Ledger, NewKey, PrivateKeyRef, Version},
+    ledger::{Change, Damage, Ledger, Mint, NewKey, PrivateKeyRef, Version},
     names::{self, RingName},
     snapshot::{Finding, LedgerFound},
 };
@@ -25,9 +23,46 @@ use crate::{
     observe::{Observed, private_entries},
 };
 
-/// Commits a transition: reads the ledger, and if it still is the one that
-/// was observed replaces it. Private keys that the new table does not call
-/// for are gone with the same write.
+mod secret;
+
+use secret::{api, empty, read, store};
+
+/// Commits a new version, with the key pair that it gets here.
+///
+/// # Errors
+/// If there is no key pair, or as [`commit`].
+pub(super) async fn mint(
+    context: &Context,
+    observed: &Observed,
+    mint: &Mint,
+) -> Result<Ledger, Halt> {
+    let base = base(observed)?;
+    // Held until the cache knows the ledger that takes the room.
+    let _claim = place::claim(context, observed, base, mint.rule())?;
+    let pair = match mint {
+        Mint::Import { from, .. } => import::read(context, from).await?,
+        Mint::New { .. } | Mint::Recover(_) => generate().await?,
+    };
+    let number = mint.version();
+    let secret = match mint {
+        Mint::New { standby: true, .. } => {
+            let sequence = base.map_or(0, |base| base.sequence);
+            let ring = &observed.snapshot.name;
+            Some(store_apart(context, ring, number, sequence, &pair).await?)
+        }
+        _ => None,
+    };
+    let key = NewKey {
+        public_key: pair.public_pem().to_owned(),
+        fingerprint: pair.fingerprint().clone(),
+        private_key: PrivateKeyRef { digest: pair.digest(), secret },
+    };
+    let next = Ledger::mint(base, mint, key, context.clock.now()).map_err(Error::from)?;
+    replace(context, observed, &next, Some((number, &pair))).await?;
+    Ok(next)
+}
+
+/// Commits another transition.
 ///
 /// # Errors
 /// If the ledger has changed, is not a ledger, or cannot be written.
@@ -36,40 +71,42 @@ pub(super) async fn commit(
     observed: &Observed,
     change: &Change,
 ) -> Result<Ledger, Halt> {
-    let ring = &observed.snapshot.name;
-    let base = match &observed.snapshot.ledger {
-        LedgerFound::Foreign => return Err(Halt::Found(Finding::LedgerForeign)),
-        found => found.table(),
-    };
+    let base = base(observed)?;
     // Held until the cache knows the ledger that takes the room.
-    let _claim = place::claim(context, ring, observed, base, change)?;
-    let pair = match change {
-        Change::Import { from, .. } => Some(import::read(context, from).await?),
-        _ if change.mints().is_some() => Some(generate().await?),
+    let _claim = match change {
+        Change::Rule(rule) => place::claim(context, observed, base, rule)?,
         _ => None,
     };
-    let mut private_key =
-        pair.as_ref().map(|pair| PrivateKeyRef { digest: pair.digest(), secret: None });
-    if let (Change::Mint { standby: true, version, .. }, Some(pair), Some(private_key)) =
-        (change, &pair, &mut private_key)
-    {
-        let sequence = base.map_or(0, |base| base.sequence);
-        private_key.secret = Some(store_apart(context, ring, *version, sequence, pair).await?);
+    let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
+    replace(context, observed, &next, None).await?;
+    Ok(next)
+}
+
+fn base(observed: &Observed) -> Result<Option<&Ledger>, Halt> {
+    match &observed.snapshot.ledger {
+        LedgerFound::Foreign => Err(Halt::Found(Finding::LedgerForeign)),
+        found => Ok(found.table()),
     }
-    let key = pair.as_ref().zip(private_key).map(|(pair, private_key)| NewKey {
-        public_key: pair.public_pem().to_owned(),
-        fingerprint: pair.fingerprint().clone(),
-        private_key,
-    });
-    let next = Ledger::apply(base, change, key, context.clock.now()).map_err(Error::from)?;
+}
+
+/// Reads the ledger, and if it still is the one that was observed replaces it.
+/// Private keys that the new table does not call for are gone with the same
+/// write.
+async fn replace(
+    context: &Context,
+    observed: &Observed,
+    next: &Ledger,
+    new: Option<(u32, &KeyPair)>,
+) -> Result<(), Halt> {
+    let ring = &observed.snapshot.name;
     let mut secret = match &observed.ledger_version {
         Some(version) => read(context, ring, version).await?,
         None => empty(context, names::ledger(ring)),
     };
-    let wanted = private_entries(&next);
+    let wanted = private_entries(next);
     let mut data = secret.data.take().unwrap_or_default();
     data.retain(|entry, _| wanted.contains(entry));
-    if let (Some(number), Some(pair)) = (change.mints(), &pair)
+    if let Some((number, pair)) = new
         && wanted.contains(&names::key_entry(number))
     {
         data.extend(entries(number, pair));
@@ -79,13 +116,11 @@ pub(super) async fn commit(
     let stored = store(context, ring, &secret, observed.ledger_version.is_some()).await?;
     let row = LedgerRow::sound(stored.resource_version().unwrap_or_default(), next.clone());
     context.cache.ledgers.put(ring, row);
-    for policy in next.rule.settings.policies() {
+    let left = observed.snapshot.ledger.table().and_then(|base| base.rule.settings.leaving);
+    for policy in next.rule.settings.policies().chain(left) {
         context.policies.wake(&policy);
     }
-    if let Some(left) = base.and_then(|base| base.rule.settings.leaving) {
-        context.policies.wake(&left);
-    }
-    Ok(next)
+    Ok(())
 }
 
 /// Looks whether a ledger holds the private keys that its table says, where
@@ -99,7 +134,7 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
     let unfit = table
         .versions
         .iter()
-        .filter(|v| v.private_key.as_ref().is_some_and(|key| key.secret.is_none()))
+        .filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()))
         .find_map(|version| take(&data, version).err());
     let version = row.resource_version.clone();
     let row = match unfit {
@@ -133,7 +168,7 @@ pub(super) async fn key(
     let row = ledger.by_number(version).ok_or_else(unknown)?;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
     let secret = read(context, ring, seen).await?;
-    let apart = row.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    let apart = row.private_key().and_then(|key| key.secret.as_ref());
     let data = match apart {
         None => secret.data.unwrap_or_default(),
         Some(name) => {
@@ -207,7 +242,7 @@ fn take(data: &BTreeMap<String, ByteString>, row: &Version) -> Result<KeyPair, S
     let password = entry(&names::password_entry(number))
         .ok_or_else(|| format!("the password of version {number} is missing"))?;
     let digest = digest_of(&private, &password);
-    if row.private_key.as_ref().is_none_or(|key| key.digest != digest) {
+    if row.private_key().is_none_or(|key| key.digest != digest) {
         return Err(format!("the private key of version {number} does not fit its public key"));
     }
     Ok(KeyPair::stored(private, password, row.public_key.clone(), row.fingerprint.clone()))
@@ -237,61 +272,4 @@ async fn store_apart(
     created.map_err(|error| Error::api(format!("Secret {name}"), error))?;
     context.cache.ledgers.put_key_secret(ring, &name, sequence);
     Ok(name)
-}
-
-async fn read(context: &Context, ring: &RingName, seen: &str) -> Result<Secret, Error> {
-    let name = names::ledger(ring);
-    let what = || format!("ledger {name}");
-    let secret = api(context).get(&name).await.map_err(|error| Error::api(what(), error))?;
-    if secret.resource_version().as_deref() != Some(seen) {
-        return Err(Error::Conflict(what()));
-    }
-    Ok(secret)
-}
-
-async fn store(
-    context: &Context,
-    ring: &RingName,
-    secret: &Secret,
-    exists: bool,
-) -> Result<Secret, Halt> {
-    let name = names::ledger(ring);
-    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
-    if exists {
-        let replaced = api(context).replace(&name, &params, secret).await;
-        return Ok(replaced.map_err(|error| Error::api(format!("ledger {name}"), error))?);
-    }
-    match api(context).create(&params, secret).await {
-        Ok(stored) => Ok(stored),
-        Err(error) if is_code(&error, 409) => {
-            let found = api(context).get_opt(&name).await;
-            match found {
-                Ok(Some(found)) if found.type_.as_deref() != Some(names::LEDGER_TYPE) => {
-                    Err(Halt::Found(Finding::LedgerForeign))
-                }
-                _ => Err(Error::Conflict(format!("ledger {name}")).into()),
-            }
-        }
-        Err(error) => Err(Error::api(format!("ledger {name}"), error).into()),
-    }
-}
-
-fn empty(context: &Context, name: String) -> Secret {
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(context.settings.namespace.clone()),
-            labels: Some(BTreeMap::from([(
-                names::LABEL_MANAGED_BY.to_owned(),
-                names::MANAGER.to_owned(),
-            )])),
-            ..ObjectMeta::default()
-        },
-        type_: Some(names::LEDGER_TYPE.to_owned()),
-        ..Secret::default()
-    }
-}
-
-fn api(context: &Context) -> Api<Secret> {
-    Api::namespaced(context.client.clone(), &context.settings.namespace)
 }

@@ -1,8 +1,7 @@
 //! Room in a policy, for the time of the commit that puts a ring there.
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger, Recovery},
-    names::RingName,
+    ledger::{Ledger, RuleSettings},
     snapshot::PolicyFound,
 };
 
@@ -15,18 +14,10 @@ use crate::{cache::Claim, context::Context, error::Error, observe::Observed};
 /// If other rings have taken the room since it was observed.
 pub(super) fn claim<'a>(
     context: &'a Context,
-    ring: &RingName,
     observed: &Observed,
     base: Option<&Ledger>,
-    change: &Change,
+    rule: &RuleSettings,
 ) -> Result<Option<Claim<'a>>, Error> {
-    let (Change::Mint { rule, .. }
-    | Change::Import { rule, .. }
-    | Change::Recover(Recovery { rule, .. })
-    | Change::Rule(rule)) = change
-    else {
-        return Ok(None);
-    };
     let policy = rule.policy;
     let named = base.is_some_and(|base| base.rule.settings.policies().any(|name| name == policy));
     let found = observed.snapshot.policies.get(&policy);
@@ -37,7 +28,7 @@ pub(super) fn claim<'a>(
     }
     let bytes = context.cache.written.size(policy);
     let limit = context.settings.policy_limit();
-    match context.cache.ledgers.claim(ring, policy, bytes, limit) {
+    match context.cache.ledgers.claim(&observed.snapshot.name, policy, bytes, limit) {
         Some(claim) => Ok(Some(claim)),
         None => Err(Error::Conflict(format!("the room in policy {policy}"))),
     }

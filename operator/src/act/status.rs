@@ -181,7 +181,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
         .rev()
         .map(|version| VersionStatus {
             version: version.number,
-            state: match version.state {
+            state: match version.state() {
                 State::Pending => VersionState::Pending,
                 State::Current => VersionState::Current,
                 State::Accepted => VersionState::Accepted,
@@ -192,7 +192,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
             fingerprint: version.fingerprint.to_string(),
             public_key: version.public_key.clone(),
             created_at: Time(version.created_at),
-            activated_at: version.activated_at.map(Time),
+            activated_at: version.activated_at().map(Time),
         })
         .collect();
     let policy = ledger.rule.settings.policy;

@@ -117,13 +117,13 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         return Err(error);
     }
     context.metrics.ring_state(ring, Some(state(&report)));
-    if plan.actions.iter().any(|action| matches!(action, Action::Commit(_))) {
+    if plan.actions.iter().any(Action::is_commit) {
         context.gate.poke();
     }
     // The ledger and the finalizer are watched; pipeline Secrets are not.
     let look_again = done.wrote
         && (plan.actions.iter().any(touches_pipelines)
-            || plan.actions.iter().any(|action| matches!(action, Action::Commit(_))));
+            || plan.actions.iter().any(Action::is_commit));
     if look_again {
         return Ok(Outcome::Again);
     }

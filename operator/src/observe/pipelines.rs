@@ -6,7 +6,7 @@ use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, core::PartialObjectMeta};
 use signingkeyring_core::{
-    ledger::PipelineRef,
+    ledger::{PipelineRef, Publications},
     names,
     snapshot::{Layout, LedgerFound, PipelineFound, Ring},
 };
@@ -31,7 +31,7 @@ pub(super) async fn look(
         _ => None,
     };
     let all: BTreeSet<&PipelineRef> =
-        ring.pipelines.keys().chain(published.into_iter().flatten()).collect();
+        ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
     let looks = all.into_iter().map(|pipeline| async move {
         let (found, meta) = look_at(context, ring_name, ledger, pipeline).await;
         (pipeline.clone(), found, meta)

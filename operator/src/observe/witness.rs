@@ -4,7 +4,7 @@
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters, MOST_VERSIONS, short},
-    ledger::{State, Version},
+    ledger::{KnownVersion, State},
     names,
     snapshot::Witness,
 };
@@ -57,16 +57,15 @@ fn witness(who: String, high_water: HighWater, sequence: Option<u64>) -> Witness
 /// The versions that a status names, those whose public key has the
 /// fingerprint that stands beside it.
 #[must_use]
-pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
+pub fn versions(status: &SigningKeyRingStatus) -> Vec<KnownVersion> {
     let numbered = status.versions.iter().rev().filter(|v| v.version < MOST_VERSIONS);
     let sound = numbered.filter_map(|v| {
         let real = fingerprint_of(&v.public_key).ok()?;
         (real.as_str() == v.fingerprint).then_some((v, real))
     });
     sound
-        .map(|(v, fingerprint)| Version {
+        .map(|(v, fingerprint)| KnownVersion {
             number: v.version,
-            algorithm: "ECDSA-P256".to_owned(),
             state: match v.state {
                 VersionState::Pending => State::Pending,
                 VersionState::Standby => State::Standby,
@@ -78,10 +77,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<Version> {
             public_key: v.public_key.clone(),
             fingerprint,
             created_at: v.created_at.0,
-            acknowledged_at: None,
             activated_at: v.activated_at.as_ref().map(|time| time.0),
-            standby: false,
-            private_key: None,
         })
         .collect()
 }

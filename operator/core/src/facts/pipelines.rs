@@ -20,7 +20,7 @@ pub(super) fn holding_back<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Vec<&
     let Some(waiting) = ledger.pending() else { return Vec::new() };
     let holds_back = |pipeline: &&PipelineRef| match snapshot.pipelines.get(*pipeline) {
         Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != waiting.fingerprint,
-        _ => is_out_of_reach(snapshot, pipeline) && ledger.publications.contains(*pipeline),
+        _ => is_out_of_reach(snapshot, pipeline) && ledger.publications.contains(pipeline),
     };
     snapshot.ring.pipelines.keys().filter(holds_back).collect()
 }

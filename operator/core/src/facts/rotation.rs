@@ -16,8 +16,8 @@ pub(super) fn token(snapshot: &Snapshot) -> Option<&str> {
 /// sign, or was minted to do so, less up to a tenth of it.
 pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
     let every = snapshot.ring.every?;
-    let newest = ledger.versions.iter().rev().find(|v| !v.standby || v.has_signed())?;
-    let began = newest.activated_at.unwrap_or(newest.created_at);
+    let newest = ledger.versions.iter().rev().find(|v| !v.is_spare() || v.has_signed())?;
+    let began = newest.activated_at().unwrap_or(newest.created_at);
     let period = every.saturating_sub(early(snapshot.name.as_str(), every));
     let period = SignedDuration::try_from(period).ok()?;
     began.checked_add(period).ok()

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    Change, Ledger, NewKey, RETIRED_KEPT, REVOKED_KEPT, Recovery, Rule, RuleSettings, State,
-    TOKENS_KEPT, Token, Version,
+    Change, Ledger, Life, Mint, NewKey, Publications, Purpose, RETIRED_KEPT, REVOKED_KEPT,
+    Recovery, Rule, RuleSettings, State, TOKENS_KEPT, Token, Version, life::Waiting,
+    version::ALGORITHM,
 };
 use crate::high_water::short;
 
@@ -16,7 +17,7 @@ pub enum ChangeError {
     /// A ring's first commit must mint a version or mark the ring removed.
     #[error("there is no ledger to change")]
     NoLedger,
-    /// A mint without key, with a wrong number, or during a rotation.
+    /// A mint with a wrong number, or during a rotation.
     #[error("version {0} cannot be minted now")]
     Mint(u32),
     /// Only a Pending or Standby version can become Current, stand by or be given up.
@@ -25,6 +26,42 @@ pub enum ChangeError {
 }
 
 impl Ledger {
+    /// What becomes of a ring's ledger by a new version, with its key.
+    ///
+    /// # Errors
+    /// If the version does not fit, which one planned from this ledger always does.
+    pub fn mint(
+        base: Option<&Self>,
+        mint: &Mint,
+        key: NewKey,
+        now: Timestamp,
+    ) -> Result<Self, ChangeError> {
+        let mut next = base.cloned().unwrap_or_else(|| Self::empty(mint.rule().clone()));
+        next.sequence += 1;
+        match mint {
+            Mint::New { version, token, standby, rule } => {
+                let purpose = if *standby {
+                    Purpose::StandBy
+                } else {
+                    Purpose::Sign { acknowledged_at: None }
+                };
+                next.add(*version, purpose, key, now)?;
+                next.rule.settings = rule.clone();
+                next.remember(token.as_deref(), *version);
+            }
+            Mint::Import { token, rule, .. } => {
+                next.add(1, Purpose::Sign { acknowledged_at: None }, key, now)?;
+                next.rule.settings = rule.clone();
+                next.remember(token.as_deref(), 1);
+            }
+            Mint::Recover(recovery) => {
+                next.recover(recovery, key, now)?;
+                next.rule.sequence = next.sequence;
+            }
+        }
+        Ok(next.shown_since(base))
+    }
+
     /// What becomes of a ring's ledger by a change.
     ///
     /// # Errors
@@ -32,47 +69,21 @@ impl Ledger {
     pub fn apply(
         base: Option<&Self>,
         change: &Change,
-        key: Option<NewKey>,
         now: Timestamp,
     ) -> Result<Self, ChangeError> {
         let mut next = match (base, change) {
             (Some(base), _) => base.clone(),
-            (
-                None,
-                Change::Mint { rule, .. }
-                | Change::Import { rule, .. }
-                | Change::Recover(Recovery { rule, .. })
-                | Change::Remove { rule, .. },
-            ) => Self::empty(rule.clone()),
+            (None, Change::Remove { rule, .. }) => Self::empty(rule.clone()),
             (None, _) => return Err(ChangeError::NoLedger),
         };
         next.sequence += 1;
         match change {
-            Change::Mint { version, token, standby, rule } => {
-                next.mint(*version, *standby, key, now)?;
-                next.rule.settings = rule.clone();
-                next.remember(token.as_deref(), *version);
-            }
-            Change::Import { token, rule, .. } => {
-                next.mint(1, false, key, now)?;
-                next.rule.settings = rule.clone();
-                next.remember(token.as_deref(), 1);
-            }
-            Change::Recover(recovery) => next.recover(recovery, key, now)?,
-            Change::Acknowledge { version } => {
-                let waiting = next.waiting(*version)?;
-                waiting.acknowledged_at = Some(now);
-                if waiting.standby {
-                    waiting.state = State::Standby;
-                }
-            }
+            Change::Acknowledge { version } => next.waiting(*version)?.acknowledge(now),
             Change::Promote { version, token } => {
-                let waiting = next.waiting(*version)?;
-                waiting.standby = false;
-                waiting.state = State::Pending;
+                next.waiting(*version)?.promote();
                 next.remember(token.as_deref(), *version);
             }
-            Change::Discard { version } => next.waiting(*version)?.state = State::Retired,
+            Change::Discard { version } => next.waiting(*version)?.discard(),
             Change::Activate { version, keep } => {
                 next.activate(*version, now)?;
                 next.move_window(*keep);
@@ -87,26 +98,19 @@ impl Ledger {
             Change::Window { keep } => next.move_window(*keep),
             Change::Rule(settings) => next.settle_in(settings),
             Change::Publications { add, strike } => {
-                next.publications.extend(add.iter().cloned());
-                next.publications.retain(|p| !strike.contains(p));
-                next.leaving.retain(|p| !strike.contains(p) && !add.contains(p));
+                add.iter().for_each(|pipeline| next.publications.hold(pipeline.clone()));
+                strike.iter().for_each(|pipeline| next.publications.strike(pipeline));
             }
-            Change::Withdraw(leaving) => next.leaving.extend(leaving.iter().cloned()),
+            Change::Withdraw(leaving) => {
+                leaving.iter().for_each(|pipeline| next.publications.withdraw(pipeline));
+            }
             Change::Remove { rule, above } => {
                 next.removed = true;
                 next.rule.settings = rule.clone();
                 next.sequence = next.sequence.max(above + 1);
             }
         }
-        for version in next.versions.iter_mut().filter(|v| !v.state.has_private_key()) {
-            version.private_key = None;
-        }
-        if base.is_none_or(|base| base.shown() != next.shown())
-            || matches!(change, Change::Recover(_))
-        {
-            next.rule.sequence = next.sequence;
-        }
-        Ok(next)
+        Ok(next.shown_since(base))
     }
 
     fn empty(rule: RuleSettings) -> Self {
@@ -115,11 +119,19 @@ impl Ledger {
             versions: Vec::new(),
             revoked: Vec::new(),
             tokens: Vec::new(),
-            publications: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            publications: Publications::default(),
             rule: Rule { sequence: 0, settings: rule },
             removed: false,
         }
+    }
+
+    /// Has the rule's sequence move if the policies are to show something else
+    /// than before.
+    fn shown_since(mut self, base: Option<&Self>) -> Self {
+        if base.is_none_or(|base| base.shown() != self.shown()) {
+            self.rule.sequence = self.sequence;
+        }
+        self
     }
 
     /// What the policies show of the ring.
@@ -130,30 +142,24 @@ impl Ledger {
 
     /// Numbers may be left out, those that witnesses or revocations name, and
     /// never go back.
-    fn mint(
+    fn add(
         &mut self,
         number: u32,
-        standby: bool,
-        key: Option<NewKey>,
+        purpose: Purpose,
+        key: NewKey,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let waits = self.pending().is_some() || self.standby().is_some();
-        let (Some(key), false, true) =
-            (key, waits, self.newest().is_none_or(|newest| newest.number < number))
-        else {
+        if waits || self.newest().is_some_and(|newest| newest.number >= number) {
             return Err(ChangeError::Mint(number));
-        };
+        }
         self.versions.push(Version {
             number,
-            algorithm: "ECDSA-P256".to_owned(),
-            state: State::Pending,
+            algorithm: ALGORITHM.to_owned(),
             public_key: key.public_key,
             fingerprint: key.fingerprint,
             created_at: now,
-            acknowledged_at: None,
-            activated_at: None,
-            standby,
-            private_key: Some(key.private_key),
+            life: Life::Pending { purpose, private_key: key.private_key },
         });
         Ok(())
     }
@@ -163,24 +169,18 @@ impl Ledger {
     fn recover(
         &mut self,
         recovery: &Recovery,
-        key: Option<NewKey>,
+        key: NewKey,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
+        for version in &mut self.versions {
+            version.life.outlive(version.created_at);
+        }
         for known in &recovery.known {
             if self.by_number(known.number).is_none() {
-                self.versions.push(known.clone());
+                self.versions.push(known.restored());
             }
         }
         self.versions.sort_by_key(|v| v.number);
-        for version in self.versions.iter_mut().filter(|v| v.state.is_accepted()) {
-            if version.state == State::Standby {
-                version.state = State::Retired;
-                continue;
-            }
-            // A pending version may have reached a pipeline and signed.
-            version.activated_at.get_or_insert(version.created_at);
-            version.state = State::Accepted;
-        }
         let newly: BTreeSet<u32> = self
             .versions
             .iter()
@@ -192,8 +192,9 @@ impl Ledger {
         let unknown: Vec<String> = unknown.cloned().collect();
         self.revoked.splice(0..0, unknown);
         self.move_window(recovery.keep);
-        self.mint(recovery.version, false, key, now)?;
-        self.publications.extend(recovery.publications.iter().cloned());
+        self.add(recovery.version, Purpose::Sign { acknowledged_at: None }, key, now)?;
+        let publications = recovery.publications.iter().cloned();
+        publications.for_each(|pipeline| self.publications.remember(pipeline));
         self.rule.settings = recovery.rule.clone();
         self.remember(recovery.token.as_deref(), recovery.version);
         self.removed = false;
@@ -205,12 +206,8 @@ impl Ledger {
     /// version that waits has to be accepted there as well before it signs.
     fn settle_in(&mut self, settings: &RuleSettings) {
         if settings.policy != self.rule.settings.policy {
-            for version in &mut self.versions {
-                if matches!(version.state, State::Pending | State::Standby) {
-                    version.state = State::Pending;
-                    version.acknowledged_at = None;
-                }
-            }
+            let waiting = self.versions.iter_mut().filter_map(|v| v.life.waiting());
+            waiting.for_each(Waiting::start_over);
         }
         self.rule.settings = settings.clone();
     }
@@ -223,31 +220,26 @@ impl Ledger {
         }
     }
 
-    fn waiting(&mut self, number: u32) -> Result<&mut Version, ChangeError> {
+    fn waiting(&mut self, number: u32) -> Result<Waiting<'_>, ChangeError> {
         self.versions
             .iter_mut()
             .find(|v| v.number == number)
-            .filter(|v| matches!(v.state, State::Pending | State::Standby))
+            .and_then(|v| v.life.waiting())
             .ok_or(ChangeError::NotWaiting(number))
     }
 
+    /// The one that signed until now only verifies from now on.
     fn activate(&mut self, number: u32, now: Timestamp) -> Result<(), ChangeError> {
-        self.waiting(number)?;
-        for version in &mut self.versions {
-            if version.number == number {
-                version.state = State::Current;
-                version.standby = false;
-                version.activated_at = Some(now);
-            } else if version.state == State::Current {
-                version.state = State::Accepted;
-            }
-        }
+        let before = self.current().map(|v| v.number);
+        self.waiting(number)?.activate(now);
+        let before = self.versions.iter_mut().find(|v| Some(v.number) == before);
+        before.into_iter().for_each(|v| v.life.accept());
         Ok(())
     }
 
     fn revoke(&mut self, numbers: &BTreeSet<u32>) {
         for version in self.versions.iter_mut().filter(|v| numbers.contains(&v.number)) {
-            version.state = State::Revoked;
+            version.life.revoke();
             let hash = short(version.fingerprint.as_str());
             if !self.revoked.contains(&hash) {
                 self.revoked.push(hash);
@@ -262,12 +254,16 @@ impl Ledger {
     fn move_window(&mut self, keep: u32) {
         let states = self.window(keep);
         for (version, state) in self.versions.iter_mut().zip(states) {
-            version.state = state;
+            match state {
+                State::Accepted => version.life.accept(),
+                State::Retired => version.life.retire(),
+                State::Pending | State::Standby | State::Current | State::Revoked => {}
+            }
         }
-        let out = self.versions.iter().filter(|v| !v.state.is_accepted()).count();
+        let out = self.versions.iter().filter(|v| !v.state().is_accepted()).count();
         let mut excess = out.saturating_sub(RETIRED_KEPT);
         self.versions.retain(|v| {
-            let forget = excess > 0 && !v.state.is_accepted();
+            let forget = excess > 0 && !v.state().is_accepted();
             excess -= usize::from(forget);
             !forget
         });

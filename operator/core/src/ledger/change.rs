@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{PipelineRef, PrivateKeyRef, RuleSettings, Version};
+use super::{KnownVersion, PipelineRef, PrivateKeyRef, RuleSettings};
 use crate::fingerprint::Fingerprint;
 
 /// A key pair that was just generated or imported, without its private half.
@@ -16,11 +16,12 @@ pub struct NewKey {
     pub private_key: PrivateKeyRef,
 }
 
-/// One transition of a ledger.
+/// A transition of a ledger that brings a new version, whose key pair comes
+/// with it: what is planned, before there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum Mint {
     /// A new Pending version and the token that asked for it, in one commit.
-    Mint {
+    New {
         /// Its number.
         version: u32,
         /// SHA-256 of the token it answers, if a token asked.
@@ -41,6 +42,33 @@ pub enum Change {
     },
     /// A new Pending version after a loss, and all that is still known.
     Recover(Recovery),
+}
+
+impl Mint {
+    /// The version's number.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::New { version, .. } => *version,
+            Self::Import { .. } => 1,
+            Self::Recover(recovery) => recovery.version,
+        }
+    }
+
+    /// The ring's rule as of now.
+    #[must_use]
+    pub fn rule(&self) -> &RuleSettings {
+        match self {
+            Self::New { rule, .. }
+            | Self::Import { rule, .. }
+            | Self::Recover(Recovery { rule, .. }) => rule,
+        }
+    }
+}
+
+/// A transition of a ledger that brings no new version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
     /// Kyverno has accepted the Pending version for the whole soak: pipelines
     /// may receive it, or it stands by.
     Acknowledge {
@@ -110,7 +138,7 @@ pub struct Recovery {
     /// The ring's rule as of now.
     pub rule: RuleSettings,
     /// Versions that the ledger does not know, from the ring's status.
-    pub known: Vec<Version>,
+    pub known: Vec<KnownVersion>,
     /// What witnesses remember as revoked.
     pub revoked: BTreeSet<String>,
     /// Secrets that witnesses say hold a key of the ring.
@@ -119,17 +147,4 @@ pub struct Recovery {
     pub above: u64,
     /// How many versions are accepted.
     pub keep: u32,
-}
-
-impl Change {
-    /// The version that the commit brings a new key pair for.
-    #[must_use]
-    pub fn mints(&self) -> Option<u32> {
-        match self {
-            Self::Mint { version, .. } => Some(*version),
-            Self::Import { .. } => Some(1),
-            Self::Recover(recovery) => Some(recovery.version),
-            _ => None,
-        }
-    }
 }

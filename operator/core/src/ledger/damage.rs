@@ -30,7 +30,7 @@ pub enum Damage {
 impl Damage {
     /// In a sentence.
     #[must_use]
-    pub fn why(&self) -> &str {
+    pub(crate) fn why(&self) -> &str {
         match self {
             Self::Unreadable { why } | Self::KeysUnfit { why, .. } => why,
             Self::KeysUnchecked { .. } => {

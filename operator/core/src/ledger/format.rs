@@ -6,7 +6,7 @@ use base16ct::lower::encode_string as hex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Ledger, State, shape};
+use super::{Ledger, State, shape, wire::LedgerJson};
 
 const FORMAT: u32 = 2;
 
@@ -46,23 +46,23 @@ impl Ledger {
             return Err(LedgerError::Format(probe.format));
         }
         let text = sealed(json).ok_or(LedgerError::Edited)?;
-        let ledger: Self = serde_json::from_str(text).map_err(unreadable)?;
-        ledger.check().map_err(LedgerError::Inconsistent)?;
-        Ok(ledger)
+        let json: LedgerJson<'_> = serde_json::from_str(text).map_err(unreadable)?;
+        let ledger = Self::try_from(json).and_then(|ledger| ledger.check().map(|()| ledger));
+        ledger.map_err(LedgerError::Inconsistent)
     }
 
     /// The annotation's text.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Serialising plain structs with string keys cannot fail.
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let text = serde_json::to_string(&LedgerJson::from(self)).unwrap_or_default();
         let digest = hex(&Sha256::digest(text.as_bytes()));
         format!("{}{digest}{BODY}{text}{END}", head())
     }
 
     fn check(&self) -> Result<(), &'static str> {
         let versions = &self.versions;
-        let count = |state| versions.iter().filter(|v| v.state == state).count();
+        let count = |state| versions.iter().filter(|v| v.state() == state).count();
         if !versions.is_sorted_by(|a, b| a.number < b.number) {
             return Err("version numbers are not ascending");
         }
@@ -70,15 +70,10 @@ impl Ledger {
             return Err("more than one version is pending or standing by, or current");
         }
         let waits = |state| matches!(state, State::Pending | State::Standby);
-        if versions.iter().rev().skip(1).any(|v| waits(v.state)) {
+        if versions.iter().rev().skip(1).any(|v| waits(v.state())) {
             return Err("a version that is not the newest is pending or standing by");
         }
         shape::check(self)?;
-        if versions.iter().any(|v| v.state.has_private_key() != v.private_key.is_some()) {
-            return Err(
-                "a version has a private key that its state does not call for, or lacks it",
-            );
-        }
         if versions.is_empty() && !self.removed {
             return Err("there is no version");
         }

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::policy_ref::{Action, PolicyRef};
 
+mod format;
+
 fn key(n: u32) -> NewKey {
     NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\nkey{n}\n-----END PUBLIC KEY-----\n"),
@@ -27,11 +29,19 @@ fn now() -> Timestamp {
 }
 
 fn apply(base: Option<&Ledger>, change: &Change) -> Ledger {
-    Ledger::apply(base, change, change.mints().map(key), now()).unwrap()
+    Ledger::apply(base, change, now()).unwrap()
 }
 
-fn mint(version: u32) -> Change {
-    Change::Mint { version, token: None, standby: false, rule: settings() }
+fn mint(base: Option<&Ledger>, mint: &Mint) -> Ledger {
+    Ledger::mint(base, mint, key(mint.version()), now()).unwrap()
+}
+
+fn new(version: u32) -> Mint {
+    Mint::New { version, token: None, standby: false, rule: settings() }
+}
+
+fn spare(version: u32) -> Mint {
+    Mint::New { version, token: None, standby: true, rule: settings() }
 }
 
 fn activate(version: u32, keep: u32) -> Change {
@@ -42,6 +52,18 @@ fn revoke(versions: &[u32], promote: Option<u32>) -> Change {
     Change::Revoke { versions: versions.iter().copied().collect(), promote, keep: 3 }
 }
 
+/// What a ring's status tells of a version.
+fn known(version: &Version) -> KnownVersion {
+    KnownVersion {
+        number: version.number,
+        public_key: version.public_key.clone(),
+        fingerprint: version.fingerprint.clone(),
+        created_at: version.created_at,
+        state: version.state(),
+        activated_at: version.activated_at(),
+    }
+}
+
 fn accepted(ledger: &Ledger) -> Vec<u32> {
     ledger.accepted().map(|v| v.number).collect()
 }
@@ -50,14 +72,14 @@ fn accepted(ledger: &Ledger) -> Vec<u32> {
 fn rotated(rotations: u32, keep: u32) -> Ledger {
     let mut ledger = None;
     for version in 1..=rotations + 1 {
-        let minted = apply(ledger.as_ref(), &mint(version));
+        let minted = mint(ledger.as_ref(), &new(version));
         ledger = Some(apply(Some(&minted), &activate(version, keep)));
     }
     ledger.unwrap()
 }
 
 fn states(ledger: &Ledger) -> Vec<(u32, State)> {
-    ledger.versions.iter().map(|v| (v.number, v.state)).collect()
+    ledger.versions.iter().map(|v| (v.number, v.state())).collect()
 }
 
 #[test]
@@ -65,7 +87,7 @@ fn the_fourth_version_retires_the_first() {
     use State::{Accepted, Current, Retired};
     let ledger = rotated(3, 3);
     assert_eq!(states(&ledger), [(1, Retired), (2, Accepted), (3, Accepted), (4, Current)]);
-    let private = ledger.versions.iter().filter(|v| v.private_key.is_some());
+    let private = ledger.versions.iter().filter(|v| v.private_key().is_some());
     assert_eq!(private.map(|v| v.number).collect::<Vec<_>>(), [4]);
 }
 
@@ -89,7 +111,7 @@ fn retired_versions_are_forgotten_beyond_ten() {
 #[test]
 fn a_pending_version_does_not_count_in_the_window() {
     let ledger = rotated(2, 3);
-    let minted = apply(Some(&ledger), &mint(4));
+    let minted = mint(Some(&ledger), &new(4));
     assert_eq!(accepted(&minted), [4, 3, 2, 1]);
     assert_ne!(minted.key_set(), ledger.key_set());
 }
@@ -97,13 +119,13 @@ fn a_pending_version_does_not_count_in_the_window() {
 #[test]
 fn nothing_is_minted_twice() {
     let ledger = rotated(0, 3);
-    let pending = apply(Some(&ledger), &mint(2));
+    let pending = mint(Some(&ledger), &new(2));
     for (base, version) in [(&pending, 2), (&pending, 3), (&ledger, 1)] {
-        let result = Ledger::apply(Some(base), &mint(version), Some(key(version)), now());
+        let result = Ledger::mint(Some(base), &new(version), key(version), now());
         assert_eq!(result, Err(ChangeError::Mint(version)));
     }
     assert_eq!(
-        Ledger::apply(Some(&ledger), &activate(1, 3), None, now()),
+        Ledger::apply(Some(&ledger), &activate(1, 3), now()),
         Err(ChangeError::NotWaiting(1))
     );
 }
@@ -127,8 +149,8 @@ fn tokens_are_remembered_and_bounded() {
     let mut ledger = rotated(0, 3);
     for version in 2..=14 {
         let token = Some(token_hash(&format!("token-{version}")));
-        let mint = Change::Mint { version, token, standby: false, rule: settings() };
-        ledger = apply(Some(&apply(Some(&ledger), &mint)), &activate(version, 3));
+        let new = Mint::New { version, token, standby: false, rule: settings() };
+        ledger = apply(Some(&mint(Some(&ledger), &new)), &activate(version, 3));
     }
     assert_eq!(ledger.tokens.len(), TOKENS_KEPT);
     assert_eq!(ledger.handled("token-14"), Some(14));
@@ -142,15 +164,15 @@ fn a_revoked_version_keeps_its_place_and_never_returns() {
     assert_eq!(states(&ledger), [(1, Retired), (2, Accepted), (3, Revoked), (4, Current)]);
     let wide = apply(Some(&ledger), &Change::Window { keep: 4 });
     assert_eq!(accepted(&wide), [4, 2, 1]);
-    let next = apply(Some(&apply(Some(&ledger), &mint(5))), &activate(5, 3));
+    let next = apply(Some(&mint(Some(&ledger), &new(5))), &activate(5, 3));
     assert_eq!(accepted(&next), [5, 4], "3 has its place in the window of three");
     assert!(next.revoked.contains(&short("SHA256:3")));
 }
 
 #[test]
 fn a_version_that_was_revoked_before_it_signed_pushes_none_out() {
-    let pending = apply(Some(&rotated(2, 3)), &mint(4));
-    let ledger = apply(Some(&apply(Some(&pending), &revoke(&[4], None))), &mint(5));
+    let pending = mint(Some(&rotated(2, 3)), &new(4));
+    let ledger = mint(Some(&apply(Some(&pending), &revoke(&[4], None))), &new(5));
     let ledger = apply(Some(&ledger), &activate(5, 3));
     assert_eq!(accepted(&ledger), [5, 3, 2]);
 }
@@ -159,14 +181,13 @@ fn a_version_that_was_revoked_before_it_signed_pushes_none_out() {
 fn revoking_all_leaves_none_accepted_and_no_private_key() {
     let ledger = apply(Some(&rotated(1, 3)), &revoke(&[1, 2], None));
     assert!(accepted(&ledger).is_empty() && ledger.lost_its_signer());
-    assert!(ledger.versions.iter().all(|v| v.private_key.is_none()));
+    assert!(ledger.versions.iter().all(|v| v.private_key().is_none()));
     assert!(ledger.rule.sequence == ledger.sequence);
 }
 
 #[test]
 fn a_standby_takes_over_in_the_commit_that_revokes() {
-    let standby = Change::Mint { version: 3, token: None, standby: true, rule: settings() };
-    let ledger = apply(Some(&rotated(1, 3)), &standby);
+    let ledger = mint(Some(&rotated(1, 3)), &spare(3));
     let ledger = apply(Some(&ledger), &Change::Acknowledge { version: 3 });
     assert_eq!(accepted(&ledger), [3, 2, 1]);
     let ledger = apply(Some(&ledger), &revoke(&[2], Some(3)));
@@ -176,8 +197,7 @@ fn a_standby_takes_over_in_the_commit_that_revokes() {
 
 #[test]
 fn a_discarded_standby_is_never_accepted_again() {
-    let standby = Change::Mint { version: 2, token: None, standby: true, rule: settings() };
-    let ledger = apply(Some(&rotated(0, 3)), &standby);
+    let ledger = mint(Some(&rotated(0, 3)), &spare(2));
     let ledger = apply(Some(&ledger), &Change::Discard { version: 2 });
     let ledger = apply(Some(&ledger), &Change::Window { keep: 10 });
     assert_eq!(accepted(&ledger), [1]);
@@ -186,7 +206,7 @@ fn a_discarded_standby_is_never_accepted_again() {
 #[test]
 fn a_witness_tells_an_older_ledger() {
     let older = rotated(1, 3);
-    let newer = apply(Some(&apply(Some(&older), &mint(3))), &revoke(&[1], None));
+    let newer = apply(Some(&mint(Some(&older), &new(3))), &revoke(&[1], None));
     assert!(newer.knows(&older.high_water()) && newer.knows(&newer.high_water()));
     assert!(!older.knows(&newer.high_water()));
     assert_eq!(accepted(&older.without(&newer.high_water().revoked)), [2]);
@@ -196,17 +216,17 @@ fn a_witness_tells_an_older_ledger() {
 fn a_ring_goes_on_after_a_loss_with_what_is_still_known() {
     let lost = apply(Some(&rotated(2, 3)), &revoke(&[2], None));
     let recovery = |base: Option<&Ledger>| {
-        let change = Change::Recover(Recovery {
+        let recovery = Mint::Recover(Recovery {
             version: 4,
             token: None,
             rule: settings(),
-            known: lost.versions.clone(),
+            known: lost.versions.iter().map(known).collect(),
             revoked: lost.high_water().revoked,
             publications: BTreeSet::new(),
             above: 40,
             keep: 3,
         });
-        Ledger::parse(&apply(base, &change).to_json()).unwrap()
+        Ledger::parse(&mint(base, &recovery).to_json()).unwrap()
     };
     for base in [None, Some(&rotated(1, 3))] {
         let ledger = recovery(base);
@@ -218,67 +238,9 @@ fn a_ring_goes_on_after_a_loss_with_what_is_still_known() {
 }
 
 #[test]
-fn reads_back_what_it_writes_and_refuses_damage() {
-    let ledger = rotated(3, 3);
-    let json = ledger.to_json();
-    assert_eq!(Ledger::parse(&json).unwrap(), ledger);
-
-    assert!(matches!(Ledger::parse(&json[..json.len() - 9]), Err(LedgerError::Unreadable(_))));
-    assert!(matches!(Ledger::parse(""), Err(LedgerError::Unreadable(_))));
-    let later = json.replacen("\"format\":2", "\"format\":3", 1);
-    assert_eq!(Ledger::parse(&later), Err(LedgerError::Format(3)));
-    for (from, to) in [
-        ("\"removed\"", "\"escrow\":1,\"removed\""),
-        ("\"Accepted\"", "\"Current\""),
-        ("key4", "key5"),
-        ("\"digest\":", "\"digest\": "),
-    ] {
-        assert_eq!(Ledger::parse(&json.replacen(from, to, 1)), Err(LedgerError::Edited), "{from}");
-    }
-    // What was written by an operator with a defect is refused as well.
-    let mut twice = ledger.clone();
-    twice.versions[1].state = State::Current;
-    assert!(matches!(Ledger::parse(&twice.to_json()), Err(LedgerError::Inconsistent(_))));
-    let mut unknown = ledger;
-    unknown.versions[3].private_key = None;
-    assert!(matches!(Ledger::parse(&unknown.to_json()), Err(LedgerError::Inconsistent(_))));
-}
-
-#[test]
 fn an_exclusion_counts_through_its_last_day() {
     let exclusion =
         Exclusion { image: "redis".into(), expires: Some("2027-01-31".parse().unwrap()) };
     assert!(exclusion.counts("2027-01-31T23:59:59Z".parse().unwrap()));
     assert!(!exclusion.counts("2027-02-01T00:00:00Z".parse().unwrap()));
-}
-
-#[test]
-fn what_could_not_have_been_written_is_refused() {
-    // With a digest that fits, as somebody who knows the format would write it.
-    let sealed = |ledger: &str| {
-        let digest = hex(&Sha256::digest(ledger.as_bytes()));
-        format!(r#"{{"format":2,"digest":"{digest}","ledger":{ledger}}}"#)
-    };
-    let good = serde_json::to_string(&rotated(1, 3)).unwrap();
-    assert!(Ledger::parse(&sealed(&good)).is_ok());
-    for (part, instead) in [
-        ("\"number\":2", "\"number\":4294967295"),
-        ("\"number\":1", "\"number\":0"),
-        ("\"sequence\":4,\"versions\"", "\"sequence\":18446744073709551615,\"versions\""),
-        ("\"sequence\":4,\"versions\"", "\"sequence\":1,\"versions\""),
-        ("\\nkey2\\n", "\\n{{request.object.metadata.name}}\\n"),
-        ("\\nkey2\\n", "\\n"),
-        ("-----\\nkey2", "-----\\nkey2\\n-----END PUBLIC KEY-----\\nk8s://x/y"),
-        ("-----END PUBLIC KEY-----\\n", "-----END PUBLIC KEY-----\\n# a comment\\n"),
-        ("SHA256:2", "SHA256:2 checkout=9.9"),
-        ("SHA256:2", "2"),
-        ("signing-enforce-0001", "somebody-elses"),
-        ("signing-enforce-0001", "signing-enforce-{{x}}"),
-    ] {
-        let bad = good.replacen(part, instead, 1);
-        assert_ne!(bad, good, "{part} is not in {good}");
-        let sealed = sealed(&bad);
-        let error = Ledger::parse(&sealed).expect_err(&sealed);
-        assert_ne!(error, LedgerError::Edited, "refused for the wrong reason: {sealed}");
-    }
 }

@@ -1,90 +1,106 @@
 //! One version of a ring's key, and what it is good for.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+use super::life::{Life, Past, PrivateKeyRef, State};
 use crate::fingerprint::Fingerprint;
 
+/// The algorithm of every key that this operator makes or takes over.
+pub(super) const ALGORITHM: &str = "ECDSA-P256";
+
 /// One version of a ring's key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     /// Never given out twice.
     pub number: u32,
     /// The key's algorithm, `ECDSA-P256`.
     pub algorithm: String,
-    /// What it is good for.
-    pub state: State,
     /// SubjectPublicKeyInfo as PEM.
     pub public_key: String,
-    /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo.
-    #[serde(deserialize_with = "Fingerprint::unchecked")]
+    /// What names it.
     pub fingerprint: Fingerprint,
     /// When the pair was generated.
     pub created_at: Timestamp,
-    /// When Kyverno had accepted it for the whole soak. From then on pipelines
-    /// receive it and no older one, whatever a replica has heard itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acknowledged_at: Option<Timestamp>,
-    /// When it began to sign.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activated_at: Option<Timestamp>,
-    /// Minted to stand by, and no rotation has called for it yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub standby: bool,
-    /// Where its private key is, while it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private_key: Option<PrivateKeyRef>,
+    /// What it is good for, and what belongs to that.
+    pub life: Life,
 }
 
 impl Version {
+    /// What it is good for, in a word.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.life.state()
+    }
+
+    /// When Kyverno had accepted it for the whole soak. From then on pipelines
+    /// receive it and no older one, whatever a replica has heard itself.
+    #[must_use]
+    pub fn acknowledged_at(&self) -> Option<Timestamp> {
+        self.life.past().acknowledged_at()
+    }
+
+    /// When it began to sign.
+    #[must_use]
+    pub fn activated_at(&self) -> Option<Timestamp> {
+        self.life.past().activated_at()
+    }
+
     /// Whether it ever signed, so that images may carry its signature.
     #[must_use]
     pub fn has_signed(&self) -> bool {
-        self.activated_at.is_some()
+        self.activated_at().is_some()
+    }
+
+    /// Whether it was minted to stand by, and no rotation has called for it yet.
+    #[must_use]
+    pub(crate) fn is_spare(&self) -> bool {
+        self.life.past().is_spare()
+    }
+
+    /// Where its private key is, while it exists.
+    #[must_use]
+    pub fn private_key(&self) -> Option<&PrivateKeyRef> {
+        self.life.private_key()
     }
 }
 
-/// Where a private key is, and how to tell that it is the right one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PrivateKeyRef {
-    /// SHA-256 over the sealed key and its password, in hex. It tells a key
-    /// that was exchanged or damaged without the cost of opening it, and
-    /// nothing of a password with 256 random bits.
-    pub digest: String,
-    /// The Secret of its own that holds it; without one the ledger does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
+/// A version as a ring's status tells of it: what is known of one whose
+/// private key is not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KnownVersion {
+    /// Its number.
+    pub number: u32,
+    /// SubjectPublicKeyInfo as PEM.
+    pub public_key: String,
+    /// What names it.
+    pub fingerprint: Fingerprint,
+    /// When the pair was generated.
+    pub created_at: Timestamp,
+    /// What it was good for.
+    pub state: State,
+    /// When it began to sign.
+    pub activated_at: Option<Timestamp>,
 }
 
-/// What a version is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum State {
-    /// Minted; Kyverno is being told.
-    Pending,
-    /// Kyverno accepts it; it waits to replace the version that signs.
-    Standby,
-    /// Signs and verifies.
-    Current,
-    /// Verifies only.
-    Accepted,
-    /// Fell out of the window, or was discarded before it signed.
-    Retired,
-    /// Taken out by the user, for ever.
-    Revoked,
-}
-
-impl State {
-    /// Whether the private key of such a version exists.
+impl KnownVersion {
+    /// The version as it goes on after a loss. What was in force still
+    /// verifies and does not sign any more.
     #[must_use]
-    pub(crate) fn has_private_key(self) -> bool {
-        matches!(self, Self::Pending | Self::Standby | Self::Current)
-    }
-
-    /// Whether Kyverno accepts what such a version signed.
-    #[must_use]
-    pub fn is_accepted(self) -> bool {
-        !matches!(self, Self::Retired | Self::Revoked)
+    pub(super) fn restored(&self) -> Version {
+        let past = Past::of(None, self.activated_at, false);
+        Version {
+            number: self.number,
+            algorithm: ALGORITHM.to_owned(),
+            public_key: self.public_key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            created_at: self.created_at,
+            life: match self.state {
+                State::Revoked => Life::Revoked(past),
+                State::Retired | State::Standby => Life::Retired(past),
+                State::Pending | State::Current | State::Accepted => {
+                    Life::Accepted(past.signed_since(self.created_at))
+                }
+            },
+        }
     }
 }

@@ -5,23 +5,21 @@
 use super::place;
 use crate::{
     facts::Facts,
-    ledger::{Change, Ledger, Version, token_hash},
+    ledger::{Change, Ledger, Mint, Version, token_hash},
     snapshot::{Import, ImportFound, Revoked, Snapshot},
 };
 
 /// The first version. The token present now belongs to it and asks for nothing.
-pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
+pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Mint> {
     if snapshot.ring.suspend {
         return None;
     }
     let token = facts.token.map(token_hash);
     let rule = place::first(snapshot);
     match &snapshot.import {
-        None => {
-            Some(Change::Mint { version: free_number(snapshot, 0), token, standby: false, rule })
-        }
+        None => Some(Mint::New { version: free_number(snapshot, 0), token, standby: false, rule }),
         Some(Import { from, found: ImportFound::Present }) => {
-            Some(Change::Import { from: from.clone(), token, rule })
+            Some(Mint::Import { from: from.clone(), token, rule })
         }
         Some(_) => None,
     }
@@ -30,13 +28,13 @@ pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
 /// The next version, if one is due. What is asked while a version is pending
 /// waits until that one is current, and is answered by one more; what is asked
 /// while one stands by is answered by that one.
-pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<Change> {
+pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<Mint> {
     let waiting = ledger.pending().is_some() || ledger.standby().is_some();
     if waiting || snapshot.ring.deleting || snapshot.ring.suspend {
         return None;
     }
     let due = facts.rotation_due || ledger.current().is_none();
-    (due || snapshot.ring.standby).then(|| Change::Mint {
+    (due || snapshot.ring.standby).then(|| Mint::New {
         version: free_number(snapshot, ledger.newest().map_or(0, |v| v.number)),
         token: facts.asked.map(token_hash),
         standby: !due,
@@ -62,12 +60,12 @@ pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
 
 /// Whether the Secret of its own that holds a version's private key is gone.
 pub(super) fn has_lost_its_key(snapshot: &Snapshot, version: &Version) -> bool {
-    let secret = version.private_key.as_ref().and_then(|key| key.secret.as_ref());
+    let secret = version.private_key().and_then(|key| key.secret.as_ref());
     secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret))
 }
 
 fn standing_by(ledger: &Ledger) -> Option<&Version> {
-    ledger.standby().or_else(|| ledger.pending().filter(|v| v.standby))
+    ledger.standby().or_else(|| ledger.pending().filter(|v| v.is_spare()))
 }
 
 /// The lowest number after `last` that no revocation names: a version that

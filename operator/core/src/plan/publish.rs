@@ -24,8 +24,8 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
         let add: BTreeSet<_> = stale
             .iter()
             .map(|(pipeline, ..)| *pipeline)
-            .filter(|pipeline| !ledger.publications.contains(*pipeline))
-            .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.leaving.contains(*p)))
+            .filter(|pipeline| !ledger.publications.contains(pipeline))
+            .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.publications.is_leaving(p)))
             .cloned()
             .collect();
         if !add.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
             version: target.number,
             drifted,
         }));
-        let waits = target.state != State::Current && !snapshot.ring.suspend;
+        let waits = target.state() != State::Current && !snapshot.ring.suspend;
         if waits && facts.holding_back.is_empty() {
             let keep = snapshot.ring.keep;
             actions.push(Action::Commit(Change::Activate { version: target.number, keep }));
@@ -50,7 +50,7 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
     }
     let unwanted = |pipeline: &PipelineRef| !snapshot.ring.pipelines.contains_key(pipeline);
     let (deletions, strike) =
-        unpublish(snapshot, ledger, |p| unwanted(p) && ledger.leaving.contains(p));
+        unpublish(snapshot, ledger, |p| unwanted(p) && ledger.publications.is_leaving(p));
     actions.extend(deletions);
     if !strike.is_empty() {
         actions.push(Action::Commit(Change::Publications { add: BTreeSet::new(), strike }));
@@ -59,7 +59,7 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
     let withdraw: BTreeSet<_> = ledger
         .publications
         .iter()
-        .filter(|p| unwanted(p) && !ledger.leaving.contains(*p))
+        .filter(|p| unwanted(p) && !ledger.publications.is_leaving(p))
         .cloned()
         .collect();
     if !withdraw.is_empty() {
@@ -71,7 +71,7 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
 /// The pending version, if Kyverno has by now accepted it for as long as it
 /// has to and the ledger does not say so yet.
 fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<u32> {
-    let pending = ledger.pending().filter(|v| v.acknowledged_at.is_none())?;
+    let pending = ledger.pending().filter(|v| v.acknowledged_at().is_none())?;
     let may_sign = facts.soaked && facts.left_behind.is_none() && !snapshot.ring.suspend;
     may_sign.then_some(pending.number)
 }
@@ -80,7 +80,7 @@ fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Opti
 /// has accepted it, until then the current one. The ledger alone decides, so
 /// that two replicas never write two versions.
 fn target(ledger: &Ledger) -> Option<&Version> {
-    ledger.pending().filter(|v| v.acknowledged_at.is_some()).or_else(|| ledger.current())
+    ledger.pending().filter(|v| v.acknowledged_at().is_some()).or_else(|| ledger.current())
 }
 
 /// The Secrets that hold a revoked key and cannot be given another one yet.
@@ -89,7 +89,7 @@ fn revoked_keys<'a>(
     ledger: &'a Ledger,
 ) -> impl Iterator<Item = PipelineRef> + 'a {
     let revoked = |fingerprint: &Fingerprint| {
-        ledger.by_fingerprint(fingerprint).is_some_and(|v| v.state == State::Revoked)
+        ledger.by_fingerprint(fingerprint).is_some_and(|v| v.state() == State::Revoked)
     };
     ledger
         .publications
@@ -120,8 +120,9 @@ fn stale<'a>(
             PipelineFound::Ours { fingerprint, layout, intact } => {
                 let held = ledger.by_fingerprint(fingerprint);
                 // A suspended ring mends what is broken and switches nothing.
-                let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state.is_accepted());
-                let newer = held.is_some_and(|v| v.number > target.number && v.state.is_accepted());
+                let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state().is_accepted());
+                let newer =
+                    held.is_some_and(|v| v.number > target.number && v.state().is_accepted());
                 let is_target = *fingerprint == target.fingerprint;
                 let sound = *layout == Some(*wanted) && *intact;
                 let right = sound && (is_target || keeps);

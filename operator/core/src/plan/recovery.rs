@@ -6,13 +6,13 @@ use super::{mint, place};
 use crate::{
     facts::{Facts, carrying},
     high_water::short,
-    ledger::{Change, Recovery, State, token_hash},
+    ledger::{Recovery, State, token_hash},
     snapshot::{LedgerFound, PolicyFound, Snapshot},
 };
 
 /// The new version with which the ring goes on after a loss, once the user
 /// has asked for it by naming the highest version that was given out.
-pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
+pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Recovery> {
     let after = facts.last_version;
     let asked = snapshot.ring.recover_after == Some(after) && !snapshot.ring.suspend;
     if !asked || matches!(snapshot.ledger, LedgerFound::Foreign) {
@@ -37,13 +37,12 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
             // One that never signed is in no window, however wide.
             version.activated_at = None;
         }
-        version.private_key = None;
         version
     });
     let remembered = snapshot.witnesses.iter().flat_map(|w| w.high_water.revoked.iter().cloned());
     let reported = snapshot.reported.versions.iter().filter(|v| v.state == State::Revoked);
     let revoked = remembered.chain(reported.map(|v| short(v.fingerprint.as_str()))).collect();
-    Some(Change::Recover(Recovery {
+    Some(Recovery {
         version: mint::free_number(snapshot, after),
         token: facts.token.map(token_hash),
         rule,
@@ -52,7 +51,7 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Change> {
         publications: snapshot.reported.published.clone(),
         above: highest_sequence(snapshot),
         keep: snapshot.ring.keep,
-    }))
+    })
 }
 
 /// The highest sequence of the ring that a policy carries: what is written

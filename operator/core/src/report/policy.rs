@@ -102,7 +102,7 @@ pub(super) fn waiting_on(
     facts: &Facts<'_>,
     ledger: &Ledger,
 ) -> Option<String> {
-    if ledger.pending().is_some_and(|pending| pending.acknowledged_at.is_some()) {
+    if ledger.pending().is_some_and(|pending| pending.acknowledged_at().is_some()) {
         return None;
     }
     if let Some(text) = left_behind(snapshot, facts) {

@@ -8,7 +8,7 @@ use std::{
 
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Change, Ledger},
+    ledger::{Change, Ledger, Mint},
     plan::Action,
 };
 
@@ -134,17 +134,16 @@ impl Machine {
                 self.judge_key_deletion(state, name);
                 state.apart.retain(|(serial, _)| view::key_secret(*serial) != *name);
             }
-            Action::Commit(change @ Change::Mint { standby: true, .. })
-                if state.ledger != pass.ledger =>
-            {
+            Action::Mint(Mint::New { standby: true, .. }) if state.ledger != pass.ledger => {
                 // The key's Secret comes first, and stays behind.
                 let sequence = ledger_sequence(pass);
-                if change.mints().is_some() && !state.apart.contains(&(STRAY, sequence)) {
+                if !state.apart.contains(&(STRAY, sequence)) {
                     state.apart.push((STRAY, sequence));
                 }
                 return Outcome::Conflict;
             }
             _ if needs_ledger(action) && state.ledger != pass.ledger => return Outcome::Conflict,
+            Action::Mint(mint) => return self.mint(state, pass, mint),
             Action::Commit(change) => return self.commit(state, pass, change),
             Action::WriteSecret { pipeline, version, .. } => {
                 let index = view::index_of(pipeline);
@@ -183,29 +182,33 @@ impl Machine {
         Outcome::Done
     }
 
-    fn commit(&self, state: &mut State, pass: &Pass, change: &Change) -> Outcome {
+    fn mint(&self, state: &mut State, pass: &Pass, mint: &Mint) -> Outcome {
         let serial = state.past.minted + 1;
-        let minted = change.mints().is_some();
-        let apart = matches!(change, Change::Mint { standby: true, .. });
-        let pair = minted.then(|| {
-            let mut pair = key(serial);
-            pair.private_key.secret = apart.then(|| view::key_secret(serial));
-            pair
-        });
-        let base = pass.ledger.as_ref();
-        let ledger = base.map(|stored| &stored.ledger);
-        let Ok(ledger) = Ledger::apply(ledger, change, pair, view::now(state.day)) else {
+        let apart = matches!(mint, Mint::New { standby: true, .. });
+        let mut pair = key(serial);
+        pair.private_key.secret = apart.then(|| view::key_secret(serial));
+        let base = pass.ledger.as_ref().map(|stored| &stored.ledger);
+        let Ok(ledger) = Ledger::mint(base, mint, pair, view::now(state.day)) else {
             return Outcome::Conflict;
         };
         let stored = self.archive.store(ledger);
-        self.judge_commit(state, pass, change, &stored);
+        self.judge_mint(state, pass, mint, &stored);
         if apart {
             let sequence = ledger_sequence(pass);
             state.apart.push((serial, sequence));
         }
-        if minted {
-            state.past.minted = serial;
-        }
+        state.past.minted = serial;
+        state.older = state.ledger.replace(stored);
+        Outcome::Done
+    }
+
+    fn commit(&self, state: &mut State, pass: &Pass, change: &Change) -> Outcome {
+        let base = pass.ledger.as_ref().map(|stored| &stored.ledger);
+        let Ok(ledger) = Ledger::apply(base, change, view::now(state.day)) else {
+            return Outcome::Conflict;
+        };
+        let stored = self.archive.store(ledger);
+        self.judge_commit(state, pass, change, &stored);
         state.older = state.ledger.replace(stored);
         Outcome::Done
     }
@@ -219,14 +222,14 @@ fn ledger_sequence(pass: &Pass) -> u64 {
 }
 
 fn needs_ledger(action: &Action) -> bool {
-    matches!(action, Action::Commit(_) | Action::WriteSecret { .. } | Action::DeleteLedger)
+    action.is_commit() || matches!(action, Action::WriteSecret { .. } | Action::DeleteLedger)
 }
 
 /// The pair of a version whose private key the ledger holds.
 fn serial(state: &State, version: u32) -> Option<u8> {
     let ledger = &state.ledger.as_ref()?.ledger;
     let row = ledger.by_number(version)?;
-    let place = row.private_key.as_ref()?.secret.as_ref();
+    let place = row.private_key()?.secret.as_ref();
     let serial = serial_of(&row.public_key);
     let there = state.apart.iter().any(|(apart, _)| *apart == serial);
     (place.is_none() || there).then_some(serial)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use signingkeyring_core::ledger::{Change, Ledger, RuleSettings};
+use signingkeyring_core::ledger::{Change, Ledger, Mint, RuleSettings};
 
 use crate::{
     facts::{Archive, Stored, key},
@@ -37,29 +37,32 @@ pub fn script(bystander: Bystander, archive: &Archive) -> Vec<Option<Arc<Stored>
         policy: POLICIES[0],
         leaving: None,
     };
-    let mint = |version| Change::Mint { version, token: None, standby: false, rule: rule() };
+    let mint = |base: Option<&Stored>, version: u32| {
+        let mint = Mint::New { version, token: None, standby: false, rule: rule() };
+        let pair = key(PAIRS[version as usize - 1]);
+        let base = base.map(|stored| &stored.ledger);
+        archive.store(Ledger::mint(base, &mint, pair, view::now(0)).unwrap())
+    };
     let signs = |version| {
         [Change::Acknowledge { version }, Change::Activate { version, keep: 1 }].into_iter()
     };
-    let after = |base: Option<&Stored>, changes: &mut dyn Iterator<Item = Change>| {
-        let base = base.map(|stored| stored.ledger.clone());
-        let ledger = changes.fold(base, |ledger, change| {
-            let pair = change.mints().map(|version| key(PAIRS[version as usize - 1]));
-            Some(Ledger::apply(ledger.as_ref(), &change, pair, view::now(0)).unwrap())
+    let after = |base: &Stored, changes: &mut dyn Iterator<Item = Change>| {
+        let ledger = changes.fold(base.ledger.clone(), |ledger, change| {
+            Ledger::apply(Some(&ledger), &change, view::now(0)).unwrap()
         });
-        archive.store(ledger.unwrap())
+        archive.store(ledger)
     };
-    let serves = after(None, &mut [mint(1)].into_iter().chain(signs(1)));
+    let serves = after(&mint(None, 1), &mut signs(1));
     match bystander {
         Bystander::Absent => vec![None],
         Bystander::Rotates => {
-            let minted = after(Some(&serves), &mut [mint(2)].into_iter());
-            let rotated = after(Some(&minted), &mut signs(2));
+            let minted = mint(Some(&serves), 2);
+            let rotated = after(&minted, &mut signs(2));
             [serves, minted, rotated].map(Some).into()
         }
         Bystander::Leaves => {
             let remove = Change::Remove { rule: rule(), above: 0 };
-            let removed = after(Some(&serves), &mut [remove].into_iter());
+            let removed = after(&serves, &mut [remove].into_iter());
             vec![Some(serves), Some(removed), None]
         }
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger},
+    ledger::{Change, Ledger, Mint},
     pass,
     plan::{Action, Plan},
     snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
@@ -159,7 +159,7 @@ fn mints_twice(snapshot: &Snapshot) -> Plan {
 fn forgets_token(snapshot: &Snapshot) -> Plan {
     let mut plan = pass::plan(snapshot);
     for action in &mut plan.actions {
-        if let Action::Commit(Change::Mint { token, .. }) = action {
+        if let Action::Mint(Mint::New { token, .. }) = action {
             *token = None;
         }
     }
@@ -181,7 +181,7 @@ fn publishes_unlisted(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
         let pipelines: Vec<_> = seen.ring.pipelines.keys().cloned().collect();
         if let Some(ledger) = ledger(seen) {
-            ledger.publications.extend(pipelines);
+            pipelines.into_iter().for_each(|pipeline| ledger.publications.hold(pipeline));
         }
     }))
 }

@@ -185,7 +185,7 @@ impl Machine {
     /// The Secret of a standby key is about to be deleted.
     pub fn judge_key_deletion(&self, state: &mut State, name: &str) {
         let named = state.ledger.as_ref().is_some_and(|stored| {
-            let keys = stored.ledger.versions.iter().filter_map(|v| v.private_key.as_ref());
+            let keys = stored.ledger.versions.iter().filter_map(|v| v.private_key());
             keys.filter_map(|key| key.secret.as_deref()).any(|secret| secret == name)
         });
         state.demand(Invariant::PrivateKeysKnown, state.past.removed || !named);
@@ -230,7 +230,7 @@ impl Machine {
         if let Some(stored) = &state.ledger {
             let stays = stored.ledger.versions.iter().all(|row| {
                 let revoked = state.past.revoked.has(serial_of(&row.public_key));
-                !revoked || (row.state == Row::Revoked && row.private_key.is_none())
+                !revoked || (row.state() == Row::Revoked && row.private_key().is_none())
             });
             state.demand(Invariant::RevokedStaysRevoked, stays);
         }

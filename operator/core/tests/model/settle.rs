@@ -135,11 +135,11 @@ impl Machine {
         });
         let apart = state.apart.iter().all(|(serial, _)| {
             let row = ledger.versions.iter().find(|row| serial_of(&row.public_key) == *serial);
-            row.is_some_and(|row| row.private_key.is_some())
+            row.is_some_and(|row| row.private_key().is_some())
         });
         let applied = stored.ledger.versions.iter().all(|row| {
             let revoked = u8::try_from(row.number).is_ok_and(|number| spec.revoked.has(number));
-            !revoked || row.state == Row::Revoked
+            !revoked || row.state() == Row::Revoked
         });
         !ledger.removed && applied && apart && enforced && published
     }

@@ -1,7 +1,7 @@
 //! The invariants of the ledger's transitions, from their text and not from
 //! the planner.
 
-use signingkeyring_core::ledger::{Change, token_hash};
+use signingkeyring_core::ledger::{Change, Mint, token_hash};
 
 use crate::{
     facts::{Keys, Stored, serial_of},
@@ -11,17 +11,25 @@ use crate::{
 };
 
 impl Machine {
-    /// A transition of the ledger. `pass` holds the spec it was planned from.
-    pub fn judge_commit(&self, state: &mut State, pass: &Pass, change: &Change, next: &Stored) {
-        if let Some(base) = &pass.ledger {
-            let mut same = next.ledger.clone();
-            same.sequence = base.ledger.sequence;
-            state.demand(Invariant::Silence, same != base.ledger);
+    /// A new version in the ledger. `pass` holds the spec it was planned from.
+    pub fn judge_mint(&self, state: &mut State, pass: &Pass, mint: &Mint, next: &Stored) {
+        judge_silence(state, pass, next);
+        match mint {
+            Mint::New { token, standby, .. } => {
+                state.demand(Invariant::SuspendedIsFrozen, !pass.spec.suspend);
+                self.judge_new(state, pass, token.as_deref(), *standby);
+            }
+            Mint::Recover(_) => state.break_(Invariant::NoMintOverALoss),
+            Mint::Import { .. } => {}
         }
+    }
+
+    /// Another transition of the ledger.
+    pub fn judge_commit(&self, state: &mut State, pass: &Pass, change: &Change, next: &Stored) {
+        judge_silence(state, pass, next);
         let freezes = matches!(
             change,
-            Change::Mint { .. }
-                | Change::Acknowledge { .. }
+            Change::Acknowledge { .. }
                 | Change::Promote { .. }
                 | Change::Activate { .. }
                 | Change::Window { .. }
@@ -33,9 +41,6 @@ impl Machine {
             next.ledger.by_number(*version).map_or(0, |row| serial_of(&row.public_key))
         };
         match change {
-            Change::Mint { token, standby, .. } => {
-                self.judge_mint(state, pass, token.as_deref(), *standby);
-            }
             Change::Promote { token, .. } => {
                 self.judge_answer(state, pass, token.as_deref());
             }
@@ -74,9 +79,7 @@ impl Machine {
                 state.demand(Invariant::ClosedNotOpen, asked);
                 state.past.removed = true;
             }
-            Change::Recover(_) => state.break_(Invariant::NoMintOverALoss),
-            Change::Import { .. }
-            | Change::Acknowledge { .. }
+            Change::Acknowledge { .. }
             | Change::Discard { .. }
             | Change::Rule(_)
             | Change::Publications { .. }
@@ -85,7 +88,7 @@ impl Machine {
     }
 
     /// One request, one key; and none at all where keys were lost.
-    fn judge_mint(&self, state: &mut State, pass: &Pass, token: Option<&str>, standby: bool) {
+    fn judge_new(&self, state: &mut State, pass: &Pass, token: Option<&str>, standby: bool) {
         let evidence =
             state.reported || state.holds_any() || rules(&state.policies) != [None, None];
         if pass.ledger.is_none() {
@@ -116,6 +119,15 @@ impl Machine {
             state.past.answered = state.past.answered.with(number);
         }
         state.past.began_on = state.day;
+    }
+}
+
+/// A commit that says what was said before is one too many.
+fn judge_silence(state: &mut State, pass: &Pass, next: &Stored) {
+    if let Some(base) = &pass.ledger {
+        let mut same = next.ledger.clone();
+        same.sequence = base.ledger.sequence;
+        state.demand(Invariant::Silence, same != base.ledger);
     }
 }
 

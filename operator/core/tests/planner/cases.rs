@@ -3,7 +3,7 @@
 use crate::world::{ENFORCE, SOAK, World, pipeline};
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
-    ledger::{Change, State},
+    ledger::{Change, Mint, State},
     plan::Action,
 };
 
@@ -22,7 +22,7 @@ pub fn current(world: &World) -> u32 {
 }
 
 pub fn states(world: &World) -> Vec<(u32, State)> {
-    world.ledger.as_ref().unwrap().versions.iter().map(|v| (v.number, v.state)).collect()
+    world.ledger.as_ref().unwrap().versions.iter().map(|v| (v.number, v.state())).collect()
 }
 
 pub fn rotate(world: &mut World, token: &str) {
@@ -35,7 +35,7 @@ fn a_ring_is_born_in_this_order() {
     let mut world = World::new();
     assert_eq!(actions(&world), [Action::AddFinalizer]);
     world.pass(1);
-    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Mint { version: 1, .. })]));
+    assert!(matches!(&actions(&world)[..], [Action::Mint(Mint::New { version: 1, .. })]));
     world.pass(1);
     assert!(matches!(&actions(&world)[..], [Action::RecordHighWater(_)]));
     world.pass(1);

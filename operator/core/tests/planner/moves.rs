@@ -69,7 +69,7 @@ fn a_version_is_acknowledged_anew_where_the_rule_moves_to() {
     world.load();
     let acknowledged = |world: &World| {
         let ledger = world.ledger.as_ref().unwrap();
-        ledger.pending().unwrap().acknowledged_at.is_some()
+        ledger.pending().unwrap().acknowledged_at().is_some()
     };
     while !acknowledged(&world) {
         world.ask();

@@ -4,7 +4,7 @@
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     high_water::HighWater,
-    ledger::{Change, State},
+    ledger::{Change, Mint, State},
     pass,
     plan::Action,
     snapshot::{Answer, AskedPolicy, Revoked},
@@ -48,7 +48,7 @@ fn revoking_the_current_version_replaces_it_without_the_soak() {
     assert_eq!(versions.iter().copied().collect::<Vec<_>>(), [2]);
     world.pass(1);
     assert_eq!(reason(&world, Kind::Ready), Reason::CurrentRevoked);
-    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Mint { version: 3, .. })]));
+    assert!(matches!(&actions(&world)[..], [Action::Mint(Mint::New { version: 3, .. })]));
     world.pass(1);
     // Kyverno was not told yet: the leaked key leaves the pipeline all the same.
     let deleted = Action::DeleteSecret(pipeline(1));
@@ -249,7 +249,7 @@ fn an_old_ledger_does_nothing_until_the_user_says_how_to_go_on() {
         world.ring_mut().recover_after = Some(1);
         assert_eq!(actions(&world), [], "that is not the last version");
         world.ring_mut().recover_after = Some(2);
-        assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Recover(_))]));
+        assert!(matches!(&actions(&world)[..], [Action::Mint(Mint::Recover(_))]));
         world.recorded = recorded;
         world.pass(1);
         assert_eq!(world.ledger.as_ref().unwrap().pending().unwrap().number, 3);

@@ -120,19 +120,19 @@ proptest! {
             .versions
             .iter()
             .rev()
-            .filter(|v| v.activated_at.is_some())
+            .filter(|v| v.has_signed())
             .take(ring.keep as usize)
             .filter(|v| !ring.revoked.contains(&Revoked::Version(v.number)))
             .map(|v| v.number)
             .collect();
-        let standby = ledger.versions.iter().find(|v| v.state == State::Standby);
+        let standby = ledger.versions.iter().find(|v| v.state() == State::Standby);
         prop_assert_eq!(standby.is_some(), ring.standby);
         expected.extend(standby.map(|v| v.number));
         expected.sort_unstable_by(|a, b| b.cmp(a));
         let accepted: Vec<u32> = ledger.accepted().map(|v| v.number).collect();
         prop_assert_eq!(accepted, expected);
-        let signing = ledger.versions.iter().rev().find(|v| v.activated_at.is_some());
-        prop_assert_eq!(signing.map(|v| v.state), Some(State::Current));
+        let signing = ledger.versions.iter().rev().find(|v| v.has_signed());
+        prop_assert_eq!(signing.map(|v| v.state()), Some(State::Current));
 
         // At most one version for the birth, one for each request and for each
         // that was taken out, and one that stands by each time it is asked for.

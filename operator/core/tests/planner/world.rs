@@ -15,7 +15,7 @@ use signingkeyring_core::{
     condition::{Condition, Kind},
     fingerprint::Fingerprint,
     high_water::HighWater,
-    ledger::{Ledger, PipelineRef, Version},
+    ledger::{KnownVersion, Ledger, PipelineRef, Version},
     marks::Mark,
     pass,
     plan::Plan,
@@ -48,7 +48,7 @@ pub struct World {
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
-    pub status: Vec<Version>,
+    pub status: Vec<KnownVersion>,
     /// What the ring's annotation remembers.
     pub recorded: Option<HighWater>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
@@ -92,6 +92,18 @@ pub fn ring() -> Ring {
         revoked: Vec::new(),
         recover_after: None,
         problems: Vec::new(),
+    }
+}
+
+/// What the ring's status tells of a version.
+fn known(version: &Version) -> KnownVersion {
+    KnownVersion {
+        number: version.number,
+        public_key: version.public_key.clone(),
+        fingerprint: version.fingerprint.clone(),
+        created_at: version.created_at,
+        state: version.state(),
+        activated_at: version.activated_at(),
     }
 }
 
@@ -145,7 +157,7 @@ impl World {
             self.judge();
         }
         if let Some(ledger) = &self.ledger {
-            self.status.clone_from(&ledger.versions);
+            self.status = ledger.versions.iter().map(known).collect();
         }
     }
 

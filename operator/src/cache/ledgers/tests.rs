@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use signingkeyring_core::{
-    ledger::{Change, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{Mint, NewKey, PrivateKeyRef, RuleSettings},
     policy::packing,
     policy_ref::Action,
 };
@@ -22,8 +22,8 @@ fn row(policy: PolicyRef) -> LedgerRow {
         fingerprint: "SHA256:x".parse().unwrap(),
         private_key: PrivateKeyRef { digest: String::new(), secret: None },
     };
-    let mint = Change::Mint { version: 1, token: None, standby: false, rule };
-    let ledger = Ledger::apply(None, &mint, Some(key), Timestamp::UNIX_EPOCH).unwrap();
+    let mint = Mint::New { version: 1, token: None, standby: false, rule };
+    let ledger = Ledger::mint(None, &mint, key, Timestamp::UNIX_EPOCH).unwrap();
     LedgerRow::sound("1".to_owned(), ledger)
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use signingkeyring_core::{
-    ledger::{Ledger, State},
+    ledger::{Ledger, Life, Past, Signed, Version},
     policy::{
         Content, ContentRule, PolicyPlan, PolicySnapshot, Source, Step,
         cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered},
@@ -41,12 +41,10 @@ pub fn adopts(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan
                 if let Some(second) = ledger.versions.get(1).cloned() {
                     let pair = key(STRANGER);
                     let (public_key, fingerprint) = (pair.public_key, pair.fingerprint);
-                    ledger.versions.push(signingkeyring_core::ledger::Version {
-                        public_key,
-                        fingerprint,
-                        state: State::Accepted,
-                        ..second
-                    });
+                    let activated_at = second.created_at;
+                    let signed = Signed { acknowledged_at: None, activated_at, spare: false };
+                    let life = Life::Accepted(signed);
+                    ledger.versions.push(Version { public_key, fingerprint, life, ..second });
                 }
             });
         }
@@ -115,8 +113,8 @@ pub fn reaccepts(
         let ledger = Arc::make_mut(ledger);
         let newest = ledger.newest().map_or(0, |row| row.number);
         for row in ledger.versions.iter_mut().filter(|row| row.number < newest) {
-            if row.state == State::Revoked {
-                row.state = State::Accepted;
+            if let Life::Revoked(Past::Signed(signed)) = row.life {
+                row.life = Life::Accepted(signed);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger, NewKey, PrivateKeyRef},
+    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef},
     marks::Mark,
     plan::Action,
     policy_ref::PolicyRef,
@@ -32,32 +32,30 @@ impl World {
         match action {
             Action::AddFinalizer => self.ring_mut().finalizer = true,
             Action::RemoveFinalizer => self.ring = None,
+            Action::Mint(mint) => {
+                self.minted += 1;
+                let mut key = key(mint.version());
+                self.keys.insert(key.public_key.clone());
+                if matches!(mint, Mint::New { standby: true, .. }) {
+                    self.standbys += 1;
+                    let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
+                    let secret = format!("standby-{}", mint.version());
+                    self.key_secrets.insert(secret.clone(), sequence);
+                    key.private_key.secret = Some(secret);
+                }
+                self.commit(&Ledger::mint(self.ledger.as_ref(), mint, key, self.now).unwrap());
+            }
             Action::Commit(change) => {
-                let key = change.mints().map(|version| {
-                    self.minted += 1;
-                    let mut key = key(version);
-                    self.keys.insert(key.public_key.clone());
-                    if matches!(change, Change::Mint { standby: true, .. }) {
-                        self.standbys += 1;
-                        let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
-                        let secret = format!("standby-{version}");
-                        self.key_secrets.insert(secret.clone(), sequence);
-                        key.private_key.secret = Some(secret);
-                    }
-                    key
-                });
-                let next = Ledger::apply(self.ledger.as_ref(), change, key, self.now).unwrap();
-                self.judge_revocations(&next);
+                let next = Ledger::apply(self.ledger.as_ref(), change, self.now).unwrap();
                 if let Change::Activate { version, .. } = change {
                     self.judge_activation(&next, *version);
                 }
-                self.removed |= next.removed;
-                self.ledger = Some(Ledger::parse(&next.to_json()).unwrap());
+                self.commit(&next);
             }
             Action::WriteSecret { pipeline, version, .. } => {
                 let ledger = self.ledger.as_ref().unwrap();
                 let row = ledger.by_number(*version).unwrap();
-                let held = row.private_key.as_ref().expect("a version without private key");
+                let held = row.private_key().expect("a version without private key");
                 let apart = held.secret.as_ref();
                 assert!(apart.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
@@ -79,7 +77,7 @@ impl World {
                 let named = ledger
                     .versions
                     .iter()
-                    .filter_map(|v| v.private_key.as_ref()?.secret.as_ref())
+                    .filter_map(|v| v.private_key()?.secret.as_ref())
                     .any(|secret| secret == name);
                 assert!(ledger.removed || !named, "the key of a version was deleted");
                 self.key_secrets.remove(name);
@@ -91,6 +89,12 @@ impl World {
                 assert!(self.key_secrets.is_empty(), "standby keys were forgotten");
             }
         }
+    }
+
+    fn commit(&mut self, next: &Ledger) {
+        self.judge_revocations(next);
+        self.removed |= next.removed;
+        self.ledger = Some(Ledger::parse(&next.to_json()).unwrap());
     }
 
     /// Kyverno reads the policies.

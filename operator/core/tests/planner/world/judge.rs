@@ -14,12 +14,12 @@ impl World {
     /// key is gone.
     pub(super) fn judge_revocations(&self, next: &Ledger) {
         let rows = self.ledger.iter().flat_map(|ledger| &ledger.versions);
-        for before in rows.filter(|v| v.state == State::Revoked) {
+        for before in rows.filter(|v| v.state() == State::Revoked) {
             let after = next.by_number(before.number);
-            assert!(after.is_none_or(|after| after.state == State::Revoked));
+            assert!(after.is_none_or(|after| after.state() == State::Revoked));
         }
-        let revoked = next.versions.iter().filter(|v| v.state == State::Revoked);
-        assert!(revoked.into_iter().all(|v| v.private_key.is_none()));
+        let revoked = next.versions.iter().filter(|v| v.state() == State::Revoked);
+        assert!(revoked.into_iter().all(|v| v.private_key().is_none()));
     }
 
     /// A version becomes current only when no pipeline of the spec holds an
@@ -70,7 +70,7 @@ impl World {
             }
         }
         if let Some(ledger) = &self.ledger {
-            let current = ledger.versions.iter().filter(|v| v.state == State::Current).count();
+            let current = ledger.versions.iter().filter(|v| v.state() == State::Current).count();
             assert!(current <= 1);
         }
     }
@@ -87,7 +87,7 @@ impl World {
 
     fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
         let row = self.ledger.as_ref().and_then(|ledger| ledger.by_fingerprint(fingerprint));
-        row.is_some_and(|row| row.state == State::Revoked)
+        row.is_some_and(|row| row.state() == State::Revoked)
     }
 }
 

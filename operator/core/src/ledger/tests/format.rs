@@ -1,0 +1,136 @@
+//! The JSON of a ledger: what is read, what is written, what is refused.
+
+use super::{
+    super::{LedgerError, wire::LedgerJson},
+    *,
+};
+
+/// Ledgers as an operator has written them that kept a version in one struct
+/// whatever its state.
+const WRITTEN: &str = include_str!("written.txt");
+
+/// A ledger with a digest that fits, as somebody who knows the format would
+/// write it.
+fn sealed(ledger: &str) -> String {
+    let digest = hex(&Sha256::digest(ledger.as_bytes()));
+    format!(r#"{{"format":2,"digest":"{digest}","ledger":{ledger}}}"#)
+}
+
+#[test]
+fn reads_back_what_it_writes_and_refuses_damage() {
+    let ledger = rotated(3, 3);
+    let json = ledger.to_json();
+    assert_eq!(Ledger::parse(&json).unwrap(), ledger);
+
+    assert!(matches!(Ledger::parse(&json[..json.len() - 9]), Err(LedgerError::Unreadable(_))));
+    assert!(matches!(Ledger::parse(""), Err(LedgerError::Unreadable(_))));
+    let later = json.replacen("\"format\":2", "\"format\":3", 1);
+    assert_eq!(Ledger::parse(&later), Err(LedgerError::Format(3)));
+    for (from, to) in [
+        ("\"removed\"", "\"escrow\":1,\"removed\""),
+        ("\"Accepted\"", "\"Current\""),
+        ("key4", "key5"),
+        ("\"digest\":", "\"digest\": "),
+    ] {
+        assert_eq!(Ledger::parse(&json.replacen(from, to, 1)), Err(LedgerError::Edited), "{from}");
+    }
+    // What was written by an operator with a defect is refused as well.
+    let mut twice = ledger;
+    twice.versions[2].life = twice.versions[3].life.clone();
+    assert!(matches!(Ledger::parse(&twice.to_json()), Err(LedgerError::Inconsistent(_))));
+}
+
+#[test]
+fn what_was_written_once_is_read_and_written_byte_by_byte() {
+    for text in WRITTEN.lines() {
+        assert_eq!(Ledger::parse(text).expect(text).to_json(), text);
+    }
+    let states = ["Pending", "Standby", "Current", "Accepted", "Retired", "Revoked"];
+    for state in states.map(|state| format!(r#""state":"{state}""#)) {
+        assert!(WRITTEN.contains(&state), "{state}");
+    }
+}
+
+#[test]
+fn a_state_has_what_it_calls_for_and_nothing_else() {
+    let [one, two] = ["2026-11-24T10:00:00Z", "2026-11-24T10:00:10Z"];
+    let acknowledged = format!(r#","acknowledgedAt":"{one}""#);
+    let activated = format!(r#","activatedAt":"{two}""#);
+    let (spare, held) = (r#","standby":true"#, r#","privateKey":{"digest":"00"}"#);
+    let version = |state: &str, present: [bool; 4]| {
+        let parts = [&acknowledged, &activated, spare, held];
+        let parts = parts.into_iter().zip(present).filter(|(_, present)| *present);
+        let parts: String = parts.map(|(part, _)| part).collect();
+        format!(
+            r#"{{"number":1,"algorithm":"ECDSA-P256","state":"{state}","publicKey":"-----BEGIN PUBLIC KEY-----\nkey\n-----END PUBLIC KEY-----\n","fingerprint":"SHA256:1","createdAt":"{one}"{parts}}}"#
+        )
+    };
+    let whole = |version: &str| {
+        sealed(&format!(
+            r#"{{"sequence":1,"versions":[{version}],"tokens":[],"publications":[],"rule":{{"sequence":1,"settings":{{"action":"Enforce","exclude":[],"policy":"signing-enforce-0001"}}}},"removed":false}}"#
+        ))
+    };
+    for bits in 0..16_u8 {
+        let present = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+        let [acknowledged, activated, spare, held] = present;
+        for (state, legal) in [
+            ("Pending", held && !activated && !(acknowledged && spare)),
+            ("Standby", held && !activated && acknowledged && spare),
+            ("Current", held && activated && !spare),
+            ("Accepted", !held && activated),
+            ("Retired", !held),
+            ("Revoked", !held),
+        ] {
+            let text = whole(&version(state, present));
+            match Ledger::parse(&text) {
+                Ok(ledger) => assert!(legal && ledger.to_json() == text, "{text}"),
+                Err(LedgerError::Inconsistent(_)) => assert!(!legal, "{text}"),
+                Err(other) => panic!("{other}: {text}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_leaves_is_among_the_publications() {
+    let pipeline = PipelineRef { namespace: "ci".into(), name: "image-signing".into() };
+    let add = Change::Publications { add: [pipeline.clone()].into(), strike: BTreeSet::new() };
+    let held = apply(Some(&rotated(0, 3)), &add);
+    assert!(!held.publications.is_leaving(&pipeline));
+    let leaving = apply(Some(&held), &Change::Withdraw([pipeline.clone()].into()));
+    assert!(leaving.publications.is_leaving(&pipeline));
+    assert_eq!(Ledger::parse(&leaving.to_json()).as_ref(), Ok(&leaving));
+    assert_eq!(apply(Some(&leaving), &add).publications, held.publications);
+
+    let text = serde_json::to_string(&LedgerJson::from(&leaving)).unwrap();
+    let listed = r#""publications":[{"namespace":"ci","name":"image-signing"}]"#;
+    let unlisted = text.replacen(listed, r#""publications":[]"#, 1);
+    assert_ne!(unlisted, text);
+    assert!(matches!(Ledger::parse(&sealed(&unlisted)), Err(LedgerError::Inconsistent(_))));
+}
+
+#[test]
+fn what_could_not_have_been_written_is_refused() {
+    let good = serde_json::to_string(&LedgerJson::from(&rotated(1, 3))).unwrap();
+    assert!(Ledger::parse(&sealed(&good)).is_ok());
+    for (part, instead) in [
+        ("\"number\":2", "\"number\":4294967295"),
+        ("\"number\":1", "\"number\":0"),
+        ("\"sequence\":4,\"versions\"", "\"sequence\":18446744073709551615,\"versions\""),
+        ("\"sequence\":4,\"versions\"", "\"sequence\":1,\"versions\""),
+        ("\\nkey2\\n", "\\n{{request.object.metadata.name}}\\n"),
+        ("\\nkey2\\n", "\\n"),
+        ("-----\\nkey2", "-----\\nkey2\\n-----END PUBLIC KEY-----\\nk8s://x/y"),
+        ("-----END PUBLIC KEY-----\\n", "-----END PUBLIC KEY-----\\n# a comment\\n"),
+        ("SHA256:2", "SHA256:2 checkout=9.9"),
+        ("SHA256:2", "2"),
+        ("signing-enforce-0001", "somebody-elses"),
+        ("signing-enforce-0001", "signing-enforce-{{x}}"),
+    ] {
+        let bad = good.replacen(part, instead, 1);
+        assert_ne!(bad, good, "{part} is not in {good}");
+        let sealed = sealed(&bad);
+        let error = Ledger::parse(&sealed).expect_err(&sealed);
+        assert_ne!(error, LedgerError::Edited, "refused for the wrong reason: {sealed}");
+    }
+}

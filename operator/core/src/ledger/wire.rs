@@ -1,0 +1,165 @@
+//! A ledger as its JSON has it. The digest of a ledger's annotation is over
+//! these bytes: the order of the fields, and which are left out, is the format.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Ledger, Life, Past, PipelineRef, PrivateKeyRef, Publications, Purpose, Rule, State, Token,
+    Version,
+};
+
+/// A ledger.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LedgerJson<'a> {
+    sequence: u64,
+    versions: Vec<VersionJson<'a>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    revoked: Cow<'a, [String]>,
+    tokens: Cow<'a, [Token]>,
+    publications: BTreeSet<Cow<'a, PipelineRef>>,
+    /// Those of the publications that are to be deleted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    leaving: BTreeSet<Cow<'a, PipelineRef>>,
+    rule: Cow<'a, Rule>,
+    removed: bool,
+}
+
+fn is_empty(list: &[String]) -> bool {
+    list.is_empty()
+}
+
+/// A version: of what its state does not call for there is nothing.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct VersionJson<'a> {
+    number: u32,
+    algorithm: Cow<'a, str>,
+    state: State,
+    public_key: Cow<'a, str>,
+    fingerprint: Cow<'a, str>,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acknowledged_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activated_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    standby: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    private_key: Option<Cow<'a, PrivateKeyRef>>,
+}
+
+impl<'a> From<&'a Ledger> for LedgerJson<'a> {
+    fn from(ledger: &'a Ledger) -> Self {
+        let publications = &ledger.publications;
+        Self {
+            sequence: ledger.sequence,
+            versions: ledger.versions.iter().map(VersionJson::from).collect(),
+            revoked: Cow::Borrowed(&ledger.revoked),
+            tokens: Cow::Borrowed(&ledger.tokens),
+            publications: publications.iter().map(Cow::Borrowed).collect(),
+            leaving: publications.leaving().map(Cow::Borrowed).collect(),
+            rule: Cow::Borrowed(&ledger.rule),
+            removed: ledger.removed,
+        }
+    }
+}
+
+impl TryFrom<LedgerJson<'_>> for Ledger {
+    type Error = &'static str;
+
+    fn try_from(json: LedgerJson<'_>) -> Result<Self, Self::Error> {
+        let mut publications = Publications::default();
+        for pipeline in json.publications {
+            publications.hold(pipeline.into_owned());
+        }
+        for pipeline in &json.leaving {
+            if !publications.contains(pipeline) {
+                return Err("a Secret is to be deleted that is not among the publications");
+            }
+            publications.withdraw(pipeline);
+        }
+        Ok(Self {
+            sequence: json.sequence,
+            versions: json.versions.into_iter().map(Version::try_from).collect::<Result<_, _>>()?,
+            revoked: json.revoked.into_owned(),
+            tokens: json.tokens.into_owned(),
+            publications,
+            rule: json.rule.into_owned(),
+            removed: json.removed,
+        })
+    }
+}
+
+impl<'a> From<&'a Version> for VersionJson<'a> {
+    fn from(version: &'a Version) -> Self {
+        Self {
+            number: version.number,
+            algorithm: Cow::Borrowed(&version.algorithm),
+            state: version.state(),
+            public_key: Cow::Borrowed(&version.public_key),
+            fingerprint: Cow::Borrowed(version.fingerprint.as_str()),
+            created_at: version.created_at,
+            acknowledged_at: version.acknowledged_at(),
+            activated_at: version.activated_at(),
+            standby: version.is_spare(),
+            private_key: version.private_key().map(Cow::Borrowed),
+        }
+    }
+}
+
+impl TryFrom<VersionJson<'_>> for Version {
+    type Error = &'static str;
+
+    fn try_from(json: VersionJson<'_>) -> Result<Self, Self::Error> {
+        let life = life(&json)?;
+        Ok(Self {
+            number: json.number,
+            algorithm: json.algorithm.into_owned(),
+            public_key: json.public_key.into_owned(),
+            fingerprint: json
+                .fingerprint
+                .parse()
+                .map_err(|_| "a fingerprint is not SHA256: and base64")?,
+            created_at: json.created_at,
+            life,
+        })
+    }
+}
+
+fn life(json: &VersionJson<'_>) -> Result<Life, &'static str> {
+    let (acknowledged_at, spare) = (json.acknowledged_at, json.standby);
+    let past = Past::of(acknowledged_at, json.activated_at, spare);
+    let held = json.private_key.as_deref().cloned();
+    Ok(match (json.state, held, past) {
+        (State::Pending, Some(private_key), Past::Unsigned { acknowledged_at, spare: false }) => {
+            Life::Pending { purpose: Purpose::Sign { acknowledged_at }, private_key }
+        }
+        (
+            State::Pending,
+            Some(private_key),
+            Past::Unsigned { acknowledged_at: None, spare: true },
+        ) => Life::Pending { purpose: Purpose::StandBy, private_key },
+        (
+            State::Standby,
+            Some(private_key),
+            Past::Unsigned { acknowledged_at: Some(acknowledged_at), spare: true },
+        ) => Life::Standby { acknowledged_at, private_key },
+        (State::Current, Some(private_key), Past::Signed(signed)) if !spare => {
+            Life::Current { acknowledged_at, activated_at: signed.activated_at, private_key }
+        }
+        (State::Accepted, None, Past::Signed(signed)) => Life::Accepted(signed),
+        (State::Retired, None, past) => Life::Retired(past),
+        (State::Revoked, None, past) => Life::Revoked(past),
+        (State::Pending | State::Standby | State::Current, None, _)
+        | (State::Accepted | State::Retired | State::Revoked, Some(_), _) => {
+            return Err(
+                "a version has a private key that its state does not call for, or lacks it",
+            );
+        }
+        _ => return Err("a version has times that its state does not call for, or lacks them"),
+    })
+}
