@@ -19,6 +19,10 @@ use crate::{
     policy_ref::{Action, PolicyRef},
 };
 
+mod finding;
+
+pub use finding::Finding;
+
 /// What a pass over one ring has observed.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -56,42 +60,6 @@ pub struct Snapshot {
     pub operator: OperatorFacts,
     /// Why this pass could not do what it planned, if it could not.
     pub trouble: Option<String>,
-}
-
-/// What executing a plan has brought to light, and no watch or look had shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// A pipeline's Secret could not be written or deleted.
-    Pipeline(PipelineRef, PipelineFound),
-    /// The ledger's Secret does not hold what its table says.
-    LedgerDamaged(String),
-    /// The Secret with the ledger's name is not a ledger.
-    LedgerForeign,
-    /// The key pair of `spec.importFrom` cannot be taken over.
-    ImportFailed(String),
-    /// The pass failed, in these words, and is tried again.
-    Trouble(String),
-}
-
-impl Snapshot {
-    /// Takes in what was found since it was made, so that it is reported.
-    pub fn learn(&mut self, finding: Finding) {
-        match finding {
-            Finding::Pipeline(pipeline, found) => {
-                self.pipelines.insert(pipeline, found);
-            }
-            Finding::LedgerDamaged(why) => {
-                self.ledger = LedgerFound::Damaged(Damage::Unreadable { why });
-            }
-            Finding::LedgerForeign => self.ledger = LedgerFound::Foreign,
-            Finding::ImportFailed(why) => {
-                if let Some(import) = &mut self.import {
-                    import.found = ImportFound::Failed(why);
-                }
-            }
-            Finding::Trouble(why) => self.trouble = Some(why),
-        }
-    }
 }
 
 /// Somebody outside the ledger who remembers how far the ring had come.
