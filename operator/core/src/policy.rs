@@ -13,7 +13,7 @@ pub mod cluster_policy;
 mod content;
 mod digest;
 pub mod packing;
-pub mod plan;
+mod plan;
 pub mod snapshot;
 
 pub use content::{Backend, Content, ContentRule, Source, Whole};
