@@ -12,9 +12,9 @@ use crate::{
     cache::Cache,
     clock::Clock,
     gate::Gate,
-    queue::Queue,
     settings::Settings,
     telemetry::{Events, Metrics},
+    workqueue::WorkQueue,
 };
 
 /// What every part of the operator works with.
@@ -31,9 +31,9 @@ pub struct Context {
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
     /// The rings to look at.
-    pub rings: Arc<Queue<String>>,
+    pub rings: Arc<WorkQueue<String>>,
     /// The policies to look at.
-    pub policies: Arc<Queue<PolicyRef>>,
+    pub policies: Arc<WorkQueue<PolicyRef>>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Writes events.

@@ -70,7 +70,7 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct Gate {
     records: RwLock<HashMap<PolicyRef, Record>>,
-    poke: Notify,
+    notify: Notify,
 }
 
 impl Gate {
@@ -81,7 +81,7 @@ impl Gate {
         let Some(record) = records.get(&policy) else { return Answer::NotAsked };
         match &record.response {
             Response::Open => Answer::Open,
-            Response::Unreachable(text) => Answer::Mute(text.clone()),
+            Response::Unreachable(text) => Answer::Unreachable(text.clone()),
             Response::Unreadable(text) => Answer::Unreadable(text.clone()),
             Response::Marks(marks) => Answer::Answered {
                 mark: marks.0.get(ring).cloned(),
@@ -93,13 +93,13 @@ impl Gate {
     }
 
     /// Has the policies asked that have something on their way.
-    pub fn poke(&self) {
-        self.poke.notify_one();
+    pub fn notify(&self) {
+        self.notify.notify_one();
     }
 
     /// Waits for that.
-    pub(crate) async fn poked(&self) {
-        self.poke.notified().await;
+    pub(crate) async fn notified(&self) {
+        self.notify.notified().await;
     }
 
     /// Forgets a policy.

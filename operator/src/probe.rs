@@ -53,7 +53,7 @@ pub async fn run(context: &Context) {
         }
         tokio::select! {
             () = sleep(INTERVAL) => {}
-            () = context.gate.poked() => {}
+            () = context.gate.notified() => {}
         }
     }
 }

@@ -24,10 +24,10 @@ use crate::{
     controllers,
     gate::Gate,
     http, kyverno, probe,
-    queue::Queue,
     settings::Settings,
     telemetry::{Events, Metrics},
     watches,
+    workqueue::WorkQueue,
 };
 
 /// Runs the operator until SIGTERM or SIGINT, by the system's clock or, in a
@@ -129,8 +129,8 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
         settings: Arc::new(settings),
         cache: Arc::new(cache),
         gate: Arc::new(Gate::default()),
-        rings: Arc::new(Queue::default()),
-        policies: Arc::new(Queue::default()),
+        rings: Arc::new(WorkQueue::default()),
+        policies: Arc::new(WorkQueue::default()),
         metrics: Arc::new(Metrics::default()),
         announced: Arc::new(Announced::default()),
     };

@@ -27,17 +27,17 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 pub enum Outcome {
     /// Done until woken.
     Done,
-    /// Done; look again after this long.
-    DoneFor(Duration),
-    /// Something was written: look again at once.
-    Again,
-    /// Failed: look again after a backoff that doubles with every failure in a row.
+    /// Done; work on it again after this long.
+    RequeueAfter(Duration),
+    /// Work on it again at once: something was written.
+    Requeue,
+    /// Failed: try again after a backoff that doubles with every failure in a row.
     Failed,
 }
 
 /// The queue.
 #[derive(Debug)]
-pub struct Queue<N> {
+pub struct WorkQueue<N> {
     state: Mutex<State<N>>,
     changed: Notify,
 }
@@ -55,7 +55,7 @@ struct State<N> {
     failures: HashMap<N, u32>,
 }
 
-impl<N> Default for Queue<N> {
+impl<N> Default for WorkQueue<N> {
     fn default() -> Self {
         Self { state: Mutex::default(), changed: Notify::new() }
     }
@@ -75,7 +75,7 @@ impl<N> Default for State<N> {
     }
 }
 
-impl<N: Clone + Ord + Hash> Queue<N> {
+impl<N: Clone + Ord + Hash> WorkQueue<N> {
     /// Wakes a name: it is worked on as soon as there is room.
     pub fn wake<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
         self.lock().wake(name.to_owned());
@@ -169,9 +169,9 @@ impl<N: Clone + Ord + Hash> State<N> {
             // Being woken does not shorten the backoff: what fails at every
             // event would otherwise be tried without any.
             Outcome::Failed => self.delay(name, now + backoff(failures)),
-            Outcome::Again => self.wake(name.clone()),
+            Outcome::Requeue => self.wake(name.clone()),
             _ if woken => self.wake(name.clone()),
-            Outcome::DoneFor(pause) => self.delay(name, now + pause),
+            Outcome::RequeueAfter(delay) => self.delay(name, now + delay),
             Outcome::Done => {}
         }
     }
@@ -202,7 +202,7 @@ mod tests {
 
     /// Runs the queue for `time` and returns who was worked on, and when.
     async fn run(
-        queue: &Queue<String>,
+        queue: &WorkQueue<String>,
         time: Duration,
         concurrency: usize,
         work: impl Fn(usize) -> (Duration, Outcome),
@@ -226,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_woken_twice_runs_once() {
-        let queue = Queue::<String>::default();
+        let queue = WorkQueue::<String>::default();
         queue.wake("a");
         queue.wake("a");
         let log = run(&queue, SECOND, 4, |_| (Duration::ZERO, Outcome::Done)).await;
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_woken_while_it_runs_runs_again_and_never_twice_at_once() {
-        let queue = Queue::<String>::default();
+        let queue = WorkQueue::<String>::default();
         queue.wake("a");
         let waker = async {
             tokio::time::sleep(SECOND / 2).await;
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn concurrency_is_bounded() {
-        let queue = Queue::<String>::default();
+        let queue = WorkQueue::<String>::default();
         for name in ["a", "b", "c", "d"] {
             queue.wake(name);
         }
@@ -259,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_pause_longer_and_longer_and_success_forgets_them() {
-        let queue = Queue::<String>::default();
+        let queue = WorkQueue::<String>::default();
         queue.wake("a");
         let log = run(&queue, Duration::from_secs(3), 1, |count| {
             (Duration::ZERO, if count < 3 { Outcome::Failed } else { Outcome::Done })
@@ -272,11 +272,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_later_pass_replaces_the_delay() {
-        let queue = Queue::<String>::default();
+        let queue = WorkQueue::<String>::default();
         queue.wake("a");
         let log = run(&queue, SECOND * 7, 1, |count| {
             let next = if count == 0 { SECOND } else { SECOND * 5 };
-            (Duration::ZERO, Outcome::DoneFor(next))
+            (Duration::ZERO, Outcome::RequeueAfter(next))
         })
         .await;
         assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1, 6]);

@@ -276,7 +276,7 @@ pub enum Answer {
     /// The Pod passed without an answer: nothing verifies images.
     Open,
     /// Kyverno cannot be reached: pods are refused.
-    Mute(String),
+    Unreachable(String),
     /// Something else answered.
     Unreadable(String),
 }

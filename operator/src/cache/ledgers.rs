@@ -182,8 +182,8 @@ impl Ledgers {
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
     }
 
-    /// What each policy holds, apart from what is claimed for this ring.
-    /// `sizes` are the policies' bytes.
+    /// What each policy holds, with what is claimed for other rings than this
+    /// one. `sizes` are the policies' bytes.
     #[must_use]
     pub fn occupancy(
         &self,

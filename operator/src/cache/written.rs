@@ -58,24 +58,30 @@ impl Written {
         self.read().failures.get(&policy).cloned()
     }
 
-    /// Remembers that a policy stands as if this process had written it.
-    pub fn stands(&self, policy: PolicyRef, written: WrittenPolicy) {
+    /// Remembers what a policy holds: this process wrote it, or would have.
+    pub fn record(&self, policy: PolicyRef, written: WrittenPolicy) {
         self.write().policies.insert(policy, written);
     }
 
-    /// Remembers that a policy is as it should be.
-    pub fn fine(&self, policy: PolicyRef) -> bool {
+    /// Forgets why the last write of a policy failed; returns whether it had.
+    pub fn clear_failure(&self, policy: PolicyRef) -> bool {
         self.write().failures.remove(&policy).is_some()
     }
 
     /// Remembers that a write failed; returns whether that is news.
-    pub fn failed(&self, policy: PolicyRef, failure: WriteFailure) -> bool {
+    pub fn record_failure(&self, policy: PolicyRef, failure: WriteFailure) -> bool {
         let before = self.write().failures.insert(policy, failure.clone());
         before != Some(failure)
     }
 
     /// Remembers that Kyverno refused a ring's rule in a policy.
-    pub fn refuse(&self, policy: PolicyRef, ring: &str, rule: Digest, failure: WriteFailure) {
+    pub fn record_refusal(
+        &self,
+        policy: PolicyRef,
+        ring: &str,
+        rule: Digest,
+        failure: WriteFailure,
+    ) {
         let refusal = Refusal { rule, failure, at: Instant::now() };
         self.write().refusals.insert((policy, ring.to_owned()), refusal);
     }
@@ -92,7 +98,7 @@ impl Written {
     }
 
     /// Forgets that a ring's rule was refused.
-    pub fn forgive(&self, policy: PolicyRef, ring: &str) {
+    pub fn clear_refusal(&self, policy: PolicyRef, ring: &str) {
         self.write().refusals.remove(&(policy, ring.to_owned()));
     }
 
@@ -104,7 +110,7 @@ impl Written {
     }
 
     /// Takes in the bytes that a policy is rendered to; returns whether that is news.
-    pub fn measured(&self, policy: PolicyRef, bytes: usize) -> bool {
+    pub fn record_size(&self, policy: PolicyRef, bytes: usize) -> bool {
         self.write().sizes.insert(policy, bytes) != Some(bytes)
     }
 
@@ -139,7 +145,7 @@ impl Written {
 }
 
 /// Statuses that this process wrote and the watch has not brought yet. Without
-/// them the next pass would report the same turn of a condition once more.
+/// them the next pass would announce the same change of a condition again.
 #[derive(Debug, Default)]
 pub struct Statuses(Mutex<HashMap<String, (String, SigningKeyRingStatus)>>);
 

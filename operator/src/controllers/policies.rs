@@ -19,8 +19,8 @@ use crate::{
     context::Context,
     error::{Error, brief, is_code},
     observe::{ObservedPolicy, observe_policy},
-    queue::Outcome,
     telemetry,
+    workqueue::Outcome,
 };
 
 const NAME: &str = "policies";
@@ -59,21 +59,21 @@ async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Erro
     let observed = observe_policy(context, policy);
     let plan = plan_policy(&observed.snapshot, &observed.backend(context));
     announce_kept(context, &observed, &plan.kept).await;
-    for ring in &plan.forgiven {
-        context.cache.written.forgive(policy, ring);
+    for ring in &plan.outdated_refusals {
+        context.cache.written.clear_refusal(policy, ring);
     }
-    if plan.bytes.is_some_and(|bytes| context.cache.written.measured(policy, bytes)) {
+    if plan.bytes.is_some_and(|bytes| context.cache.written.record_size(policy, bytes)) {
         wake_rings(context, policy);
     }
-    let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::DoneFor);
+    let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
         Step::Wait | Step::HoldBack => Ok(outcome),
         Step::LeaveAlone => {
             leave_alone(context, policy);
             Ok(outcome)
         }
-        Step::Rest(content) => {
-            rest(context, &observed, &content);
+        Step::UpToDate(content) => {
+            up_to_date(context, &observed, &content);
             Ok(outcome)
         }
         Step::Delete => {
@@ -92,7 +92,7 @@ fn wake_rings(context: &Context, policy: PolicyRef) {
 
 /// Remembers why a policy does not hold what it should.
 fn failed(context: &Context, policy: PolicyRef, failure: WriteFailure) {
-    if context.cache.written.failed(policy, failure) {
+    if context.cache.written.record_failure(policy, failure) {
         wake_rings(context, policy);
     }
 }
@@ -101,28 +101,28 @@ fn leave_alone(context: &Context, policy: PolicyRef) {
     let message = "an object of that name is not the operator's".to_owned();
     let failure = WriteFailure { refused: false, message };
     if !context.cache.ledgers.placed_in(policy).is_empty()
-        && context.cache.written.failed(policy, failure)
+        && context.cache.written.record_failure(policy, failure)
     {
         warn!(%policy, "left alone: an object of that name is not the operator's");
         wake_rings(context, policy);
     }
 }
 
-/// Another replica wrote the policy, or the answer to our write was lost. What
-/// was written before is not to stand in for it.
-fn rest(context: &Context, observed: &ObservedPolicy, content: &Content) {
+/// Remembers what is there as if this process had written it: another replica
+/// did, or the answer was lost. What was written before does not count any more.
+fn up_to_date(context: &Context, observed: &ObservedPolicy, content: &Content) {
     let policy = observed.snapshot.policy;
     if let Some(object) = &observed.object {
         remember(context, policy, content, Arc::clone(object));
     }
-    if context.cache.written.fine(policy) {
+    if context.cache.written.clear_failure(policy) {
         wake_rings(context, policy);
     }
 }
 
 fn remember(context: &Context, policy: PolicyRef, content: &Content, stored: Arc<DynamicObject>) {
     let sent = content.whole.spec.digest;
-    context.cache.written.stands(policy, WrittenPolicy { sent, stored });
+    context.cache.written.record(policy, WrittenPolicy { sent, stored });
 }
 
 async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Error> {
@@ -150,17 +150,17 @@ async fn write(
     let stored = match act::write(context, &observed, &write.content, false).await {
         Ok(stored) => stored,
         Err(error) => {
-            let Some(words) = refusal(&error) else { return Err(error) };
-            if !find_culprits(context, &observed, &write.content, words).await? {
+            let Some(message) = refusal(&error) else { return Err(error) };
+            if !find_culprits(context, &observed, &write.content, message).await? {
                 return Err(error);
             }
             observed.observe_refusals(context);
             let plan = plan_policy(&observed.snapshot, &observed.backend(context));
-            outcome = plan.requeue_after.map_or(outcome, Outcome::DoneFor);
+            outcome = plan.requeue_after.map_or(outcome, Outcome::RequeueAfter);
             match plan.step {
                 Step::Write(Write { content, .. }) => write.content = content,
-                Step::Rest(content) => {
-                    rest(context, &observed, &content);
+                Step::UpToDate(content) => {
+                    up_to_date(context, &observed, &content);
                     return Ok(outcome);
                 }
                 _ => return Err(error),
@@ -181,8 +181,8 @@ async fn write(
         announce_expired(context, origin, exclusion).await;
     }
     remember(context, policy, &write.content, Arc::new(stored));
-    context.cache.written.fine(policy);
-    context.gate.poke();
+    context.cache.written.clear_failure(policy);
+    context.gate.notify();
     wake_rings(context, policy);
     Ok(outcome)
 }
@@ -193,19 +193,19 @@ async fn find_culprits(
     context: &Context,
     observed: &ObservedPolicy,
     refused: &Content,
-    words: String,
+    message: String,
 ) -> Result<bool, Error> {
     let policy = observed.snapshot.policy;
     let trials = suspects(&observed.snapshot, &observed.backend(context), refused);
     let mut culprits = Vec::new();
     if let [alone] = &trials[..] {
-        culprits.push((alone.ring.clone(), words));
+        culprits.push((alone.ring.clone(), message));
     } else {
         for trial in trials {
             match act::write(context, observed, &trial.content, true).await {
                 Ok(_) => {}
                 Err(error) => match refusal(&error) {
-                    Some(words) => culprits.push((trial.ring, words)),
+                    Some(message) => culprits.push((trial.ring, message)),
                     None => return Err(error),
                 },
             }
@@ -215,13 +215,13 @@ async fn find_culprits(
         warn!(%policy, ring, message, "Kyverno refuses the ring's rule");
         let Some(rule) = refused.rules.get(ring) else { continue };
         let failure = WriteFailure { refused: true, message: message.clone() };
-        context.cache.written.refuse(policy, ring, rule.rule.whole().digest, failure);
+        context.cache.written.record_refusal(policy, ring, rule.rule.whole().digest, failure);
         context.rings.wake(ring);
     }
     Ok(!culprits.is_empty())
 }
 
-/// Kyverno's words, if it looked at a policy and refused it: its webhook did,
+/// Kyverno's message, if it looked at a policy and refused it: its webhook did,
 /// or the schema of its CRD.
 fn refusal(error: &Error) -> Option<String> {
     let Error::Api { source, .. } = error else { return None };

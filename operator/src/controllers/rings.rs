@@ -19,8 +19,8 @@ use crate::{
     context::Context,
     error::Error,
     observe::{observe, touches_pipelines},
-    queue::Outcome,
     watches,
+    workqueue::Outcome,
 };
 
 const NAME: &str = "rings";
@@ -62,7 +62,7 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             let generation = invalid.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
             context.metrics.ring_state(ring, Some("stalled"));
-            return Ok(Outcome::DoneFor(context.settings.recheck_interval));
+            return Ok(Outcome::RequeueAfter(context.settings.recheck_interval));
         }
     };
     let seen = object.resource_version().unwrap_or_default();
@@ -77,7 +77,7 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
             let generation = object.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
             context.metrics.ring_state(ring, Some("stalled"));
-            return Ok(Outcome::DoneFor(context.settings.recheck_interval));
+            return Ok(Outcome::RequeueAfter(context.settings.recheck_interval));
         }
     };
     check_ledger(context, &name).await?;
@@ -118,16 +118,16 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
     }
     context.metrics.ring_state(ring, Some(state(&report)));
     if plan.actions.iter().any(Action::is_commit) {
-        context.gate.poke();
+        context.gate.notify();
     }
     // The ledger and the finalizer are watched; pipeline Secrets are not.
     let look_again = done.wrote
         && (plan.actions.iter().any(touches_pipelines)
             || plan.actions.iter().any(Action::is_commit));
     if look_again {
-        return Ok(Outcome::Again);
+        return Ok(Outcome::Requeue);
     }
-    Ok(Outcome::DoneFor(next_look(context, ring, plan.wake)))
+    Ok(Outcome::RequeueAfter(next_look(context, ring, plan.wake)))
 }
 
 /// Looks at a ledger that somebody else wrote before anything is made of it.

@@ -39,7 +39,7 @@ pub enum Enforcement<'a> {
     /// Pods pass without having been verified.
     Open(PolicyRef),
     /// Kyverno does not answer: pods are refused.
-    Mute(PolicyRef, &'a str),
+    Unreachable(PolicyRef, &'a str),
     /// Something else answered.
     Unreadable(PolicyRef, &'a str),
 }
@@ -98,8 +98,8 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> En
     if seen.found == PolicyFound::Foreign {
         return Enforcement::Conflict(policy);
     }
-    if let Answer::Mute(text) = &seen.answer {
-        return Enforcement::Mute(policy, text);
+    if let Answer::Unreachable(text) = &seen.answer {
+        return Enforcement::Unreachable(policy, text);
     }
     let failure = match &seen.found {
         PolicyFound::Absent { failure } => {
@@ -114,7 +114,7 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> En
     };
     match &seen.answer {
         Answer::NotAsked => Enforcement::NotAsked,
-        Answer::Mute(text) => Enforcement::Mute(policy, text),
+        Answer::Unreachable(text) => Enforcement::Unreachable(policy, text),
         Answer::Open => Enforcement::Open(policy),
         Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),
         Answer::Answered { mark, held } => match mark {

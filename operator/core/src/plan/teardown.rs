@@ -81,7 +81,7 @@ fn is_in_force(seen: &AskedPolicy) -> bool {
         PolicyFound::Ours { mark: None, .. } => match &seen.answer {
             Answer::Answered { mark, .. } => mark.is_some(),
             Answer::Open => false,
-            Answer::NotAsked | Answer::Mute(_) | Answer::Unreadable(_) => true,
+            Answer::NotAsked | Answer::Unreachable(_) | Answer::Unreadable(_) => true,
         },
         PolicyFound::Foreign | PolicyFound::Absent { .. } => false,
     }

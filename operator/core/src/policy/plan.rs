@@ -22,7 +22,7 @@ use crate::{
 
 /// How long a refused rule is left alone before it is tried again as it is:
 /// what refused it may have changed.
-pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is to become of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub struct PolicyPlan {
     pub step: Step,
     /// The rules that stay in force although nobody answers for them, and why.
     pub kept: Vec<(String, KeptBecause)>,
-    /// The rings of which another rule was refused than is called for now, or
-    /// so long ago that it is tried again.
-    pub forgiven: Vec<String>,
+    /// The rings whose refusal does not count any more: they want another rule
+    /// by now, or it was so long ago that theirs is tried again.
+    pub outdated_refusals: Vec<String>,
     /// The bytes of the policy if nothing is refused.
     pub bytes: Option<usize>,
     /// When to look again although nothing changes.
@@ -52,7 +52,7 @@ pub enum Step {
     /// Every rule that should be in it was refused.
     HoldBack,
     /// It holds what it should.
-    Rest(Content),
+    UpToDate(Content),
     /// Create or replace it.
     Write(Write),
     /// No ring is left in it.
@@ -96,7 +96,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     let idle = |step| PolicyPlan {
         step,
         kept: Vec::new(),
-        forgiven: Vec::new(),
+        outdated_refusals: Vec::new(),
         bytes: None,
         requeue_after: None,
     };
@@ -113,7 +113,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     }
     let mut content = Content::of(backend, rules);
     plan.bytes = Some(content.whole.spec.bytes);
-    let held_back = hold_back(snapshot, backend, &mut content.rules, &mut plan.forgiven);
+    let held_back = hold_back(snapshot, backend, &mut content.rules, &mut plan.outdated_refusals);
     plan.requeue_after = if held_back { Some(REFUSED_FOR) } else { next_expiry(snapshot) };
     if content.rules.is_empty() {
         plan.step = Step::HoldBack;
@@ -123,7 +123,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
         content = Content::of(backend, content.rules);
     }
     plan.step = if holds(snapshot, &content) {
-        Step::Rest(content)
+        Step::UpToDate(content)
     } else {
         Step::Write(Write {
             drifted: is_drifted(snapshot),
@@ -213,7 +213,7 @@ fn hold_back(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,
     rules: &mut BTreeMap<String, ContentRule>,
-    forgiven: &mut Vec<String>,
+    outdated_refusals: &mut Vec<String>,
 ) -> bool {
     let mut held_back = false;
     for (name, refused) in &snapshot.refused {
@@ -221,7 +221,7 @@ fn hold_back(
             continue;
         };
         if rule.whole().digest != refused.rule || refused.age >= REFUSED_FOR {
-            forgiven.push(name.clone());
+            outdated_refusals.push(name.clone());
             continue;
         }
         held_back = true;

@@ -1,4 +1,4 @@
-//! The condition `PolicyEnforced`: whether the gate is closed, open or mute.
+//! The condition `PolicyEnforced`: whether Kyverno verifies, and if not, why.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ pub(super) fn waiting_on(
 pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<String> {
     let answered = ledger.rule.settings.policies().find_map(|policy| {
         match &snapshot.policies.get(&policy)?.answer {
-            Answer::Mute(text) => Some(mute(policy, text)),
+            Answer::Unreachable(text) => Some(unreachable_message(policy, text)),
             Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
             _ => None,
         }
@@ -198,7 +198,9 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
                  them written again"
             ),
         ),
-        Enforcement::Mute(policy, text) => (Reason::GateMute, mute(policy, text)),
+        Enforcement::Unreachable(policy, text) => {
+            (Reason::GateMute, unreachable_message(policy, text))
+        }
         Enforcement::Unreadable(policy, text) => (
             Reason::GateUnreadable,
             format!(
@@ -224,7 +226,7 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
     }
 }
 
-fn mute(policy: PolicyRef, text: &str) -> String {
+fn unreachable_message(policy: PolicyRef, text: &str) -> String {
     format!(
         "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
          Kyverno's admission controller back; a rotation waits and goes on by itself"

@@ -45,7 +45,7 @@ pub enum Held {
 pub enum Heard {
     Nothing,
     Open,
-    Mute,
+    Unreachable,
     Said(Option<Arc<Rule>>, Soak),
 }
 

@@ -154,7 +154,7 @@ impl Machine {
         };
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {
             Step::Wait | Step::LeaveAlone | Step::HoldBack => Planned::Nothing,
-            Step::Rest(content) => {
+            Step::UpToDate(content) => {
                 let stored = sight.found.clone().expect("a policy that rests exists");
                 let truly = stored.is(&content);
                 Planned::Rest {

@@ -152,7 +152,7 @@ fn answer(heard: &Heard) -> Answer {
     match heard {
         Heard::Nothing => Answer::NotAsked,
         Heard::Open => Answer::Open,
-        Heard::Mute => Answer::Mute("down".into()),
+        Heard::Unreachable => Answer::Unreachable("down".into()),
         Heard::Said(rule, soak) => Answer::Answered {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),
             held: if *soak == Soak::Passed { SOAK } else { Duration::ZERO },

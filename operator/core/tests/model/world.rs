@@ -122,7 +122,7 @@ fn ask(state: &State, replica: usize) -> Option<State> {
     if let Some(ledger) = &state.ledger {
         for policy in view::places(ledger) {
             memory[policy] = match &state.loaded[policy] {
-                _ if !state.kyverno_up => Heard::Mute,
+                _ if !state.kyverno_up => Heard::Unreachable,
                 None => Heard::Open,
                 Some(loaded) => {
                     let said = loaded.rule(0);

@@ -72,7 +72,7 @@ pub fn counts_rules(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> Poli
         && let ObjectSeen::Ours(found) = &snapshot.found
         && found.rules.keys().eq(write.content.rules.keys())
     {
-        plan.step = Step::Rest(write.content.clone());
+        plan.step = Step::UpToDate(write.content.clone());
     }
     plan
 }

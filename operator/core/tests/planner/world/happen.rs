@@ -121,7 +121,7 @@ impl World {
         };
         for (policy, wanted) in wanted {
             let answer = match (self.kyverno_up, self.loaded.get(&policy)) {
-                (false, _) => Answer::Mute("down".into()),
+                (false, _) => Answer::Unreachable("down".into()),
                 (true, None) => Answer::Open,
                 (true, Some(loaded)) => Answer::Answered {
                     mark: loaded.rule().map(|rule| rule.mark.clone()),

@@ -68,7 +68,7 @@ impl World {
         };
         let can_write = self.kyverno_up && self.stuck != Some(policy);
         match plan_policy(&snapshot, &kind).step {
-            Step::Rest(content) => {
+            Step::UpToDate(content) => {
                 let stored = Arc::clone(&self.policies[&policy]);
                 judge_content(&stored, &content);
                 self.remember(policy, &content, stored);
