@@ -48,7 +48,7 @@ const AUDIT_TIMEOUT_SECONDS: u32 = 10;
 /// verifies nothing.
 pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
 
-/// A ClusterPolicy, as far as its rings do not say.
+/// What a ClusterPolicy is rendered from, its rings' rules aside.
 #[derive(Clone, Debug)]
 pub struct ClusterPolicy<'a> {
     /// Which one; it decides between Enforce and Audit.

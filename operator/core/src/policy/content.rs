@@ -34,7 +34,7 @@ pub struct Whole {
 pub struct Content {
     /// The rules of its rings.
     pub rules: BTreeMap<String, ContentRule>,
-    /// What they come to.
+    /// The object that they make up.
     pub whole: Whole,
 }
 

@@ -25,8 +25,8 @@ impl Part {
         Self { digest: Digest(sink.hash.finalize().into()), bytes: sink.bytes }
     }
 
-    /// Of a value that was taken apart: `frame` has an empty list where the
-    /// `parts` were.
+    /// Of a value with a list: of its `frame`, which is the value with that list
+    /// empty, and of the `parts` that the list holds.
     #[must_use]
     pub fn with(frame: Self, parts: impl IntoIterator<Item = Self>) -> Self {
         let mut hash = Sha256::new();

@@ -153,11 +153,10 @@ fn rules(
     (rules, lost)
 }
 
-/// The rules that stay word for word, but for keys that the ring's object
-/// revokes: those of rings whose ledger is gone or damaged, and those that a
-/// newer state of a ledger than ours has written.
-/// What this process last wrote stands in for a policy that was edited or
-/// deleted.
+/// The rules that are not rendered, because their ring's ledger is gone, cannot
+/// be read, or is older than the one that wrote them. They stay word for word,
+/// less the keys that the ring's object revokes. If somebody edited or deleted
+/// the policy, what this process last wrote counts.
 fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, ContentRule> {
     let mut kept = BTreeMap::new();
     let found = snapshot.ours().map(|found| (Source::Found, found));
@@ -180,7 +179,8 @@ fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, Content
     kept
 }
 
-/// Whether a revocation means a public key. By number it needs the table.
+/// Whether a revocation names a public key. One by number does if the table says
+/// which key that number has.
 fn names_key(revoked: &Revoked, key: &KeySeen, table: Option<&Ledger>) -> bool {
     let mut rows = table.into_iter().flat_map(|table| &table.versions);
     match revoked {
@@ -192,10 +192,9 @@ fn names_key(revoked: &Revoked, key: &KeySeen, table: Option<&Ledger>) -> bool {
     }
 }
 
-/// The ledger as it is to be enforced. One that is older than what its ring's
-/// object remembers is not to bring a revoked version back; and where a ring is
-/// stalled, so that its ledger takes no revocation in, what its object revokes
-/// is left out all the same.
+/// The ledger without versions that its ring's object calls revoked. An older
+/// ledger may not know of a revocation that the object remembers, and that of a
+/// stalled ring is not changed when the object's spec revokes a version.
 fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
     if ring.sound && table.knows(&ring.remembered) {
         return Arc::clone(table);
@@ -206,9 +205,9 @@ fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
     Arc::new(table.without(&revoked))
 }
 
-/// Leaves the rules that were refused a short while ago as they stand in the
-/// policy, less the keys that are not accepted any more, or out if they never
-/// did. Returns whether there is any.
+/// Puts what the policy holds in the place of rules that were refused a short
+/// while ago, without the keys that are not accepted any more. A ring of which
+/// it holds nothing is left out. Returns whether there was such a rule.
 fn hold_back(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,

@@ -100,8 +100,8 @@ fn spec_digest(spec: &Value) -> Digest {
     Part::with(Part::of(&frame), rules.iter().map(rule_part)).digest
 }
 
-/// A rule without its key entries, and these.
-fn taken_apart(rule: &Value) -> (Part, Vec<Value>) {
+/// A rule without its key entries, and the entries.
+fn split_rule(rule: &Value) -> (Part, Vec<Value>) {
     let mut body = rule.clone();
     let entries = match body.pointer_mut(ENTRIES) {
         Some(place @ Value::Array(_)) => std::mem::replace(place, json!([])),
@@ -116,7 +116,7 @@ fn taken_apart(rule: &Value) -> (Part, Vec<Value>) {
 
 /// A rule as a whole.
 pub(super) fn rule_part(rule: &Value) -> Part {
-    let (body, entries) = taken_apart(rule);
+    let (body, entries) = split_rule(rule);
     Part::with(body, entries.iter().map(Part::of))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn rule_seen(
     high_water: HighWater,
     fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
 ) -> RuleSeen {
-    let (body, entries) = taken_apart(rule);
+    let (body, entries) = split_rule(rule);
     let keys = entries.iter().map(|entry| key_seen(entry, fingerprint)).collect();
     RuleSeen { mark, high_water, body, keys }
 }
