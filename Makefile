@@ -9,6 +9,8 @@ KUBERNETES := v1.36.3
 TOOLS      := target/cluster/bin
 CLUSTER    := target/debug/cluster
 UP         := target/cluster/up
+# Built together, so that what they depend on is built once.
+PACKAGES   := --package signingkeyring-operator --package 'signingkeyring-e2e-*'
 CRDGEN     := cargo run --quiet --package signingkeyring-crds --bin crdgen --
 
 ##@ Use
@@ -94,7 +96,7 @@ faults: cluster-tools binaries ## Every fault of every scenario, on one cluster 
 .PHONY: binaries
 binaries:
 	@echo "building the operator and the harness (some minutes the first time)" >&2
-	@cargo build --locked --package signingkeyring-operator --package 'signingkeyring-e2e-*'
+	@cargo build --locked $(PACKAGES)
 
 .PHONY: image
 image: cluster-tools ## Build and push the operator's image: make image IMAGE=registry/name:tag
@@ -107,7 +109,7 @@ image: cluster-tools ## Build and push the operator's image: make image IMAGE=re
 
 .PHONY: $(CLUSTER)
 $(CLUSTER):
-	@cargo build --quiet --locked --package signingkeyring-e2e-testbed --bin cluster 1>&2
+	@cargo build --quiet --locked $(PACKAGES) --bin cluster 1>&2
 
 # Every program of the test cluster comes from one Go module and is built
 # again only when the module changes.
