@@ -7,6 +7,8 @@ use std::{
 
 use stateright::{Checker, HasDiscoveries, Model};
 
+mod shared;
+
 use crate::{
     bystander::Bystander,
     facts::Keys,
@@ -96,10 +98,14 @@ impl Configuration {
     }
 }
 
-/// Every configuration that the planner has to pass.
-pub fn all() -> Vec<Configuration> {
+/// Every configuration that the planners have to pass.
+pub fn all() -> impl Iterator<Item = Configuration> {
+    alone().into_iter().chain(shared::all())
+}
+
+/// One ring alone in its policies.
+fn alone() -> Vec<Configuration> {
     let base = Configuration::new;
-    let shared = |name, bystander| Configuration { bystander, remembers: true, ..base(name) };
     let budget = base("").budget;
     vec![
         Configuration { born: false, edits: &[Edit::Rotate], ..base("birth") },
@@ -199,56 +205,11 @@ pub fn all() -> Vec<Configuration> {
             budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
             ..base("loss")
         },
-        Configuration {
-            keep: 1,
-            edits: &[Edit::Rotate],
-            budget: Budget { outages: 0, ..budget },
-            ..shared("shared rotation", Bystander::Rotates)
-        },
-        Configuration {
-            keep: 1,
-            slow_watches: false,
-            writes_later: true,
-            remembers: false,
-            edits: &[Edit::Rotate],
-            budget: Budget { outages: 0, crashes: 0, ..budget },
-            ..shared("shared rotation+", Bystander::Rotates)
-        },
-        Configuration {
-            rotations: 1,
-            edits: &[Edit::Revoke(2)],
-            budget: Budget { outages: 0, crashes: 0, ..budget },
-            ..shared("shared revocation", Bystander::Rotates)
-        },
-        Configuration {
-            slow_watches: false,
-            edits: &[Edit::Audit(true)],
-            budget: Budget { outages: 0, crashes: 0, ..budget },
-            ..shared("shared move", Bystander::Rotates)
-        },
-        Configuration {
-            remembers: false,
-            edits: &[Edit::Delete, Edit::AllowUnenforced],
-            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
-            ..shared("shared deletion", Bystander::Rotates)
-        },
-        Configuration {
-            remembers: false,
-            edits: &[Edit::Rotate],
-            budget: Budget { outages: 0, crashes: 0, ..budget },
-            ..shared("shared removal", Bystander::Leaves)
-        },
-        Configuration {
-            replicas: 1,
-            edits: &[Edit::Rotate, Edit::Delete, Edit::AllowUnenforced],
-            budget: Budget { edits: 3, outages: 0, ..budget },
-            ..shared("shared removal+", Bystander::Leaves)
-        },
     ]
 }
 
 pub fn named(name: &str) -> Configuration {
-    all().into_iter().find(|configuration| configuration.name == name).unwrap()
+    all().find(|configuration| configuration.name == name).unwrap()
 }
 
 #[test]
@@ -257,8 +218,7 @@ fn the_planner_keeps_every_invariant_in_every_state() {
     let mut failed = Vec::new();
     let [explored, unique, depth, time] = ["explored", "unique", "depth", "time"];
     say(&format!("model {:<17} {explored:>9} {unique:>9} {depth:>6} {time:>8}", ""));
-    let only = std::env::var("ONLY").unwrap_or_default();
-    for configuration in all().into_iter().filter(|c| c.name.contains(&only)) {
+    for configuration in all() {
         let name = configuration.name;
         let began = Instant::now();
         let machine = Machine::new(configuration, Subject::REAL);
