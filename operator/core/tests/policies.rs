@@ -1,0 +1,119 @@
+//! What the plan of a policy makes of rules for which no ledger speaks.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use signingkeyring_core::{
+    high_water::HighWater,
+    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    policy::{
+        PolicyPlan, PolicySnapshot, Source, Step,
+        cluster_policy::{ClusterPolicy, Metadata, read},
+        plan_policy,
+        snapshot::{ObjectSeen, PolicySeen, RingSeen, WrittenSeen},
+    },
+    policy_ref::{Action, PolicyRef},
+};
+
+const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
+
+const KIND: ClusterPolicy<'_> = ClusterPolicy {
+    policy: POLICY,
+    excluded: &[],
+    operator_namespace: "signing-system",
+    enrolment_label: "signing.odj.cloud/ring",
+    now: Timestamp::UNIX_EPOCH,
+};
+
+/// A ledger that has rotated until it has this many versions.
+fn ledger(versions: u32) -> Ledger {
+    let rule = RuleSettings {
+        action: Action::Enforce,
+        exclude: Vec::new(),
+        policy: POLICY,
+        leaving: None,
+    };
+    let mut ledger = None;
+    for version in 1..=versions {
+        let key = NewKey {
+            public_key: format!(
+                "-----BEGIN PUBLIC KEY-----\n{version}\n-----END PUBLIC KEY-----\n"
+            ),
+            fingerprint: format!("SHA256:{version}").parse().unwrap(),
+            private_key: PrivateKeyRef { digest: "00".into(), secret: None },
+        };
+        let mint = Mint::New { version, token: None, standby: false, rule: rule.clone() };
+        let minted = Ledger::mint(ledger.as_ref(), &mint, key, Timestamp::UNIX_EPOCH).unwrap();
+        let activate = Change::Activate { version, keep: 3 };
+        ledger = Some(Ledger::apply(Some(&minted), &activate, Timestamp::UNIX_EPOCH).unwrap());
+    }
+    ledger.unwrap()
+}
+
+/// A policy that holds these rings' rules.
+fn policy(rings: &[(&str, u32)]) -> PolicySeen {
+    let rules = rings
+        .iter()
+        .map(|(ring, versions)| ((*ring).to_owned(), KIND.ring_rule(ring, &ledger(*versions))));
+    let rendered = KIND.render(rules.collect());
+    let metadata = Metadata { annotations: &rendered.annotations, labels: &rendered.labels };
+    read(metadata, &rendered.spec, |_| None)
+}
+
+fn ring(table: Option<Ledger>) -> RingSeen {
+    RingSeen {
+        sound: table.is_some(),
+        table: table.map(Arc::new),
+        exists: true,
+        revoked: Vec::new(),
+        remembered: HighWater::default(),
+    }
+}
+
+/// The ring `shop` is served; of `lost` there is no ledger.
+fn plan(found: ObjectSeen, written: PolicySeen) -> PolicyPlan {
+    let snapshot = PolicySnapshot {
+        policy: POLICY,
+        served: true,
+        found,
+        written: Some(WrittenSeen { sent: written.spec, stored: written, is_ahead: false }),
+        rings: BTreeMap::from([
+            ("shop".to_owned(), ring(Some(ledger(1)))),
+            ("lost".to_owned(), ring(None)),
+        ]),
+        refused: BTreeMap::new(),
+        listed: Vec::new(),
+        now: Timestamp::UNIX_EPOCH,
+    };
+    plan_policy(&snapshot, &KIND)
+}
+
+/// Where the plan takes the rule of `lost` from, with how many keys.
+fn kept(plan: &PolicyPlan) -> Option<(Source, usize)> {
+    let (Step::UpToDate(content) | Step::Write(signingkeyring_core::policy::Write { content, .. })) =
+        &plan.step
+    else {
+        panic!("{plan:?}")
+    };
+    let rule = content.rules.get("lost")?;
+    Some((rule.source.clone(), rule.rule.keys.len()))
+}
+
+#[test]
+fn what_this_process_wrote_stands_in_for_a_rule_that_somebody_took_out() {
+    let both = policy(&[("shop", 1), ("lost", 2)]);
+    for found in [ObjectSeen::Ours(policy(&[("shop", 1)])), ObjectSeen::Absent] {
+        let plan = plan(found, both.clone());
+        assert_eq!(kept(&plan), Some((Source::Written, 2)));
+        assert!(matches!(plan.step, Step::Write(_)));
+    }
+}
+
+#[test]
+fn what_this_process_wrote_takes_a_newer_replicas_key_back() {
+    let newer = policy(&[("shop", 1), ("lost", 3)]);
+    let plan = plan(ObjectSeen::Ours(newer), policy(&[("shop", 1), ("lost", 2)]));
+    assert_eq!(kept(&plan), Some((Source::Written, 2)), "the third key is lost");
+}
