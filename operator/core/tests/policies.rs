@@ -66,6 +66,7 @@ fn ring(table: Option<Ledger>) -> RingSeen {
     RingSeen {
         sound: table.is_some(),
         table: table.map(Arc::new),
+        was_removed: false,
         exists: true,
         revoked: Vec::new(),
         remembered: HighWater::default(),
@@ -73,8 +74,8 @@ fn ring(table: Option<Ledger>) -> RingSeen {
 }
 
 /// The ring `shop` is served; of `lost` there is no ledger.
-fn plan(found: ObjectSeen, written: PolicySeen) -> PolicyPlan {
-    let snapshot = PolicySnapshot {
+fn snapshot(found: ObjectSeen, written: PolicySeen) -> PolicySnapshot {
+    PolicySnapshot {
         policy: POLICY,
         served: true,
         found,
@@ -86,8 +87,11 @@ fn plan(found: ObjectSeen, written: PolicySeen) -> PolicyPlan {
         refused: BTreeMap::new(),
         listed: Vec::new(),
         now: Timestamp::UNIX_EPOCH,
-    };
-    plan_policy(&snapshot, &KIND)
+    }
+}
+
+fn plan(found: ObjectSeen, written: PolicySeen) -> PolicyPlan {
+    plan_policy(&snapshot(found, written), &KIND)
 }
 
 /// Where the plan takes the rule of `lost` from, with how many keys.
@@ -112,8 +116,24 @@ fn what_this_process_wrote_stands_in_for_a_rule_that_somebody_took_out() {
 }
 
 #[test]
-fn what_this_process_wrote_takes_a_newer_replicas_key_back() {
+fn what_this_process_wrote_takes_no_newer_replicas_key_back() {
     let newer = policy(&[("shop", 1), ("lost", 3)]);
     let plan = plan(ObjectSeen::Ours(newer), policy(&[("shop", 1), ("lost", 2)]));
-    assert_eq!(kept(&plan), Some((Source::Written, 2)), "the third key is lost");
+    assert_eq!(kept(&plan), Some((Source::Found, 3)));
+    assert!(matches!(plan.step, Step::UpToDate(_)));
+}
+
+/// Another replica has taken the ring down, its ledger included.
+#[test]
+fn what_this_process_wrote_brings_no_removed_rings_rule_back() {
+    let written = policy(&[("shop", 1), ("lost", 2)]);
+    let mut snapshot = snapshot(ObjectSeen::Ours(policy(&[("shop", 1)])), written.clone());
+    snapshot.rings.get_mut("lost").unwrap().was_removed = true;
+    let plan = plan_policy(&snapshot, &KIND);
+    assert_eq!(kept(&plan), None);
+    assert!(matches!(plan.step, Step::UpToDate(_)));
+
+    // What stands in the policy leaves it only by a ledger.
+    snapshot.found = ObjectSeen::Ours(written);
+    assert_eq!(kept(&plan_policy(&snapshot, &KIND)), Some((Source::Found, 2)));
 }

@@ -1,7 +1,7 @@
 //! The ledgers by ring, the rings by policy, and the Secrets of standby keys.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -80,6 +80,9 @@ struct LedgerIndex {
     by_policy: BTreeMap<PolicyRef, BTreeSet<RingName>>,
     /// The policies that rings are being put into right now.
     claims: HashMap<RingName, PolicyRef>,
+    /// The rings whose last ledger said that they were removed. Nobody else
+    /// remembers it once that ledger is deleted.
+    removed: HashSet<RingName>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
     key_secrets: HashMap<RingName, BTreeMap<String, u64>>,
 }
@@ -95,6 +98,11 @@ impl LedgerIndex {
     fn put(&mut self, ring: &RingName, row: LedgerRow) {
         self.unplace(ring);
         if let Some(ledger) = row.table() {
+            if ledger.removed {
+                self.removed.insert(ring.clone());
+            } else {
+                self.removed.remove(ring);
+            }
             for policy in ledger.rule.settings.policies() {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
@@ -154,6 +162,12 @@ impl Ledgers {
         let mut index = self.write();
         index.unplace(ring);
         index.rows.remove(ring);
+    }
+
+    /// Whether a ring's last ledger was seen to say that the ring was removed.
+    #[must_use]
+    pub fn was_removed(&self, ring: &str) -> bool {
+        self.read().removed.contains(ring)
     }
 
     /// A ring's ledger; of a name that no ring may have there is none.

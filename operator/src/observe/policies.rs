@@ -133,6 +133,7 @@ fn ring_seen(context: &Context, name: &str) -> RingSeen {
     RingSeen {
         table: row.as_ref().and_then(LedgerRow::shared_table),
         sound: row.is_some_and(|row| row.ledger.is_ok()),
+        was_removed: context.cache.ledgers.was_removed(name),
         exists: guarded.is_some(),
         revoked: object.map(|object| ring::revoked(&object.spec)).unwrap_or_default(),
         remembered,

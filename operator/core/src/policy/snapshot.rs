@@ -111,6 +111,8 @@ pub struct RingSeen {
     pub table: Option<Arc<Ledger>>,
     /// Whether its private keys can be relied on too.
     pub sound: bool,
+    /// Whether its last ledger was seen to say that the ring was removed.
+    pub was_removed: bool,
     /// Whether its object exists.
     pub exists: bool,
     /// What its object revokes.

@@ -47,6 +47,7 @@ pub struct Sight {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RingSight {
     ledger: Option<Arc<Stored>>,
+    was_removed: bool,
     exists: bool,
     revoked: Keys,
     remembered: HighWater,
@@ -115,18 +116,25 @@ impl Machine {
 
     fn sight(&self, state: &State, replica: usize, policy: usize, watches: [Watch; 2]) -> Sight {
         let ledger = Self::ledger(state, watches[0]).cloned();
+        // Of a ledger that is gone, a replica has seen its last state.
+        let was_removed = state.past.removed && ledger.is_none();
         let ring = match &state.spec {
-            None => RingSight { ledger, ..RingSight::default() },
+            None => RingSight { ledger, was_removed, ..RingSight::default() },
             Some(spec) => {
                 let mut remembered = state.recorded.clone().unwrap_or_default();
                 if state.reported {
                     remembered.version = remembered.version.max(1);
                 }
-                RingSight { ledger, exists: true, revoked: spec.revoked, remembered }
+                RingSight { ledger, was_removed, exists: true, revoked: spec.revoked, remembered }
             }
         };
         let ledger = self.bystander(state, watches[1] == Watch::Slow).cloned();
-        let other = RingSight { exists: ledger.is_some(), ledger, ..RingSight::default() };
+        let other = RingSight {
+            exists: ledger.is_some(),
+            was_removed: ledger.is_none(),
+            ledger,
+            ..RingSight::default()
+        };
         Sight {
             policy,
             found: state.policies[policy].clone(),
@@ -238,6 +246,7 @@ fn snapshot(sight: &Sight) -> PolicySnapshot {
             let ring = RingSeen {
                 table: ring.ledger.as_ref().map(|stored| Arc::new(stored.ledger.clone())),
                 sound: true,
+                was_removed: ring.was_removed,
                 exists: ring.exists,
                 revoked: view::revoked(ring.revoked),
                 remembered: ring.remembered.clone(),

@@ -6,10 +6,9 @@ use crate::{bystander::Bystander, machine::Edit, state::Budget};
 /// Two rings in one policy.
 ///
 /// A policy says nothing of a ring whose rule has left it, so nothing keeps a
-/// replica that is far behind from putting the rule back: out of its memory of
-/// what it wrote, or by a write that it planned before. Until one replica leads,
-/// one runs; so where a ring is removed and there are two, a replica has either
-/// late watches or late writes here, and no memory.
+/// replica that is far behind from putting the rule back by a write that it
+/// planned before. Until one replica leads, one runs; so where a ring is removed
+/// and there are two, a replica has either late watches or late writes here.
 pub fn all() -> Vec<Configuration> {
     let with = |name, bystander| Configuration { bystander, ..Configuration::new(name) };
     let remembers = |name, bystander| Configuration { remembers: true, ..with(name, bystander) };
@@ -45,7 +44,7 @@ pub fn all() -> Vec<Configuration> {
         Configuration {
             edits: &[Edit::Delete, Edit::AllowUnenforced],
             budget: Budget { edits: 2, ..crash },
-            ..with("shared deletion", Bystander::Rotates)
+            ..remembers("shared deletion", Bystander::Rotates)
         },
         Configuration {
             slow_watches: false,
@@ -58,7 +57,7 @@ pub fn all() -> Vec<Configuration> {
             keep: 1,
             edits: &[Edit::Rotate],
             budget: crash,
-            ..with("shared removal", Bystander::Leaves)
+            ..remembers("shared removal", Bystander::Leaves)
         },
         Configuration {
             replicas: 1,

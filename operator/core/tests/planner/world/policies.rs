@@ -134,6 +134,7 @@ impl World {
         RingSeen {
             table: self.ledger.clone().map(Arc::new),
             sound: true,
+            was_removed: self.removed,
             exists: self.ring.is_some(),
             revoked: self.ring.iter().flat_map(|ring| ring.revoked.clone()).collect(),
             remembered: if self.ring.is_some() { remembered } else { HighWater::default() },
