@@ -108,8 +108,8 @@ fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) ->
         Err(damage) => return LedgerFound::Damaged(damage.clone()),
     };
     // A standby that lost its key is replaced; one that signs is missed.
-    let apart = ledger.current().and_then(|v| v.private_key()?.secret.clone());
-    match apart.filter(|secret| !key_secrets.contains_key(secret)) {
+    let standby_secret = ledger.current().and_then(|v| v.private_key()?.secret.clone());
+    match standby_secret.filter(|secret| !key_secrets.contains_key(secret)) {
         None => LedgerFound::Present(Ledger::clone(ledger)),
         Some(secret) => LedgerFound::Damaged(Damage::KeysUnfit {
             why: format!("Secret {secret}, which held the private key that signs, is gone"),

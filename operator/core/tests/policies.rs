@@ -1,6 +1,6 @@
 //! What the plan of a policy makes of rules for which no ledger speaks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -168,8 +168,8 @@ pub(super) async fn key(
     let row = ledger.by_number(version).ok_or_else(unknown)?;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
     let secret = read(context, ring, seen).await?;
-    let apart = row.private_key().and_then(|key| key.secret.as_ref());
-    let data = match apart {
+    let standby_secret = row.private_key().and_then(|key| key.secret.as_ref());
+    let data = match standby_secret {
         None => secret.data.unwrap_or_default(),
         Some(name) => {
             let found = api(context).get_opt(name).await;
