@@ -134,7 +134,7 @@ async fn execute(
             Ok(())
         }
         Action::DeleteKeySecret(secret) => {
-            ledger::delete_apart(context, name, secret).await?;
+            ledger::delete_key_secret(context, name, secret).await?;
             info!(ring, name = secret, "private key destroyed");
             Ok(())
         }

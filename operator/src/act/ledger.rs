@@ -48,7 +48,7 @@ pub(super) async fn mint(
         Mint::New { standby: true, .. } => {
             let sequence = base.map_or(0, |base| base.sequence);
             let ring = &observed.snapshot.name;
-            Some(store_apart(context, ring, number, sequence, &pair).await?)
+            Some(store_key_secret(context, ring, number, sequence, &pair).await?)
         }
         _ => None,
     };
@@ -215,7 +215,11 @@ pub async fn delete(context: &Context, observed: &Observed) -> Result<(), Error>
 ///
 /// # Errors
 /// If the API server refuses.
-pub async fn delete_apart(context: &Context, ring: &RingName, name: &str) -> Result<(), Error> {
+pub async fn delete_key_secret(
+    context: &Context,
+    ring: &RingName,
+    name: &str,
+) -> Result<(), Error> {
     match api(context).delete(name, &DeleteParams::default()).await {
         Ok(_) => {}
         Err(error) if is_code(&error, 404) => {}
@@ -256,7 +260,7 @@ fn entries(number: u32, pair: &KeyPair) -> [(String, ByteString); 2] {
 }
 
 /// Writes a standby key into a Secret of its own, before the ledger names it.
-async fn store_apart(
+async fn store_key_secret(
     context: &Context,
     ring: &RingName,
     version: u32,

@@ -30,7 +30,7 @@ pub struct Sight {
     pub rules: [Option<Option<Arc<Rule>>>; 2],
     pub secrets: [Held; 2],
     pub forbidden: [bool; 2],
-    pub apart: Vec<(u8, u64)>,
+    pub key_secrets: Vec<(u8, u64)>,
     pub recorded: Option<HighWater>,
     pub reported: bool,
     pub day: u8,
@@ -65,7 +65,7 @@ impl Machine {
             rules: state.policies.each_ref().map(|p| p.as_ref().map(|p| p.rule(0).cloned())),
             secrets: state.secrets,
             forbidden: state.forbidden,
-            apart: state.apart.clone(),
+            key_secrets: state.key_secrets.clone(),
             recorded: state.recorded.clone(),
             reported: state.reported,
             day: state.day,
@@ -132,13 +132,13 @@ impl Machine {
             }
             Action::DeleteKeySecret(name) => {
                 self.judge_key_deletion(state, name);
-                state.apart.retain(|(serial, _)| view::key_secret(*serial) != *name);
+                state.key_secrets.retain(|(serial, _)| view::key_secret(*serial) != *name);
             }
             Action::Mint(Mint::New { standby: true, .. }) if state.ledger != pass.ledger => {
                 // The key's Secret comes first, and stays behind.
                 let sequence = ledger_sequence(pass);
-                if !state.apart.contains(&(STRAY, sequence)) {
-                    state.apart.push((STRAY, sequence));
+                if !state.key_secrets.contains(&(STRAY, sequence)) {
+                    state.key_secrets.push((STRAY, sequence));
                 }
                 return Outcome::Conflict;
             }
@@ -184,18 +184,18 @@ impl Machine {
 
     fn mint(&self, state: &mut State, pass: &Pass, mint: &Mint) -> Outcome {
         let serial = state.past.minted + 1;
-        let apart = matches!(mint, Mint::New { standby: true, .. });
+        let standby = matches!(mint, Mint::New { standby: true, .. });
         let mut pair = key(serial);
-        pair.private_key.secret = apart.then(|| view::key_secret(serial));
+        pair.private_key.secret = standby.then(|| view::key_secret(serial));
         let base = pass.ledger.as_ref().map(|stored| &stored.ledger);
         let Ok(ledger) = Ledger::mint(base, mint, pair, view::now(state.day)) else {
             return Outcome::Conflict;
         };
         let stored = self.archive.store(ledger);
         self.judge_mint(state, pass, mint, &stored);
-        if apart {
+        if standby {
             let sequence = ledger_sequence(pass);
-            state.apart.push((serial, sequence));
+            state.key_secrets.push((serial, sequence));
         }
         state.past.minted = serial;
         state.older = state.ledger.replace(stored);
@@ -231,7 +231,7 @@ fn serial(state: &State, version: u32) -> Option<u8> {
     let row = ledger.by_number(version)?;
     let place = row.private_key()?.secret.as_ref();
     let serial = serial_of(&row.public_key);
-    let there = state.apart.iter().any(|(apart, _)| *apart == serial);
+    let there = state.key_secrets.iter().any(|(other, _)| *other == serial);
     (place.is_none() || there).then_some(serial)
 }
 

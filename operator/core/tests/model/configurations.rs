@@ -86,7 +86,7 @@ impl Configuration {
             kyverno_up: true,
             secrets: [Held::Absent; 2],
             forbidden: [false; 2],
-            apart: Vec::new(),
+            key_secrets: Vec::new(),
             recorded: None,
             replicas: vec![Replica::started(); self.replicas],
             day: 0,

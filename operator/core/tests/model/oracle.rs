@@ -200,7 +200,7 @@ impl Machine {
 
     /// The ledger is about to be deleted: no key may be left behind.
     pub fn judge_ledger_deletion(&self, state: &mut State) {
-        let forgotten = (state.holds_any() && !state.past.lost) || !state.apart.is_empty();
+        let forgotten = (state.holds_any() && !state.past.lost) || !state.key_secrets.is_empty();
         state.demand(Invariant::PrivateKeysKnown, !forgotten);
         let removed = state.ledger.as_ref().is_some_and(|stored| stored.ledger.removed);
         state.demand(Invariant::NoMintOverALoss, removed);

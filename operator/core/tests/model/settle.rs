@@ -133,7 +133,7 @@ impl Machine {
             Held::Absent => !spec.pipelines[index] || signs == 0,
             Held::Foreign => true,
         });
-        let apart = state.apart.iter().all(|(serial, _)| {
+        let named = state.key_secrets.iter().all(|(serial, _)| {
             let row = ledger.versions.iter().find(|row| serial_of(&row.public_key) == *serial);
             row.is_some_and(|row| row.private_key().is_some())
         });
@@ -141,7 +141,7 @@ impl Machine {
             let revoked = u8::try_from(row.number).is_ok_and(|number| spec.revoked.has(number));
             !revoked || row.state() == Row::Revoked
         });
-        !ledger.removed && applied && apart && enforced && published
+        !ledger.removed && applied && named && enforced && published
     }
 
     /// All that was asked for is done.

@@ -162,7 +162,7 @@ pub struct State {
     pub secrets: [Held; 2],
     pub forbidden: [bool; 2],
     /// The Secrets of standby keys: which pair, and the ledger's sequence then.
-    pub apart: Vec<(u8, u64)>,
+    pub key_secrets: Vec<(u8, u64)>,
     /// What the ring's annotation remembers.
     pub recorded: Option<HighWater>,
     pub replicas: Vec<Replica>,

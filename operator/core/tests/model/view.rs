@@ -76,7 +76,11 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         reported: Reported::default(),
         witnesses: witnesses(sight),
         recorded: sight.recorded.clone(),
-        key_secrets: sight.apart.iter().map(|(serial, at)| (key_secret(*serial), *at)).collect(),
+        key_secrets: sight
+            .key_secrets
+            .iter()
+            .map(|(serial, at)| (key_secret(*serial), *at))
+            .collect(),
         import: None,
         kyverno_served: true,
         policies,

@@ -56,8 +56,8 @@ impl World {
                 let ledger = self.ledger.as_ref().unwrap();
                 let row = ledger.by_number(*version).unwrap();
                 let held = row.private_key().expect("a version without private key");
-                let apart = held.secret.as_ref();
-                assert!(apart.is_none_or(|secret| self.key_secrets.contains_key(secret)));
+                let secret = held.secret.as_ref();
+                assert!(secret.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
                 let fingerprint = row.fingerprint.clone();
                 for rule in self.loaded.values().filter_map(|policy| policy.rule()) {
