@@ -12,11 +12,14 @@
 pub mod cluster_policy;
 mod content;
 mod digest;
+mod expiry;
 pub mod packing;
 mod plan;
+mod refusal;
 pub mod snapshot;
 
 pub use content::{Backend, Content, ContentRule, Source, Whole};
 pub use digest::{Digest, Part};
-pub use plan::{KeptBecause, PolicyPlan, Step, Trial, Write, plan_policy, suspects};
+pub use plan::{KeptBecause, PolicyPlan, Step, Write, plan_policy};
+pub use refusal::{Trial, suspects};
 pub use snapshot::{Origin, PolicySnapshot};

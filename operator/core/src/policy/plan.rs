@@ -7,22 +7,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
-
 use super::{
     content::{Backend, Content, ContentRule, Source},
-    snapshot::{KeySeen, ObjectSeen, Origin, PolicySeen, PolicySnapshot, RingSeen, RuleSeen},
+    expiry::{expired, next_expiry},
+    refusal::{REFUSED_FOR, hold_back},
+    snapshot::{KeySeen, ObjectSeen, Origin, PolicySnapshot, RingSeen},
 };
 use crate::{
     high_water,
-    images::Pattern,
     ledger::{Exclusion, Ledger},
     snapshot::Revoked,
 };
-
-/// How long a refused rule is left alone before it is tried again as it is:
-/// what refused it may have changed.
-pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is to become of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,42 +208,6 @@ fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
     Arc::new(table.without(&revoked))
 }
 
-/// Puts what the policy holds in the place of rules that were refused a short
-/// while ago, without the keys that are not accepted any more. A ring of which
-/// it holds nothing is left out. Returns whether there was such a rule.
-fn hold_back(
-    snapshot: &PolicySnapshot,
-    backend: &impl Backend,
-    rules: &mut BTreeMap<String, ContentRule>,
-    outdated_refusals: &mut Vec<String>,
-) -> bool {
-    let mut held_back = false;
-    for (name, refused) in &snapshot.refused {
-        let Some(ContentRule { source: Source::Ledger(ledger), rule }) = rules.get(name) else {
-            continue;
-        };
-        if rule.whole().digest != refused.rule || refused.age >= REFUSED_FOR {
-            outdated_refusals.push(name.clone());
-            continue;
-        }
-        held_back = true;
-        let accepts = |key: &KeySeen| {
-            let mut accepted = ledger.accepted().map(|v| v.public_key.as_str());
-            key.public_key.as_deref().is_some_and(|key| accepted.any(|a| a == key))
-        };
-        let found = snapshot.ours().and_then(|found| found.rules.get(name));
-        match found.map(|rule| rule.clone().narrowed(&backend.nobody(), accepts)) {
-            Some(rule) => {
-                rules.insert(name.clone(), ContentRule { source: Source::Found, rule });
-            }
-            None => {
-                rules.remove(name);
-            }
-        }
-    }
-    held_back
-}
-
 /// Whether the policy holds what it is to hold. Where the API server makes
 /// something else of it (a later Kyverno's defaults), what it made of our last
 /// write counts, so that the two do not write against each other for ever.
@@ -276,84 +235,4 @@ fn orphans(snapshot: &PolicySnapshot, lost: Vec<String>) -> Vec<(String, KeptBec
         .filter(|(_, ring, table)| !(ring.exists || ring.sound && table.removed))
         .map(|(name, ..)| (name.to_owned(), KeptBecause::RingGone));
     gone.chain(lost.into_iter().map(|name| (name, KeptBecause::LedgerUnknown))).collect()
-}
-
-/// A changed rule among the others as they stand, to be tried by a dry run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// Whose rule it is.
-    pub ring: String,
-    /// What the policy would hold.
-    pub content: Content,
-}
-
-/// Which rules may be why a write was refused: those that it changes. Kyverno
-/// refusing one ring's rule must not hold up the other rings of its policy.
-#[must_use]
-pub fn suspects(
-    snapshot: &PolicySnapshot,
-    backend: &impl Backend,
-    refused: &Content,
-) -> Vec<Trial> {
-    let found = snapshot.ours().map(|found| found.rules.clone()).unwrap_or_default();
-    let is_changed = |(ring, new): &(&String, &ContentRule)| {
-        let before = found.get(*ring).map(RuleSeen::whole);
-        matches!(new.source, Source::Ledger(_)) && before != Some(new.rule.whole())
-    };
-    refused
-        .rules
-        .iter()
-        .filter(is_changed)
-        .map(|(ring, new)| {
-            let others = found.iter().filter(|(other, _)| *other != ring).map(|(other, rule)| {
-                let rule = ContentRule { source: Source::Found, rule: rule.clone() };
-                (other.clone(), rule)
-            });
-            let rules = others.chain([(ring.clone(), new.clone())]).collect();
-            Trial { ring: ring.clone(), content: Content::of(backend, rules) }
-        })
-        .collect()
-}
-
-/// The exclusions of the rings placed here.
-fn own_exclusions(snapshot: &PolicySnapshot) -> impl Iterator<Item = (Origin, &Exclusion)> {
-    snapshot.placed().filter(|(_, ring, _)| ring.sound).flat_map(|(name, _, table)| {
-        let own = table.rule.settings.exclude.iter();
-        own.map(move |exclusion| (Origin::Ring(name.to_owned()), exclusion))
-    })
-}
-
-/// How long until the next of the policy's exclusions expires.
-fn next_expiry(snapshot: &PolicySnapshot) -> Option<Duration> {
-    let own = own_exclusions(snapshot).map(|(_, exclusion)| exclusion);
-    let next = snapshot
-        .listed
-        .iter()
-        .map(|(_, exclusion)| exclusion)
-        .chain(own)
-        .filter(|exclusion| exclusion.counts(snapshot.now))
-        .filter_map(|exclusion| end_of(exclusion.expires?))
-        .min()?;
-    Duration::try_from(next.duration_since(snapshot.now)).ok()
-}
-
-/// The moment after a day's last, in UTC.
-fn end_of(day: Date) -> Option<Timestamp> {
-    let next = day.checked_add(1.day()).ok()?;
-    Some(next.to_zoned(TimeZone::UTC).ok()?.timestamp())
-}
-
-/// The exclusions that the policy skipped until now and that have expired.
-fn expired(snapshot: &PolicySnapshot, found: &PolicySeen) -> Vec<(Origin, Exclusion)> {
-    let listed = snapshot.listed.iter().map(|(list, e)| (Origin::List(list.clone()), e));
-    let is_skipped = |exclusion: &Exclusion| {
-        Pattern::parse(&exclusion.image).is_ok_and(|pattern| {
-            pattern.spellings().iter().any(|glob| found.skipped.contains(glob))
-        })
-    };
-    listed
-        .chain(own_exclusions(snapshot))
-        .filter(|(_, e)| !e.counts(snapshot.now) && is_skipped(e))
-        .map(|(origin, exclusion)| (origin, exclusion.clone()))
-        .collect()
 }

@@ -1,0 +1,85 @@
+//! Rules that Kyverno refuses: which they are, and that they hold up nobody else's.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    content::{Backend, Content, ContentRule, Source},
+    snapshot::{KeySeen, PolicySnapshot, RuleSeen},
+};
+
+/// How long a refused rule is left alone before it is tried again as it is:
+/// what refused it may have changed.
+pub(super) const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// Puts what the policy holds in the place of rules that were refused a short
+/// while ago, without the keys that are not accepted any more. A ring of which
+/// it holds nothing is left out. Returns whether there was such a rule.
+pub(super) fn hold_back(
+    snapshot: &PolicySnapshot,
+    backend: &impl Backend,
+    rules: &mut BTreeMap<String, ContentRule>,
+    outdated_refusals: &mut Vec<String>,
+) -> bool {
+    let mut held_back = false;
+    for (name, refused) in &snapshot.refused {
+        let Some(ContentRule { source: Source::Ledger(ledger), rule }) = rules.get(name) else {
+            continue;
+        };
+        if rule.whole().digest != refused.rule || refused.age >= REFUSED_FOR {
+            outdated_refusals.push(name.clone());
+            continue;
+        }
+        held_back = true;
+        let accepts = |key: &KeySeen| {
+            let mut accepted = ledger.accepted().map(|v| v.public_key.as_str());
+            key.public_key.as_deref().is_some_and(|key| accepted.any(|a| a == key))
+        };
+        let found = snapshot.ours().and_then(|found| found.rules.get(name));
+        match found.map(|rule| rule.clone().narrowed(&backend.nobody(), accepts)) {
+            Some(rule) => {
+                rules.insert(name.clone(), ContentRule { source: Source::Found, rule });
+            }
+            None => {
+                rules.remove(name);
+            }
+        }
+    }
+    held_back
+}
+
+/// A changed rule among the others as they stand, to be tried by a dry run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Whose rule it is.
+    pub ring: String,
+    /// What the policy would hold.
+    pub content: Content,
+}
+
+/// Which rules may be why a write was refused: those that it changes. Kyverno
+/// refusing one ring's rule must not hold up the other rings of its policy.
+#[must_use]
+pub fn suspects(
+    snapshot: &PolicySnapshot,
+    backend: &impl Backend,
+    refused: &Content,
+) -> Vec<Trial> {
+    let found = snapshot.ours().map(|found| found.rules.clone()).unwrap_or_default();
+    let is_changed = |(ring, new): &(&String, &ContentRule)| {
+        let before = found.get(*ring).map(RuleSeen::whole);
+        matches!(new.source, Source::Ledger(_)) && before != Some(new.rule.whole())
+    };
+    refused
+        .rules
+        .iter()
+        .filter(is_changed)
+        .map(|(ring, new)| {
+            let others = found.iter().filter(|(other, _)| *other != ring).map(|(other, rule)| {
+                let rule = ContentRule { source: Source::Found, rule: rule.clone() };
+                (other.clone(), rule)
+            });
+            let rules = others.chain([(ring.clone(), new.clone())]).collect();
+            Trial { ring: ring.clone(), content: Content::of(backend, rules) }
+        })
+        .collect()
+}
