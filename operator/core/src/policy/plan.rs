@@ -151,10 +151,10 @@ fn rules(
 /// The rules that are not rendered, because their ring's ledger is gone, cannot
 /// be read, or is older than the one that wrote them. They stay word for word,
 /// less the keys that the ring's object revokes. If somebody edited or deleted
-/// the policy, what this process last wrote counts, unless another replica has
-/// written the rule anew since, or let it go.
+/// the policy, what this process last wrote counts, whatever mark stands there
+/// now, but for rings that another replica has taken down since.
 fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, ContentRule> {
-    let mut kept: BTreeMap<String, ContentRule> = BTreeMap::new();
+    let mut kept = BTreeMap::new();
     let found = snapshot.ours().map(|found| (Source::Found, found));
     let written = snapshot.written.as_ref().map(|written| (Source::Written, &written.stored));
     for (source, policy) in found.into_iter().chain(written) {
@@ -164,11 +164,7 @@ fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, Content
             if table.is_some_and(|table| table.rule.sequence >= rule.mark.sequence) {
                 continue;
             }
-            let found = kept.get(name).map(|found| found.rule.mark.sequence);
-            if source == Source::Written
-                && (ring.is_some_and(|ring| ring.was_removed)
-                    || found.is_some_and(|sequence| sequence > rule.mark.sequence))
-            {
+            if source == Source::Written && ring.is_some_and(|ring| ring.was_removed) {
                 continue;
             }
             let revoked = ring.map_or(&[][..], |ring| &ring.revoked);
