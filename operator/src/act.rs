@@ -40,6 +40,8 @@ pub struct Done {
     pub wrote: bool,
     /// What came to light, for the snapshot to learn.
     pub findings: Vec<Finding>,
+    /// Why the pass ended before its end, if it failed.
+    pub failed: Option<Error>,
 }
 
 /// Why an action was not executed.
@@ -58,16 +60,14 @@ impl From<Error> for Halt {
 }
 
 /// Executes actions in order. A pipeline that fails does not hold up the
-/// others; what only a person can mend ends the pass, and is all that is said.
-///
-/// # Errors
-/// If the ring, its ledger or the API server would not have it.
+/// others; what only a person can mend ends the pass, and so does what fails
+/// otherwise: the ring, its ledger or the API server would not have it.
 pub async fn act(
     context: &Context,
     object: &SigningKeyRing,
     observed: &Observed,
     actions: &[Action],
-) -> Result<Done, Error> {
+) -> Done {
     let mut done = Done::default();
     for action in actions {
         match (action, execute(context, object, observed, action).await) {
@@ -85,12 +85,13 @@ pub async fn act(
                 done.findings.push(Finding::Pipeline(pipeline.clone(), found));
             }
             (_, Err(Halt::Found(finding))) => {
-                return Ok(Done { wrote: false, findings: vec![finding] });
+                done.findings.push(finding);
+                return Done { wrote: false, ..done };
             }
-            (_, Err(Halt::Failed(error))) => return Err(error),
+            (_, Err(Halt::Failed(error))) => return Done { failed: Some(error), ..done },
         }
     }
-    Ok(done)
+    done
 }
 
 async fn execute(

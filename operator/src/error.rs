@@ -51,6 +51,19 @@ impl Error {
         }
     }
 
+    /// Whether a write that failed so may have been stored all the same: its
+    /// answer was lost, or the API server failed after it.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => status.code >= 500,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether the object or the subject does not exist (any more).
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -37,12 +37,16 @@ pub enum Response {
 }
 
 impl Response {
-    pub(crate) fn state(&self) -> &'static str {
+    /// What a gate can say, for metrics.
+    pub(crate) const STATES: [&'static str; 4] = ["answered", "open", "mute", "unreadable"];
+
+    pub(crate) const fn state(&self) -> &'static str {
+        let [answered, open, mute, unreadable] = Self::STATES;
         match self {
-            Self::Marks(_) => "answered",
-            Self::Open => "open",
-            Self::Unreachable(_) => "mute",
-            Self::Unreadable(_) => "unreadable",
+            Self::Marks(_) => answered,
+            Self::Open => open,
+            Self::Unreachable(_) => mute,
+            Self::Unreadable(_) => unreadable,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A Kubernetes operator for image-signing key rings: observe, plan, act.
 //!
 //! `watches` and `probe` keep a picture of the cluster, `observe` makes a
-//! snapshot of it for one ring, `signingkeyring_core::plan` decides, `act`
-//! writes. See ARCHITECTURE.md.
+//! snapshot of it for one ring or one policy, `signingkeyring_core` plans the
+//! pass, `act` writes. See ARCHITECTURE.md.
 
 mod act;
 mod cache;

@@ -6,7 +6,8 @@
 //!  stores, gate, Secrets ──► Snapshot ──► Facts ──► plan() ──► writes, in order
 //!                               ▲           └────► report() ──► status  │
 //!                               └─────────────── findings ──────────────┘
-//!                                    ledgers, lists ──► render() ──► policies
+//!
+//!  stores ──► PolicySnapshot ──► plan_policy() ──► compose() ──► one policy's write
 //! ```
 //!
 //! Nothing here is async, reads a clock, draws randomness or can hold a

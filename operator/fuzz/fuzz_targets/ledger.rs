@@ -17,8 +17,7 @@ use signingkeyring_core::{
 
 fuzz_target!(|text: &str| {
     let _ = Ledger::parse(text);
-    let digest: String =
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()));
     let sealed = format!(r#"{{"format":2,"digest":"{digest}","ledger":{text}}}"#);
     let Ok(ledger) = Ledger::parse(&sealed) else { return };
     assert_eq!(Ledger::parse(&ledger.to_json()).as_ref(), Ok(&ledger));

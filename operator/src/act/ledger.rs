@@ -38,7 +38,7 @@ pub(super) async fn mint(
 ) -> Result<Ledger, Halt> {
     let base = base(observed)?;
     // Held until the cache knows the ledger that takes the room.
-    let _claim = place::claim(context, observed, base, mint.rule())?;
+    let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, from).await?,
         Mint::New { .. } | Mint::Recover(_) => generate().await?,
@@ -58,8 +58,9 @@ pub(super) async fn mint(
         private_key: PrivateKeyRef { digest: pair.digest(), secret },
     };
     let next = Ledger::mint(base, mint, key, context.clock.now()).map_err(Error::from)?;
-    replace(context, observed, &next, Some((number, &pair))).await?;
-    Ok(next)
+    let replaced = replace(context, observed, &next, Some((number, &pair))).await;
+    place::settle(claim, &replaced);
+    replaced.map(|()| next)
 }
 
 /// Commits another transition.
@@ -73,13 +74,14 @@ pub(super) async fn commit(
 ) -> Result<Ledger, Halt> {
     let base = base(observed)?;
     // Held until the cache knows the ledger that takes the room.
-    let _claim = match change {
+    let claim = match change {
         Change::Rule(rule) => place::claim(context, observed, base, rule)?,
         _ => None,
     };
     let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
-    replace(context, observed, &next, None).await?;
-    Ok(next)
+    let replaced = replace(context, observed, &next, None).await;
+    place::settle(claim, &replaced);
+    replaced.map(|()| next)
 }
 
 fn base(observed: &Observed) -> Result<Option<&Ledger>, Halt> {

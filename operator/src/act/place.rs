@@ -5,6 +5,7 @@ use signingkeyring_core::{
     snapshot::PolicyFound,
 };
 
+use super::Halt;
 use crate::{cache::Claim, context::Context, error::Error, observe::Observed};
 
 /// Claims room for a ring in the policy that a commit puts it into. A rule that
@@ -31,5 +32,15 @@ pub(super) fn claim<'a>(
     match context.cache.ledgers.claim(&observed.snapshot.name, policy, bytes, limit) {
         Some(claim) => Ok(Some(claim)),
         None => Err(Error::Conflict(format!("the room in policy {policy}"))),
+    }
+}
+
+/// Ends a claim with the commit that it was made for, unless nobody knows what
+/// became of that.
+pub(super) fn settle(claim: Option<Claim<'_>>, committed: &Result<(), Halt>) {
+    if let (Some(claim), Err(Halt::Failed(error))) = (claim, committed)
+        && error.is_uncertain()
+    {
+        claim.leave_taken();
     }
 }

@@ -61,7 +61,7 @@ pub async fn write(
         Some(_) => api.replace(&name, &params, &object).await,
         None => api.create(&params, &object).await,
     };
-    result.map_err(|error| Error::api(format!("ClusterPolicy {name}"), error))
+    result.map_err(|error| Error::api(format!("{} {name}", policy.kind().as_str()), error))
 }
 
 /// Deletes a policy in which no ring is left.

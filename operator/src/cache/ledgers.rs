@@ -42,7 +42,7 @@ impl LedgerRow {
         Self { resource_version, ledger: Err(damage), mark }
     }
 
-    /// As [`Self::table`], to be kept.
+    /// Its table, shared, for who keeps it longer than the row.
     #[must_use]
     pub fn shared_table(&self) -> Option<Arc<Ledger>> {
         match &self.ledger {
@@ -107,6 +107,7 @@ impl LedgerIndex {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
+        self.claims.remove(ring);
         self.rows.insert(ring.clone(), row);
     }
 
@@ -127,17 +128,29 @@ impl LedgerIndex {
 }
 
 /// Room in a policy that a commit is about to use up. It counts as taken until
-/// this is dropped: by then the ledger says so, or the commit has failed.
+/// this is dropped: by then the ledger says so, or the commit has failed. Of one
+/// whose answer was lost nobody knows; its room stays taken until the ledger is
+/// seen, the ring tries again, or it is gone.
 #[derive(Debug)]
 #[must_use = "the room is free again as soon as this is dropped"]
 pub struct Claim<'a> {
     ledgers: &'a Ledgers,
     ring: RingName,
+    is_released: bool,
+}
+
+impl Claim<'_> {
+    /// Leaves the room taken: it is not known what became of the commit.
+    pub fn leave_taken(mut self) {
+        self.is_released = false;
+    }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.ledgers.write().claims.remove(&self.ring);
+        if self.is_released {
+            self.ledgers.release(&self.ring);
+        }
     }
 }
 
@@ -157,9 +170,15 @@ impl Ledgers {
         }
     }
 
+    /// Gives up what is claimed for a ring.
+    pub fn release(&self, ring: &RingName) {
+        self.write().claims.remove(ring);
+    }
+
     /// Forgets a ledger that was deleted.
     pub fn remove(&self, ring: &RingName) {
         let mut index = self.write();
+        index.claims.remove(ring);
         index.unplace(ring);
         index.rows.remove(ring);
     }
@@ -230,7 +249,7 @@ impl Ledgers {
             return None;
         }
         index.claims.insert(ring.clone(), policy);
-        Some(Claim { ledgers: self, ring: ring.clone() })
+        Some(Claim { ledgers: self, ring: ring.clone(), is_released: true })
     }
 
     /// Takes in the Secret of a standby key.

@@ -52,6 +52,9 @@ async fn pass(context: &Context, ring: String) -> Outcome {
 
 async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
     let Some(found) = context.cache.ring(ring) else {
+        if let Ok(name) = ring.parse() {
+            context.cache.ledgers.release(&name);
+        }
         // A ring taken away by force keeps its rule; the policy's pass says so.
         context.metrics.ring_state(ring, None);
         return Ok(Outcome::Done);
@@ -94,21 +97,19 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
     }
     let plan = pass::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");
-    let (done, failed) = match act(context, object, &observed, &plan.actions).await {
-        Ok(done) => (done, None),
-        Err(error @ (Error::Conflict(_) | Error::Change(_) | Error::Interrupted)) => {
-            return Err(error);
-        }
-        Err(error) => {
-            let trouble = Finding::Trouble(error.to_string());
-            (Done { wrote: false, findings: vec![trouble] }, Some(error))
-        }
-    };
+    let Done { wrote, mut findings, mut failed } =
+        act(context, object, &observed, &plan.actions).await;
+    let starts_over =
+        |e: &mut Error| matches!(e, Error::Conflict(_) | Error::Change(_) | Error::Interrupted);
+    if let Some(error) = failed.take_if(starts_over) {
+        return Err(error);
+    }
+    findings.extend(failed.as_ref().map(|error| Finding::Trouble(error.to_string())));
     if failed.is_none() && plan.actions.contains(&Action::RemoveFinalizer) {
         context.metrics.ring_state(ring, None);
         return Ok(Outcome::Done);
     }
-    for finding in done.findings {
+    for finding in findings {
         observed.snapshot.learn(finding);
     }
     let report = pass::report(&observed.snapshot);
@@ -121,7 +122,7 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
         context.gate.notify();
     }
     // The ledger and the finalizer are watched; pipeline Secrets are not.
-    let look_again = done.wrote
+    let look_again = wrote
         && (plan.actions.iter().any(touches_pipelines)
             || plan.actions.iter().any(Action::is_commit));
     if look_again {

@@ -12,6 +12,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::gate::Response;
+
 /// What `/metrics` shows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -60,9 +62,6 @@ struct GateLabels {
 struct PolicyLabels {
     policy: String,
 }
-
-/// What a policy's gate can say, for metrics.
-const GATE_STATES: [&str; 4] = ["answered", "open", "mute", "unreadable"];
 
 /// What a ring can be, for metrics.
 const RING_STATES: [&str; 5] = ["ready", "rotating", "not_ready", "stalled", "deleting"];
@@ -174,7 +173,7 @@ impl Metrics {
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.
     pub fn gate_answered(&self, policy: &str, state: &'static str, asked: i64, took: Duration) {
-        for other in GATE_STATES {
+        for other in Response::STATES {
             let labels = GateLabels { policy: policy.to_owned(), state: other };
             self.gate_state.get_or_create(&labels).set(i64::from(other == state));
         }
@@ -185,7 +184,7 @@ impl Metrics {
 
     /// Takes out the series of a policy that is gone.
     pub fn gate_gone(&self, policy: &str) {
-        for state in GATE_STATES {
+        for state in Response::STATES {
             self.gate_state.remove(&GateLabels { policy: policy.to_owned(), state });
         }
         let labels = PolicyLabels { policy: policy.to_owned() };

@@ -169,16 +169,19 @@ fn metadata<'a>(
     let marks = Marks(marks.collect());
     let high_waters = rules.map(|(ring, _, high_water)| (ring.clone(), high_water.clone()));
     let high_waters = HighWaters(high_waters.collect());
-    let annotations = BTreeMap::from([
-        // Only Pods are verified: rules derived for Deployments would verify
-        // the same images twice and pin digests into what GitOps compares.
-        (AUTOGEN.to_owned(), "none".to_owned()),
-        (names::ANNOTATION_MARKS.to_owned(), marks.to_string()),
-        (names::ANNOTATION_HIGH_WATER.to_owned(), high_waters.to_string()),
-    ]);
-    let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned())]);
+    // Only Pods are verified: rules derived for Deployments would verify the
+    // same images twice and pin digests into what GitOps compares.
+    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string()];
+    let annotations = OWN_ANNOTATIONS.map(str::to_owned).into_iter().zip(texts).collect();
+    let labels = OWN_LABELS.map(|label| (label.to_owned(), names::MANAGER.to_owned())).into();
     (marks, annotations, labels)
 }
+
+/// The annotations of [`metadata`]: what is written is what is compared.
+const OWN_ANNOTATIONS: [&str; 3] = [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER];
+
+/// The labels of [`metadata`].
+const OWN_LABELS: [&str; 1] = [names::LABEL_MANAGED_BY];
 
 /// Kyverno's annotation that says for which controllers it derives rules.
 const AUTOGEN: &str = "pod-policies.kyverno.io/autogen-controllers";

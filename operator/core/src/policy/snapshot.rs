@@ -80,7 +80,8 @@ pub struct WrittenSeen {
     pub is_ahead: bool,
 }
 
-/// A ring's rule in a policy.
+/// A ring's rule in a policy. Whether two are the same rule is told by
+/// [`Self::whole`]: of a rendered one nobody computes the keys' fingerprints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSeen {
     /// What the policy says of it.

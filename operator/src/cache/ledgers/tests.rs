@@ -93,3 +93,21 @@ fn a_claim_is_as_large_as_the_rings_that_are_there() {
     let own = Occupancy { rings: 1, bytes: 400 };
     assert_eq!(ledgers.occupancy(&name("b"), &sizes)[&policy], own);
 }
+
+#[test]
+fn the_room_of_a_commit_whose_answer_was_lost_stays_taken_until_its_ring_is_seen() {
+    let ledgers = Ledgers::default();
+    let policy = enforce(1);
+    let claim = |ring| ledgers.claim(&name(ring), policy, 0, LIMIT);
+    ledgers.put(&name("a"), row(policy));
+    claim("b").unwrap().leave_taken();
+    assert!(claim("c").is_none(), "the ledger of b may have been stored");
+    ledgers.put(&name("b"), row(enforce(2)));
+    drop(claim("c").unwrap());
+    claim("d").unwrap().leave_taken();
+    ledgers.release(&name("d"));
+    drop(claim("c").unwrap());
+    claim("d").unwrap().leave_taken();
+    drop(claim("d").unwrap());
+    assert!(claim("c").is_some(), "what the ring tries again ends what it tried before");
+}

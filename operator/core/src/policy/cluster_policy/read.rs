@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{AUTOGEN, NOBODYS_KEY, key_entry};
+use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, key_entry};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
@@ -32,9 +32,9 @@ pub struct Metadata<'a> {
 impl Metadata<'_> {
     /// Those that this operator writes.
     pub(super) fn own(self) -> Digest {
-        let annotations = [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER];
-        let annotations = annotations.map(|name| self.annotations.get(name));
-        Part::of(&json!([annotations, self.labels.get(names::LABEL_MANAGED_BY)])).digest
+        let annotations = OWN_ANNOTATIONS.map(|name| self.annotations.get(name));
+        let labels = OWN_LABELS.map(|name| self.labels.get(name));
+        Part::of(&json!([annotations, labels])).digest
     }
 
     fn whole(self) -> Digest {
