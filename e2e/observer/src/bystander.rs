@@ -10,7 +10,7 @@ use crate::{
     history::{Event, Id, Kind},
     invariant::Invariant,
     ledger::is_ledger,
-    marks::Marks,
+    marks::{Mark, Marks},
     parse,
 };
 
@@ -52,12 +52,12 @@ pub fn check(history: &[Event], ring: &str, since: Instant) -> Vec<String> {
 }
 
 /// What a policy says of a ring: its rule, and its mark.
-fn part_of(policy: Option<&Value>, ring: &str) -> Option<(Value, String)> {
+fn part_of(policy: Option<&Value>, ring: &str) -> Option<(Value, Option<Mark>)> {
     let policy = policy?;
     let rules = policy["spec"]["rules"].as_array()?;
     let rule = rules.iter().find(|rule| rule["name"] == ring)?;
     let marks = Marks::of_policy(policy).unwrap_or_default();
-    Some((rule.clone(), format!("{:?}", marks.of(ring))))
+    Some((rule.clone(), marks.of(ring).cloned()))
 }
 
 /// Whether a Secret is a ring's ledger, or a pipeline's with its key.

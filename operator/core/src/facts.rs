@@ -77,7 +77,7 @@ impl<'a> Facts<'a> {
         };
         let table = snapshot.ledger.table();
         let knows_more =
-            ledger.and_then(|ledger| witness::who_knows_more(ledger, &snapshot.witnesses));
+            ledger.and_then(|ledger| witness::witness_ahead(ledger, &snapshot.witnesses));
         let evidence = witness::evidence(snapshot);
         let stage = stage::of(snapshot, knows_more.is_some(), evidence.is_some());
         let (here, there, enforcement) = match (stage, ledger) {

@@ -67,7 +67,8 @@ pub struct PolicyRef {
 pub struct PolicyRefError;
 
 impl PolicyRef {
-    /// The `number`th policy of rings of this action; numbers begin with 1.
+    /// The `number`th policy of rings of this action. Numbers begin with 1, so
+    /// that 0 is free for a policy of the operator's own that holds no ring.
     #[must_use]
     pub const fn new(action: Action, number: u32) -> Self {
         Self { kind: PolicyKind::ClusterPolicy, action, number }

@@ -67,9 +67,9 @@ async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Erro
     }
     let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
-        Step::Wait | Step::HoldBack => Ok(outcome),
-        Step::LeaveAlone => {
-            leave_alone(context, policy);
+        Step::Wait | Step::AllRefused => Ok(outcome),
+        Step::Conflict => {
+            report_conflict(context, policy);
             Ok(outcome)
         }
         Step::UpToDate(content) => {
@@ -97,7 +97,7 @@ fn failed(context: &Context, policy: PolicyRef, failure: WriteFailure) {
     }
 }
 
-fn leave_alone(context: &Context, policy: PolicyRef) {
+fn report_conflict(context: &Context, policy: PolicyRef) {
     let message = "an object of that name is not the operator's".to_owned();
     let failure = WriteFailure { refused: false, message };
     if !context.cache.ledgers.placed_in(policy).is_empty()

@@ -69,9 +69,9 @@ fn a_sealed_key_of_another_kind_is_refused() {
 /// a slice. Of their beginning only: a text that holds all of it holds that.
 fn spellings(bytes: &[u8]) -> [String; 4] {
     let head = &bytes[..12];
-    let numbers = squeezed(&format!("{head:?}"));
+    let numbers = without_spaces(&format!("{head:?}"));
     [
-        squeezed(&String::from_utf8_lossy(head)),
+        without_spaces(&String::from_utf8_lossy(head)),
         Base64::encode_string(head),
         hex(head),
         numbers.trim_matches(['[', ']']).to_owned(),
@@ -79,7 +79,7 @@ fn spellings(bytes: &[u8]) -> [String; 4] {
 }
 
 /// A text without white space: `{:#?}` breaks and indents what `{:?}` does not.
-fn squeezed(text: &str) -> String {
+fn without_spaces(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
@@ -104,7 +104,7 @@ fn nothing_printable_holds_key_material() {
         printed.push_str(&format!("{error} {error:?} {error:#?}\n"));
     }
 
-    let printed = squeezed(&printed);
+    let printed = without_spaces(&printed);
     let scalar = opened.0.to_bytes();
     let pkcs8 = opened.0.to_pkcs8_der().unwrap();
     let body = pair.encrypted_pem().split(|&byte| byte == b'\n').nth(1).unwrap();

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The witness who remembers more than a ledger knows, if there is one.
-pub(super) fn who_knows_more<'a>(ledger: &Ledger, witnesses: &'a [Witness]) -> Option<&'a Witness> {
+pub(super) fn witness_ahead<'a>(ledger: &Ledger, witnesses: &'a [Witness]) -> Option<&'a Witness> {
     witnesses.iter().find(|witness| {
         !ledger.knows(&witness.high_water)
             || witness.sequence.is_some_and(|sequence| sequence > ledger.rule.sequence)
@@ -20,7 +20,7 @@ pub(super) fn who_knows_more<'a>(ledger: &Ledger, witnesses: &'a [Witness]) -> O
 #[must_use]
 pub fn is_doubtful(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
     match ledger {
-        LedgerFound::Present(ledger) => who_knows_more(ledger, witnesses).is_some(),
+        LedgerFound::Present(ledger) => witness_ahead(ledger, witnesses).is_some(),
         LedgerFound::Absent | LedgerFound::Damaged(_) | LedgerFound::Foreign => true,
     }
 }

@@ -96,7 +96,7 @@ impl Ledger {
                 }
             }
             Change::Window { keep } => next.move_window(*keep),
-            Change::Rule(settings) => next.settle_in(settings),
+            Change::Rule(settings) => next.change_rule(settings),
             Change::Publications { add, strike } => {
                 add.iter().for_each(|pipeline| next.publications.hold(pipeline.clone()));
                 strike.iter().for_each(|pipeline| next.publications.strike(pipeline));
@@ -204,7 +204,7 @@ impl Ledger {
 
     /// Another policy has not acknowledged what the one before it has: a
     /// version that waits has to be accepted there as well before it signs.
-    fn settle_in(&mut self, settings: &RuleSettings) {
+    fn change_rule(&mut self, settings: &RuleSettings) {
         if settings.policy != self.rule.settings.policy {
             let waiting = self.versions.iter_mut().filter_map(|v| v.life.waiting());
             waiting.for_each(Waiting::start_over);

@@ -33,7 +33,7 @@ pub(super) fn change(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) ->
         wanted.leaving = Some(now.policy);
     } else if let Some(leaving) = now.leaving
         && matches!(facts.enforcement_here, Enforcement::Acknowledged(_))
-        && (leaving.action() == action || facts.enforcement_there.is_some_and(is_let_go))
+        && (leaving.action() == action || facts.enforcement_there.is_some_and(is_released))
     {
         wanted.leaving = None;
     }
@@ -42,7 +42,7 @@ pub(super) fn change(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) ->
 
 /// Whether Kyverno has loaded that the ring is leaving a policy of the other
 /// action, which until then could make it refuse what the new one verified.
-fn is_let_go(said: Enforcement<'_>) -> bool {
+fn is_released(said: Enforcement<'_>) -> bool {
     use Enforcement::{Acknowledged, Conflict, PolicyMissing};
     matches!(said, Acknowledged(_) | Conflict(_) | PolicyMissing(..))
 }

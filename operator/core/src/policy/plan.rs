@@ -43,9 +43,9 @@ pub enum Step {
     /// wakes the policy again.
     Wait,
     /// An object of its name is not ours.
-    LeaveAlone,
+    Conflict,
     /// Every rule that should be in it was refused.
-    HoldBack,
+    AllRefused,
     /// It holds what it should.
     UpToDate(Content),
     /// Create or replace it.
@@ -99,7 +99,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
         return idle(Step::Wait);
     }
     if snapshot.found == ObjectSeen::Foreign {
-        return idle(Step::LeaveAlone);
+        return idle(Step::Conflict);
     }
     let (rules, lost) = rules(snapshot, backend);
     let mut plan = PolicyPlan { kept: orphans(snapshot, lost), ..idle(Step::Delete) };
@@ -111,7 +111,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     let held_back = hold_back(snapshot, backend, &mut content.rules, &mut plan.outdated_refusals);
     plan.requeue_after = if held_back { Some(REFUSED_FOR) } else { next_expiry(snapshot) };
     if content.rules.is_empty() {
-        plan.step = Step::HoldBack;
+        plan.step = Step::AllRefused;
         return plan;
     }
     if held_back {

@@ -161,7 +161,7 @@ impl Machine {
             now: view::now(0),
         };
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {
-            Step::Wait | Step::LeaveAlone | Step::HoldBack => Planned::Nothing,
+            Step::Wait | Step::Conflict | Step::AllRefused => Planned::Nothing,
             Step::UpToDate(content) => {
                 let stored = sight.found.clone().expect("a policy that rests exists");
                 let truly = stored.is(&content);

@@ -89,7 +89,7 @@ impl World {
                 self.written.remove(&policy);
             }
             Step::Write(_) | Step::Delete => {}
-            step @ (Step::Wait | Step::LeaveAlone | Step::HoldBack) => panic!("{step:?}"),
+            step @ (Step::Wait | Step::Conflict | Step::AllRefused) => panic!("{step:?}"),
         }
     }
 
