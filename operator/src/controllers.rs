@@ -1,4 +1,5 @@
 //! The two controllers: one pass per ring, one pass per policy.
 
+mod panics;
 pub mod policies;
 pub mod rings;

@@ -25,6 +25,9 @@ pub enum Error {
     /// A key pair could not be generated.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A pass ended in a panic, in these words.
+    #[error("a panic, which is a defect of the operator; report it: {0}")]
+    Panic(String),
     /// A background computation was cut off by the shutdown.
     #[error("interrupted by the shutdown")]
     Interrupted,
@@ -47,6 +50,7 @@ impl Error {
             Self::Conflict(_) => "conflict",
             Self::Change(_) => "stale_plan",
             Self::Key(_) => "key_error",
+            Self::Panic(_) => "panic",
             Self::Interrupted => "interrupted",
         }
     }

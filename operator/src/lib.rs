@@ -4,6 +4,10 @@
 //! snapshot of it for one ring or one policy, `signingkeyring_core` plans the
 //! pass, `act` writes. See ARCHITECTURE.md.
 
+// What is read from a cluster is foreign data: whatever stands there, no index
+// of it may panic.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
 mod act;
 mod cache;
 pub mod clock;

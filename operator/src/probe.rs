@@ -44,7 +44,7 @@ pub async fn run(context: &Context) {
         {
             last_at_rest = now;
             turn += 1;
-            due.push(at_rest[turn % at_rest.len()]);
+            due.extend(at_rest.get(turn % at_rest.len()));
         }
         let failed = ask_all(context, due).await;
         if failed {

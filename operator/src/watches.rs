@@ -176,7 +176,7 @@ async fn watch_policies(
         };
         let wake = match &event {
             Event::Apply(policy) => context.cache.object(&policy.name_any()).is_none_or(|old| {
-                old.data["spec"] != policy.data["spec"]
+                old.data.get("spec") != policy.data.get("spec")
                     || old.annotations() != policy.annotations()
                     || old.labels() != policy.labels()
             }),

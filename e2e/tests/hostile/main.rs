@@ -15,6 +15,7 @@ mod batch;
 mod generated;
 mod inert;
 mod lists;
+mod policies;
 mod rings;
 mod secrets;
 mod texts;
@@ -50,6 +51,7 @@ fn hostile_objects_end_in_an_error_or_a_condition() {
         }
         secrets::ledgers(&mut batch).await?;
         secrets::pipelines(&mut batch).await?;
+        policies::edited_policies(&mut batch).await?;
         near_misses(&batch).await?;
 
         let (mut all, mut text) = (0, String::new());

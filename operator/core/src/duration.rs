@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         'd' => 86_400,
         _ => return Err(error()),
     };
-    let digits = &text[..text.len() - 1];
+    let digits = text.strip_suffix(unit).ok_or_else(error)?;
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(error());
     }

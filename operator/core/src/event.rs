@@ -29,6 +29,8 @@ api_enum! {
         RuleKept,
         /// An exclusion no longer counts.
         ExclusionExpired,
+        /// A pass over the object ended in a panic: a defect of the operator.
+        PassPanicked,
     }
 }
 

@@ -48,7 +48,8 @@ impl HighWater {
 /// A fingerprint as witnesses keep it: 64 bits of its SHA-256, in hex.
 #[must_use]
 pub fn short(fingerprint: &str) -> String {
-    hex(&Sha256::digest(fingerprint.as_bytes())[..8])
+    let digest: [u8; 32] = Sha256::digest(fingerprint.as_bytes()).into();
+    hex(&digest[..8])
 }
 
 /// The high-water marks of several rings, as an annotation's text.

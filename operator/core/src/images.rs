@@ -220,9 +220,9 @@ fn split(text: &str) -> Option<(&str, Option<&str>, Option<&str>)> {
 
 /// Splits `name:tag`; a colon before the last slash belongs to a port.
 fn tag_of(text: &str) -> Option<(&str, Option<&str>)> {
-    let last = text.rfind('/').map_or(0, |slash| slash + 1);
-    match text[last..].split_once(':') {
-        Some((name, tag)) => Some((&text[..last + name.len()], Some(tag))),
+    let last = text.rsplit_once('/').map_or(text, |(_, last)| last);
+    match last.split_once(':') {
+        Some((_, tag)) => Some((text.strip_suffix(tag)?.strip_suffix(':')?, Some(tag))),
         None => Some((text, None)),
     }
 }

@@ -158,7 +158,8 @@ impl Ledger {
             hash.update(version.fingerprint.as_str());
             hash.update(b"\n");
         }
-        hex(&hash.finalize()[..4])
+        let digest: [u8; 32] = hash.finalize().into();
+        hex(&digest[..4])
     }
 
     /// What the policies that hold the ring's rule say of it. A state that
@@ -203,7 +204,7 @@ impl Ledger {
         let forgotten = self.revoked.len().saturating_sub(REVOKED_WITNESSED);
         HighWater {
             version: self.newest().map_or(0, |v| v.number),
-            revoked: self.revoked[forgotten..].iter().cloned().collect(),
+            revoked: self.revoked.iter().skip(forgotten).cloned().collect(),
         }
     }
 

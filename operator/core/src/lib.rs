@@ -14,6 +14,10 @@
 //! private key: time and everything seen are parameters, and what comes out
 //! is plain data. The manifest enforces it: there is no client to depend on.
 
+// What is read from a cluster is foreign data: whatever stands there, no index
+// of it may panic.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
 mod api_enum;
 pub mod condition;
 pub mod duration;

@@ -7,7 +7,7 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::Action,
@@ -77,7 +77,10 @@ pub async fn write_unreadable(
     );
     let found = api.get_opt(name).await.map_err(|e| Error::api(format!("ring {name}"), e))?;
     let Some(found) = found else { return Ok(()) };
-    let mut status = found.data.get("status").cloned().unwrap_or_else(|| json!({}));
+    let mut status = match found.data.get("status") {
+        Some(Value::Object(status)) => status.clone(),
+        _ => Map::new(),
+    };
     let old: Vec<ApiCondition> = status
         .get("conditions")
         .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
@@ -96,8 +99,8 @@ pub async fn write_unreadable(
     if conditions == old {
         return Ok(());
     }
-    status["conditions"] = json!(conditions);
-    patch(context, name, &status).await?;
+    status.insert("conditions".to_owned(), json!(conditions));
+    patch(context, name, &Value::Object(status)).await?;
     let on = telemetry::ring_reference(name, found.uid().as_deref());
     let reason = Reason::SpecUnreadable;
     context.events.publish(&on, true, reason, Action::Reconcile, &message).await;

@@ -13,6 +13,7 @@ use signingkeyring_core::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::panics::{PANICKED, catching_panics};
 use crate::{
     act::policies as act,
     cache::WrittenPolicy,
@@ -33,7 +34,7 @@ pub async fn run(context: &Context) {
 
 async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     let start = Instant::now();
-    let result = reconcile(context, policy).await;
+    let result = catching_panics(reconcile(context, policy)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ Error::Conflict(_)) => {
@@ -46,6 +47,14 @@ async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
                 let message = shorten(&brief(source));
                 let refused = refusal(&error).is_some();
                 failed(context, policy, WriteFailure { refused, message });
+            }
+            if let Error::Panic(_) = error {
+                let message = PANICKED.to_owned();
+                failed(context, policy, WriteFailure { refused: false, message });
+                let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
+                let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+                let (reason, doing) = (Occurrence::PassPanicked, Action::Reconcile);
+                context.events.publish(&on, true, reason, doing, PANICKED).await;
             }
             (Outcome::Failed, error.category())
         }

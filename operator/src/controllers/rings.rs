@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
+    event::{Action as Doing, Occurrence},
     names::RingName,
     pass,
     plan::Action,
@@ -14,12 +15,13 @@ use signingkeyring_core::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::panics::{PANICKED, catching_panics};
 use crate::{
     act::{self, Done, act},
     context::Context,
     error::Error,
     observe::{observe, touches_pipelines},
-    watches,
+    telemetry, watches,
     workqueue::Outcome,
 };
 
@@ -33,7 +35,7 @@ pub async fn run(context: &Context) {
 
 async fn pass(context: &Context, ring: String) -> Outcome {
     let start = Instant::now();
-    let result = reconcile(context, &ring).await;
+    let result = catching_panics(reconcile(context, &ring)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ (Error::Conflict(_) | Error::Change(_))) => {
@@ -42,6 +44,12 @@ async fn pass(context: &Context, ring: String) -> Outcome {
         }
         Err(error) => {
             warn!(ring, %error, "pass failed");
+            if let Error::Panic(_) = error {
+                let uid = context.cache.ring(&ring).and_then(|ring| ring.uid());
+                let on = telemetry::ring_reference(&ring, uid.as_deref());
+                let (reason, doing) = (Occurrence::PassPanicked, Doing::Reconcile);
+                context.events.publish(&on, true, reason, doing, PANICKED).await;
+            }
             (Outcome::Failed, error.category())
         }
     };

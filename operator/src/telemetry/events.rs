@@ -62,7 +62,7 @@ fn cut(note: &str) -> &str {
     while !note.is_char_boundary(end) {
         end -= 1;
     }
-    &note[..end]
+    note.get(..end).unwrap_or_default()
 }
 
 /// A reference to a ring, for events.

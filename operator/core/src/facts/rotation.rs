@@ -26,7 +26,7 @@ pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
 /// How much earlier than its period a ring is due: a point of its own between
 /// nothing and a tenth, so that a fleet does not rotate at once.
 fn early(ring: &str, every: Duration) -> Duration {
-    let digest = Sha256::digest(ring.as_bytes());
+    let digest: [u8; 32] = Sha256::digest(ring.as_bytes()).into();
     let point = u16::from_be_bytes([digest[0], digest[1]]);
     Duration::from_secs(every.as_secs() / 10 * u64::from(point) / u64::from(u16::MAX))
 }

@@ -243,8 +243,8 @@ fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger) -> Value {
         "attestors": [{"count": 1, "entries": entries(ledger)}],
     });
     let skip = skipped_images(input, &ledger.rule.settings.exclude);
-    if !skip.is_empty() {
-        verify["skipImageReferences"] = json!(skip);
+    if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
+        verify.insert("skipImageReferences".to_owned(), json!(skip));
     }
     json!({
         "name": ring,

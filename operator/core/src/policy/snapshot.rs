@@ -196,5 +196,6 @@ fn key_set(keys: BTreeSet<&str>) -> String {
     for key in keys {
         hash.update(key.as_bytes());
     }
-    hex(&hash.finalize()[..4])
+    let digest: [u8; 32] = hash.finalize().into();
+    hex(&digest[..4])
 }

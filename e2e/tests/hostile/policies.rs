@@ -1,0 +1,225 @@
+//! Policies that somebody else edits, with rules and marks that nobody writes.
+
+use anyhow::{Context, Result, ensure};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
+};
+use serde_json::{Value, json};
+use signingkeyring_e2e_observer::marks::{ANNOTATION as MARKS, Marks};
+use signingkeyring_e2e_testbed::world::wait_until;
+
+use crate::batch::Batch;
+
+const VICTIM: &str = "victim";
+
+const HIGH_WATER: &str = "signing.odj.cloud/high-water";
+
+/// An edit of a policy, told to its victim's rule and its annotations.
+struct Edit {
+    class: &'static str,
+    edit: fn(&mut Value, &mut Vec<Value>, usize),
+}
+
+/// Annotations, rules, and which of these is the victim's.
+const EDITS: &[Edit] = &[
+    Edit { class: "rule missing", edit: |_, rules, at| drop(rules.remove(at)) },
+    Edit { class: "rule twice", edit: |_, rules, at| rules.push(rules[at].clone()) },
+    Edit { class: "rule of another kind", edit: |_, rules, at| rules[at] = another(VICTIM) },
+    Edit { class: "no rule of ours", edit: |_, rules, _| *rules = vec![another("none")] },
+    Edit { class: "rule null", edit: |_, rules, at| rules[at] = Value::Null },
+    Edit { class: "rule without a name", edit: |_, rules, at| rules[at]["name"] = json!("") },
+    Edit { class: "rules a text", edit: |_, rules, _| *rules = vec![json!("x"), json!([7])] },
+    Edit {
+        class: "verifyImages empty",
+        edit: |_, rules, at| rules[at]["verifyImages"] = json!([]),
+    },
+    Edit {
+        class: "verifyImages null",
+        edit: |_, rules, at| rules[at]["verifyImages"] = json!([null]),
+    },
+    Edit {
+        class: "attestors empty",
+        edit: |_, rules, at| rules[at]["verifyImages"][0]["attestors"] = json!([]),
+    },
+    Edit { class: "entries empty", edit: |_, rules, at| *entries(rules, at) = json!([]) },
+    Edit {
+        class: "an entry of another kind",
+        edit: |_, rules, at| {
+            *entries(rules, at) = json!([{"keyless": {"issuer": "x", "subject": "y"}}]);
+        },
+    },
+    Edit {
+        class: "a key that is none",
+        edit: |_, rules, at| *entries(rules, at) = json!([{"keys": {"publicKeys": "{{x}}"}}]),
+    },
+    Edit {
+        class: "a huge list of globs",
+        edit: |_, rules, at| {
+            let globs: Vec<String> = (0..5_000).map(|n| format!("quay.io/huge-{n}/*")).collect();
+            rules[at]["verifyImages"][0]["skipImageReferences"] = json!(globs);
+        },
+    },
+    Edit {
+        class: "everything skipped",
+        edit: |_, rules, at| {
+            rules[at]["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
+        },
+    },
+    Edit { class: "marks gone", edit: |notes, _, _| drop(notes[MARKS].take()) },
+    Edit { class: "marks empty", edit: |notes, _, _| notes[MARKS] = json!("") },
+    Edit { class: "marks no marks", edit: |notes, _, _| notes[MARKS] = json!("a=b=c\u{0} =.=") },
+    Edit { class: "marks huge", edit: |notes, _, _| notes[MARKS] = json!("x=1.y ".repeat(20_000)) },
+    Edit {
+        class: "marks of names that no ring has",
+        edit: |notes, _, _| notes[MARKS] = json!("signing-gate=1.aa ../x=2.bb A=3.cc"),
+    },
+    Edit { class: "high-water gone", edit: |notes, _, _| drop(notes[HIGH_WATER].take()) },
+    Edit {
+        class: "high-water out of range",
+        edit: |notes, _, _| notes[HIGH_WATER] = json!("victim=4294967295 victim=x"),
+    },
+    Edit {
+        class: "annotations emptied, rules taken",
+        edit: |notes, rules, _| {
+            *notes = json!({});
+            rules.truncate(1);
+        },
+    },
+];
+
+/// With each of them the victim's mark is raised, so that its rule is taken for
+/// a newer replica's and stays.
+const RAISED: [&str; 6] = [
+    "rule of another kind",
+    "rule missing",
+    "verifyImages empty",
+    "attestors empty",
+    "entries empty",
+    "everything skipped",
+];
+
+/// A rule that is none of the operator's.
+fn another(name: &str) -> Value {
+    json!({
+        "name": name,
+        "match": {"any": [{"resources": {"kinds": ["ConfigMap"]}}]},
+        "validate": {"failureAction": "Audit", "message": "x", "deny": {}},
+    })
+}
+
+fn entries(rules: &mut [Value], at: usize) -> &mut Value {
+    &mut rules[at]["verifyImages"][0]["attestors"][0]["entries"]
+}
+
+fn api(batch: &Batch) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
+    Api::all_with(batch.client.clone(), &kind)
+}
+
+/// The victim's rule and mark.
+fn victims(policy: &DynamicObject) -> Option<(Value, u64)> {
+    let rules = policy.data["spec"]["rules"].as_array()?;
+    let rule = rules.iter().find(|rule| rule["name"] == VICTIM)?;
+    let marks = Marks::of_policy(&serde_json::to_value(policy).ok()?).ok()?;
+    Some((rule.clone(), marks.of(VICTIM)?.sequence))
+}
+
+/// How many passes over policies have ended, and how many in a panic.
+async fn passes(batch: &Batch) -> Result<(u64, u64)> {
+    let operator = batch.shared.operator.lock().await;
+    let metrics = operator.as_ref().context("the operator runs")?.metrics().await?;
+    let sum = |of: &str| {
+        let lines = metrics.lines().filter(|line| line.contains(of));
+        let lines = lines.filter(|line| line.starts_with("signingkeyring_reconciles_total"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    Ok((sum("controller=\"policies\""), sum("outcome=\"panic\"")))
+}
+
+/// Edits a policy; returns whether that was refused.
+async fn put(
+    batch: &mut Batch,
+    class: &str,
+    policy: &str,
+    edit: impl Fn(&mut DynamicObject),
+) -> Result<bool> {
+    loop {
+        let mut object = api(batch).get(policy).await?;
+        edit(&mut object);
+        match api(batch).replace(policy, &PostParams::default(), &object).await {
+            Ok(_) => {
+                batch.count(class, false);
+                return Ok(false);
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                batch.count(class, true);
+                return Ok(true);
+            }
+            Err(error) => return Err(error).with_context(|| format!("editing by {class}")),
+        }
+    }
+}
+
+fn edited(object: &mut DynamicObject, edit: &Edit) {
+    let mut notes = json!(object.metadata.annotations.clone().unwrap_or_default());
+    let Some(rules) = object.data["spec"]["rules"].as_array_mut() else { return };
+    let at = rules.iter().position(|rule| rule["name"] == VICTIM).unwrap_or(0);
+    (edit.edit)(&mut notes, rules, at);
+    let texts = notes.as_object().into_iter().flatten();
+    let texts = texts.filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));
+    object.metadata.annotations = Some(texts.collect());
+}
+
+/// The control ring rotates beside whatever is made of another's policy.
+pub async fn edited_policies(batch: &mut Batch) -> Result<()> {
+    let world = &batch.shared.world;
+    world.ready_ring(VICTIM).await?;
+    let policy = world.ring(VICTIM, "{.status.policy.name}").await?;
+    let original = api(batch).get(&policy).await?;
+    let whole = victims(&original).context("the victim's rule")?;
+    for edit in EDITS {
+        put(batch, edit.class, &policy, |object| edited(object, edit)).await?;
+        wait_until(&format!("the policy is restored after: {}", edit.class), async || {
+            let found = api(batch).get_opt(&policy).await?;
+            Ok(found.as_ref().and_then(victims).is_some_and(|found| found == whole))
+        })
+        .await?;
+    }
+    batch.go_on().await?;
+
+    for class in RAISED {
+        let edit = EDITS.iter().find(|edit| edit.class == class).context(class)?;
+        let before = passes(batch).await?.0;
+        let name = format!("mark raised, {class}");
+        let refused = put(batch, &name, &policy, |object| {
+            edited(object, edit);
+            let (victim, mark) = (format!("{VICTIM}={}.", whole.1), format!("{VICTIM}=900."));
+            let notes = object.metadata.annotations.get_or_insert_default();
+            if let Some(marks) = notes.get_mut(MARKS) {
+                *marks = marks.replace(&victim, &mark);
+            }
+        })
+        .await?;
+        if !refused {
+            wait_until(&format!("a pass has ended after: {name}"), async || {
+                Ok(passes(batch).await?.0 > before)
+            })
+            .await?;
+        }
+        // Of another kind: nothing but a person ends it today.
+        put(batch, "put right by a person", &policy, |object| {
+            object.data["spec"] = original.data["spec"].clone();
+            object.metadata.annotations.clone_from(&original.metadata.annotations);
+        })
+        .await?;
+        world.wait_for_condition(VICTIM, "Ready", "True").await?;
+    }
+    ensure!(passes(batch).await?.1 == 0, "a pass ended in a panic");
+    batch.go_on().await?;
+    world.kubectl(&["label", "namespace", "victim-dev", "signing.odj.cloud/ring-"]).await?;
+    world.kubectl(&["delete", "skr", VICTIM, "--timeout=60s"]).await?;
+    Ok(())
+}
