@@ -1,56 +1,20 @@
 //! What the plan of a policy makes of rules for which no ledger speaks.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::Ledger,
     policy::{
-        PolicyPlan, PolicySnapshot, Source, Step,
-        cluster_policy::{ClusterPolicy, Metadata, read},
+        PolicyPlan, PolicySnapshot, Source, Step, Write,
+        cluster_policy::{Metadata, read},
         plan_policy,
         snapshot::{ObjectSeen, PolicySeen, RingSeen, WrittenSeen},
     },
-    policy_ref::{Action, PolicyRef},
 };
 
-const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
-
-const KIND: ClusterPolicy<'_> = ClusterPolicy {
-    policy: POLICY,
-    excluded: &[],
-    operator_namespace: "signing-system",
-    enrolment_label: "signing.odj.cloud/ring",
-    now: Timestamp::UNIX_EPOCH,
-};
-
-/// A ledger that has rotated until it has this many versions.
-fn ledger(versions: u32) -> Ledger {
-    let rule = RuleSettings {
-        action: Action::Enforce,
-        exclude: Vec::new(),
-        policy: POLICY,
-        leaving: None,
-    };
-    let mut ledger = None;
-    for version in 1..=versions {
-        let key = NewKey {
-            public_key: format!(
-                "-----BEGIN PUBLIC KEY-----\n{version}\n-----END PUBLIC KEY-----\n"
-            ),
-            fingerprint: format!("SHA256:{version}").parse().unwrap(),
-            private_key: PrivateKeyRef { digest: "00".into(), secret: None },
-        };
-        let mint = Mint::New { version, token: None, standby: false, rule: rule.clone() };
-        let minted = Ledger::mint(ledger.as_ref(), &mint, key, Timestamp::UNIX_EPOCH).unwrap();
-        let activate = Change::Activate { version, keep: 3 };
-        ledger = Some(Ledger::apply(Some(&minted), &activate, Timestamp::UNIX_EPOCH).unwrap());
-    }
-    ledger.unwrap()
-}
+use crate::{KIND, POLICY, ledger};
 
 /// A policy that holds these rings' rules.
 fn policy(rings: &[(&str, u32)]) -> PolicySeen {
@@ -96,9 +60,7 @@ fn plan(found: ObjectSeen, written: PolicySeen) -> PolicyPlan {
 
 /// Where the plan takes the rule of `lost` from, with how many keys.
 fn kept(plan: &PolicyPlan) -> Option<(Source, usize)> {
-    let (Step::UpToDate(content) | Step::Write(signingkeyring_core::policy::Write { content, .. })) =
-        &plan.step
-    else {
+    let (Step::UpToDate(content) | Step::Write(Write { content, .. })) = &plan.step else {
         panic!("{plan:?}")
     };
     let rule = content.rules.get("lost")?;

@@ -1,8 +1,6 @@
 //! Whatever somebody makes of a policy, its pass does not panic, every ring with
 //! a ledger gets the rule that its ledger calls for, and what is written rests.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -10,48 +8,21 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::Ledger,
     names,
     policy::{
         Content, PolicySnapshot, Source, Step, Write,
-        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rule_of},
+        cluster_policy::{Metadata, Rendered, read, rule_of},
         plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
-    policy_ref::{Action, PolicyRef},
     snapshot::Revoked,
 };
 
-const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
-
-const KIND: ClusterPolicy<'_> = ClusterPolicy {
-    policy: POLICY,
-    excluded: &[],
-    operator_namespace: "signing-system",
-    enrolment_label: "signing.odj.cloud/ring",
-    now: Timestamp::UNIX_EPOCH,
-};
-
-fn ledger() -> Ledger {
-    let rule = RuleSettings {
-        action: Action::Enforce,
-        exclude: Vec::new(),
-        policy: POLICY,
-        leaving: None,
-    };
-    let key = NewKey {
-        public_key: "-----BEGIN PUBLIC KEY-----\n1\n-----END PUBLIC KEY-----\n".to_owned(),
-        fingerprint: "SHA256:1".parse().unwrap(),
-        private_key: PrivateKeyRef { digest: "00".into(), secret: None },
-    };
-    let mint = Mint::New { version: 1, token: None, standby: false, rule };
-    let minted = Ledger::mint(None, &mint, key, Timestamp::UNIX_EPOCH).unwrap();
-    let activate = Change::Activate { version: 1, keep: 3 };
-    Ledger::apply(Some(&minted), &activate, Timestamp::UNIX_EPOCH).unwrap()
-}
+use crate::{KIND, POLICY, ledger};
 
 fn policy() -> Rendered {
-    let rules = ["lost", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger())));
+    let rules = ["lost", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger(1))));
     KIND.render(rules.into())
 }
 
@@ -145,7 +116,7 @@ fn snapshot(found: &Rendered, revoked: &[Revoked]) -> PolicySnapshot {
         found: ObjectSeen::Ours(read(metadata, &found.spec, |_| "SHA256:1".parse().ok())),
         written: None,
         rings: BTreeMap::from([
-            ("shop".to_owned(), ring(Some(ledger()))),
+            ("shop".to_owned(), ring(Some(ledger(1)))),
             ("lost".to_owned(), ring(None)),
         ]),
         refused: BTreeMap::new(),
@@ -199,9 +170,9 @@ proptest! {
 
         // A mark above the ledger's is taken for a newer replica's.
         let ObjectSeen::Ours(seen) = &before.found else { unreachable!() };
-        let sequence = ledger().rule.sequence;
+        let sequence = ledger(1).rule.sequence;
         if seen.rules.get("shop").is_none_or(|rule| rule.mark.sequence <= sequence) {
-            let wanted = KIND.ring_rule("shop", &ledger());
+            let wanted = KIND.ring_rule("shop", &ledger(1));
             prop_assert_eq!(rule_of(&written.spec, "shop"), Some(&wanted.rule));
             prop_assert_eq!(&written.marks.0["shop"], &wanted.mark);
         }
