@@ -56,7 +56,10 @@ pub fn read(
 ) -> PolicySeen {
     let marks: Marks = metadata.read(names::ANNOTATION_MARKS);
     let mut high_waters: HighWaters = metadata.read(names::ANNOTATION_HIGH_WATER);
-    let rules = marks.0.into_iter().filter_map(|(ring, mark)| {
+    // A mark of the policy's own rules' names would have these kept as a ring's,
+    // and a policy with two rules of a name is refused.
+    let marks = marks.0.into_iter().filter(|(ring, _)| ring.parse::<names::RingName>().is_ok());
+    let rules = marks.filter_map(|(ring, mark)| {
         let rule = rule_of(spec, &ring)?;
         let high_water = high_waters.0.remove(&ring).unwrap_or_default();
         Some((ring, rule_seen(rule, mark, high_water, fingerprint)))
