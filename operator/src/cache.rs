@@ -24,7 +24,7 @@ mod written;
 
 pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
-pub use written::{Statuses, Written, WrittenPolicy};
+pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
 /// The operator's picture of the cluster.
 #[derive(Debug)]

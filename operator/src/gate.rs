@@ -7,7 +7,7 @@ use std::{
 };
 
 use signingkeyring_core::{
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, RuleState},
     names::RingName,
     policy_ref::PolicyRef,
     snapshot::Answer,
@@ -65,8 +65,19 @@ struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     answered: Option<Mark>,
-    wanted: Mark,
+    wanted: RuleState,
     since: Instant,
+    /// Since when it says something else than the policy does.
+    behind_since: Option<Instant>,
+}
+
+/// What a policy's answers are compared with, for one ring.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// What the ring's ledger calls for.
+    pub(crate) state: RuleState,
+    /// What the policy says of the ring.
+    pub(crate) stands: Option<Mark>,
 }
 
 /// The answers of the policies' gates, in memory only: an operator that
@@ -87,12 +98,15 @@ impl Gate {
             Response::Open => Answer::Open,
             Response::Unreachable(text) => Answer::Unreachable(text.clone()),
             Response::Unreadable(text) => Answer::Unreadable(text.clone()),
-            Response::Marks(marks) => Answer::Answered {
-                mark: marks.0.get(ring).cloned(),
-                held: record.held.get(ring).map_or(Duration::ZERO, |held| {
-                    record.asked.saturating_duration_since(held.since)
-                }),
-            },
+            Response::Marks(marks) => {
+                let for_ = |since| record.asked.saturating_duration_since(since);
+                let held = record.held.get(ring);
+                Answer::Answered {
+                    mark: marks.0.get(ring).cloned(),
+                    held: held.map_or(Duration::ZERO, |held| for_(held.since)),
+                    behind: held.and_then(|held| held.behind_since).map_or(Duration::ZERO, for_),
+                }
+            }
         }
     }
 
@@ -118,7 +132,7 @@ impl Gate {
         response: Response,
         asked: Instant,
         answered: Instant,
-        wanted: &HashMap<RingName, Mark>,
+        wanted: &HashMap<RingName, Wanted>,
     ) -> Option<Response> {
         let mut records = self.write();
         let before = records.remove(&policy);
@@ -158,7 +172,7 @@ impl Gate {
 /// without an answer.
 fn carry_over(
     marks: &Marks,
-    wanted: &HashMap<RingName, Mark>,
+    wanted: &HashMap<RingName, Wanted>,
     before: Option<&HashMap<RingName, Held>>,
     now: Instant,
 ) -> HashMap<RingName, Held> {
@@ -166,11 +180,17 @@ fn carry_over(
         .iter()
         .map(|(ring, wanted)| {
             let answered = marks.0.get(ring.as_str()).cloned();
-            let since = before
-                .and_then(|held| held.get(ring))
-                .filter(|held| held.answered == answered && held.wanted == *wanted)
-                .map_or(now, |held| held.since);
-            (ring.clone(), Held { answered, wanted: wanted.clone(), since })
+            let before = before.and_then(|held| held.get(ring));
+            // Whether the rest of a rule was loaded does not bear on its keys.
+            let state = |mark: &Option<Mark>| mark.as_ref().map(|mark| mark.state.clone());
+            let same = |held: &&Held| {
+                state(&held.answered) == state(&answered) && held.wanted == wanted.state
+            };
+            let since = before.filter(same).map_or(now, |held| held.since);
+            let behind_since = (answered != wanted.stands)
+                .then(|| before.and_then(|held| held.behind_since).unwrap_or(now));
+            let wanted = wanted.state.clone();
+            (ring.clone(), Held { answered, wanted, since, behind_since })
         })
         .collect()
 }
@@ -187,13 +207,14 @@ mod tests {
         Response::Marks(text.parse().unwrap())
     }
 
-    fn wanted(key_set: &str) -> HashMap<RingName, Mark> {
-        let mark = Mark { sequence: 1, key_set: key_set.to_owned() };
-        HashMap::from([("shop".parse().unwrap(), mark)])
+    fn wanted(key_set: &str) -> HashMap<RingName, Wanted> {
+        let state = RuleState { sequence: 1, key_set: key_set.to_owned() };
+        let stands = Some(Mark { state: state.clone(), rule: String::new() });
+        HashMap::from([("shop".parse().unwrap(), Wanted { state, stands })])
     }
 
     /// Answered as soon as asked.
-    fn record(gate: &Gate, response: Response, at: Instant, wanted: &HashMap<RingName, Mark>) {
+    fn record(gate: &Gate, response: Response, at: Instant, wanted: &HashMap<RingName, Wanted>) {
         gate.record(POLICY, response, at, at, wanted);
     }
 
@@ -224,6 +245,26 @@ mod tests {
         record(&gate, marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
         record(&gate, marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
         assert_eq!(held(&gate), 2 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rule_than_the_policys_is_behind_and_does_not_touch_the_soak() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut wanted = wanted("aa");
+        for wanted in wanted.values_mut() {
+            wanted.stands.as_mut().unwrap().rule = "new".to_owned();
+        }
+        let said = || match gate.answer(POLICY, "shop") {
+            Answer::Answered { held, behind, .. } => (held, behind),
+            other => panic!("{other:?}"),
+        };
+        record(&gate, marks("shop=1.aa.old"), start, &wanted);
+        record(&gate, marks("shop=1.aa.old"), start + 20 * second, &wanted);
+        assert_eq!(said(), (20 * second, 20 * second));
+        record(&gate, marks("shop=1.aa.new"), start + 21 * second, &wanted);
+        assert_eq!(said(), (21 * second, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,8 @@ use signingkeyring_core::{
     },
     policy_ref::PolicyRef,
     snapshot::{
-        AskedPolicy, LedgerFound, OperatorFacts, Place, PolicyFound, Reported, Ring, Snapshot,
+        AskedPolicy, Difference, LedgerFound, OperatorFacts, Place, PolicyFound, Reported, Ring,
+        Snapshot, WriteFailure,
     },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
@@ -43,7 +44,7 @@ pub mod witness;
 pub(crate) use managed::only_ours;
 pub(crate) use pipelines::entries;
 pub use pipelines::is_rights_problem;
-pub use policies::{ObservedPolicy, observe_policy};
+pub use policies::{ObservedPolicy, ReadAnew, observe_policy};
 pub use ring::exclusion;
 
 /// What a pass over one ring has observed.
@@ -189,10 +190,12 @@ fn policies(
     let cache = &context.cache;
     let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
-        let failure = refusal.or_else(|| cache.written.failure(policy));
+        let failed = cache.written.failure(policy);
+        let differs = failed.as_ref().and_then(|failed| failed.differences.get(ring).copied());
+        let failure = refusal.or(failed.map(|failed| failed.failure));
         let found = match cache.policy(policy) {
             None => PolicyFound::Absent { failure },
-            Some(object) => policy_found(&object, ring, failure),
+            Some(object) => policy_found(&object, ring, failure, differs),
         };
         AskedPolicy { found, answer: context.gate.answer(policy, ring) }
     };
@@ -211,7 +214,8 @@ fn policies(
 fn policy_found(
     object: &DynamicObject,
     ring: &str,
-    failure: Option<signingkeyring_core::snapshot::WriteFailure>,
+    failure: Option<WriteFailure>,
+    differs: Option<Difference>,
 ) -> PolicyFound {
     if !is_ours(object) {
         return PolicyFound::Foreign;
@@ -221,6 +225,7 @@ fn policy_found(
         mark: marks(object).0.remove(ring),
         keys: rule.map(cluster_policy::keys_of).unwrap_or_default(),
         failure,
+        differs,
     }
 }
 

@@ -11,7 +11,11 @@ use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answe
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::{context::Context, gate::Response, kyverno::marks};
+use crate::{
+    context::Context,
+    gate::{Response, Wanted},
+    kyverno::marks,
+};
 
 mod question;
 
@@ -80,7 +84,8 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
         in_progress(ledger)
             || !matches!(
                 context.gate.answer(policy, ring.as_str()),
-                Answer::Answered { mark, .. } if mark == row.mark
+                Answer::Answered { mark, behind: Duration::ZERO, .. }
+                    if mark.as_ref().map(|mark| &mark.state) == row.state.as_ref()
             )
     })
 }
@@ -91,8 +96,12 @@ fn in_progress(ledger: &Ledger) -> bool {
 
 async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     let placed = context.cache.ledgers.placed_in(policy);
-    let wanted =
-        placed.iter().filter_map(|(ring, row)| Some((ring.clone(), row.mark.clone()?))).collect();
+    let stands = context.cache.policy(policy).map(|policy| marks(&policy)).unwrap_or_default();
+    let wanted = placed.iter().filter_map(|(ring, row)| {
+        let stands = stands.0.get(ring.as_str()).cloned();
+        Some((ring.clone(), Wanted { state: row.state.clone()?, stands }))
+    });
+    let wanted = wanted.collect();
     let asked = Instant::now();
     let response = ask(context, policy).await;
     let took = asked.elapsed();
@@ -128,7 +137,8 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         let in_progress = row.ledger.as_ref().is_ok_and(|ledger| in_progress(ledger));
         let acknowledged = matches!(
             &response,
-            Response::Marks(marks) if marks.0.get(ring.as_str()) == row.mark.as_ref()
+            Response::Marks(marks)
+                if marks.0.get(ring.as_str()).map(|mark| &mark.state) == row.state.as_ref()
         );
         if changed || in_progress || (!failed && !acknowledged) {
             context.rings.wake(ring.as_str());

@@ -1,4 +1,4 @@
-//! The marks of a policy's rings: `checkout=12.3fa1c0de shop=4.77de9b2c`, in
+//! The marks of a policy's rings: `checkout=12.3fa1c0de.5b3c0a11 shop=4.77de9b2c.09af3311`, in
 //! an annotation of the policy and in what its gate rule answers.
 
 use std::{collections::BTreeMap, fmt};

@@ -88,6 +88,39 @@ const EDITS: &[Edit] = &[
     },
 ];
 
+/// What somebody does to the victim's rule who raises its mark besides, so that
+/// it looks newer than any ledger.
+const RAISED: &[Edit] = &[
+    Edit {
+        class: "raised with a stranger's key",
+        edit: |_, rules, at| {
+            let entries = entries(rules, at).as_array_mut();
+            let mut entry = entries.as_ref().map(|entries| entries[0].clone()).unwrap_or_default();
+            entry["keys"]["publicKeys"] = json!(STRANGER);
+            if let Some(entries) = entries {
+                entries.push(entry);
+            }
+        },
+    },
+    Edit {
+        class: "raised with everything skipped",
+        edit: |_, rules, at| {
+            rules[at]["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
+        },
+    },
+    Edit {
+        class: "raised without verifyImages",
+        edit: |_, rules, at| rules[at]["verifyImages"] = json!([]),
+    },
+];
+
+/// A P-256 public key that is no ring's: the point of the SEC 2 generator.
+const STRANGER: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
+6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
+-----END PUBLIC KEY-----
+";
+
 /// A rule that is none of the operator's.
 fn another(name: &str) -> Value {
     json!({
@@ -158,6 +191,30 @@ fn edited(object: &mut DynamicObject, edit: &Edit) {
     object.metadata.annotations = Some(texts.collect());
 }
 
+/// Edits the victim's rule and raises its mark: the rule becomes again what the
+/// ledger calls for, and the ring says what is to be done about the mark.
+async fn raised(batch: &mut Batch, edit: &Edit, policy: &str, rule: &Value) -> Result<()> {
+    put(batch, edit.class, policy, |object| {
+        edited(object, edit);
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        let marks = annotations.get(MARKS).and_then(|text| Marks::parse(text).ok());
+        let mut marks = marks.unwrap_or_default();
+        if let Some(mark) = marks.0.get_mut(VICTIM) {
+            mark.sequence += 1000;
+        }
+        annotations.insert(MARKS.to_owned(), marks.to_string());
+    })
+    .await?;
+    wait_until(&format!("the rule is right after: {}", edit.class), async || {
+        let found = api(batch).get_opt(policy).await?;
+        Ok(found.as_ref().and_then(victims).is_some_and(|(found, _)| found == *rule))
+    })
+    .await?;
+    let said = batch.shared.world.wait_for_condition(VICTIM, "Stalled", "True").await?;
+    ensure!(said.contains("annotate clusterpolicy"), "{said}");
+    Ok(())
+}
+
 /// The control ring rotates beside whatever is made of another's policy.
 pub async fn edited_policies(batch: &mut Batch) -> Result<()> {
     let world = &batch.shared.world;
@@ -172,6 +229,20 @@ pub async fn edited_policies(batch: &mut Batch) -> Result<()> {
             Ok(found.as_ref().and_then(victims).is_some_and(|found| found == whole))
         })
         .await?;
+    }
+    for edit in RAISED {
+        raised(batch, edit, &policy, &whole.0).await?;
+        // Putting the mark right is all that is left to do for a person.
+        put(batch, "mark taken off", &policy, |object| {
+            object.metadata.annotations.get_or_insert_default().remove(MARKS);
+        })
+        .await?;
+        wait_until(&format!("the mark is right again after: {}", edit.class), async || {
+            let found = api(batch).get_opt(&policy).await?;
+            Ok(found.as_ref().and_then(victims).is_some_and(|found| found == whole))
+        })
+        .await?;
+        world.wait_for_condition(VICTIM, "Ready", "True").await?;
     }
     batch.go_on().await?;
 

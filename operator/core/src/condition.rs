@@ -99,6 +99,8 @@ api_enum! {
         KyvernoMissing,
         /// An object with the policy's name is not ours.
         PolicyConflict,
+        /// The policy does not hold what it should and cannot be written.
+        PolicyDiffers,
         /// Kyverno refused the policy.
         PolicyRejected,
         /// The policy does not exist.

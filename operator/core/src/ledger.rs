@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, REVOKED_WITNESSED, short},
-    marks::Mark,
+    marks::{RuleState, key_set},
 };
 
 mod apply;
@@ -149,25 +149,18 @@ impl Ledger {
         self.tokens.iter().find(|t| t.hash == hash).map(|t| t.version)
     }
 
-    /// A short hash of the accepted key set: equal if and only if Kyverno
-    /// accepts the same keys.
+    /// A short hash of the accepted keys, as [`key_set`] computes it.
     #[must_use]
     pub fn key_set(&self) -> String {
-        let mut hash = Sha256::new();
-        for version in self.accepted() {
-            hash.update(version.fingerprint.as_str());
-            hash.update(b"\n");
-        }
-        let digest: [u8; 32] = hash.finalize().into();
-        hex(&digest[..4])
+        key_set(self.accepted().map(|version| version.fingerprint.as_str()))
     }
 
-    /// What the policies that hold the ring's rule say of it. A state that
-    /// comes back (a window narrowed and widened, a rule moved to and fro) has
-    /// another mark than before, so an old answer never passes for a new one.
+    /// What the policies that hold the ring's rule are to say of it. A state
+    /// that comes back (a window narrowed and widened, a rule moved to and fro)
+    /// is another one than before, so an old answer never passes for a new one.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark { sequence: self.rule.sequence, key_set: self.key_set() }
+    pub fn rule_state(&self) -> RuleState {
+        RuleState { sequence: self.rule.sequence, key_set: self.key_set() }
     }
 
     /// The state that each version has in a window of `keep`. Only versions

@@ -1,17 +1,54 @@
-//! What a policy says of the rings it holds: `checkout=12.3fa1c0de shop=4.77de9b2c`.
+//! What a policy says of the rings it holds:
+//! `checkout=12.3fa1c0de.5b3c0a11 shop=4.77de9b2c.09af3311`.
 //!
 //! The same words stand in the policy's annotation (what was written) and in
 //! the answer of its gate rule (what Kyverno has loaded).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
-/// The state of one ring in a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+use base16ct::lower::encode_string as hex;
+use sha2::{Digest, Sha256};
+
+/// What a ring's ledger calls for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RuleState {
     /// The ledger's sequence when what the policy says of the ring last changed.
     pub sequence: u64,
-    /// The hash of the ring's accepted key set.
+    /// The ring's accepted keys, see [`key_set`].
     pub key_set: String,
+}
+
+/// A ring's rule in a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Which state of the ring's ledger it is made from, and its keys.
+    pub state: RuleState,
+    /// A short hash of the rest of it. Empty where an operator wrote it that
+    /// did not say.
+    pub rule: String,
+}
+
+/// A short hash of a set of keys, each by its fingerprint: equal if and only if
+/// the same keys are accepted, whoever lists them in which order.
+#[must_use]
+pub fn key_set<'a>(fingerprints: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for fingerprint in fingerprints.into_iter().collect::<BTreeSet<_>>() {
+        hash.update(fingerprint);
+        hash.update(b"\n");
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    short(&digest)
+}
+
+/// The part of a digest that a mark shows: 32 bits, in hex.
+pub(crate) fn short(digest: &[u8; 32]) -> String {
+    let [a, b, c, d, ..] = *digest;
+    hex(&[a, b, c, d])
 }
 
 /// The marks of a policy, by ring.
@@ -20,14 +57,17 @@ pub struct Marks(pub BTreeMap<String, Mark>);
 
 /// Marks that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not of the form ring=sequence.keyset")]
+#[error("{0:?} is not of the form ring=sequence.keyset.rule")]
 pub struct MarksError(String);
 
 impl fmt::Display for Marks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (ring, mark)) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { " " };
-            write!(f, "{separator}{ring}={}.{}", mark.sequence, mark.key_set)?;
+            write!(f, "{separator}{ring}={}.{}", mark.state.sequence, mark.state.key_set)?;
+            if !mark.rule.is_empty() {
+                write!(f, ".{}", mark.rule)?;
+            }
         }
         Ok(())
     }
@@ -41,12 +81,14 @@ impl FromStr for Marks {
         for word in text.split_whitespace() {
             let error = || MarksError(word.chars().take(100).collect());
             let (ring, state) = word.split_once('=').ok_or_else(error)?;
-            let (sequence, key_set) = state.split_once('.').ok_or_else(error)?;
+            let (sequence, rest) = state.split_once('.').ok_or_else(error)?;
+            let (key_set, rule) = rest.split_once('.').unwrap_or((rest, ""));
             let sequence = sequence.parse().map_err(|_| error())?;
             if ring.is_empty() || key_set.is_empty() {
                 return Err(error());
             }
-            marks.insert(ring.to_owned(), Mark { sequence, key_set: key_set.to_owned() });
+            let state = RuleState { sequence, key_set: key_set.to_owned() };
+            marks.insert(ring.to_owned(), Mark { state, rule: rule.to_owned() });
         }
         Ok(Self(marks))
     }
@@ -58,11 +100,21 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let text = "checkout=12.3fa1c0de shop=4.77de9b2c";
+        let text = "checkout=12.3fa1c0de.5b3c0a11 shop=4.77de9b2c";
         let marks: Marks = text.parse().unwrap();
-        assert_eq!(marks.0["shop"], Mark { sequence: 4, key_set: "77de9b2c".into() });
+        let state = RuleState { sequence: 4, key_set: "77de9b2c".into() };
+        assert_eq!(marks.0["shop"], Mark { state, rule: String::new() });
+        assert_eq!(marks.0["checkout"].rule, "5b3c0a11");
         assert_eq!(marks.to_string(), text);
         assert_eq!("".parse::<Marks>().unwrap(), Marks::default());
+    }
+
+    #[test]
+    fn a_key_set_is_one_whoever_lists_it() {
+        assert_eq!(key_set(["SHA256:a", "SHA256:b"]), key_set(["SHA256:b", "SHA256:a"]));
+        assert_ne!(key_set(["SHA256:a"]), key_set(["SHA256:a", "SHA256:b"]));
+        assert_ne!(key_set(["SHA256:a"]), key_set([]));
+        assert_eq!(key_set([]).len(), 8);
     }
 
     #[test]

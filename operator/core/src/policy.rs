@@ -11,8 +11,10 @@
 
 pub mod cluster_policy;
 mod content;
+mod difference;
 mod digest;
 mod expiry;
+mod known;
 pub mod packing;
 mod plan;
 mod refusal;
@@ -20,6 +22,6 @@ pub mod snapshot;
 
 pub use content::{Backend, Content, ContentRule, Source, Whole};
 pub use digest::{Digest, Part};
-pub use plan::{KeptBecause, PolicyPlan, Step, Write, plan_policy};
+pub use plan::{Kept, KeptBecause, PolicyPlan, Step, Write, plan_policy};
 pub use refusal::{Trial, suspects};
 pub use snapshot::{Origin, PolicySnapshot};

@@ -67,6 +67,8 @@ pub struct Snapshot {
 pub struct Witness {
     /// Who it is, for a sentence.
     pub who: String,
+    /// The policy, if it is one.
+    pub policy: Option<PolicyRef>,
     /// What it remembers.
     pub high_water: HighWater,
     /// The sequence of the ledger that it speaks of, if it says so.
@@ -243,6 +245,9 @@ pub enum PolicyFound {
         keys: BTreeSet<String>,
         /// Why its last write failed, while it does not hold what it should.
         failure: Option<WriteFailure>,
+        /// How what stands there differs from what should for this ring, while
+        /// it cannot be written.
+        differs: Option<Difference>,
     },
     /// It does not exist.
     Absent {
@@ -260,6 +265,18 @@ pub struct WriteFailure {
     pub message: String,
 }
 
+/// How what stands in a policy differs from what should, for one of its rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Difference {
+    /// It holds no rule of the ring.
+    NoRule,
+    /// The ring's rule accepts other keys and is right otherwise.
+    Keys,
+    /// The ring's rule is another one, or what stands around the rules is not
+    /// this operator's.
+    Other,
+}
+
 /// What a policy's gate rule answered when it was asked last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -272,6 +289,9 @@ pub enum Answer {
         /// How long, from the first such answer to the last, it has been
         /// saying this while the ledger's mark was what it is now.
         held: Duration,
+        /// How long it has been saying something else than what the policy
+        /// says of this ring; zero while it says that.
+        behind: Duration,
     },
     /// The Pod passed without an answer: nothing verifies images.
     Open,

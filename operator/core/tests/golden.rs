@@ -9,7 +9,7 @@ use serde_json::json;
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
     ledger::{Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
-    marks::Mark,
+    marks::{Mark, RuleState},
     policy::cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
     policy_ref::{Action, PolicyRef},
 };
@@ -122,7 +122,8 @@ fn an_audit_policy_refuses_nothing() {
 fn a_rule_without_a_ledger_stays_word_for_word() {
     let policy = ENFORCE;
     let shop = ledger(policy, Action::Enforce, 1, Vec::new());
-    let mark = Mark { sequence: 7, key_set: "0123abcd".into() };
+    let state = RuleState { sequence: 7, key_set: "0123abcd".into() };
+    let mark = Mark { state, rule: String::new() };
     let rule = json!({"name": "lost", "anything": ["word", "for", "word"]});
     let kept = BTreeMap::from([(
         "lost".to_owned(),

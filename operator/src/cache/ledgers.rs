@@ -7,7 +7,7 @@ use std::{
 
 use signingkeyring_core::{
     ledger::{Damage, Ledger},
-    marks::Mark,
+    marks::RuleState,
     names::RingName,
     policy::packing::Occupancy,
     policy_ref::PolicyRef,
@@ -23,23 +23,23 @@ pub struct LedgerRow {
     /// What it says, if it can be relied on.
     pub ledger: Result<Arc<Ledger>, Damage>,
     /// What the policies are to say of the ring, if the ledger can be read.
-    pub mark: Option<Mark>,
+    pub state: Option<RuleState>,
 }
 
 impl LedgerRow {
     /// A row from a ledger that can be relied on.
     #[must_use]
     pub fn sound(resource_version: String, ledger: Ledger) -> Self {
-        let mark = Some(ledger.mark());
-        Self { resource_version, ledger: Ok(Arc::new(ledger)), mark }
+        let state = Some(ledger.rule_state());
+        Self { resource_version, ledger: Ok(Arc::new(ledger)), state }
     }
 
     /// A row from one that cannot. Where only its private keys are in doubt,
     /// the rule that its table calls for stays in force all the same.
     #[must_use]
     pub fn damaged(resource_version: String, damage: Damage) -> Self {
-        let mark = damage.table().map(|table| table.mark());
-        Self { resource_version, ledger: Err(damage), mark }
+        let state = damage.table().map(|table| table.rule_state());
+        Self { resource_version, ledger: Err(damage), state }
     }
 
     /// Its table, shared, for who keeps it longer than the row.

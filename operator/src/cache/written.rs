@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use signingkeyring_core::{
     policy::{Digest, snapshot::Refused},
     policy_ref::PolicyRef,
-    snapshot::WriteFailure,
+    snapshot::{Difference, WriteFailure},
 };
 use signingkeyring_crds::SigningKeyRingStatus;
 use tokio::time::Instant;
@@ -32,9 +32,24 @@ pub struct Written(RwLock<WrittenIndex>);
 #[derive(Debug, Default)]
 struct WrittenIndex {
     policies: HashMap<PolicyRef, WrittenPolicy>,
-    failures: HashMap<PolicyRef, WriteFailure>,
+    failures: HashMap<PolicyRef, FailedWrite>,
     refusals: HashMap<(PolicyRef, String), Refusal>,
     sizes: HashMap<PolicyRef, usize>,
+}
+
+/// A write of a policy that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedWrite {
+    /// Why.
+    pub failure: WriteFailure,
+    /// The rings for which the policy as it stands is not what it should be.
+    pub differences: BTreeMap<String, Difference>,
+}
+
+impl From<WriteFailure> for FailedWrite {
+    fn from(failure: WriteFailure) -> Self {
+        Self { failure, differences: BTreeMap::new() }
+    }
 }
 
 /// A ring's rule that Kyverno refused.
@@ -54,7 +69,7 @@ impl Written {
 
     /// Why the last write of a policy failed.
     #[must_use]
-    pub fn failure(&self, policy: PolicyRef) -> Option<WriteFailure> {
+    pub fn failure(&self, policy: PolicyRef) -> Option<FailedWrite> {
         self.read().failures.get(&policy).cloned()
     }
 
@@ -69,9 +84,9 @@ impl Written {
     }
 
     /// Remembers that a write failed; returns whether that is news.
-    pub fn record_failure(&self, policy: PolicyRef, failure: WriteFailure) -> bool {
-        let before = self.write().failures.insert(policy, failure.clone());
-        before != Some(failure)
+    pub fn record_failure(&self, policy: PolicyRef, failed: FailedWrite) -> bool {
+        let before = self.write().failures.insert(policy, failed.clone());
+        before != Some(failed)
     }
 
     /// Remembers that Kyverno refused a ring's rule in a policy.

@@ -7,13 +7,13 @@ use futures::FutureExt;
 use crate::{error::Error, workqueue::Outcome};
 
 /// Makes a pass. A panic in it is a failure of it, and ends no other work.
-pub(super) async fn catching_panics(
-    pass: impl Future<Output = Result<Outcome, Error>>,
-) -> Result<Outcome, Error> {
+pub(super) async fn catching_panics<E: From<Error>>(
+    pass: impl Future<Output = Result<Outcome, E>>,
+) -> Result<Outcome, E> {
     // What a pass leaves half done is a start state like any other, and the
     // caches' locks are taken although a panic has poisoned them.
     let caught = AssertUnwindSafe(pass).catch_unwind().await;
-    caught.unwrap_or_else(|panic| Err(Error::Panic(message(&*panic))))
+    caught.unwrap_or_else(|panic| Err(Error::Panic(message(&*panic)).into()))
 }
 
 /// What a panic said.

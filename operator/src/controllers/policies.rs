@@ -1,26 +1,33 @@
 //! One pass over one policy: observe, plan, write, remember what came of it.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::{
+    Api, ResourceExt,
+    core::{DeserializeGuard, DynamicObject},
+};
 use signingkeyring_core::{
     event::{Action, Occurrence},
     ledger::Exclusion,
-    policy::{Content, KeptBecause, Origin, Step, Write, plan_policy, suspects},
+    policy::{Content, Kept, Origin, Step, Write, plan_policy, suspects},
     policy_ref::PolicyRef,
-    snapshot::WriteFailure,
+    snapshot::{Difference, WriteFailure},
 };
+use signingkeyring_crds::SigningKeyRing;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::panics::{PANICKED, catching_panics};
 use crate::{
     act::policies as act,
-    cache::WrittenPolicy,
+    cache::{FailedWrite, WrittenPolicy},
     context::Context,
     error::{Error, brief, is_code},
-    observe::{ObservedPolicy, observe_policy},
-    telemetry,
+    observe::{ObservedPolicy, ReadAnew, observe_policy},
+    telemetry, watches,
     workqueue::Outcome,
 };
 
@@ -37,20 +44,20 @@ async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     let result = catching_panics(reconcile(context, policy)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
-        Err(error @ Error::Conflict(_)) => {
+        Err(Failed { error: error @ Error::Conflict(_), .. }) => {
             debug!(%policy, %error, "starting over");
             (Outcome::Failed, error.category())
         }
-        Err(error) => {
+        Err(Failed { error, differences }) => {
             warn!(%policy, %error, "policy not written");
             if let Error::Api { source, .. } = &error {
                 let message = shorten(&brief(source));
-                let refused = refusal(&error).is_some();
-                failed(context, policy, WriteFailure { refused, message });
+                let failure = WriteFailure { refused: refusal(&error).is_some(), message };
+                failed(context, policy, FailedWrite { failure, differences });
             }
             if let Error::Panic(_) = error {
                 let message = PANICKED.to_owned();
-                failed(context, policy, WriteFailure { refused: false, message });
+                failed(context, policy, WriteFailure { refused: false, message }.into());
                 let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
                 let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
                 let (reason, doing) = (Occurrence::PassPanicked, Action::Reconcile);
@@ -64,9 +71,26 @@ async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     outcome
 }
 
-async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Error> {
-    let observed = observe_policy(context, policy);
-    let plan = plan_policy(&observed.snapshot, &observed.backend(context));
+/// Why a pass failed.
+struct Failed {
+    error: Error,
+    /// What the policy that could not be written holds meanwhile.
+    differences: BTreeMap<String, Difference>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, differences: BTreeMap::new() }
+    }
+}
+
+async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Failed> {
+    let mut observed = observe_policy(context, policy, &ReadAnew::new());
+    let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
+    if let Step::ReadAnew(rings) = &plan.step {
+        observed = observe_policy(context, policy, &read_anew(context, rings).await?);
+        plan = plan_policy(&observed.snapshot, &observed.backend(context));
+    }
     announce_kept(context, &observed, &plan.kept).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
@@ -77,6 +101,8 @@ async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Erro
     let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
         Step::Wait | Step::AllRefused => Ok(outcome),
+        // Something else has changed meanwhile, and needs a look as well.
+        Step::ReadAnew(_) => Ok(Outcome::Requeue),
         Step::Conflict => {
             report_conflict(context, policy);
             Ok(outcome)
@@ -100,8 +126,8 @@ fn wake_rings(context: &Context, policy: PolicyRef) {
 }
 
 /// Remembers why a policy does not hold what it should.
-fn failed(context: &Context, policy: PolicyRef, failure: WriteFailure) {
-    if context.cache.written.record_failure(policy, failure) {
+fn failed(context: &Context, policy: PolicyRef, failed: FailedWrite) {
+    if context.cache.written.record_failure(policy, failed) {
         wake_rings(context, policy);
     }
 }
@@ -110,7 +136,7 @@ fn report_conflict(context: &Context, policy: PolicyRef) {
     let message = "an object of that name is not the operator's".to_owned();
     let failure = WriteFailure { refused: false, message };
     if !context.cache.ledgers.placed_in(policy).is_empty()
-        && context.cache.written.record_failure(policy, failure)
+        && context.cache.written.record_failure(policy, failure.into())
     {
         warn!(%policy, "left alone: an object of that name is not the operator's");
         wake_rings(context, policy);
@@ -134,6 +160,22 @@ fn remember(context: &Context, policy: PolicyRef, content: &Content, stored: Arc
     context.cache.written.record(policy, WrittenPolicy { sent, stored });
 }
 
+/// Reads the ledgers and objects of rings from the API server: what the watches
+/// have brought may be older than what a policy was written from.
+async fn read_anew(context: &Context, rings: &BTreeSet<String>) -> Result<ReadAnew, Error> {
+    let api: Api<DeserializeGuard<SigningKeyRing>> = Api::all(context.client.clone());
+    let mut anew = ReadAnew::new();
+    for ring in rings {
+        if let Ok(name) = ring.parse() {
+            watches::refresh(context, &name).await?;
+        }
+        let object = api.get_opt(ring).await;
+        let object = object.map_err(|error| Error::api(format!("ring {ring}"), error))?;
+        anew.insert(ring.clone(), object);
+    }
+    Ok(anew)
+}
+
 async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Error> {
     let policy = observed.snapshot.policy;
     if let Some(object) = &observed.object {
@@ -154,14 +196,20 @@ async fn write(
     mut observed: ObservedPolicy,
     mut write: Write,
     mut outcome: Outcome,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, Failed> {
     let policy = observed.snapshot.policy;
+    let failed = |error, observed: &ObservedPolicy, write: &Write| {
+        let differences = write.differences(&observed.snapshot, &observed.backend(context));
+        Failed { error, differences }
+    };
     let stored = match act::write(context, &observed, &write.content, false).await {
         Ok(stored) => stored,
         Err(error) => {
-            let Some(message) = refusal(&error) else { return Err(error) };
+            let Some(message) = refusal(&error) else {
+                return Err(failed(error, &observed, &write));
+            };
             if !find_culprits(context, &observed, &write.content, message).await? {
-                return Err(error);
+                return Err(failed(error, &observed, &write));
             }
             observed.observe_refusals(context);
             let plan = plan_policy(&observed.snapshot, &observed.backend(context));
@@ -172,13 +220,17 @@ async fn write(
                     up_to_date(context, &observed, &content);
                     return Ok(outcome);
                 }
-                _ => return Err(error),
+                _ => return Err(failed(error, &observed, &write)),
             }
-            act::write(context, &observed, &write.content, false).await?
+            match act::write(context, &observed, &write.content, false).await {
+                Ok(stored) => stored,
+                Err(error) => return Err(failed(error, &observed, &write)),
+            }
         }
     };
     let rings = context.cache.ledgers.placed_in(policy).len();
-    info!(%policy, rings, marks = %write.content.marks(), "policy written");
+    let urgent = write.urgent;
+    info!(%policy, rings, urgent, marks = %write.content.marks(), "policy written");
     context.metrics.policy_written();
     if write.drifted {
         context.metrics.drift_undone(policy.kind().as_str());
@@ -252,19 +304,22 @@ fn shorten(message: &str) -> String {
 }
 
 /// Says, once a process, that a rule stays although its ring or ledger is gone.
-async fn announce_kept(
-    context: &Context,
-    observed: &ObservedPolicy,
-    kept: &[(String, KeptBecause)],
-) {
+async fn announce_kept(context: &Context, observed: &ObservedPolicy, kept: &[Kept]) {
     let policy = observed.snapshot.policy;
     let uid = observed.object.as_ref().and_then(|policy| policy.uid());
     let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
-    for (ring, why) in kept {
+    for Kept { ring, why, unvouched } in kept {
         let why = why.as_str();
-        if context.announced.first_time(&format!("{policy} {ring} {why}")) {
-            warn!(%policy, ring, why, "rule stays in force");
-            let note = format!("the rule of ring {ring} stays in force: {why}");
+        let keys = unvouched.join(", ");
+        if context.announced.first_time(&format!("{policy} {ring} {why} {keys}")) {
+            warn!(%policy, ring, why, keys, "rule stays in force");
+            let mut note = format!("the rule of ring {ring} stays in force: {why}");
+            if !keys.is_empty() {
+                note = format!(
+                    "{note}. Neither a ledger nor a status says which keys are the ring's, so it \
+                     goes on accepting those that stand there: {keys}"
+                );
+            }
             context.events.publish(&on, true, Occurrence::RuleKept, Action::Keep, &note).await;
         }
     }

@@ -1,11 +1,14 @@
 //! From what the watches have brought to a [`PolicySnapshot`] for the planner.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::{
+    ResourceExt,
+    core::{DeserializeGuard, DynamicObject},
+};
 use serde_json::Value;
 use signingkeyring_core::{
     high_water::HighWater,
@@ -17,6 +20,8 @@ use signingkeyring_core::{
     },
     policy_ref::PolicyRef,
 };
+
+use signingkeyring_crds::SigningKeyRing;
 
 use super::{exclusions, ring, witness};
 use crate::{
@@ -37,9 +42,13 @@ pub struct ObservedPolicy {
     excluded: Vec<Exclusion>,
 }
 
-/// Observes everything that bears on one policy.
+/// The objects of rings that were read anew, after their ledgers were.
+pub type ReadAnew = HashMap<String, Option<DeserializeGuard<SigningKeyRing>>>;
+
+/// Observes everything that bears on one policy. `anew` are the rings that were
+/// read anew since it was seen.
 #[must_use]
-pub fn observe_policy(context: &Context, policy: PolicyRef) -> ObservedPolicy {
+pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> ObservedPolicy {
     let object = context.cache.policy(policy);
     let written = context.cache.written.get(policy);
     let found = match object.as_deref() {
@@ -67,7 +76,7 @@ pub fn observe_policy(context: &Context, policy: PolicyRef) -> ObservedPolicy {
         listed,
         now: context.clock.now(),
     };
-    snapshot.rings = rings(context, &snapshot);
+    snapshot.rings = rings(context, &snapshot, anew);
     ObservedPolicy { snapshot, object, written, excluded }
 }
 
@@ -90,7 +99,7 @@ impl ObservedPolicy {
         let object = match source {
             Source::Found => self.object.as_deref(),
             Source::Written => self.written.as_ref().map(|written| &*written.stored),
-            Source::Ledger(_) => None,
+            Source::Ledger(_) | Source::AllButKeys(_) => None,
         };
         rule_of(object?.data.get("spec")?, ring)
     }
@@ -113,29 +122,56 @@ fn seen(policy: &DynamicObject) -> PolicySeen {
 
 /// The rings whose ledgers are placed in a policy, and those whose rules stand
 /// there or were written there.
-fn rings(context: &Context, snapshot: &PolicySnapshot) -> BTreeMap<String, RingSeen> {
+fn rings(
+    context: &Context,
+    snapshot: &PolicySnapshot,
+    anew: &ReadAnew,
+) -> BTreeMap<String, RingSeen> {
     let placed = context.cache.ledgers.placed_in(snapshot.policy).into_iter();
     let placed = placed.map(|(ring, _)| ring.to_string());
     let found = snapshot.ours().into_iter().flat_map(|found| found.rules.keys());
     let written = snapshot.written.iter().flat_map(|written| written.stored.rules.keys());
     let names: BTreeSet<String> = placed.chain(found.chain(written).cloned()).collect();
-    names.into_iter().map(|name| (name.clone(), ring_seen(context, &name))).collect()
+    let seen = |name: String| {
+        let stored = snapshot.written.iter().map(|written| &written.stored);
+        let rules = snapshot.ours().into_iter().chain(stored);
+        let marks = rules.filter_map(|policy| policy.rules.get(&name)).map(|rule| &rule.mark);
+        let newest = marks.map(|mark| mark.state.sequence).max();
+        let ring = ring_seen(context, &name, newest, anew.get(&name));
+        (name, ring)
+    };
+    names.into_iter().map(seen).collect()
 }
 
-fn ring_seen(context: &Context, name: &str) -> RingSeen {
+/// What is seen of a ring. `newest` is the highest sequence that a rule of it has.
+fn ring_seen(
+    context: &Context,
+    name: &str,
+    newest: Option<u64>,
+    anew: Option<&Option<DeserializeGuard<SigningKeyRing>>>,
+) -> RingSeen {
     let row = context.cache.ledgers.get(name);
-    let guarded = context.cache.ring(name);
-    let object = guarded.as_deref().and_then(|ring| ring.0.as_ref().ok());
+    let cached = context.cache.ring(name);
+    let guarded = anew.map_or(cached.as_deref(), Option::as_ref);
+    let object = guarded.and_then(|ring| ring.0.as_ref().ok());
+    let status = object.and_then(|object| object.status.as_ref());
+    let table = row.as_ref().and_then(LedgerRow::shared_table);
+    // Reading the keys of a status costs, and mostly the ledger says all.
+    let is_behind = newest > table.as_ref().map(|table| table.rule.sequence);
+    let reported = status.filter(|_| is_behind).map(witness::versions).unwrap_or_default();
+    let reported = reported.into_iter().filter(|version| version.state.is_accepted());
     let mut remembered = HighWater::default();
     for witness in object.map(witness::of_ring).unwrap_or_default() {
         remembered.raise(&witness.high_water);
     }
     RingSeen {
-        table: row.as_ref().and_then(LedgerRow::shared_table),
+        table,
         sound: row.is_some_and(|row| row.ledger.is_ok()),
         was_removed: context.cache.ledgers.was_removed(name),
         exists: guarded.is_some(),
         revoked: object.map(|object| ring::revoked(&object.spec)).unwrap_or_default(),
         remembered,
+        reported: reported.map(|version| version.public_key).collect(),
+        read_anew: anew.is_some(),
     }
 }

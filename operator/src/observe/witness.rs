@@ -25,10 +25,9 @@ pub fn recorded(annotation: Option<&String>, ring: &str) -> Option<HighWater> {
 pub fn of_ring(object: &SigningKeyRing) -> Vec<Witness> {
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
     let annotation = recorded(annotation, &object.name_any())
-        .map(|high_water| witness("the ring's annotation".to_owned(), high_water, None));
+        .map(|high_water| witness("the ring's annotation".to_owned(), high_water));
     let status = object.status.as_ref().filter(|status| !status.versions.is_empty());
-    let status =
-        status.map(|status| witness("the ring's status".to_owned(), of_status(status), None));
+    let status = status.map(|status| witness("the ring's status".to_owned(), of_status(status)));
     annotation.into_iter().chain(status).collect()
 }
 
@@ -47,11 +46,16 @@ pub fn of_policy(policy: &DynamicObject, ring: &str) -> Option<Witness> {
     let mark = marks(policy).0.remove(ring)?;
     let annotation = policy.annotations().get(names::ANNOTATION_HIGH_WATER);
     let high_water = recorded(annotation, ring).unwrap_or_default();
-    Some(witness(format!("policy {}", policy.name_any()), high_water, Some(mark.sequence)))
+    Some(Witness {
+        who: format!("policy {}", policy.name_any()),
+        policy: policy.name_any().parse().ok(),
+        high_water,
+        sequence: Some(mark.state.sequence),
+    })
 }
 
-fn witness(who: String, high_water: HighWater, sequence: Option<u64>) -> Witness {
-    Witness { who, high_water, sequence }
+fn witness(who: String, high_water: HighWater) -> Witness {
+    Witness { who, policy: None, high_water, sequence: None }
 }
 
 /// The versions that a status names, those whose public key has the

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::witness;
 use crate::{
     ledger::Ledger,
-    marks::Mark,
+    marks::RuleState,
     policy_ref::PolicyRef,
-    snapshot::{Answer, PolicyFound, Snapshot},
+    snapshot::{Answer, Difference, PolicyFound, Snapshot},
 };
 
 /// Whether Kyverno enforces the ring's present key set.
@@ -30,6 +30,15 @@ pub enum Enforcement<'a> {
     KyvernoMissing,
     /// An object with the policy's name is not ours.
     Conflict(PolicyRef),
+    /// The policy does not hold what it should and cannot be written.
+    Differs {
+        /// The policy.
+        policy: PolicyRef,
+        /// How, for this ring.
+        difference: Difference,
+        /// Why it cannot be written.
+        failure: &'a str,
+    },
     /// Kyverno refused the policy, in these words.
     Rejected(PolicyRef, &'a str),
     /// The policy does not exist, and this is why it could not be created.
@@ -50,7 +59,7 @@ pub(super) fn of<'a>(
     snapshot: &'a Snapshot,
     ledger: &Ledger,
 ) -> (Enforcement<'a>, Option<Enforcement<'a>>, Enforcement<'a>) {
-    let wanted = ledger.mark();
+    let wanted = ledger.rule_state();
     let settings = &ledger.rule.settings;
     let here = of_policy(snapshot, &wanted, settings.policy);
     let there = settings.leaving.map(|policy| of_policy(snapshot, &wanted, policy));
@@ -69,7 +78,9 @@ pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
         return Enforcement::KyvernoMissing;
     }
     let rules = snapshot.policies.iter().filter_map(|(policy, seen)| match &seen.found {
-        PolicyFound::Ours { mark: Some(mark), .. } => Some(of_policy(snapshot, mark, *policy)),
+        PolicyFound::Ours { mark: Some(mark), .. } => {
+            Some(of_policy(snapshot, &mark.state, *policy))
+        }
         _ => None,
     });
     rules.reduce(worse).unwrap_or(Enforcement::NoRule)
@@ -91,7 +102,7 @@ fn worse<'a>(a: Enforcement<'a>, b: Enforcement<'a>) -> Enforcement<'a> {
 }
 
 /// What one policy and its gate say of a mark.
-fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> Enforcement<'a> {
+fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &RuleState, policy: PolicyRef) -> Enforcement<'a> {
     let Some(seen) = snapshot.policies.get(&policy) else {
         return Enforcement::PolicyMissing(policy, None);
     };
@@ -109,6 +120,12 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> En
         PolicyFound::Ours { failure: Some(failure), .. } if failure.refused => {
             return Enforcement::Rejected(policy, &failure.message);
         }
+        PolicyFound::Ours { failure: Some(failure), differs: Some(difference), .. }
+            if seen.answer != Answer::Open =>
+        {
+            let (difference, failure) = (*difference, failure.message.as_str());
+            return Enforcement::Differs { policy, difference, failure };
+        }
         PolicyFound::Ours { failure, .. } => failure.as_ref(),
         PolicyFound::Foreign => None,
     };
@@ -117,8 +134,8 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &Mark, policy: PolicyRef) -> En
         Answer::Unreachable(text) => Enforcement::Unreachable(policy, text),
         Answer::Open => Enforcement::Open(policy),
         Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),
-        Answer::Answered { mark, held } => match mark {
-            Some(mark) if mark == wanted => Enforcement::Acknowledged(*held),
+        Answer::Answered { mark, held, .. } => match mark {
+            Some(mark) if mark.state == *wanted => Enforcement::Acknowledged(*held),
             _ => {
                 let failure = failure.map(|failure| failure.message.as_str());
                 Enforcement::Behind { policy, held: *held, failure }

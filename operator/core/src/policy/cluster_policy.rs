@@ -94,8 +94,9 @@ impl ClusterPolicy<'_> {
     /// The rule that a ring's ledger calls for.
     #[must_use]
     pub fn ring_rule(&self, ring: &str, ledger: &Ledger) -> Rule {
-        let rule = ring_rule(self, ring, ledger);
-        Rule { mark: ledger.mark(), high_water: ledger.high_water(), rule }
+        let rule = ring_rule(self, ring, ledger, &keys_of_ledger(ledger));
+        let mark = Mark { state: ledger.rule_state(), rule: read::body_hash(&rule) };
+        Rule { mark, high_water: ledger.high_water(), rule }
     }
 
     /// The policy that holds these rules.
@@ -119,7 +120,10 @@ impl ClusterPolicy<'_> {
     ) -> Option<Rendered> {
         let rules = content.rules.iter().map(|(ring, ContentRule { source, rule })| {
             let value = match source {
-                Source::Ledger(ledger) => ring_rule(self, ring, ledger),
+                Source::Ledger(ledger) => ring_rule(self, ring, ledger, &keys_of_ledger(ledger)),
+                Source::AllButKeys(ledger) => {
+                    ring_rule(self, ring, ledger, &rule.public_keys().collect::<Vec<_>>())
+                }
                 Source::Found | Source::Written => read::narrowed(seen(source, ring)?, rule),
             };
             let (mark, high_water) = (rule.mark.clone(), rule.high_water.clone());
@@ -141,6 +145,12 @@ impl Backend for ClusterPolicy<'_> {
         let Rule { mark, high_water, rule } = self.ring_rule(ring, ledger);
         // Nobody asks for the fingerprint of a key that the ledger knows.
         read::rule_seen(&rule, mark, high_water, |_| None)
+    }
+
+    fn rule_with_keys_of(&self, ring: &str, ledger: &Ledger, kept: &RuleSeen) -> RuleSeen {
+        let rule = ring_rule(self, ring, ledger, &kept.public_keys().collect::<Vec<_>>());
+        let mark = Mark { state: kept.mark.state.clone(), rule: read::body_hash(&rule) };
+        read::rule_seen(&rule, mark, kept.high_water.clone(), |_| None)
     }
 
     fn nobody(&self) -> KeySeen {
@@ -210,7 +220,7 @@ fn spec(action: Action, rules: &[Value]) -> Value {
     })
 }
 
-fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger) -> Value {
+fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger, keys: &[&str]) -> Value {
     let action = input.policy.action();
     let enforce = action == Action::Enforce;
     // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
@@ -240,7 +250,7 @@ fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger) -> Value {
         // key, newest first: verification stops at the first that fits.
         // Without entries Kyverno would refuse the policy, and without
         // attestors verify nothing.
-        "attestors": [{"count": 1, "entries": entries(ledger)}],
+        "attestors": [{"count": 1, "entries": entries(keys)}],
     });
     let skip = skipped_images(input, &ledger.rule.settings.exclude);
     if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
@@ -260,12 +270,14 @@ fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger) -> Value {
     })
 }
 
-fn entries(ledger: &Ledger) -> Vec<Value> {
-    let mut keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
-    if keys.is_empty() {
-        keys.push(NOBODYS_KEY);
-    }
-    keys.into_iter().map(key_entry).collect()
+/// The public keys that a ledger accepts, newest first.
+fn keys_of_ledger(ledger: &Ledger) -> Vec<&str> {
+    ledger.accepted().map(|v| v.public_key.as_str()).collect()
+}
+
+fn entries(keys: &[&str]) -> Vec<Value> {
+    let keys = if keys.is_empty() { &[NOBODYS_KEY] } else { keys };
+    keys.iter().map(|key| key_entry(key)).collect()
 }
 
 fn key_entry(public_key: &str) -> Value {

@@ -13,6 +13,9 @@ pub trait Backend {
     /// The rule that a ring's ledger calls for.
     fn rule(&self, ring: &str, ledger: &Ledger) -> RuleSeen;
 
+    /// The same with the mark and the keys of another rule.
+    fn rule_with_keys_of(&self, ring: &str, ledger: &Ledger, kept: &RuleSeen) -> RuleSeen;
+
     /// The entry of the key that nobody has.
     fn nobody(&self) -> KeySeen;
 
@@ -52,6 +55,8 @@ pub struct ContentRule {
 pub enum Source {
     /// Rendered from this ledger.
     Ledger(Arc<Ledger>),
+    /// Rendered from this ledger but for its keys, which are those planned.
+    AllButKeys(Arc<Ledger>),
     /// The rule that was found, with its keys or fewer.
     Found,
     /// The rule that this process wrote, with its keys or fewer.

@@ -1,22 +1,28 @@
 //! From what was seen of a policy to what becomes of it.
 //!
-//! A rule is rendered from its ring's ledger where that can be relied on. Where
-//! it cannot, or is older than what the policy holds, the rule stays as it
-//! stands, less the keys that the ring's object revokes: `closed-not-open` and
-//! `revoked-stays-revoked`.
+//! A revoked key leaves what stands there before anything else is tried:
+//! `urgent-first`. After that a rule is rendered from its ring's ledger where
+//! that can be relied on. Where it cannot, or is older than what the policy
+//! holds, the rule stays as it stands, less the keys for which nobody answers:
+//! `closed-not-open` and `known-keys-only`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     content::{Backend, Content, ContentRule, Source},
     expiry::{expired, next_expiry},
+    known::{Known, speaks},
     refusal::{REFUSED_FOR, hold_back},
-    snapshot::{KeySeen, ObjectSeen, Origin, PolicySnapshot, RingSeen},
+    snapshot::{KeySeen, ObjectSeen, Origin, PolicySnapshot, RingSeen, RuleSeen},
 };
 use crate::{
+    fingerprint::Fingerprint,
     high_water,
     ledger::{Exclusion, Ledger},
-    snapshot::Revoked,
 };
 
 /// What is to become of a policy.
@@ -25,8 +31,8 @@ use crate::{
 pub struct PolicyPlan {
     /// The write, if there is one.
     pub step: Step,
-    /// The rules that stay in force although nobody answers for them, and why.
-    pub kept: Vec<(String, KeptBecause)>,
+    /// The rules that stay in force although no ledger calls for them.
+    pub kept: Vec<Kept>,
     /// The rings whose refusal does not count any more: they want another rule
     /// by now, or it was so long ago that theirs is tried again.
     pub outdated_refusals: Vec<String>,
@@ -42,6 +48,9 @@ pub enum Step {
     /// Its kind is not served, or the watch is behind this process; either
     /// wakes the policy again.
     Wait,
+    /// The ledgers and objects of these rings have to be read anew: their rules
+    /// hold keys that no ledger and no status known so far accepts.
+    ReadAnew(BTreeSet<String>),
     /// An object of its name is not ours.
     Conflict,
     /// Every rule that should be in it was refused.
@@ -63,6 +72,20 @@ pub struct Write {
     pub drifted: bool,
     /// Exclusions that counted until now.
     pub expired: Vec<(Origin, Exclusion)>,
+    /// Whether it does no more than take revoked keys out of what stands there.
+    pub urgent: bool,
+}
+
+/// A rule that stays in force although no ledger calls for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Whose rule it is.
+    pub ring: String,
+    /// Why it stays.
+    pub why: KeptBecause,
+    /// The keys in it for which nobody answers, where nobody can be asked: each
+    /// by its fingerprint.
+    pub unvouched: Vec<String>,
 }
 
 /// Why a rule stays in force although nobody answers for it.
@@ -101,7 +124,15 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     if snapshot.found == ObjectSeen::Foreign {
         return idle(Step::Conflict);
     }
-    let (rules, lost) = rules(snapshot, backend);
+    let nobody = backend.nobody();
+    let (rules, lost, doubtful) = rules(snapshot, backend, &nobody);
+    if !doubtful.is_empty() {
+        return idle(Step::ReadAnew(doubtful));
+    }
+    if let Some(content) = without_revoked(snapshot, backend, &nobody) {
+        let expired = Vec::new();
+        return idle(Step::Write(Write { content, drifted: false, expired, urgent: true }));
+    }
     let mut plan = PolicyPlan { kept: orphans(snapshot, lost), ..idle(Step::Delete) };
     if rules.is_empty() {
         return plan;
@@ -124,19 +155,61 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
             drifted: is_drifted(snapshot),
             expired: snapshot.ours().map(|found| expired(snapshot, found)).unwrap_or_default(),
             content,
+            urgent: false,
         })
     };
     plan
 }
 
-/// What a policy is to hold if each rule is what its ledger calls for, and the
-/// rings whose rules stay for want of one.
-fn rules(
+/// What stands in the policy less the keys that are revoked, if any of them
+/// stands there. It is smaller than what stands there, and is not held up by
+/// whatever else is to change: a size, a list, another ring's rule.
+fn without_revoked(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,
-) -> (BTreeMap<String, ContentRule>, Vec<String>) {
-    let mut rules = kept(snapshot, &backend.nobody());
-    let lost = rules.keys().cloned().collect();
+    nobody: &KeySeen,
+) -> Option<Content> {
+    let found = snapshot.ours()?;
+    let mut urgent = false;
+    let rules = found.rules.iter().map(|(name, found)| {
+        let mut rule = found.clone();
+        if let Some(ring) = snapshot.rings.get(name)
+            && let known = Known::of(ring, found)
+            && found.keys.iter().any(|key| known.revokes(key))
+        {
+            urgent = true;
+            rule = rule.narrowed(nobody, |key| known.accepts(key));
+            // Who knows no newer ledger than the one that the rule was made
+            // from is not to put the key back.
+            let table = ring.table.as_ref().map_or(0, |table| table.rule.sequence);
+            rule.mark.state.sequence = rule.mark.state.sequence.max(table);
+        }
+        (name.clone(), ContentRule { source: Source::Found, rule })
+    });
+    let rules = rules.collect();
+    urgent.then(|| Content::of(backend, rules))
+}
+
+/// What a policy is to hold if each rule is what its ledger calls for; the rules
+/// that stay for want of one, with the keys for which nobody answers; and the
+/// rings that have to be read anew before any of this is done.
+type Rules = (BTreeMap<String, ContentRule>, Vec<(String, Vec<String>)>, BTreeSet<String>);
+
+/// What is said of a key entry that is none.
+const NO_KEY: &str = "an entry that is no P-256 key";
+
+fn rules(snapshot: &PolicySnapshot, backend: &impl Backend, nobody: &KeySeen) -> Rules {
+    let mut doubtful = BTreeSet::new();
+    let mut rules = kept(snapshot, backend, nobody, &mut doubtful);
+    let lost = rules.iter().map(|(name, kept)| {
+        let ring = snapshot.rings.get(name);
+        let vouched = ring.is_some_and(|ring| !Known::of(ring, &kept.rule).is_nothing());
+        let keys = kept.rule.keys.iter().filter(|key| key.public_key != nobody.public_key);
+        let keys = keys.map(|key| key.fingerprint.as_ref().map_or(NO_KEY, Fingerprint::as_str));
+        let keys = keys.map(str::to_owned);
+        (name.clone(), if vouched { Vec::new() } else { keys.collect() })
+    });
+    let lost = lost.collect();
     for (name, ring, table) in snapshot.placed() {
         if table.removed || rules.contains_key(name) {
             continue;
@@ -145,15 +218,23 @@ fn rules(
         let rule = backend.rule(name, &ledger);
         rules.insert(name.to_owned(), ContentRule { source: Source::Ledger(ledger), rule });
     }
-    (rules, lost)
+    (rules, lost, doubtful)
 }
 
 /// The rules that are not rendered, because their ring's ledger is gone, cannot
-/// be read, or is older than the one that wrote them. They stay word for word,
-/// less the keys that the ring's object revokes. If somebody edited or deleted
-/// the policy, what this process last wrote counts, whatever mark stands there
-/// now, but for rings that another replica has taken down since.
-fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, ContentRule> {
+/// be read, or is older than the one that wrote them. They stay, less the keys
+/// that neither the ring's ledger nor its status accepts; where neither says
+/// anything, word for word. Of a rule that is newer than its ring's ledger no
+/// more than the keys is believed: the rest is rendered.
+///
+/// What is not known yet may be a newer replica's, which has seen a newer
+/// ledger: before it is taken out, ledger and status are read anew.
+fn kept(
+    snapshot: &PolicySnapshot,
+    backend: &impl Backend,
+    nobody: &KeySeen,
+    doubtful: &mut BTreeSet<String>,
+) -> BTreeMap<String, ContentRule> {
     let mut kept = BTreeMap::new();
     let found = snapshot.ours().map(|found| (Source::Found, found));
     let written = snapshot.written.as_ref().map(|written| (Source::Written, &written.stored));
@@ -161,41 +242,53 @@ fn kept(snapshot: &PolicySnapshot, nobody: &KeySeen) -> BTreeMap<String, Content
         for (name, rule) in &policy.rules {
             let ring = snapshot.rings.get(name);
             let table = ring.and_then(|ring| ring.table.as_deref());
-            if table.is_some_and(|table| table.rule.sequence >= rule.mark.sequence) {
+            if table.is_some_and(|table| table.rule.sequence >= rule.mark.state.sequence) {
                 continue;
             }
-            if source == Source::Written && ring.is_some_and(|ring| ring.was_removed) {
+            if source == Source::Written && ring.is_some_and(|ring| !needs_memory(ring, rule)) {
                 continue;
             }
-            let revoked = ring.map_or(&[][..], |ring| &ring.revoked);
-            let accepts = |key: &KeySeen| {
-                key.public_key.is_some() && !revoked.iter().any(|r| names_key(r, key, table))
+            let known = ring.map(|ring| Known::of(ring, rule));
+            let accepts = |key: &KeySeen| match &known {
+                Some(known) => known.accepts(key),
+                None => key.public_key.is_some(),
             };
-            let rule = rule.clone().narrowed(nobody, accepts);
-            kept.insert(name.clone(), ContentRule { source: source.clone(), rule });
+            let narrowed = rule.clone().narrowed(nobody, accepts);
+            let placed = snapshot.placed().find(|(placed, ..)| placed == name);
+            let new = match placed.filter(|(.., table)| !table.removed) {
+                Some((_, ring, table)) => {
+                    let ledger = enforceable(ring, table);
+                    let rule = backend.rule_with_keys_of(name, &ledger, &narrowed);
+                    ContentRule { source: Source::AllButKeys(ledger), rule }
+                }
+                None => ContentRule { source: source.clone(), rule: narrowed },
+            };
+            let stands = snapshot.ours().and_then(|found| found.rules.get(name)).unwrap_or(rule);
+            let stays =
+                new.rule.whole() == stands.whole() && new.rule.mark.state == stands.mark.state;
+            if !stays && ring.is_some_and(|ring| !ring.read_anew) {
+                doubtful.insert(name.clone());
+            }
+            kept.insert(name.clone(), new);
         }
     }
     kept
 }
 
-/// Whether a revocation names a public key. One by number does if the table says
-/// which key that number has.
-fn names_key(revoked: &Revoked, key: &KeySeen, table: Option<&Ledger>) -> bool {
-    let mut rows = table.into_iter().flat_map(|table| &table.versions);
-    match revoked {
-        Revoked::Fingerprint(named) => key.fingerprint.as_ref() == Some(named),
-        Revoked::Unreadable(_) => false,
-        Revoked::Version(_) => {
-            rows.any(|row| key.public_key.as_ref() == Some(&row.public_key) && revoked.names(row))
-        }
-    }
+/// Whether what this process wrote of a ring's rule stands in for what somebody
+/// has edited away: only where no ledger speaks for the ring that knows all that
+/// witnesses do, and not once another replica has taken the ring down.
+fn needs_memory(ring: &RingSeen, written: &RuleSeen) -> bool {
+    let speaks =
+        |table: &Arc<Ledger>| table.knows(&ring.remembered) && table.knows(&written.high_water);
+    !ring.was_removed && !ring.table.as_ref().is_some_and(speaks)
 }
 
 /// The ledger without versions that its ring's object calls revoked. An older
 /// ledger may not know of a revocation that the object remembers, and that of a
 /// stalled ring is not changed when the object's spec revokes a version.
 fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
-    if ring.sound && table.knows(&ring.remembered) {
+    if speaks(ring) {
         return Arc::clone(table);
     }
     let named = table.versions.iter().filter(|v| ring.revoked.iter().any(|r| r.names(v)));
@@ -225,10 +318,20 @@ fn is_drifted(snapshot: &PolicySnapshot) -> bool {
     })
 }
 
-fn orphans(snapshot: &PolicySnapshot, lost: Vec<String>) -> Vec<(String, KeptBecause)> {
-    let gone = snapshot
-        .placed()
-        .filter(|(_, ring, table)| !(ring.exists || ring.sound && table.removed))
-        .map(|(name, ..)| (name.to_owned(), KeptBecause::RingGone));
-    gone.chain(lost.into_iter().map(|name| (name, KeptBecause::LedgerUnknown))).collect()
+fn orphans(snapshot: &PolicySnapshot, lost: Vec<(String, Vec<String>)>) -> Vec<Kept> {
+    let gone = snapshot.placed().filter(|(_, ring, table)| {
+        let ended = ring.exists || ring.sound && table.removed;
+        !ended
+    });
+    let gone = gone.map(|(name, ..)| Kept {
+        ring: name.to_owned(),
+        why: KeptBecause::RingGone,
+        unvouched: Vec::new(),
+    });
+    let lost = lost.into_iter().map(|(ring, unvouched)| Kept {
+        ring,
+        why: KeptBecause::LedgerUnknown,
+        unvouched,
+    });
+    gone.chain(lost).collect()
 }

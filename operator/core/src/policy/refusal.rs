@@ -22,16 +22,17 @@ pub(super) fn hold_back(
 ) -> bool {
     let mut held_back = false;
     for (name, refused) in &snapshot.refused {
-        let Some(ContentRule { source: Source::Ledger(ledger), rule }) = rules.get(name) else {
+        let Some(ContentRule { source, rule }) = rules.get(name) else { continue };
+        if !is_rendered(source) {
             continue;
-        };
+        }
         if rule.whole().digest != refused.rule || refused.age >= REFUSED_FOR {
             outdated_refusals.push(name.clone());
             continue;
         }
         held_back = true;
         let accepts = |key: &KeySeen| {
-            let mut accepted = ledger.accepted().map(|v| v.public_key.as_str());
+            let mut accepted = rule.public_keys();
             key.public_key.as_deref().is_some_and(|key| accepted.any(|a| a == key))
         };
         let found = snapshot.ours().and_then(|found| found.rules.get(name));
@@ -45,6 +46,13 @@ pub(super) fn hold_back(
         }
     }
     held_back
+}
+
+fn is_rendered(source: &Source) -> bool {
+    match source {
+        Source::Ledger(_) | Source::AllButKeys(_) => true,
+        Source::Found | Source::Written => false,
+    }
 }
 
 /// A changed rule among the others as they stand, to be tried by a dry run.
@@ -67,7 +75,7 @@ pub fn suspects(
     let found = snapshot.ours().map(|found| found.rules.clone()).unwrap_or_default();
     let is_changed = |(ring, new): &(&String, &ContentRule)| {
         let before = found.get(*ring).map(RuleSeen::whole);
-        matches!(new.source, Source::Ledger(_)) && before != Some(new.rule.whole())
+        is_rendered(&new.source) && before != Some(new.rule.whole())
     };
     refused
         .rules

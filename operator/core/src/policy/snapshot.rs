@@ -7,16 +7,14 @@ use std::{
     time::Duration,
 };
 
-use base16ct::lower::encode_string as hex;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::digest::{Digest, Part};
 use crate::{
     fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Exclusion, Ledger},
-    marks::Mark,
+    marks::{Mark, key_set},
     policy_ref::PolicyRef,
     snapshot::Revoked,
 };
@@ -120,6 +118,11 @@ pub struct RingSeen {
     pub revoked: Vec<Revoked>,
     /// What its object remembers.
     pub remembered: HighWater,
+    /// The public keys that its object's status calls accepted.
+    pub reported: BTreeSet<String>,
+    /// Whether ledger and object were read anew after the policy was seen, so
+    /// that who wrote the policy knew nothing that they do not.
+    pub read_anew: bool,
 }
 
 /// A rule that Kyverno refused.
@@ -167,20 +170,21 @@ impl RuleSeen {
         Part::with(self.body, self.keys.iter().map(|key| key.entry))
     }
 
-    /// The rule with none but the public keys that `accepts` takes: one that
-    /// cannot be rendered anew keeps no revoked key. Its mark changes with its
-    /// keys, so that Kyverno's answer tells whether it has loaded them.
+    /// The rule with none but the keys that `accepts` takes: one that cannot be
+    /// rendered anew keeps no revoked key. Its mark changes with its keys, so
+    /// that Kyverno's answer tells whether it has loaded them.
     #[must_use]
     pub(crate) fn narrowed(mut self, nobody: &KeySeen, accepts: impl Fn(&KeySeen) -> bool) -> Self {
-        if self.keys.iter().all(&accepts) {
+        let stays = |key: &KeySeen| key.public_key == nobody.public_key || accepts(key);
+        if self.keys.iter().all(stays) {
             return self;
         }
         self.keys.retain(accepts);
+        let left = self.keys.iter().filter_map(KeySeen::name);
+        self.mark.state.key_set = key_set(left);
         if self.keys.is_empty() {
             self.keys.push(nobody.clone());
         }
-        let left: BTreeSet<&str> = self.public_keys().collect();
-        self.mark.key_set = key_set(left);
         self
     }
 
@@ -190,12 +194,10 @@ impl RuleSeen {
     }
 }
 
-/// A short hash of public keys.
-fn key_set(keys: BTreeSet<&str>) -> String {
-    let mut hash = Sha256::new();
-    for key in keys {
-        hash.update(key.as_bytes());
+impl KeySeen {
+    /// What names it: its fingerprint, or the text of what is no key.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.fingerprint.as_ref().map(Fingerprint::as_str).or(self.public_key.as_deref())
     }
-    let digest: [u8; 32] = hash.finalize().into();
-    hex(&digest[..4])
 }

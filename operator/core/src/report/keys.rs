@@ -5,7 +5,7 @@ use crate::{
     facts::{Facts, Stage},
     ledger::{Ledger, PipelineRef},
     names,
-    snapshot::{Import, ImportFound, LedgerFound, Snapshot},
+    snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness},
 };
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
@@ -78,6 +78,28 @@ pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
     Some(format!("the key pair in Secret {from} cannot be taken over, and none is minted: {why}"))
 }
 
+/// What is said where nothing but a policy's mark is ahead of the ledger: an
+/// older ledger looks so, and so does a mark that somebody raised.
+fn mark_above(snapshot: &Snapshot, ledger: &Ledger, witness: Option<&Witness>) -> Option<String> {
+    let Witness { who, policy, high_water, sequence } = witness?;
+    let (policy, sequence) = ((*policy)?, (*sequence)?);
+    if !ledger.knows(high_water) {
+        return None;
+    }
+    let (name, known) = (&snapshot.name, ledger.rule.sequence);
+    let secret = names::ledger(name);
+    Some(format!(
+        "{who} says that its rule is of sequence {sequence}, and Secret {}/{secret}, the ring's \
+         ledger, ends with {known}: a backup of the ledger was restored over a newer one, or \
+         somebody edited the policy's annotation {marks}. The rule keeps the ring's own keys, and \
+         nothing is minted. Restore the newest backup of the Secret; or, if the annotation is to \
+         blame or there is none, have it written anew: kubectl annotate clusterpolicy {policy} \
+         {marks}-",
+        snapshot.operator.namespace,
+        marks = names::ANNOTATION_MARKS,
+    ))
+}
+
 fn grant(snapshot: &Snapshot, from: &PipelineRef) -> String {
     let PipelineRef { namespace, name } = from;
     let role = format!("signingkeyring-import-{name}");
@@ -106,6 +128,9 @@ pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
             (Reason::KeyMaterialLost, what)
         }
         LedgerFound::Present(ledger) => {
+            if let Some(message) = mark_above(snapshot, ledger, facts.knows_more) {
+                return (Reason::LedgerOutdated, message);
+            }
             let known = ledger.newest().map_or(0, |v| v.number);
             let who = facts.knows_more.map_or("a witness", |witness| witness.who.as_str());
             let what = format!(

@@ -1,13 +1,14 @@
 //! The condition `PolicyEnforced`: whether Kyverno verifies, and if not, why.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     ledger::Ledger,
+    policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
-    snapshot::{Answer, PolicyFound, Snapshot},
+    snapshot::{Answer, Difference, PolicyFound, Snapshot},
 };
 
 /// How long Kyverno may answer with an older key set before that is reported.
@@ -22,7 +23,7 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
         return new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned());
     };
     match facts.enforcement {
-        Enforcement::Acknowledged(_) => enforced(ledger),
+        Enforcement::Acknowledged(_) => outdated(snapshot).unwrap_or_else(|| enforced(ledger)),
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
         // The usual seconds of a rotation: the previous key set stands.
         Enforcement::Behind { held, .. } if held < PATIENCE => match before() {
@@ -43,6 +44,10 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
 /// What is in force stays in force: a lost ledger changes no rule. Whether
 /// Kyverno still answers with that rule is another matter.
 fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
+    if let (Enforcement::Acknowledged(_), Some(outdated)) = (facts.enforcement, outdated(snapshot))
+    {
+        return outdated;
+    }
     match (facts.enforcement, snapshot.reported.policy_enforced.clone()) {
         (Enforcement::Acknowledged(_), Some(before)) if before.status == Status::True => before,
         (Enforcement::NotAsked, Some(before)) => before,
@@ -60,6 +65,19 @@ fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             new(Status::False, reason, message)
         }
     }
+}
+
+/// Kyverno answers with the ring's keys, but for long with another rule than the
+/// one that the policy holds.
+fn outdated(snapshot: &Snapshot) -> Option<Condition> {
+    let (policy, _) = snapshot.policies.iter().find(
+        |(_, seen)| matches!(&seen.answer, Answer::Answered { behind, .. } if *behind >= PATIENCE),
+    )?;
+    let message = format!(
+        "Kyverno does not answer with the ring's rule that policy {policy} holds by now, such as \
+         other exclusions; look at the logs of its admission controller"
+    );
+    Some(new(Status::False, Reason::PolicyBehind, message))
 }
 
 fn not_asked() -> Condition {
@@ -164,6 +182,14 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
                  Rename or delete it: kubectl delete clusterpolicy {policy}"
             ),
         ),
+        Enforcement::Differs { policy, difference, failure } => (
+            Reason::PolicyDiffers,
+            format!(
+                "policy {policy} does not hold what it should and cannot be written: {failure}. \
+                 Until then {}",
+                what_stands(snapshot, policy, difference)
+            ),
+        ),
         Enforcement::Rejected(policy, text) => (
             Reason::PolicyRejected,
             format!(
@@ -222,6 +248,45 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
         ),
         Enforcement::Acknowledged(_) | Enforcement::NotAsked => {
             (Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
+        }
+    }
+}
+
+/// What pods meet while a policy cannot be written.
+fn what_stands(snapshot: &Snapshot, policy: PolicyRef, difference: Difference) -> String {
+    let accepts = || match snapshot.policies.get(&policy).map(|seen| &seen.found) {
+        Some(PolicyFound::Ours { keys, .. }) => accepted_keys(snapshot, keys),
+        _ => "no key".to_owned(),
+    };
+    match difference {
+        Difference::NoRule => {
+            "it holds no rule of the ring, so by this policy no image of the ring's namespaces is \
+             verified"
+                .to_owned()
+        }
+        Difference::Keys => format!("the ring's rule there accepts {}", accepts()),
+        Difference::Other => format!(
+            "pods meet what somebody else has made of it: it may admit images that it should \
+             refuse, or refuse those it should admit. The ring's rule there accepts {}. Look at \
+             it: kubectl get clusterpolicy {policy} -o yaml",
+            accepts()
+        ),
+    }
+}
+
+/// Keys in a rule for a sentence: versions by their numbers, others counted.
+fn accepted_keys(snapshot: &Snapshot, keys: &BTreeSet<String>) -> String {
+    let versions = snapshot.ledger.table().map_or(&[][..], |table| &table.versions);
+    let row = |key: &String| versions.iter().find(|row| row.public_key == **key);
+    let numbers: BTreeSet<u32> = keys.iter().filter_map(row).map(|row| row.number).collect();
+    let numbers: Vec<String> = numbers.iter().rev().map(u32::to_string).collect();
+    let others = keys.iter().filter(|key| *key != NOBODYS_KEY && row(key).is_none()).count();
+    match (numbers.is_empty(), others) {
+        (true, 0) => "no key that anybody has".to_owned(),
+        (false, 0) => format!("the versions {}", numbers.join(", ")),
+        (true, others) => format!("{others} keys that are not the ring's"),
+        (false, others) => {
+            format!("the versions {} and {others} keys that are not the ring's", numbers.join(", "))
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The condition `RevocationsApplied`: whether what the user takes out is out.
 
+use std::collections::BTreeSet;
+
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     high_water::short,
-    ledger::{Ledger, Version},
-    snapshot::{PolicyFound, Revoked, Snapshot},
+    ledger::{Ledger, State, Version},
+    snapshot::{Answer, PolicyFound, Revoked, Snapshot},
 };
 
 /// Present while the ring's object revokes anything.
@@ -50,15 +52,47 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
         return new(Status::False, Reason::RevocationUnknown, message);
     }
     let waits = !facts.due_revocations.is_empty();
-    if let (false, Enforcement::NotAsked, Some(before)) = (waits, facts.enforcement, before) {
+    let out = kyverno_has_let_go(snapshot, ledger);
+    if let (false, None, Some(before)) = (waits, out, before) {
         return Some(before.clone());
     }
-    if waits || !matches!(facts.enforcement, Enforcement::Acknowledged(_)) {
+    if waits || out != Some(true) {
         let message = "Kyverno has not answered yet with the keys that remain".to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     }
     let message = "no revoked version is accepted any more".to_owned();
     new(Status::True, Reason::RevocationsApplied, message)
+}
+
+/// Whether no policy holds a revoked key of the ring any more, and Kyverno
+/// answers with the keys that each holds; nothing where it was not asked yet.
+/// Whatever else of the rule is still to change does not matter.
+fn kyverno_has_let_go(snapshot: &Snapshot, ledger: &Ledger) -> Option<bool> {
+    if !snapshot.kyverno_served {
+        return Some(false);
+    }
+    let revoked = ledger.versions.iter().filter(|v| v.state() == State::Revoked);
+    let revoked: BTreeSet<&String> = revoked.map(|v| &v.public_key).collect();
+    let mut asked = true;
+    for policy in ledger.rule.settings.policies() {
+        let found = snapshot.policies.get(&policy).map(|seen| &seen.found);
+        if !matches!(found, Some(PolicyFound::Ours { mark: Some(_), .. })) {
+            return Some(false);
+        }
+    }
+    for seen in snapshot.policies.values() {
+        let PolicyFound::Ours { mark: Some(mark), keys, .. } = &seen.found else { continue };
+        if keys.iter().any(|key| revoked.contains(key)) {
+            return Some(false);
+        }
+        match &seen.answer {
+            Answer::NotAsked => asked = false,
+            Answer::Answered { mark: Some(answered), .. }
+                if answered.state.key_set == mark.state.key_set => {}
+            _ => return Some(false),
+        }
+    }
+    asked.then_some(true)
 }
 
 /// Whether the policies of a ring that is stalled hold none of the keys that

@@ -79,10 +79,10 @@ impl Machine {
         let next = state.bystander + 1;
         self.bystander.get(usize::from(next))?;
         let now = self.bystander(state, false).filter(|stored| !stored.ledger.removed);
-        let wanted = now.map(|stored| &stored.mark);
+        let wanted = now.map(|stored| &stored.state);
         let in_force = [&state.policies, &state.loaded].into_iter().all(|at| {
             let rule = at[0].as_ref().and_then(|policy| policy.rule(BYSTANDER));
-            rule.map(|rule| &rule.mark) == wanted
+            rule.map(|rule| &rule.mark.state) == wanted
         });
         (state.kyverno_up && in_force).then(|| State { bystander: next, ..state.clone() })
     }

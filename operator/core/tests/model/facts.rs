@@ -8,7 +8,7 @@ use std::{
 
 use signingkeyring_core::{
     ledger::{Ledger, NewKey, PrivateKeyRef},
-    marks::Mark,
+    marks::RuleState,
     policy::cluster_policy::NOBODYS_KEY,
 };
 
@@ -57,7 +57,7 @@ impl Keys {
 #[derive(Debug)]
 pub struct Stored {
     pub ledger: Ledger,
-    pub mark: Mark,
+    pub state: RuleState,
     /// The key pairs of its accepted versions.
     pub accepted: Keys,
     hash: u64,
@@ -78,7 +78,7 @@ impl Archive {
             assert_eq!(Ledger::parse(&json).as_ref(), Ok(&ledger), "a ledger reads as written");
             let accepted = ledger.accepted().map(|v| serial_of(&v.public_key));
             let accepted = accepted.fold(Keys(0), Keys::with);
-            Arc::new(Stored { mark: ledger.mark(), ledger, accepted, hash })
+            Arc::new(Stored { state: ledger.rule_state(), ledger, accepted, hash })
         });
         Arc::clone(stored)
     }

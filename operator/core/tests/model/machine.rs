@@ -93,6 +93,8 @@ pub enum Edit {
     DropSecret(usize),
     /// Puts a Secret of their own in its place.
     TakeSecret(usize),
+    /// Puts a key of their own into the ring's rule and raises its mark.
+    RaiseMark,
     /// Deletes the ledger.
     LoseLedger,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use signingkeyring_core::{
     ledger::{Change, Ledger, Mint},
+    marks::Mark,
     pass,
     plan::{Action, Plan},
     snapshot::{Answer, LedgerFound, PipelineFound, Snapshot},
@@ -21,7 +22,8 @@ use crate::{
 mod policies;
 
 use policies::{
-    adopts, counts_rules, forgets_others, forgets_removal, overwrites, reaccepts, renders_nothing,
+    adopts, believes, counts_rules, forgets_others, forgets_removal, overwrites, reaccepts,
+    renders_nothing,
 };
 
 struct Mistake {
@@ -80,6 +82,12 @@ const MISTAKES: &[Mistake] = &[
     mistake("switch although suspended", wakes, "suspension", "suspended-is-frozen"),
     mistake("never activate", never_activates, "rotation", "settles"),
     policy_mistake("write a key of no ledger", adopts, "shared rotation", "known-keys-only"),
+    policy_mistake(
+        "keep a rule whose keys nobody knows",
+        believes,
+        "shared edit",
+        "known-keys-only",
+    ),
     policy_mistake("strip a newer replica's key", overwrites, "shared rotation", "no-gap"),
     policy_mistake(
         "rest on another rule than planned",
@@ -117,9 +125,11 @@ fn ledger(snapshot: &mut Snapshot) -> Option<&mut Ledger> {
 /// Takes every gate for one that acknowledged long ago.
 fn unacknowledged(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
-        let mark = ledger(seen).map(|ledger| ledger.mark());
+        let state = ledger(seen).map(|ledger| ledger.rule_state());
+        let mark = state.map(|state| Mark { state, rule: String::new() });
         for policy in seen.policies.values_mut() {
-            policy.answer = Answer::Answered { mark: mark.clone(), held: Duration::MAX };
+            let (held, behind) = (Duration::MAX, Duration::ZERO);
+            policy.answer = Answer::Answered { mark: mark.clone(), held, behind };
         }
     }))
 }

@@ -85,6 +85,17 @@ impl Machine {
         self.judge_bystander(state, policy, change(BYSTANDER), removed[BYSTANDER]);
     }
 
+    /// What a policy is content with that holds no key but those that the
+    /// rings' ledgers have ever had.
+    pub fn judge_rest(&self, state: &mut State, stored: &Policy) {
+        let minted = (0..=state.past.minted).fold(Keys(0), Keys::with);
+        let pairs = PAIRS.into_iter().fold(Keys(0).with(0), Keys::with);
+        for (ring, known) in [(0, minted), (BYSTANDER, pairs)] {
+            let keys = stored.rule(ring).map_or(Keys(0), |rule| rule.keys);
+            state.demand(Invariant::KnownKeysOnly, keys.less(known) == Keys(0));
+        }
+    }
+
     /// What a policy is about to say of the ring under test.
     fn judge_rule(&self, state: &mut State, policy: usize, (was, is): Change<'_>, removed: bool) {
         if state.past.removed {
@@ -119,7 +130,7 @@ impl Machine {
         match &state.ledger {
             // Nobody says that a key is to go.
             None => state.demand(Invariant::ClosedNotOpen, dropped == Keys(0)),
-            Some(stored) if is.is_some() && was.mark == stored.mark => {
+            Some(stored) if is.is_some() && was.mark.state == stored.state => {
                 let stripped = dropped.and(stored.accepted).less(asked);
                 state.demand(Invariant::NoGap, stripped == Keys(0));
             }
@@ -246,6 +257,6 @@ impl Machine {
 fn judge_change(state: &mut State, (was, is): Change<'_>, known: Keys) {
     let Some(is) = is else { return };
     state.demand(Invariant::KnownKeysOnly, is.keys.less(known) == Keys(0));
-    let older = was.is_some_and(|was| is.mark.sequence < was.mark.sequence);
+    let older = was.is_some_and(|was| is.mark.state.sequence < was.mark.state.sequence);
     state.demand(Invariant::NoGap, !older);
 }

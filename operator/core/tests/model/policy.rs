@@ -8,7 +8,8 @@ use std::{
 
 use signingkeyring_core::{
     high_water::HighWater,
-    marks::Mark,
+    marks::{Mark, Marks},
+    names,
     policy::{
         Content, Digest, Source,
         cluster_policy::{Metadata, Rendered, read, rule_of},
@@ -17,7 +18,7 @@ use signingkeyring_core::{
 };
 
 use crate::{
-    facts::{Keys, STRANGER, hash_of, serial_of},
+    facts::{Keys, STRANGER, hash_of, key, serial_of},
     identified_by_hash,
     view::RINGS,
 };
@@ -55,7 +56,7 @@ impl Rule {
         let serials = seen.keys.iter().map(|key| key.public_key.as_deref().map(serial_of));
         let keys =
             serials.map(|serial| serial.unwrap_or(STRANGER)).fold(Keys::default(), Keys::with);
-        let hash = hash_of(&(seen.mark.sequence, &seen.mark.key_set, keys));
+        let hash = hash_of(&(&seen.mark, keys));
         let (mark, high_water) = (seen.mark.clone(), seen.high_water.clone());
         Self { mark, keys, high_water, hash }
     }
@@ -74,6 +75,27 @@ impl Policy {
     /// The rule of the ring at this position.
     pub fn rule(&self, ring: usize) -> Option<&Arc<Rule>> {
         self.rules[ring].as_ref()
+    }
+
+    /// As somebody edits it who puts a key of their own into the first ring's
+    /// rule, and makes it look newer than any ledger.
+    pub fn with_a_strangers_key(&self) -> Self {
+        let mut object = self.object.clone();
+        let rules = object.spec["rules"].as_array_mut().unwrap();
+        let rule = rules.iter_mut().find(|rule| rule["name"] == RINGS[0]);
+        let entries = rule.and_then(|rule| {
+            rule.pointer_mut("/verifyImages/0/attestors/0/entries")?.as_array_mut()
+        });
+        if let Some(entries) = entries {
+            let mut entry = entries[0].clone();
+            entry["keys"]["publicKeys"] = key(STRANGER).public_key.into();
+            entries.push(entry);
+        }
+        let text = object.annotations.get_mut(names::ANNOTATION_MARKS).unwrap();
+        let mut marks: Marks = text.parse().unwrap();
+        marks.0.entry(RINGS[0].to_owned()).and_modify(|mark| mark.state.sequence += 100);
+        *text = marks.to_string();
+        Self::new(object)
     }
 
     /// Whether it is what a plan says it is, as a whole.
@@ -100,7 +122,7 @@ pub fn seen_rule<'a>(
     let policy = match source {
         Source::Found => found,
         Source::Written => written.map(|written| &*written.stored),
-        Source::Ledger(_) => None,
+        Source::Ledger(_) | Source::AllButKeys(_) => None,
     };
     rule_of(&policy?.object.spec, ring)
 }

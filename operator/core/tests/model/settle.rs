@@ -13,7 +13,7 @@ use signingkeyring_core::ledger::State as Row;
 
 use crate::{
     bystander::BYSTANDER,
-    facts::{Keys, Stored, hash_of, serial_of},
+    facts::{Keys, STRANGER, Stored, hash_of, serial_of},
     machine::{Machine, Move, Watch},
     policy::{Policy, Rule},
     state::{Budget, Held, Spec, State, rules},
@@ -90,6 +90,11 @@ impl Machine {
         if spec.deleting && spec.allow_unenforced {
             return false;
         }
+        if state.past.raised {
+            // Stalled, with none but the ring's own keys.
+            let rule = rules(&state.policies)[0].map(|rule| rule.keys);
+            return rule.is_some_and(|keys| !keys.has(STRANGER));
+        }
         if state.past.lost {
             // Stalled: what is in force stays in force.
             return state.ledger.is_none() || state.past.minted == 0;
@@ -165,7 +170,7 @@ impl Machine {
 
 /// Whether a rule is what a ledger says.
 fn says(rule: &Rule, stored: &Stored) -> bool {
-    rule.mark == stored.mark
+    rule.mark.state == stored.state
         && rule.keys == nobody_if_empty(stored.accepted)
         && rule.high_water == stored.ledger.high_water()
 }

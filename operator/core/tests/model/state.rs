@@ -142,6 +142,8 @@ pub struct Past {
     pub enforced: bool,
     /// Whether a user deleted the ledger.
     pub lost: bool,
+    /// Whether a user raised the mark of the ring's rule.
+    pub raised: bool,
     /// Whether a ledger ever said that the ring was removed.
     pub removed: bool,
 }

@@ -2,7 +2,7 @@
 //! was planned by a compare-and-swap on the policy that it has observed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, RwLock},
 };
 
@@ -41,6 +41,7 @@ pub struct Sight {
     found: Option<Arc<Policy>>,
     written: Option<Written>,
     rings: [RingSight; 2],
+    read_anew: bool,
 }
 
 /// What it sees of a ring.
@@ -66,6 +67,8 @@ pub struct PolicyPass {
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Planned {
     Nothing,
+    /// The ledgers have to be read anew first.
+    ReadAnew,
     /// The policy holds what it should; `truly` if it does.
     Rest {
         written: Written,
@@ -96,7 +99,11 @@ impl Machine {
         if state.replicas[replica].policy_pass.is_some() {
             return None;
         }
-        let pass = self.pass(self.sight(state, replica, policy, watches));
+        let mut pass = self.pass(self.sight(state, replica, policy, watches));
+        if pass.step == Planned::ReadAnew {
+            let sight = self.sight(state, replica, policy, [Watch::Current; 2]);
+            pass = self.pass(Sight { read_anew: true, ..sight });
+        }
         if self.configuration.writes_later && pass.writes() {
             let mut next = state.clone();
             next.replicas[replica].policy_pass = Some(pass);
@@ -140,6 +147,7 @@ impl Machine {
             found: state.policies[policy].clone(),
             written: state.replicas[replica].written[policy].clone(),
             rings: [ring, other],
+            read_anew: false,
         }
     }
 
@@ -162,6 +170,7 @@ impl Machine {
         };
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {
             Step::Wait | Step::Conflict | Step::AllRefused => Planned::Nothing,
+            Step::ReadAnew(_) => Planned::ReadAnew,
             Step::UpToDate(content) => {
                 let stored = sight.found.clone().expect("a policy that rests exists");
                 let truly = stored.is(&content);
@@ -200,8 +209,9 @@ impl Machine {
         let mut next = state.clone();
         let policy = pass.policy;
         let written = match &pass.step {
-            Planned::Nothing => return None,
+            Planned::Nothing | Planned::ReadAnew => return None,
             Planned::Rest { written, truly } => {
+                self.judge_rest(&mut next, &written.stored);
                 next.demand(Invariant::TrueWords, *truly);
                 Some(written)
             }
@@ -230,7 +240,7 @@ impl PolicyPass {
     /// Whether it changes the policy.
     fn writes(&self) -> bool {
         match &self.step {
-            Planned::Nothing | Planned::Rest { .. } => false,
+            Planned::Nothing | Planned::ReadAnew | Planned::Rest { .. } => false,
             Planned::Write { .. } => true,
             Planned::Delete => self.found.is_some(),
         }
@@ -250,6 +260,8 @@ fn snapshot(sight: &Sight) -> PolicySnapshot {
                 exists: ring.exists,
                 revoked: view::revoked(ring.revoked),
                 remembered: ring.remembered.clone(),
+                reported: BTreeSet::new(),
+                read_anew: sight.read_anew,
             };
             ((*name).to_owned(), ring)
         })

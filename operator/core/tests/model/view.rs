@@ -127,15 +127,19 @@ pub fn key_secret(serial: u8) -> String {
 }
 
 fn witnesses(sight: &Sight) -> Vec<Witness> {
-    let witness =
-        |who: &str, high_water, sequence| Witness { who: who.into(), high_water, sequence };
+    let witness = |who: &str, high_water, sequence| Witness {
+        who: who.into(),
+        policy: None,
+        high_water,
+        sequence,
+    };
     let annotation = sight.recorded.iter().map(|mark| witness("annotation", mark.clone(), None));
     let policies = sight
         .rules
         .iter()
         .flatten()
         .flatten()
-        .map(|rule| witness("policy", rule.high_water.clone(), Some(rule.mark.sequence)));
+        .map(|rule| witness("policy", rule.high_water.clone(), Some(rule.mark.state.sequence)));
     let named = HighWater { version: 1, ..HighWater::default() };
     let status = sight.reported.then(|| witness("status", named, None));
     annotation.chain(policies).chain(status).collect()
@@ -148,6 +152,7 @@ fn policy(sight: &Sight, index: usize) -> PolicyFound {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),
             keys: Default::default(),
             failure: None,
+            differs: None,
         },
     }
 }
@@ -160,6 +165,7 @@ fn answer(heard: &Heard) -> Answer {
         Heard::Said(rule, soak) => Answer::Answered {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),
             held: if *soak == Soak::Passed { SOAK } else { Duration::ZERO },
+            behind: Duration::ZERO,
         },
     }
 }

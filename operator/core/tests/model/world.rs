@@ -53,6 +53,11 @@ impl Machine {
             Edit::AllowUnenforced => spec.allow_unenforced = true,
             Edit::DropSecret(pipeline) => next.secrets[pipeline] = Held::Absent,
             Edit::TakeSecret(pipeline) => next.secrets[pipeline] = Held::Foreign,
+            Edit::RaiseMark => {
+                let edited = state.policies[0].as_ref()?.with_a_strangers_key();
+                next.policies[0] = Some(Arc::new(edited));
+                next.past.raised = true;
+            }
             Edit::LoseLedger => {
                 next.ledger.as_ref()?;
                 next.older = next.ledger.take();
@@ -127,7 +132,7 @@ fn ask(state: &State, replica: usize) -> Option<State> {
                 Some(loaded) => {
                     let said = loaded.rule(0);
                     if let Some(rule) = said
-                        && rule.mark == ledger.mark
+                        && rule.mark.state == ledger.state
                     {
                         let begun = Heard::Said(Some(Arc::clone(rule)), Soak::Begun);
                         let passed = Heard::Said(Some(Arc::clone(rule)), Soak::Passed);

@@ -4,7 +4,7 @@
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     high_water::HighWater,
-    ledger::{Change, Mint, State},
+    ledger::{Change, Exclusion, Mint, State},
     pass,
     plan::Action,
     snapshot::{Answer, AskedPolicy, Revoked},
@@ -53,6 +53,8 @@ fn revoking_the_current_version_replaces_it_without_the_soak() {
     // Kyverno was not told yet: the leaked key leaves the pipeline all the same.
     let deleted = Action::DeleteSecret(pipeline(1));
     assert!(actions(&world).contains(&deleted), "{:?}", actions(&world));
+    // The leaked key leaves the policy first, the next one comes after it.
+    world.sync_policies();
     world.sync_policies();
     world.load();
     world.ask();
@@ -255,6 +257,23 @@ fn an_old_ledger_does_nothing_until_the_user_says_how_to_go_on() {
         assert_eq!(world.ledger.as_ref().unwrap().pending().unwrap().number, 3);
         assert_eq!(reason(&world, Kind::KeysAvailable), Reason::FirstVersionPending);
     }
+}
+
+/// An older ledger looks like a mark that somebody raised.
+#[test]
+fn a_mark_above_the_ledger_says_how_to_put_it_right() {
+    let mut world = settled();
+    let older = world.ledger.clone();
+    let exclusion = Exclusion { image: "redis:7".into(), expires: None };
+    world.ring_mut().exclude.push(exclusion);
+    world.pass(1);
+    world.sync_policies();
+    world.ledger = older;
+    assert_eq!(actions(&world), []);
+    let stalled = world.condition(Kind::Stalled).unwrap();
+    assert_eq!(stalled.reason, Reason::LedgerOutdated);
+    let command = "kubectl annotate clusterpolicy signing-enforce-0001 signing.odj.cloud/rings-";
+    assert!(stalled.message.contains(command), "{}", stalled.message);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use signingkeyring_core::{
     fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{KnownVersion, Ledger, PipelineRef, Version},
-    marks::Mark,
+    marks::RuleState,
     pass,
     plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
@@ -59,7 +59,7 @@ pub struct World {
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
     /// Per policy: what was heard, for which mark, since when, last when.
-    heard: BTreeMap<PolicyRef, (Answer, Mark, Timestamp, Timestamp)>,
+    heard: BTreeMap<PolicyRef, (Answer, RuleState, Timestamp, Timestamp)>,
     written: BTreeMap<PolicyRef, Written>,
     pub minted: u32,
     /// The public keys of all of them.

@@ -15,14 +15,14 @@ use signingkeyring_core::{
     names,
     policy::{
         Content, PolicySnapshot, Source, Step, Write,
-        cluster_policy::{Metadata, Rendered, read, rule_of},
+        cluster_policy::{Metadata, NOBODYS_KEY, Rendered, keys_of, read, rule_of},
         plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
     snapshot::Revoked,
 };
 
-use crate::{KIND, POLICY, ledger};
+use crate::{KIND, POLICY, fingerprint, ledger};
 
 fn policy() -> Rendered {
     let rules = ["lost", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger(1))));
@@ -113,11 +113,13 @@ fn snapshot(found: &Rendered, revoked: &[Revoked]) -> PolicySnapshot {
         exists: true,
         revoked: revoked.to_vec(),
         remembered: HighWater::default(),
+        reported: BTreeSet::new(),
+        read_anew: true,
     };
     PolicySnapshot {
         policy: POLICY,
         served: true,
-        found: ObjectSeen::Ours(read(metadata, &found.spec, |_| "SHA256:1".parse().ok())),
+        found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
         written: None,
         rings: BTreeMap::from([
             ("shop".to_owned(), ring(Some(ledger(1)))),
@@ -166,19 +168,36 @@ proptest! {
         }
         let revoked: Vec<Revoked> = revokes.into_iter().collect();
         let before = snapshot(&found, &revoked);
-        let planned = content(plan_policy(&before, &KIND).step);
-        let rule = |source: &Source, ring: &str| {
-            (*source == Source::Found).then(|| rule_of(&found.spec, ring)).flatten()
-        };
-        let written = KIND.compose(&planned, rule).unwrap();
+        let mut written = found.clone();
+        // What is revoked leaves first, the rest comes next.
+        for _ in 0..2 {
+            let planned = content(plan_policy(&snapshot(&written, &revoked), &KIND).step);
+            let rule = |source: &Source, ring: &str| {
+                (*source == Source::Found).then(|| rule_of(&written.spec, ring)).flatten()
+            };
+            written = KIND.compose(&planned, rule).unwrap();
+        }
 
+        // What its object revokes, its ledger takes in before the policies do.
+        let table = ledger(1);
+        let wanted = KIND.ring_rule("shop", &table);
+        let rule = rule_of(&written.spec, "shop").unwrap();
+        let body = |rule: &Value| {
+            let mut rule = rule.clone();
+            rule["verifyImages"][0]["attestors"][0]["entries"] = Value::Null;
+            rule
+        };
+        prop_assert_eq!(body(rule), body(&wanted.rule));
         // A mark above the ledger's is taken for a newer replica's.
         let ObjectSeen::Ours(seen) = &before.found else { unreachable!() };
         let sequence = ledger(1).rule.sequence;
-        if seen.rules.get("shop").is_none_or(|rule| rule.mark.sequence <= sequence) {
-            let wanted = KIND.ring_rule("shop", &ledger(1));
-            prop_assert_eq!(rule_of(&written.spec, "shop"), Some(&wanted.rule));
+        if seen.rules.get("shop").is_none_or(|rule| rule.mark.state.sequence <= sequence) {
+            prop_assert_eq!(rule, &wanted.rule);
             prop_assert_eq!(&written.marks.0["shop"], &wanted.mark);
+        } else {
+            let keys = [table.newest().unwrap().public_key.as_str(), NOBODYS_KEY];
+            let is_known = |key: &String| keys.contains(&key.as_str());
+            prop_assert!(keys_of(rule).iter().all(is_known), "{:?}", keys_of(rule));
         }
         let rules = written.spec["rules"].as_array().unwrap();
         let distinct: BTreeSet<_> = rules.iter().map(|rule| rule["name"].to_string()).collect();

@@ -1,6 +1,9 @@
 //! What the plan of a policy makes of rules for which no ledger speaks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use signingkeyring_core::{
@@ -14,7 +17,7 @@ use signingkeyring_core::{
     },
 };
 
-use crate::{KIND, POLICY, ledger};
+use crate::{KIND, POLICY, fingerprint, ledger};
 
 /// A policy that holds these rings' rules.
 fn policy(rings: &[(&str, u32)]) -> PolicySeen {
@@ -23,7 +26,7 @@ fn policy(rings: &[(&str, u32)]) -> PolicySeen {
         .map(|(ring, versions)| ((*ring).to_owned(), KIND.ring_rule(ring, &ledger(*versions))));
     let rendered = KIND.render(rules.collect());
     let metadata = Metadata { annotations: &rendered.annotations, labels: &rendered.labels };
-    read(metadata, &rendered.spec, |_| None)
+    read(metadata, &rendered.spec, fingerprint)
 }
 
 fn ring(table: Option<Ledger>) -> RingSeen {
@@ -34,6 +37,8 @@ fn ring(table: Option<Ledger>) -> RingSeen {
         exists: true,
         revoked: Vec::new(),
         remembered: HighWater::default(),
+        reported: BTreeSet::new(),
+        read_anew: true,
     }
 }
 

@@ -4,9 +4,12 @@
 
 mod hostile;
 mod kept;
+mod known;
+mod urgent;
 
 use jiff::Timestamp;
 use signingkeyring_core::{
+    fingerprint::Fingerprint,
     ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
     policy::cluster_policy::ClusterPolicy,
     policy_ref::{Action, PolicyRef},
@@ -21,6 +24,11 @@ const KIND: ClusterPolicy<'_> = ClusterPolicy {
     enrolment_label: "signing.odj.cloud/ring",
     now: Timestamp::UNIX_EPOCH,
 };
+
+/// The fingerprint of a key as these tests make them.
+fn fingerprint(public_key: &str) -> Option<Fingerprint> {
+    format!("SHA256:{}", public_key.lines().nth(1)?).parse().ok()
+}
 
 /// A ledger that has rotated until it has this many versions.
 fn ledger(versions: u32) -> Ledger {

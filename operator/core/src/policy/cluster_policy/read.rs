@@ -9,7 +9,7 @@ use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, key_entry};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, short},
     names,
     policy::{
         digest::{Digest, Part},
@@ -115,6 +115,11 @@ fn split_rule(rule: &Value) -> (Part, Vec<Value>) {
         _ => Vec::new(),
     };
     (Part::of(&body), entries)
+}
+
+/// A short hash of a rule without its key entries, for its mark.
+pub(super) fn body_hash(rule: &Value) -> String {
+    short(&split_rule(rule).0.digest.0)
 }
 
 /// A rule as a whole.

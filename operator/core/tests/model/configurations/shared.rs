@@ -36,6 +36,19 @@ pub fn all() -> Vec<Configuration> {
             ..remembers("shared revocation", Bystander::Rotates)
         },
         Configuration {
+            edits: &[Edit::RaiseMark],
+            budget: edit,
+            ..remembers("shared edit", Bystander::Rotates)
+        },
+        Configuration {
+            keep: 1,
+            replicas: 1,
+            slow_watches: false,
+            edits: &[Edit::RaiseMark, Edit::Rotate, Edit::Revoke(1)],
+            budget: Budget { edits: 2, ..edit },
+            ..remembers("shared edit+", Bystander::Rotates)
+        },
+        Configuration {
             slow_watches: false,
             edits: &[Edit::Audit(true)],
             budget: edit,

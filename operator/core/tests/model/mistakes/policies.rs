@@ -52,14 +52,26 @@ pub fn adopts(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan
     plan_policy(&snapshot, kind)
 }
 
+/// Takes every key that stands in a policy for its ring's.
+pub fn believes(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+    let snapshot = with(snapshot, |seen| {
+        let found = seen.ours().map(|found| found.rules.clone()).unwrap_or_default();
+        for (name, ring) in &mut seen.rings {
+            let keys = found.get(name).into_iter().flat_map(|rule| rule.public_keys());
+            ring.reported.extend(keys.map(str::to_owned));
+        }
+    });
+    plan_policy(&snapshot, kind)
+}
+
 /// Takes every rule for older than what its ledger says.
 pub fn overwrites(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
     let snapshot = with(snapshot, |seen| {
         if let ObjectSeen::Ours(found) = &mut seen.found {
-            found.rules.values_mut().for_each(|rule| rule.mark.sequence = 0);
+            found.rules.values_mut().for_each(|rule| rule.mark.state.sequence = 0);
         }
         if let Some(written) = &mut seen.written {
-            written.stored.rules.values_mut().for_each(|rule| rule.mark.sequence = 0);
+            written.stored.rules.values_mut().for_each(|rule| rule.mark.state.sequence = 0);
         }
     });
     plan_policy(&snapshot, kind)

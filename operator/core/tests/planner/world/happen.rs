@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
     ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef},
-    marks::Mark,
+    marks::RuleState,
     plan::Action,
     policy_ref::PolicyRef,
     snapshot::Answer,
@@ -107,15 +107,15 @@ impl World {
 
     /// The gate is asked.
     pub fn ask(&mut self) {
-        let wanted: BTreeMap<PolicyRef, Mark> = match &self.ledger {
+        let wanted: BTreeMap<PolicyRef, RuleState> = match &self.ledger {
             Some(ledger) => {
                 let places = ledger.rule.settings.policies();
-                places.map(|policy| (policy, ledger.mark())).collect()
+                places.map(|policy| (policy, ledger.rule_state())).collect()
             }
             None => {
                 let found = self.policies.iter();
                 found
-                    .filter_map(|(name, policy)| Some((*name, policy.rule()?.mark.clone())))
+                    .filter_map(|(name, policy)| Some((*name, policy.rule()?.mark.state.clone())))
                     .collect()
             }
         };
@@ -126,6 +126,7 @@ impl World {
                 (true, Some(loaded)) => Answer::Answered {
                     mark: loaded.rule().map(|rule| rule.mark.clone()),
                     held: Duration::ZERO,
+                    behind: Duration::ZERO,
                 },
             };
             let said = |answer: &Answer| match answer {

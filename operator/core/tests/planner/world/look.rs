@@ -56,6 +56,7 @@ impl World {
     fn witnesses(&self) -> Vec<Witness> {
         let annotation = self.recorded.iter().map(|high_water| Witness {
             who: "the ring's annotation".into(),
+            policy: None,
             high_water: high_water.clone(),
             sequence: None,
         });
@@ -63,12 +64,14 @@ impl World {
             let rule = policy.rule()?;
             Some(Witness {
                 who: format!("policy {name}"),
+                policy: Some(*name),
                 high_water: rule.high_water.clone(),
-                sequence: Some(rule.mark.sequence),
+                sequence: Some(rule.mark.state.sequence),
             })
         });
         let status = self.status.iter().map(|version| Witness {
             who: "the ring's status".into(),
+            policy: None,
             high_water: HighWater { version: version.number, ..HighWater::default() },
             sequence: None,
         });
@@ -80,6 +83,7 @@ impl World {
             Some((Answer::Answered { mark, .. }, _, since, last)) => Answer::Answered {
                 mark: mark.clone(),
                 held: Duration::try_from(last.duration_since(*since)).unwrap(),
+                behind: Duration::ZERO,
             },
             Some((answer, ..)) => answer.clone(),
             None => Answer::NotAsked,
@@ -99,6 +103,7 @@ impl World {
                     .collect(),
                 failure: (self.stuck == Some(name))
                     .then(|| WriteFailure { refused: false, message: "no room".into() }),
+                differs: None,
             },
         }
     }

@@ -89,7 +89,9 @@ impl World {
                 self.written.remove(&policy);
             }
             Step::Write(_) | Step::Delete => {}
-            step @ (Step::Wait | Step::Conflict | Step::AllRefused) => panic!("{step:?}"),
+            step @ (Step::Wait | Step::ReadAnew(_) | Step::Conflict | Step::AllRefused) => {
+                panic!("{step:?}")
+            }
         }
     }
 
@@ -102,7 +104,7 @@ impl World {
         let stored = match source {
             Source::Found => self.policies.get(&policy),
             Source::Written => self.written.get(&policy).map(|written| &written.stored),
-            Source::Ledger(_) => None,
+            Source::Ledger(_) | Source::AllButKeys(_) => None,
         };
         Some(&stored?.object.spec)
     }
@@ -137,6 +139,13 @@ impl World {
             was_removed: self.removed,
             exists: self.ring.is_some(),
             revoked: self.ring.iter().flat_map(|ring| ring.revoked.clone()).collect(),
+            reported: self
+                .status
+                .iter()
+                .filter(|version| version.state.is_accepted())
+                .map(|version| version.public_key.clone())
+                .collect(),
+            read_anew: true,
             remembered: if self.ring.is_some() { remembered } else { HighWater::default() },
         }
     }

@@ -1,0 +1,138 @@
+//! A revoked key leaves what stands in a policy before anything else is tried.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use signingkeyring_core::{
+    high_water::HighWater,
+    ledger::{Change, Exclusion, Ledger},
+    policy::{
+        Part, PolicyPlan, PolicySnapshot, Step, Write,
+        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rule_of},
+        plan_policy,
+        snapshot::{ObjectSeen, RingSeen},
+    },
+    snapshot::{Difference, Revoked},
+};
+
+use crate::{KIND, POLICY, fingerprint, ledger};
+
+fn ring(table: Ledger, revoked: Vec<Revoked>) -> RingSeen {
+    RingSeen {
+        table: Some(Arc::new(table)),
+        sound: true,
+        was_removed: false,
+        exists: true,
+        revoked,
+        remembered: HighWater::default(),
+        reported: BTreeSet::new(),
+        read_anew: false,
+    }
+}
+
+fn snapshot(found: &Rendered, rings: Vec<(&str, RingSeen)>) -> PolicySnapshot {
+    let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
+    PolicySnapshot {
+        policy: POLICY,
+        served: true,
+        found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
+        written: None,
+        rings: rings.into_iter().map(|(name, ring)| (name.to_owned(), ring)).collect(),
+        refused: BTreeMap::new(),
+        listed: Vec::new(),
+        now: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn revoked(versions: u32, which: u32) -> Ledger {
+    let change = Change::Revoke { versions: [which].into(), promote: None, keep: 3 };
+    Ledger::apply(Some(&ledger(versions)), &change, Timestamp::UNIX_EPOCH).unwrap()
+}
+
+fn policy() -> Rendered {
+    let rules = ["pay", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger(3))));
+    KIND.render(rules.into())
+}
+
+/// A list that is new since the policy was written, and large.
+fn many() -> Vec<Exclusion> {
+    let image = |n: u32| Exclusion { image: format!("quay.io/org/app-{n}:*"), expires: None };
+    (0..300).map(image).collect()
+}
+
+fn write(plan: PolicyPlan) -> Write {
+    match plan.step {
+        Step::Write(write) => write,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_revoked_key_leaves_the_policy_as_it_stands_first() {
+    let found = policy();
+    let lists = many();
+    let kind = ClusterPolicy { excluded: &lists, ..KIND };
+    let table = revoked(3, 2);
+    let state = table.rule_state();
+    let sound = ring(table, Vec::new());
+    // One whose private keys are unfit, so that it takes in nothing.
+    let stalled = RingSeen { sound: false, ..ring(ledger(3), vec![Revoked::Version(2)]) };
+    for shop in [sound, stalled] {
+        let knows = shop.sound;
+        let rings = vec![("pay", ring(ledger(3), Vec::new())), ("shop", shop)];
+        let urgent = write(plan_policy(&snapshot(&found, rings.clone()), &kind));
+        assert!(urgent.urgent);
+        let rule = |_: &_, ring: &str| rule_of(&found.spec, ring);
+        let written = kind.compose(&urgent.content, rule).unwrap();
+        assert_eq!(rule_of(&written.spec, "pay"), rule_of(&found.spec, "pay"));
+        let shop = rule_of(&written.spec, "shop").unwrap().to_string();
+        assert!(!shop.contains("quay.io/org"), "nothing else has changed yet");
+        let keys: Vec<bool> = (1..=3).map(|n| shop.contains(&format!("\\n{n}\\n"))).collect();
+        assert_eq!(keys, [true, false, true]);
+        assert!(Part::of(&written.spec).bytes < Part::of(&found.spec).bytes);
+        if knows {
+            assert_eq!(written.marks.0["shop"].state, state, "RevocationsApplied asks for it");
+        }
+
+        // The rest comes next, and then it rests.
+        let rest = write(plan_policy(&snapshot(&written, rings.clone()), &kind));
+        assert!(!rest.urgent);
+        let rule = |_: &_, ring: &str| rule_of(&written.spec, ring);
+        let all = kind.compose(&rest.content, rule).unwrap();
+        assert!(rule_of(&all.spec, "shop").unwrap().to_string().contains("quay.io/org"));
+        let after = plan_policy(&snapshot(&all, rings), &kind);
+        assert!(matches!(after.step, Step::UpToDate(_)), "{after:?}");
+    }
+}
+
+/// What another ring has on its way does not wait either.
+#[test]
+fn what_cannot_be_written_is_said_ring_by_ring() {
+    let found = policy();
+    let rings = vec![("pay", ring(ledger(3), Vec::new())), ("shop", ring(ledger(4), Vec::new()))];
+    let snapshot = snapshot(&found, rings);
+    let differences = |found: &Rendered| {
+        let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
+        let mut snapshot = snapshot.clone();
+        snapshot.found = ObjectSeen::Ours(read(metadata, &found.spec, fingerprint));
+        write(plan_policy(&snapshot, &KIND)).differences(&snapshot, &KIND)
+    };
+    let one = |ring: &str, difference| BTreeMap::from([(ring.to_owned(), difference)]);
+    assert_eq!(differences(&found), one("shop", Difference::Keys));
+
+    let mut edited = found.clone();
+    edited.spec["failurePolicy"] = "Ignore".into();
+    let all = [("pay", Difference::Other), ("shop", Difference::Other)];
+    let all = all.map(|(ring, difference)| (ring.to_owned(), difference));
+    assert_eq!(differences(&edited), all.into(), "what stands around the rules is anybody's");
+
+    let mut skips = found;
+    let rule = skips.spec["rules"].as_array_mut().unwrap().first_mut().unwrap();
+    rule["verifyImages"][0]["skipImageReferences"] = serde_json::json!(["*"]);
+    let expected = [("pay", Difference::Other), ("shop", Difference::Keys)];
+    let expected = expected.map(|(ring, difference)| (ring.to_owned(), difference));
+    assert_eq!(differences(&skips), expected.into());
+}
