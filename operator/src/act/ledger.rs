@@ -120,7 +120,7 @@ async fn replace(
     context.cache.ledgers.put(ring, row);
     let left = observed.snapshot.ledger.table().and_then(|base| base.rule.settings.leaving);
     for policy in next.rule.settings.policies().chain(left) {
-        context.policies.wake(&policy);
+        context.policies.wake_with_news(&policy);
     }
     Ok(())
 }

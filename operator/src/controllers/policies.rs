@@ -13,7 +13,10 @@ use signingkeyring_core::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::panics::{PANICKED, catching_panics};
+use super::{
+    panics::{PANICKED, catching_panics},
+    progress,
+};
 use crate::{
     act::policies as act,
     cache::WrittenPolicy,
@@ -21,7 +24,7 @@ use crate::{
     error::{Error, brief, is_code},
     observe::{ObservedPolicy, observe_policy},
     telemetry,
-    workqueue::Outcome,
+    workqueue::{Outcome, Pass},
 };
 
 const NAME: &str = "policies";
@@ -32,9 +35,13 @@ pub async fn run(context: &Context) {
     context.policies.run(CONCURRENCY, |policy| pass(context, policy)).await;
 }
 
-async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
+async fn pass(context: &Context, policy: PolicyRef) -> Pass {
     let start = Instant::now();
-    let result = catching_panics(reconcile(context, policy)).await;
+    if context.policies.is_held_back(&policy) {
+        info!(%policy, "no progress: somebody may undo what is written, or wake it all the time");
+    }
+    let mut key = None;
+    let result = catching_panics(reconcile(context, policy, &mut key)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ Error::Conflict(_)) => {
@@ -61,12 +68,18 @@ async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     };
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.policies.depth());
-    outcome
+    Pass { outcome, key }
 }
 
-async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Error> {
+/// Makes the pass; `key` tells it from others as soon as it has a plan.
+async fn reconcile(
+    context: &Context,
+    policy: PolicyRef,
+    key: &mut Option<u64>,
+) -> Result<Outcome, Error> {
     let observed = observe_policy(context, policy);
     let plan = plan_policy(&observed.snapshot, &observed.backend(context));
+    *key = Some(progress::of_policy(&plan.step));
     announce_kept(context, &observed, &plan.kept).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
