@@ -41,7 +41,7 @@ pub(super) async fn mint(
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, from).await?,
-        Mint::New { .. } | Mint::Recover(_) => generate().await?,
+        Mint::New { .. } | Mint::Recover(_) => generate(context).await?,
     };
     let number = mint.version();
     let secret = match mint {
@@ -231,11 +231,8 @@ pub async fn delete_key_secret(
     Ok(())
 }
 
-async fn generate() -> Result<KeyPair, Error> {
-    // A tenth of a second of computation, deliberately: not on the thread
-    // that serves everything else.
-    let pair = tokio::task::spawn_blocking(KeyPair::generate).await;
-    Ok(pair.map_err(|_| Error::Interrupted)??)
+async fn generate(context: &Context) -> Result<KeyPair, Error> {
+    Ok(context.sealings.compute(1, KeyPair::generate).await??)
 }
 
 /// A version's key pair out of a Secret's data, if it is the one that the

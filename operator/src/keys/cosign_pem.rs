@@ -69,11 +69,35 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     Ok(Zeroizing::new(armour(&Base64::encode_string(&json)).into_bytes()))
 }
 
+/// What it costs to open a sealed key, in units of what [`seal`] costs.
+///
+/// # Errors
+/// If it is not cosign's format.
+pub(super) fn cost(pem: &[u8]) -> Result<u32, KeyError> {
+    Ok(envelope(pem)?.kdf.params.n / N)
+}
+
 /// Opens a sealed key; returns PKCS#8 DER.
 ///
 /// # Errors
 /// If it is not cosign's format or the password is wrong.
 pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let envelope = envelope(pem)?;
+    let params = envelope.kdf.params;
+    let salt = decode(&envelope.kdf.salt)?;
+    let nonce: [u8; 24] = decode(&envelope.cipher.nonce)?
+        .try_into()
+        .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
+    let sealed = decode(&envelope.ciphertext)?;
+    if sealed.len() <= secretbox::TAG {
+        return Err(KeyError::Format("its ciphertext is too short"));
+    }
+    let key = derive(password, &salt, params)?;
+    secretbox::open(&key, &nonce, &sealed).ok_or(KeyError::Password)
+}
+
+/// The envelope of a sealed key whose costs are cosign's.
+fn envelope(pem: &[u8]) -> Result<Envelope, KeyError> {
     let json = unarmour(pem)?;
     let envelope: Envelope =
         serde_json::from_slice(&json).map_err(|_| KeyError::Format("its JSON is damaged"))?;
@@ -85,16 +109,7 @@ pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     if !matches!(params, Params { n: 0x8000 | 0x1_0000 | 0x2_0000, r: R, p: P }) {
         return Err(KeyError::Format("its scrypt parameters are not cosign's"));
     }
-    let salt = decode(&envelope.kdf.salt)?;
-    let nonce: [u8; 24] = decode(&envelope.cipher.nonce)?
-        .try_into()
-        .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
-    let sealed = decode(&envelope.ciphertext)?;
-    if sealed.len() <= secretbox::TAG {
-        return Err(KeyError::Format("its ciphertext is too short"));
-    }
-    let key = derive(password, &salt, params)?;
-    secretbox::open(&key, &nonce, &sealed).ok_or(KeyError::Password)
+    Ok(envelope)
 }
 
 fn derive(password: &[u8], salt: &[u8], params: Params) -> Result<Zeroizing<[u8; 32]>, KeyError> {
