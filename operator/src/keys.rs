@@ -143,8 +143,8 @@ impl KeyPair {
     /// pipeline: the parts as the ledger holds them.
     #[must_use]
     pub fn stored(
-        sealed: Vec<u8>,
-        password: Vec<u8>,
+        sealed: impl Into<Zeroizing<Vec<u8>>>,
+        password: impl Into<Zeroizing<Vec<u8>>>,
         public: String,
         fingerprint: Fingerprint,
     ) -> Self {
@@ -156,8 +156,11 @@ impl KeyPair {
     ///
     /// # Errors
     /// If it is not a P-256 key in cosign's format, or the password is wrong.
-    pub fn imported(sealed: Vec<u8>, password: Vec<u8>) -> Result<Self, KeyError> {
-        let (sealed, password) = (Zeroizing::new(sealed), Password(password.into()));
+    pub fn imported(
+        sealed: impl Into<Zeroizing<Vec<u8>>>,
+        password: impl Into<Zeroizing<Vec<u8>>>,
+    ) -> Result<Self, KeyError> {
+        let (sealed, password) = (sealed.into(), Password(password.into()));
         let public = open(&sealed, &password)?.public_pem()?;
         let fingerprint = fingerprint_of(&public)?;
         Ok(Self { sealed, password, public, fingerprint })

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use signingkeyring_core::{ledger::PipelineRef, snapshot::Finding};
 
-use super::Halt;
+use super::{Halt, secrets::Wiped};
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
@@ -25,11 +25,11 @@ pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPai
         }
         Err(error) => return Err(Error::api(format!("Secret {from}"), error).into()),
     };
-    let mut data = secret.data.unwrap_or_default();
+    let mut secret = Wiped(secret);
     let mut entry = |name: &str| {
         let missing =
             format!("it has no entry {name}; cosign generate-key-pair makes such Secrets");
-        data.remove(name).map(|bytes| bytes.0).ok_or_else(|| unfit(missing))
+        secret.take(name).ok_or_else(|| unfit(missing))
     };
     let private = entry("cosign.key")?;
     let password = entry("cosign.password")?;

@@ -65,8 +65,11 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
         cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: Base64::encode_string(&nonce) },
         ciphertext: Base64::encode_string(&secretbox::seal(&key, &nonce, der)),
     };
-    let json = serde_json::to_vec(&envelope).map_err(|_| KeyError::Encoding)?;
-    Ok(Zeroizing::new(armour(&Base64::encode_string(&json)).into_bytes()))
+    // With room from the start: what grows leaves copies behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(LONGEST));
+    serde_json::to_writer(&mut *json, &envelope).map_err(|_| KeyError::Encoding)?;
+    let base64 = Zeroizing::new(Base64::encode_string(&json));
+    Ok(Zeroizing::new(armour(&base64).into_bytes()))
 }
 
 /// What it costs to open a sealed key, in units of what [`seal`] costs.
@@ -126,7 +129,8 @@ fn decode(text: &str) -> Result<Vec<u8>, KeyError> {
 
 /// PEM as Go writes it: 64 characters a line, a newline at the end.
 fn armour(base64: &str) -> String {
-    let mut pem = format!("-----BEGIN {LABEL}-----\n");
+    let mut pem = String::with_capacity(LONGEST);
+    pem.push_str(&format!("-----BEGIN {LABEL}-----\n"));
     let mut rest = base64;
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));
@@ -138,7 +142,7 @@ fn armour(base64: &str) -> String {
     pem
 }
 
-fn unarmour(pem: &[u8]) -> Result<Vec<u8>, KeyError> {
+fn unarmour(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     if pem.len() > LONGEST {
         return Err(KeyError::Format("it is too long"));
     }
@@ -150,8 +154,9 @@ fn unarmour(pem: &[u8]) -> Result<Vec<u8>, KeyError> {
                 .strip_suffix(&format!("-----END {label}-----"))
         })
         .ok_or(KeyError::Format("its PEM header is another"))?;
-    let base64: String = body.split_ascii_whitespace().collect();
-    decode(&base64)
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.split_ascii_whitespace());
+    decode(&base64).map(Zeroizing::new)
 }
 
 #[cfg(test)]
