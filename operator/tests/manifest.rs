@@ -6,8 +6,9 @@ use clap::Parser;
 use serde_json::Value;
 use signingkeyring_operator::settings::Settings;
 
-/// What the operator takes but for sealing keys, in MiB: measured with 100 rings
-/// by `e2e/tests/memory.rs`, and as much again for more rings.
+/// What the operator takes but for sealing keys, in MiB. With 100 rings a debug
+/// build had a peak of 94 MiB (`e2e/tests/memory.rs`) while two keys were sealed
+/// at once, so 30 MiB; the rest is for more rings.
 const BASE_MIB: u32 = 128;
 
 #[test]

@@ -79,7 +79,7 @@ async fn reconcile(
 ) -> Result<Outcome, Error> {
     let observed = observe_policy(context, policy);
     let plan = plan_policy(&observed.snapshot, &observed.backend(context));
-    *key = Some(progress::of_policy(&plan.step));
+    *key = Some(progress::of_policy(&observed.snapshot.rings, &plan.step));
     announce_kept(context, &observed, &plan.kept).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
