@@ -107,8 +107,7 @@ async fn write(
     let added = new.filter(|(number, _)| wanted.contains(&names::key_entry(*number)));
     let version = match &observed.ledger_version {
         Some(seen) => {
-            let mut dropped = held(context, observed, seen).await?;
-            dropped.retain(|entry| !wanted.contains(entry));
+            let dropped = &held(context, observed, seen).await? - &wanted;
             secret::patch(context, ring, seen, next, &Entries { added, dropped }).await?
         }
         None => {
@@ -296,3 +295,6 @@ async fn store_key_secret(
     context.cache.ledgers.put_key_secret(ring, &name, sequence);
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests;
