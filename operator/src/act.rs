@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod pipelines;
 mod place;
 pub mod policies;
+mod secrets;
 pub mod status;
 
 /// What executing a plan came to.

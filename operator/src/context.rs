@@ -12,6 +12,7 @@ use crate::{
     cache::Cache,
     clock::Clock,
     gate::Gate,
+    sealings::Sealings,
     settings::Settings,
     telemetry::{Events, Metrics},
     workqueue::WorkQueue,
@@ -30,6 +31,8 @@ pub struct Context {
     pub cache: Arc<Cache>,
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
+    /// Where keys are sealed.
+    pub sealings: Arc<Sealings>,
     /// The rings to look at.
     pub rings: Arc<WorkQueue<String>>,
     /// The policies to look at.

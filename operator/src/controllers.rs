@@ -2,4 +2,5 @@
 
 mod panics;
 pub mod policies;
+mod progress;
 pub mod rings;

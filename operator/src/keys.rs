@@ -18,6 +18,12 @@ mod secretbox;
 #[cfg(test)]
 mod tests;
 
+/// The memory that sealing a key takes while it is computed, in MiB.
+pub const SEALING_MIB: u32 = 32;
+
+/// How many times that opening a foreign key takes at most.
+pub const DEAREST_OPENING: u32 = 4;
+
 /// What can go wrong with a key. No text holds key material.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -137,8 +143,8 @@ impl KeyPair {
     /// pipeline: the parts as the ledger holds them.
     #[must_use]
     pub fn stored(
-        sealed: Vec<u8>,
-        password: Vec<u8>,
+        sealed: impl Into<Zeroizing<Vec<u8>>>,
+        password: impl Into<Zeroizing<Vec<u8>>>,
         public: String,
         fingerprint: Fingerprint,
     ) -> Self {
@@ -150,8 +156,11 @@ impl KeyPair {
     ///
     /// # Errors
     /// If it is not a P-256 key in cosign's format, or the password is wrong.
-    pub fn imported(sealed: Vec<u8>, password: Vec<u8>) -> Result<Self, KeyError> {
-        let (sealed, password) = (Zeroizing::new(sealed), Password(password.into()));
+    pub fn imported(
+        sealed: impl Into<Zeroizing<Vec<u8>>>,
+        password: impl Into<Zeroizing<Vec<u8>>>,
+    ) -> Result<Self, KeyError> {
+        let (sealed, password) = (sealed.into(), Password(password.into()));
         let public = open(&sealed, &password)?.public_pem()?;
         let fingerprint = fingerprint_of(&public)?;
         Ok(Self { sealed, password, public, fingerprint })
@@ -194,6 +203,15 @@ impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyPair").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
     }
+}
+
+/// What opening a private key in cosign's encrypted PEM costs, in units of what
+/// [`KeyPair::generate`] does: 1, 2 or [`DEAREST_OPENING`].
+///
+/// # Errors
+/// If it is not such a key.
+pub fn opening_cost(encrypted_pem: &[u8]) -> Result<u32, KeyError> {
+    cosign_pem::cost(encrypted_pem)
 }
 
 /// Opens a P-256 private key in cosign's encrypted PEM. Costs what

@@ -21,6 +21,7 @@ mod kyverno;
 mod observe;
 mod probe;
 pub mod runtime;
+mod sealings;
 pub mod settings;
 pub mod telemetry;
 mod watches;

@@ -1,9 +1,15 @@
 //! Settings of the operator: flags, each also an environment variable.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, thread::available_parallelism, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use signingkeyring_core::{duration, names, policy::packing::Occupancy};
+
+use crate::keys::{DEAREST_OPENING, SEALING_MIB};
+
+/// With more cores no more keys are sealed at once, unless it is asked for: the
+/// memory that a cluster gives to the operator cannot depend on its nodes.
+const MOST_SEALINGS_BY_DEFAULT: u16 = 4;
 
 /// Image-signing key rings, enforced by Kyverno.
 ///
@@ -74,6 +80,19 @@ pub struct Settings {
     )]
     pub concurrency: u16,
 
+    /// How many keys are sealed or opened at once. Sealing one takes 32 MiB of
+    /// memory and a core for a moment, opening a foreign one (spec.importFrom)
+    /// up to 128 MiB; all together take no more than 32 MiB times this number,
+    /// or 128 MiB if that is more. Default: the number of cores, at most 4.
+    #[arg(
+        long,
+        env = "SIGNING_SEALINGS",
+        default_value_t = default_sealings(),
+        hide_default_value = true,
+        value_parser = clap::value_parser!(u16).range(1..=16)
+    )]
+    pub sealings: u16,
+
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SIGNING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -95,6 +114,19 @@ impl Settings {
         let bytes = usize::try_from(self.bytes_per_policy).unwrap_or(usize::MAX);
         Occupancy { rings: usize::from(self.rings_per_policy), bytes }
     }
+
+    /// The memory in which keys are sealed and opened, in units of what sealing
+    /// one takes. It has room for the dearest foreign key, whatever is set.
+    #[must_use]
+    pub fn sealing_units(&self) -> u32 {
+        u32::from(self.sealings).max(DEAREST_OPENING)
+    }
+
+    /// The same in MiB.
+    #[must_use]
+    pub fn sealing_memory_mib(&self) -> u32 {
+        self.sealing_units() * SEALING_MIB
+    }
 }
 
 /// How log lines look.
@@ -104,6 +136,11 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+fn default_sealings() -> u16 {
+    let cores = available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(u16::MAX).min(MOST_SEALINGS_BY_DEFAULT)
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

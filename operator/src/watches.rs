@@ -106,7 +106,8 @@ async fn watch_rings(
         };
         writer.apply_watcher_event(&event);
         if let Some(ring) = wake {
-            context.rings.wake(&ring);
+            // It may say that a key is revoked.
+            context.rings.wake_with_news(&ring);
             // If it vanished without teardown, its policies' passes say so.
             if let (Event::Delete(_), Some(row)) = (&event, context.cache.ledgers.get(&ring)) {
                 wake_policies_of(context, &row);

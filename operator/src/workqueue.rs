@@ -1,11 +1,15 @@
 //! A work queue of names. A name is worked on once at a time, however often it
-//! is woken, and after a failure again with exponential backoff.
+//! is woken, and after a failure again with exponential backoff. One whose
+//! passes come to the same again and again is worked on more and more seldom
+//! (`pace.rs`), whatever they are taken for: an object that somebody puts back
+//! each time it is written is written with success.
 //!
 //! kube's `Controller` drops a name that its store does not hold. Here those
 //! are work too: a policy that has yet to be created, a ledger whose ring was
 //! taken away by force.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     future::Future,
     hash::Hash,
@@ -19,8 +23,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+mod pace;
+
+use pace::Pace;
+
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// With fewer paces than this none is looked for that can go.
+const LEAST_SWEEP: usize = 256;
 
 /// How a piece of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +46,17 @@ pub enum Outcome {
     Failed,
 }
 
+/// A piece of work that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Tells what it stood before and decided from what other passes over the
+    /// name did; none if it ended before it had decided anything. One that says
+    /// nothing new has made no progress.
+    pub key: Option<u64>,
+}
+
 /// The queue.
 #[derive(Debug)]
 pub struct WorkQueue<N> {
@@ -47,12 +69,16 @@ struct State<N> {
     ready: VecDeque<N>,
     queued: HashSet<N>,
     running: HashSet<N>,
-    /// Woken while running: to be worked on once more.
-    dirty: HashSet<N>,
+    /// Woken while running: to be worked on once more. With news or without.
+    dirty: HashMap<N, bool>,
     /// To be woken later, at most once each.
     delayed: BTreeSet<(Instant, N)>,
     delayed_until: HashMap<N, Instant>,
     failures: HashMap<N, u32>,
+    /// Of the names that were worked on lately.
+    paces: HashMap<N, Pace>,
+    /// At so many paces it is looked which can go.
+    sweep_at: usize,
 }
 
 impl<N> Default for WorkQueue<N> {
@@ -67,19 +93,39 @@ impl<N> Default for State<N> {
             ready: VecDeque::new(),
             queued: HashSet::new(),
             running: HashSet::new(),
-            dirty: HashSet::new(),
+            dirty: HashMap::new(),
             delayed: BTreeSet::new(),
             delayed_until: HashMap::new(),
             failures: HashMap::new(),
+            paces: HashMap::new(),
+            sweep_at: LEAST_SWEEP,
         }
     }
 }
 
 impl<N: Clone + Ord + Hash> WorkQueue<N> {
-    /// Wakes a name: it is worked on as soon as there is room.
+    /// Wakes a name: it is worked on as soon as there is room, unless it is
+    /// held back.
     pub fn wake<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
-        self.lock().wake(name.to_owned());
+        self.lock().wake(name.to_owned(), false, Instant::now());
         self.changed.notify_one();
+    }
+
+    /// Wakes a name because something is known to be new: if it is held back,
+    /// then for no longer than the shortest pause.
+    pub fn wake_with_news<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
+        self.lock().wake(name.to_owned(), true, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Whether a name was wanted again at once after passes that all came to the
+    /// same, and for that waits out a pause, or is worked on after one.
+    #[must_use]
+    pub fn is_held_back<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool
+    where
+        N: Borrow<Q>,
+    {
+        self.lock().paces.get(name).is_some_and(Pace::is_held_back)
     }
 
     /// How many names wait or are worked on.
@@ -93,14 +139,14 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     pub async fn run<F, W>(&self, concurrency: usize, work: W)
     where
         W: Fn(N) -> F,
-        F: Future<Output = Outcome>,
+        F: Future<Output = Pass>,
     {
         let mut running = FuturesUnordered::new();
         loop {
             let (started, next_due) = self.lock().start(concurrency, Instant::now());
             for name in started {
-                let outcome = work(name.clone());
-                running.push(async move { (name, outcome.await) });
+                let pass = work(name.clone());
+                running.push(async move { (name, pass.await) });
             }
             let timer = async {
                 match next_due {
@@ -111,8 +157,8 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = timer => {}
-                Some((name, outcome)) = running.next() => {
-                    self.lock().finish(&name, outcome, Instant::now());
+                Some((name, pass)) = running.next() => {
+                    self.lock().finish(&name, pass, Instant::now());
                 }
             }
         }
@@ -125,11 +171,20 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
 }
 
 impl<N: Clone + Ord + Hash> State<N> {
-    fn wake(&mut self, name: N) {
+    fn wake(&mut self, name: N, news: bool, now: Instant) {
         if self.running.contains(&name) {
-            self.dirty.insert(name);
-        } else if self.queued.insert(name.clone()) {
-            self.ready.push_back(name);
+            *self.dirty.entry(name).or_default() |= news;
+        } else if !self.queued.contains(&name) {
+            match self.paces.get_mut(&name).and_then(|pace| pace.want(news, now)) {
+                Some(at) => {
+                    self.clear_delay(&name);
+                    self.delay(&name, at);
+                }
+                None => {
+                    self.queued.insert(name.clone());
+                    self.ready.push_back(name);
+                }
+            }
         }
     }
 
@@ -140,7 +195,7 @@ impl<N: Clone + Ord + Hash> State<N> {
                 break;
             }
             self.clear_delay(&name);
-            self.wake(name);
+            self.wake(name, false, now);
         }
         let room = concurrency.saturating_sub(self.running.len());
         let count = room.min(self.ready.len());
@@ -152,8 +207,10 @@ impl<N: Clone + Ord + Hash> State<N> {
         (started, self.delayed.first().map(|(at, _)| *at))
     }
 
-    fn finish(&mut self, name: &N, outcome: Outcome, now: Instant) {
+    fn finish(&mut self, name: &N, pass: Pass, now: Instant) {
+        let outcome = pass.outcome;
         self.running.remove(name);
+        self.pace(name, pass.key, now);
         let failures = match outcome {
             Outcome::Failed => self.failures.get(name).copied().unwrap_or(0) + 1,
             _ => 0,
@@ -169,10 +226,29 @@ impl<N: Clone + Ord + Hash> State<N> {
             // Being woken does not shorten the backoff: what fails at every
             // event would otherwise be tried without any.
             Outcome::Failed => self.delay(name, now + backoff(failures)),
-            Outcome::Requeue => self.wake(name.clone()),
-            _ if woken => self.wake(name.clone()),
+            Outcome::Requeue => self.wake(name.clone(), woken.unwrap_or(false), now),
+            Outcome::RequeueAfter(_) | Outcome::Done if woken.is_some() => {
+                self.wake(name.clone(), woken.unwrap_or(false), now);
+            }
             Outcome::RequeueAfter(delay) => self.delay(name, now + delay),
             Outcome::Done => {}
+        }
+    }
+
+    /// Notes a pass. A name that has rested is as one never worked on: that the
+    /// memory of them does not grow, they are taken out now and then.
+    fn pace(&mut self, name: &N, key: Option<u64>, now: Instant) {
+        match self.paces.get_mut(name) {
+            Some(pace) => pace.pass(key, now),
+            None => {
+                let mut pace = Pace::new(now);
+                pace.pass(key, now);
+                self.paces.insert(name.clone(), pace);
+            }
+        }
+        if self.paces.len() >= self.sweep_at {
+            self.paces.retain(|_, pace| !pace.has_rested(now));
+            self.sweep_at = LEAST_SWEEP.max(self.paces.len() * 2);
         }
     }
 
@@ -193,92 +269,4 @@ fn backoff(failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    type Log = Arc<Mutex<Vec<(String, Duration)>>>;
-
-    /// Runs the queue for `time` and returns who was worked on, and when.
-    async fn run(
-        queue: &WorkQueue<String>,
-        time: Duration,
-        concurrency: usize,
-        work: impl Fn(usize) -> (Duration, Outcome),
-    ) -> Vec<(String, Duration)> {
-        let log: Log = Arc::default();
-        let start = Instant::now();
-        let job = queue.run(concurrency, |name| {
-            let count = log.lock().unwrap().iter().filter(|(n, _)| *n == name).count();
-            log.lock().unwrap().push((name, start.elapsed()));
-            let (takes, outcome) = work(count);
-            async move {
-                tokio::time::sleep(takes).await;
-                outcome
-            }
-        });
-        let _ = tokio::time::timeout(time, job).await;
-        Arc::try_unwrap(log).unwrap().into_inner().unwrap()
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_name_woken_twice_runs_once() {
-        let queue = WorkQueue::<String>::default();
-        queue.wake("a");
-        queue.wake("a");
-        let log = run(&queue, SECOND, 4, |_| (Duration::ZERO, Outcome::Done)).await;
-        assert_eq!(log.len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_name_woken_while_it_runs_runs_again_and_never_twice_at_once() {
-        let queue = WorkQueue::<String>::default();
-        queue.wake("a");
-        let waker = async {
-            tokio::time::sleep(SECOND / 2).await;
-            queue.wake("a");
-            std::future::pending::<()>().await;
-        };
-        let job = run(&queue, SECOND * 10, 4, |_| (SECOND, Outcome::Done));
-        let log = tokio::select! { log = job => log, () = waker => unreachable!() };
-        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn concurrency_is_bounded() {
-        let queue = WorkQueue::<String>::default();
-        for name in ["a", "b", "c", "d"] {
-            queue.wake(name);
-        }
-        let log = run(&queue, SECOND * 10, 2, |_| (SECOND, Outcome::Done)).await;
-        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 0, 1, 1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_pause_longer_and_longer_and_success_forgets_them() {
-        let queue = WorkQueue::<String>::default();
-        queue.wake("a");
-        let log = run(&queue, Duration::from_secs(3), 1, |count| {
-            (Duration::ZERO, if count < 3 { Outcome::Failed } else { Outcome::Done })
-        })
-        .await;
-        let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
-        assert_eq!(at, [0, 250, 750, 1750]);
-        assert_eq!(backoff(40), LONGEST_BACKOFF);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_later_pass_replaces_the_delay() {
-        let queue = WorkQueue::<String>::default();
-        queue.wake("a");
-        let log = run(&queue, SECOND * 7, 1, |count| {
-            let next = if count == 0 { SECOND } else { SECOND * 5 };
-            (Duration::ZERO, Outcome::RequeueAfter(next))
-        })
-        .await;
-        assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1, 6]);
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ fn help_names_every_setting_and_its_variable() {
         "SIGNING_ENROLMENT_LABEL",
         "--rings-per-policy",
         "--gate-interval",
+        "SIGNING_SEALINGS",
         "--listen",
         "--log-format",
         "default: signing.odj.cloud/ring",
@@ -36,6 +37,7 @@ fn a_wrong_setting_ends_with_two_and_says_what_to_write() {
         ("--enrolment-label=not a label", "must be a label key such as odj.cloud/application"),
         ("--gate-interval=often", "write a whole number and one of the units s, m, h, d"),
         ("--rings-per-policy=0", "0 is not in 1..=100"),
+        ("--sealings=17", "17 is not in 1..=16"),
         ("--unknown", "unexpected argument"),
     ] {
         let output = operator().arg(flag).assert().code(2).get_output().clone();

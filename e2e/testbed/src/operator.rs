@@ -98,6 +98,26 @@ impl Operator {
         Ok(status.context("it does not end")??.code())
     }
 
+    /// The most memory that its process has had so far, in KiB.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn peak_memory_kib(&self) -> Result<u64> {
+        let guard = self.guard.id().context("it has ended already")?.to_string();
+        let field = |status: &str, name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.split_whitespace().next()?.to_owned())
+        };
+        let processes = fs::read_dir("/proc")?.flatten();
+        let statuses = processes.filter_map(|p| fs::read_to_string(p.path().join("status")).ok());
+        let operator = statuses
+            .into_iter()
+            .find(|status| field(status, "PPid:").as_ref() == Some(&guard))
+            .context("the operator has ended")?;
+        let peak = field(&operator, "VmHWM:").context("the kernel does not tell its peak")?;
+        Ok(peak.parse()?)
+    }
+
     /// What `/metrics` shows.
     ///
     /// # Errors

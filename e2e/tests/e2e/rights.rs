@@ -100,8 +100,9 @@ fn the_operator_has_no_right_it_does_not_use() {
             // can-i ends with 1 when the answer is no.
             Ok(answer.is_ok_and(|text| text.trim() == "yes"))
         };
-        for verb in ["get", "list", "watch", "create", "update", "delete"] {
-            ensure!(can(verb, "secrets", "signing-system").await?, "{verb} ledgers");
+        for verb in ["get", "list", "watch", "create", "patch", "update", "delete"] {
+            let may = can(verb, "secrets", "signing-system").await?;
+            ensure!(may == (verb != "update"), "{verb} ledgers");
             ensure!(!can(verb, "secrets", "default").await?, "{verb} secrets in default");
             ensure!(!can(verb, "secrets", "kyverno").await?, "{verb} secrets in kyverno");
         }

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use signingkeyring_core::{ledger::PipelineRef, snapshot::Finding};
 
-use super::Halt;
+use super::{Halt, secrets::Wiped};
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
-    keys::{KeyPair, fingerprint_of},
+    keys::{KeyPair, fingerprint_of, opening_cost},
 };
 
 /// Reads a key pair in cosign's layout and looks whether its parts fit.
@@ -25,18 +25,18 @@ pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPai
         }
         Err(error) => return Err(Error::api(format!("Secret {from}"), error).into()),
     };
-    let mut data = secret.data.unwrap_or_default();
+    let mut secret = Wiped(secret);
     let mut entry = |name: &str| {
         let missing =
             format!("it has no entry {name}; cosign generate-key-pair makes such Secrets");
-        data.remove(name).map(|bytes| bytes.0).ok_or_else(|| unfit(missing))
+        secret.take(name).ok_or_else(|| unfit(missing))
     };
     let private = entry("cosign.key")?;
     let password = entry("cosign.password")?;
     let public = entry("cosign.pub")?;
-    // Opening costs up to half a second of computation.
-    let pair = tokio::task::spawn_blocking(move || KeyPair::imported(private, password)).await;
-    let pair = pair.map_err(|_| Error::Interrupted)?.map_err(|e| unfit(e.to_string()))?;
+    let cost = opening_cost(&private).map_err(|e| unfit(e.to_string()))?;
+    let pair = context.sealings.compute(cost, move || KeyPair::imported(private, password)).await?;
+    let pair = pair.map_err(|e| unfit(e.to_string()))?;
     let public = String::from_utf8_lossy(&public);
     if fingerprint_of(&public).as_ref() != Ok(pair.fingerprint()) {
         let why = "its cosign.pub is not the public key of its cosign.key".to_owned();

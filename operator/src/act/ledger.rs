@@ -1,12 +1,12 @@
 //! The ledgers' Secrets, and those of standby keys: the only place that reads
 //! and writes private keys at rest.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::ByteString;
 use kube::{
     ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
 };
 use signingkeyring_core::{
     ledger::{Change, Damage, Ledger, Mint, NewKey, PrivateKeyRef, Version},
@@ -14,7 +14,10 @@ use signingkeyring_core::{
     snapshot::{Finding, LedgerFound},
 };
 
-use super::{Halt, import, place};
+use super::{
+    Halt, import, place,
+    secrets::{self, Wiped},
+};
 use crate::{
     cache::LedgerRow,
     context::Context,
@@ -25,7 +28,7 @@ use crate::{
 
 mod secret;
 
-use secret::{api, empty, read, store};
+use secret::{Entries, api, empty, look, read};
 
 /// Commits a new version, with the key pair that it gets here.
 ///
@@ -41,7 +44,7 @@ pub(super) async fn mint(
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, from).await?,
-        Mint::New { .. } | Mint::Recover(_) => generate().await?,
+        Mint::New { .. } | Mint::Recover(_) => generate(context).await?,
     };
     let number = mint.version();
     let secret = match mint {
@@ -58,9 +61,9 @@ pub(super) async fn mint(
         private_key: PrivateKeyRef { digest: pair.digest(), secret },
     };
     let next = Ledger::mint(base, mint, key, context.clock.now()).map_err(Error::from)?;
-    let replaced = replace(context, observed, &next, Some((number, &pair))).await;
-    place::settle(claim, &replaced);
-    replaced.map(|()| next)
+    let written = write(context, observed, &next, Some((number, &pair))).await;
+    place::settle(claim, &written);
+    written.map(|()| next)
 }
 
 /// Commits another transition.
@@ -79,9 +82,9 @@ pub(super) async fn commit(
         _ => None,
     };
     let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
-    let replaced = replace(context, observed, &next, None).await;
-    place::settle(claim, &replaced);
-    replaced.map(|()| next)
+    let written = write(context, observed, &next, None).await;
+    place::settle(claim, &written);
+    written.map(|()| next)
 }
 
 fn base(observed: &Observed) -> Result<Option<&Ledger>, Halt> {
@@ -91,38 +94,55 @@ fn base(observed: &Observed) -> Result<Option<&Ledger>, Halt> {
     }
 }
 
-/// Reads the ledger, and if it still is the one that was observed replaces it.
-/// Private keys that the new table does not call for are gone with the same
-/// write.
-async fn replace(
+/// Writes the ledger as it was observed with a new table, or creates it. Private
+/// keys that the new table does not call for are gone with the same write.
+async fn write(
     context: &Context,
     observed: &Observed,
     next: &Ledger,
     new: Option<(u32, &KeyPair)>,
 ) -> Result<(), Halt> {
     let ring = &observed.snapshot.name;
-    let mut secret = match &observed.ledger_version {
-        Some(version) => read(context, ring, version).await?,
-        None => empty(context, names::ledger(ring)),
-    };
     let wanted = private_entries(next);
-    let mut data = secret.data.take().unwrap_or_default();
-    data.retain(|entry, _| wanted.contains(entry));
-    if let Some((number, pair)) = new
-        && wanted.contains(&names::key_entry(number))
-    {
-        data.extend(entries(number, pair));
-    }
-    secret.data = Some(data);
-    secret.annotations_mut().insert(names::ANNOTATION_LEDGER.to_owned(), next.to_json());
-    let stored = store(context, ring, &secret, observed.ledger_version.is_some()).await?;
-    let row = LedgerRow::sound(stored.resource_version().unwrap_or_default(), next.clone());
-    context.cache.ledgers.put(ring, row);
+    let added = new.filter(|(number, _)| wanted.contains(&names::key_entry(*number)));
+    let version = match &observed.ledger_version {
+        Some(seen) => {
+            let dropped = &held(context, observed, seen).await? - &wanted;
+            secret::patch(context, ring, seen, next, &Entries { added, dropped }).await?
+        }
+        None => {
+            let mut secret = Wiped(empty(context, names::ledger(ring)));
+            secret.0.data = added.map(|(number, pair)| entries(number, pair).into());
+            let annotations = secret.0.annotations_mut();
+            annotations.insert(names::ANNOTATION_LEDGER.to_owned(), next.to_json());
+            secret::create(context, ring, &secret).await?
+        }
+    };
+    context.cache.ledgers.put(ring, LedgerRow::sound(version, next.clone()));
     let left = observed.snapshot.ledger.table().and_then(|base| base.rule.settings.leaving);
     for policy in next.rule.settings.policies().chain(left) {
-        context.policies.wake(&policy);
+        context.policies.wake_with_news(&policy);
     }
     Ok(())
+}
+
+/// The entries that an observed ledger may hold: those of its table's versions.
+/// One that is damaged may hold any, so it is looked.
+async fn held(
+    context: &Context,
+    observed: &Observed,
+    seen: &str,
+) -> Result<BTreeSet<String>, Error> {
+    if let LedgerFound::Present(base) = &observed.snapshot.ledger {
+        return Ok(may_hold(base));
+    }
+    let secret = read(context, &observed.snapshot.name, seen).await?;
+    Ok(secret.0.data.iter().flat_map(|data| data.keys().cloned()).collect())
+}
+
+fn may_hold(table: &Ledger) -> BTreeSet<String> {
+    let numbers = table.versions.iter().map(|version| version.number);
+    numbers.flat_map(|number| [names::key_entry(number), names::password_entry(number)]).collect()
 }
 
 /// Looks whether a ledger holds the private keys that its table says, where
@@ -132,12 +152,12 @@ async fn replace(
 /// If it cannot be read, or has changed meanwhile.
 pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Result<(), Error> {
     let Some(table) = row.unchecked() else { return Ok(()) };
-    let data = read(context, ring, &row.resource_version).await?.data.unwrap_or_default();
+    let mut secret = read(context, ring, &row.resource_version).await?;
     let unfit = table
         .versions
         .iter()
         .filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()))
-        .find_map(|version| take(&data, version).err());
+        .find_map(|version| take(&mut secret, version).err());
     let version = row.resource_version.clone();
     let row = match unfit {
         None => LedgerRow::sound(version, Ledger::clone(table)),
@@ -169,17 +189,17 @@ pub(super) async fn key(
     let LedgerFound::Present(ledger) = &observed.snapshot.ledger else { return Err(unknown()) };
     let row = ledger.by_number(version).ok_or_else(unknown)?;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
-    let secret = read(context, ring, seen).await?;
     let standby_secret = row.private_key().and_then(|key| key.secret.as_ref());
-    let data = match standby_secret {
-        None => secret.data.unwrap_or_default(),
+    let mut secret = match standby_secret {
+        None => read(context, ring, seen).await?,
         Some(name) => {
+            look(context, ring, seen).await?;
             let found = api(context).get_opt(name).await;
             let found = found.map_err(|error| Error::api(format!("Secret {name}"), error))?;
-            found.and_then(|secret| secret.data).unwrap_or_default()
+            Wiped(found.unwrap_or_default())
         }
     };
-    match take(&data, row) {
+    match take(&mut secret, row) {
         Ok(pair) => Ok(pair),
         Err(why) => {
             // The cache took it for sound: it is not, until it is written anew.
@@ -231,18 +251,15 @@ pub async fn delete_key_secret(
     Ok(())
 }
 
-async fn generate() -> Result<KeyPair, Error> {
-    // A tenth of a second of computation, deliberately: not on the thread
-    // that serves everything else.
-    let pair = tokio::task::spawn_blocking(KeyPair::generate).await;
-    Ok(pair.map_err(|_| Error::Interrupted)??)
+async fn generate(context: &Context) -> Result<KeyPair, Error> {
+    Ok(context.sealings.compute(1, KeyPair::generate).await??)
 }
 
 /// A version's key pair out of a Secret's data, if it is the one that the
 /// table means.
-fn take(data: &BTreeMap<String, ByteString>, row: &Version) -> Result<KeyPair, String> {
+fn take(secret: &mut Wiped, row: &Version) -> Result<KeyPair, String> {
     let number = row.number;
-    let entry = |name: &str| data.get(name).map(|bytes| bytes.0.clone());
+    let mut entry = |name: &str| secret.take(name);
     let private = entry(&names::key_entry(number))
         .ok_or_else(|| format!("the private key of version {number} is missing"))?;
     let password = entry(&names::password_entry(number))
@@ -273,9 +290,11 @@ async fn store_key_secret(
     let mut secret = empty(context, name.clone());
     secret.annotations_mut().insert(names::ANNOTATION_SEQUENCE.to_owned(), sequence.to_string());
     secret.data = Some(entries(version, pair).into());
-    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
-    let created = api(context).create(&params, &secret).await;
+    let created = secrets::create(&context.client, &api(context), &Wiped(secret)).await;
     created.map_err(|error| Error::api(format!("Secret {name}"), error))?;
     context.cache.ledgers.put_key_secret(ring, &name, sequence);
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests;

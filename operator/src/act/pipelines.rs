@@ -8,11 +8,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
 };
 use signingkeyring_core::{ledger::PipelineRef, names, snapshot::Layout};
 
-use super::{Halt, ledger};
+use super::{
+    Halt, ledger,
+    secrets::{self, Wiped},
+};
 use crate::{
     context::Context,
     error::{Error, is_code},
@@ -67,11 +70,11 @@ pub(super) async fn write(
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     };
-    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
-    let api = api(context, pipeline);
+    let secret = Wiped(secret);
+    let (client, api) = (&context.client, api(context, pipeline));
     let result = match seen {
-        Some(_) => api.replace(&pipeline.name, &params, &secret).await,
-        None => api.create(&params, &secret).await,
+        Some(_) => secrets::replace(client, &api, &pipeline.name, &secret).await,
+        None => secrets::create(client, &api, &secret).await,
     };
     result.map_err(|error| Error::api(format!("Secret {pipeline}"), error))?;
     Ok(())

@@ -33,7 +33,7 @@ mod tests {
     use std::{sync::Mutex, time::Duration};
 
     use super::*;
-    use crate::workqueue::WorkQueue;
+    use crate::workqueue::{Pass, WorkQueue};
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_in_one_pass_backs_off_and_ends_no_other() {
@@ -49,14 +49,15 @@ mod tests {
                     assert_ne!(name, "broken", "foreign data");
                     Ok(Outcome::RequeueAfter(Duration::from_secs(1)))
                 };
-                match catching_panics(pass).await {
+                let outcome = match catching_panics(pass).await {
                     Ok(outcome) => outcome,
                     Err(Error::Panic(text)) => {
                         assert!(text.contains("foreign data"), "{text}");
                         Outcome::Failed
                     }
                     Err(other) => panic!("{other}"),
-                }
+                };
+                Pass { outcome, key: None }
             }
         });
         assert!(tokio::time::timeout(Duration::from_millis(7600), work).await.is_err());

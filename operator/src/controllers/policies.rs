@@ -20,7 +20,10 @@ use signingkeyring_crds::SigningKeyRing;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::panics::{PANICKED, catching_panics};
+use super::{
+    panics::{PANICKED, catching_panics},
+    progress,
+};
 use crate::{
     act::policies as act,
     cache::{FailedWrite, WrittenPolicy},
@@ -28,7 +31,7 @@ use crate::{
     error::{Error, brief, is_code},
     observe::{ObservedPolicy, ReadAnew, observe_policy},
     telemetry, watches,
-    workqueue::Outcome,
+    workqueue::{Outcome, Pass},
 };
 
 const NAME: &str = "policies";
@@ -39,9 +42,13 @@ pub async fn run(context: &Context) {
     context.policies.run(CONCURRENCY, |policy| pass(context, policy)).await;
 }
 
-async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
+async fn pass(context: &Context, policy: PolicyRef) -> Pass {
     let start = Instant::now();
-    let result = catching_panics(reconcile(context, policy)).await;
+    if context.policies.is_held_back(&policy) {
+        info!(%policy, "no progress: somebody may undo what is written, or wake it all the time");
+    }
+    let mut key = None;
+    let result = catching_panics(reconcile(context, policy, &mut key)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(Failed { error: error @ Error::Conflict(_), .. }) => {
@@ -68,7 +75,7 @@ async fn pass(context: &Context, policy: PolicyRef) -> Outcome {
     };
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.policies.depth());
-    outcome
+    Pass { outcome, key }
 }
 
 /// Why a pass failed.
@@ -84,13 +91,19 @@ impl From<Error> for Failed {
     }
 }
 
-async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Failed> {
+/// Makes the pass; `key` tells it from others as soon as it has a plan.
+async fn reconcile(
+    context: &Context,
+    policy: PolicyRef,
+    key: &mut Option<u64>,
+) -> Result<Outcome, Failed> {
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {
         observed = observe_policy(context, policy, &read_anew(context, rings).await?);
         plan = plan_policy(&observed.snapshot, &observed.backend(context));
     }
+    *key = Some(progress::of_policy(&observed.snapshot.rings, &plan.step));
     announce_kept(context, &observed, &plan.kept).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);

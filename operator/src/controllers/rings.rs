@@ -13,16 +13,19 @@ use signingkeyring_core::{
     snapshot::Finding,
 };
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::panics::{PANICKED, catching_panics};
+use super::{
+    panics::{PANICKED, catching_panics},
+    progress,
+};
 use crate::{
     act::{self, Done, act},
     context::Context,
     error::Error,
     observe::{observe, touches_pipelines},
     telemetry, watches,
-    workqueue::Outcome,
+    workqueue::{Outcome, Pass},
 };
 
 const NAME: &str = "rings";
@@ -33,9 +36,13 @@ pub async fn run(context: &Context) {
     context.rings.run(concurrency, |ring| pass(context, ring)).await;
 }
 
-async fn pass(context: &Context, ring: String) -> Outcome {
+async fn pass(context: &Context, ring: String) -> Pass {
     let start = Instant::now();
-    let result = catching_panics(reconcile(context, &ring)).await;
+    if context.rings.is_held_back(ring.as_str()) {
+        info!(ring, "no progress: somebody may undo what is written, or wake it all the time");
+    }
+    let mut key = None;
+    let result = catching_panics(reconcile(context, &ring, &mut key)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ (Error::Conflict(_) | Error::Change(_))) => {
@@ -55,10 +62,11 @@ async fn pass(context: &Context, ring: String) -> Outcome {
     };
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.rings.depth());
-    outcome
+    Pass { outcome, key }
 }
 
-async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
+/// Makes the pass; `key` tells it from others as soon as it has a plan.
+async fn reconcile(context: &Context, ring: &str, key: &mut Option<u64>) -> Result<Outcome, Error> {
     let Some(found) = context.cache.ring(ring) else {
         if let Ok(name) = ring.parse() {
             context.cache.ledgers.release(&name);
@@ -105,6 +113,7 @@ async fn reconcile(context: &Context, ring: &str) -> Result<Outcome, Error> {
     }
     let plan = pass::plan(&observed.snapshot);
     debug!(ring, actions = ?plan.actions, "planned");
+    *key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
     let Done { wrote, mut findings, mut failed } =
         act(context, object, &observed, &plan.actions).await;
     let starts_over =

@@ -65,8 +65,19 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
         cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: Base64::encode_string(&nonce) },
         ciphertext: Base64::encode_string(&secretbox::seal(&key, &nonce, der)),
     };
-    let json = serde_json::to_vec(&envelope).map_err(|_| KeyError::Encoding)?;
-    Ok(Zeroizing::new(armour(&Base64::encode_string(&json)).into_bytes()))
+    // With room from the start: what grows leaves copies behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(LONGEST));
+    serde_json::to_writer(&mut *json, &envelope).map_err(|_| KeyError::Encoding)?;
+    let base64 = Zeroizing::new(Base64::encode_string(&json));
+    Ok(Zeroizing::new(armour(&base64).into_bytes()))
+}
+
+/// What it costs to open a sealed key, in units of what [`seal`] costs.
+///
+/// # Errors
+/// If it is not cosign's format.
+pub(super) fn cost(pem: &[u8]) -> Result<u32, KeyError> {
+    Ok(envelope(pem)?.kdf.params.n / N)
 }
 
 /// Opens a sealed key; returns PKCS#8 DER.
@@ -74,6 +85,22 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
 /// # Errors
 /// If it is not cosign's format or the password is wrong.
 pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let envelope = envelope(pem)?;
+    let params = envelope.kdf.params;
+    let salt = decode(&envelope.kdf.salt)?;
+    let nonce: [u8; 24] = decode(&envelope.cipher.nonce)?
+        .try_into()
+        .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
+    let sealed = decode(&envelope.ciphertext)?;
+    if sealed.len() <= secretbox::TAG {
+        return Err(KeyError::Format("its ciphertext is too short"));
+    }
+    let key = derive(password, &salt, params)?;
+    secretbox::open(&key, &nonce, &sealed).ok_or(KeyError::Password)
+}
+
+/// The envelope of a sealed key whose costs are cosign's.
+fn envelope(pem: &[u8]) -> Result<Envelope, KeyError> {
     let json = unarmour(pem)?;
     let envelope: Envelope =
         serde_json::from_slice(&json).map_err(|_| KeyError::Format("its JSON is damaged"))?;
@@ -85,16 +112,7 @@ pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     if !matches!(params, Params { n: 0x8000 | 0x1_0000 | 0x2_0000, r: R, p: P }) {
         return Err(KeyError::Format("its scrypt parameters are not cosign's"));
     }
-    let salt = decode(&envelope.kdf.salt)?;
-    let nonce: [u8; 24] = decode(&envelope.cipher.nonce)?
-        .try_into()
-        .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
-    let sealed = decode(&envelope.ciphertext)?;
-    if sealed.len() <= secretbox::TAG {
-        return Err(KeyError::Format("its ciphertext is too short"));
-    }
-    let key = derive(password, &salt, params)?;
-    secretbox::open(&key, &nonce, &sealed).ok_or(KeyError::Password)
+    Ok(envelope)
 }
 
 fn derive(password: &[u8], salt: &[u8], params: Params) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -111,7 +129,8 @@ fn decode(text: &str) -> Result<Vec<u8>, KeyError> {
 
 /// PEM as Go writes it: 64 characters a line, a newline at the end.
 fn armour(base64: &str) -> String {
-    let mut pem = format!("-----BEGIN {LABEL}-----\n");
+    let mut pem = String::with_capacity(LONGEST);
+    pem.push_str(&format!("-----BEGIN {LABEL}-----\n"));
     let mut rest = base64;
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));
@@ -123,7 +142,7 @@ fn armour(base64: &str) -> String {
     pem
 }
 
-fn unarmour(pem: &[u8]) -> Result<Vec<u8>, KeyError> {
+fn unarmour(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     if pem.len() > LONGEST {
         return Err(KeyError::Format("it is too long"));
     }
@@ -135,8 +154,9 @@ fn unarmour(pem: &[u8]) -> Result<Vec<u8>, KeyError> {
                 .strip_suffix(&format!("-----END {label}-----"))
         })
         .ok_or(KeyError::Format("its PEM header is another"))?;
-    let base64: String = body.split_ascii_whitespace().collect();
-    decode(&base64)
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.split_ascii_whitespace());
+    decode(&base64).map(Zeroizing::new)
 }
 
 #[cfg(test)]

@@ -29,6 +29,18 @@ fn opens_with_its_password_under_both_headers() {
     assert_eq!(*open(windows.as_bytes(), PASSWORD).unwrap(), DER);
 }
 
+/// Before anything is computed, so that there is room for it.
+#[test]
+fn the_cost_of_opening_is_told_by_the_envelope() {
+    let sealed = seal(DER, PASSWORD).unwrap();
+    assert_eq!(cost(&sealed), Ok(1));
+    for (n, costs) in [(1 << 16, Some(2)), (1 << 17, Some(4)), (1 << 18, None)] {
+        let sealed = changed(&sealed, |json| json["kdf"]["params"]["N"] = n.into());
+        assert_eq!(cost(&sealed).ok(), costs);
+    }
+    assert!(cost(b"no PEM").is_err());
+}
+
 #[test]
 fn no_other_password_opens_it() {
     let sealed = seal(DER, PASSWORD).unwrap();

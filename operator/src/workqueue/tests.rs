@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use super::*;
+
+type Log = Arc<Mutex<Vec<(String, Duration)>>>;
+
+/// Runs the queue for `time` and returns who was worked on, and when.
+async fn run(
+    queue: &WorkQueue<String>,
+    time: Duration,
+    concurrency: usize,
+    work: impl Fn(usize) -> (Duration, Pass),
+) -> Vec<(String, Duration)> {
+    let log: Log = Arc::default();
+    let start = Instant::now();
+    let job = queue.run(concurrency, |name| {
+        let count = log.lock().unwrap().iter().filter(|(n, _)| *n == name).count();
+        log.lock().unwrap().push((name, start.elapsed()));
+        let (takes, pass) = work(count);
+        async move {
+            tokio::time::sleep(takes).await;
+            pass
+        }
+    });
+    let _ = tokio::time::timeout(time, job).await;
+    Arc::try_unwrap(log).unwrap().into_inner().unwrap()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A pass that comes to the same as every other.
+fn same(outcome: Outcome) -> Pass {
+    Pass { outcome, key: Some(0) }
+}
+
+/// Wakes a name for ever, this often.
+async fn keep_waking(queue: &WorkQueue<String>, every: Duration) {
+    loop {
+        queue.wake("a");
+        tokio::time::sleep(every).await;
+    }
+}
+
+fn seconds(log: &[(String, Duration)]) -> Vec<u64> {
+    log.iter().map(|(_, at)| at.as_secs()).collect()
+}
+
+/// Twelve at once, and then after 1, 2, 4, 8, 16, 30 and 30 seconds.
+const SLOWED: [u64; 19] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 7, 15, 31, 61, 91];
+
+/// Ends between two seconds, so that it is clear what still counts.
+const LONG: Duration = Duration::from_millis(99_500);
+
+#[tokio::test(start_paused = true)]
+async fn a_name_woken_twice_runs_once() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    queue.wake("a");
+    let log = run(&queue, SECOND, 4, |_| (Duration::ZERO, same(Outcome::Done))).await;
+    assert_eq!(log.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_woken_while_it_runs_runs_again_and_never_twice_at_once() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let waker = async {
+        tokio::time::sleep(SECOND / 2).await;
+        queue.wake("a");
+        std::future::pending::<()>().await;
+    };
+    let job = run(&queue, SECOND * 10, 4, |_| (SECOND, same(Outcome::Done)));
+    let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+    assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_is_bounded() {
+    let queue = WorkQueue::<String>::default();
+    for name in ["a", "b", "c", "d"] {
+        queue.wake(name);
+    }
+    let log = run(&queue, SECOND * 10, 2, |_| (SECOND, same(Outcome::Done))).await;
+    assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 0, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_pause_longer_and_longer_and_success_forgets_them() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, Duration::from_secs(3), 1, |count| {
+        (Duration::ZERO, same(if count < 3 { Outcome::Failed } else { Outcome::Done }))
+    })
+    .await;
+    let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
+    assert_eq!(at, [0, 250, 750, 1750]);
+    assert_eq!(backoff(40), LONGEST_BACKOFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_pass_replaces_the_delay() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, SECOND * 7, 1, |count| {
+        let next = if count == 0 { SECOND } else { SECOND * 5 };
+        (Duration::ZERO, same(Outcome::RequeueAfter(next)))
+    })
+    .await;
+    assert_eq!(log.iter().map(|(_, at)| at.as_secs()).collect::<Vec<_>>(), [0, 1, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_always_wants_to_go_on_and_comes_to_the_same_is_slowed() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, LONG, 1, |_| (Duration::ZERO, same(Outcome::Requeue))).await;
+    assert_eq!(seconds(&log), SLOWED);
+    assert!(queue.is_held_back("a"));
+    assert!(!queue.is_held_back("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_before_it_has_decided_anything_is_slowed() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let pass = Pass { outcome: Outcome::Requeue, key: None };
+    let log = run(&queue, LONG, 1, |_| (Duration::ZERO, pass)).await;
+    assert_eq!(seconds(&log), SLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_turns_in_what_it_comes_to_is_slowed() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, LONG, 1, |count| {
+        let key = Some(count as u64 % 2);
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key })
+    })
+    .await;
+    assert_eq!(log.len(), SLOWED.len() + 1, "the second was new too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_woken_all_the_time_is_slowed_whatever_its_passes_say() {
+    for outcome in [Outcome::Done, Outcome::RequeueAfter(SECOND), Outcome::Requeue] {
+        for takes in [0, 15] {
+            let queue = WorkQueue::<String>::default();
+            let takes = Duration::from_millis(takes);
+            let job = run(&queue, LONG, 1, |_| (takes, same(outcome)));
+            let log = tokio::select! {
+                log = job => log,
+                () = keep_waking(&queue, SECOND / 100) => unreachable!(),
+            };
+            let first_minute = log.iter().filter(|(_, at)| *at < SECOND * 60).count();
+            assert!((17..=20).contains(&first_minute), "{outcome:?}: {first_minute}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_woken_all_the_time_and_fails_is_tried_no_more_often() {
+    let queue = WorkQueue::<String>::default();
+    let job = run(&queue, SECOND * 60, 1, |_| (Duration::ZERO, same(Outcome::Failed)));
+    let log = tokio::select! {
+        log = job => log,
+        () = keep_waking(&queue, SECOND / 100) => unreachable!(),
+    };
+    assert!(log.len() <= 20, "{}", log.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_something_else_each_time_is_never_slowed() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, SECOND * 10, 1, |count| {
+        (SECOND / 100, Pass { outcome: Outcome::Requeue, key: Some(count as u64) })
+    })
+    .await;
+    assert!(log.len() > 900, "{}", log.len());
+    assert!(!queue.is_held_back("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_a_second_is_never_slowed() {
+    let queue = WorkQueue::<String>::default();
+    let job = run(&queue, LONG, 1, |_| (SECOND / 20, same(Outcome::Done)));
+    let log = tokio::select! {
+        log = job => log,
+        () = keep_waking(&queue, SECOND) => unreachable!(),
+    };
+    assert_eq!(seconds(&log), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_a_second_is_not_slowed_either_by_what_was_before() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    // The noise ends after 20 passes, at 121 s.
+    let log = run(&queue, SECOND * 160 - SECOND / 2, 1, |count| {
+        let next = if count < 19 { Outcome::Requeue } else { Outcome::RequeueAfter(SECOND) };
+        (Duration::ZERO, same(next))
+    })
+    .await;
+    assert_eq!(seconds(&log)[SLOWED.len()..], (121..160).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_shorten_a_pause_to_the_first_and_not_further() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let news = async {
+        tokio::time::sleep(SECOND * 70).await;
+        assert!(queue.is_held_back("a"), "for 30 seconds from 61 on");
+        loop {
+            queue.wake_with_news("a");
+            tokio::time::sleep(SECOND / 100).await;
+        }
+    };
+    let job =
+        run(&queue, SECOND * 74 - SECOND / 2, 1, |_| (Duration::ZERO, same(Outcome::Requeue)));
+    let log = tokio::select! { log = job => log, () = news => unreachable!() };
+    assert_eq!(seconds(&log)[SLOWED.len() - 1..], [70, 71, 72, 73]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_key_ends_the_pauses() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, SECOND * 4 - SECOND / 2, 1, |count| {
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key: Some(u64::from(count >= 13)) })
+    })
+    .await;
+    let expected = [&[0; 12][..], &[1], &[3; 12]].concat();
+    assert_eq!(seconds(&log), expected, "the one at 3 seconds has news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_rest_are_forgotten() {
+    let queue = WorkQueue::<String>::default();
+    let waker = async {
+        for number in 0..20_000_u32 {
+            queue.wake(&number.to_string());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let job = run(&queue, LONG * 10, 8, |_| (Duration::ZERO, same(Outcome::Done)));
+    let _ = tokio::join!(waker, job);
+    let state = queue.lock();
+    assert!(state.paces.len() <= 512, "{}", state.paces.len());
+    let others = state.queued.len() + state.running.len() + state.dirty.len();
+    assert_eq!(others + state.delayed.len() + state.failures.len(), 0);
+}
