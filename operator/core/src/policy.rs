@@ -12,6 +12,7 @@
 pub mod cluster_policy;
 mod content;
 mod digest;
+pub mod exclusions;
 mod expiry;
 pub mod packing;
 mod plan;

@@ -13,7 +13,10 @@ use signingkeyring_core::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::panics::{PANICKED, catching_panics};
+use super::{
+    exclusions,
+    panics::{PANICKED, catching_panics},
+};
 use crate::{
     act::policies as act,
     cache::WrittenPolicy,
@@ -68,13 +71,15 @@ async fn reconcile(context: &Context, policy: PolicyRef) -> Result<Outcome, Erro
     let observed = observe_policy(context, policy);
     let plan = plan_policy(&observed.snapshot, &observed.backend(context));
     announce_kept(context, &observed, &plan.kept).await;
+    exclusions::report(context, &observed.exclusions).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
     }
     if plan.bytes.is_some_and(|bytes| context.cache.written.record_size(policy, bytes)) {
         wake_rings(context, policy);
     }
-    let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
+    let requeue_after = plan.requeue_after.into_iter().chain(observed.exclusions.until).min();
+    let outcome = requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
         Step::Wait | Step::AllRefused => Ok(outcome),
         Step::Conflict => {
