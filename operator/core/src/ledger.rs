@@ -26,6 +26,7 @@ mod life;
 mod publications;
 mod rule;
 mod shape;
+mod times;
 mod version;
 mod wire;
 

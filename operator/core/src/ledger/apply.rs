@@ -95,6 +95,7 @@ impl Ledger {
                     next.move_window(*keep);
                 }
             }
+            Change::CorrectTimes => next.correct_times(now),
             Change::Window { keep } => next.move_window(*keep),
             Change::Rule(settings) => next.change_rule(settings),
             Change::Publications { add, strike } => {

@@ -103,6 +103,8 @@ pub enum Change {
         /// How many versions are accepted.
         keep: u32,
     },
+    /// What a clock that was ahead noted in the future happened by now.
+    CorrectTimes,
     /// The window moves without a rotation.
     Window {
         /// How many versions are accepted.

@@ -12,4 +12,5 @@ mod findings;
 mod moves;
 mod safety;
 mod settles;
+mod times;
 mod world;
