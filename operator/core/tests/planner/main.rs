@@ -9,6 +9,7 @@
 
 mod cases;
 mod findings;
+mod imports;
 mod moves;
 mod safety;
 mod settles;
