@@ -38,7 +38,7 @@ pub struct ImageExclusion {
     /// repository with every tag and digest (`docker.io/library/redis:*`), tags by
     /// prefix (`quay.io/org/app:1.*`), one tag or one digest. An image
     /// without a registry host is one of Docker Hub.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]
     #[x_kube(validation = Rule::new(host()).message("image: what stands before the first slash is neither a registry's host, such as quay.io or localhost:5000, nor a part of a path in lower case"))]
     #[x_kube(validation = Rule::new(path_and_end()).message("image must be an image reference in lower case without a scheme, for example quay.io/org/app:*"))]

@@ -209,6 +209,7 @@ async fn commit(
                 announce_current(context, ring, on, *version, &fingerprint(*version)).await;
             }
         }
+        Change::CorrectTimes => warn!(ring, "the ledger named times in the future, corrected"),
         Change::Window { .. } => info!(ring, "window moved"),
         Change::Rule(rule) => info!(ring, policy = %rule.policy, "rule changed"),
         Change::Publications { .. } => info!(ring, "publications recorded"),

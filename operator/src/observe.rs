@@ -41,6 +41,7 @@ mod policies;
 pub mod ring;
 pub mod witness;
 
+pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
 pub(crate) use managed::only_ours;
 pub(crate) use pipelines::entries;
 pub use pipelines::is_rights_problem;
@@ -66,6 +67,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     let key_secrets = context.cache.ledgers.key_secrets(name);
     let ledger = ledger_found(row.as_ref(), &key_secrets);
     let import = import::look(context, &object.spec, &ledger).await;
+    let shares_key_with = import::shares_key_with(context, name, &object.spec, &ledger);
     let (pipelines, secrets) = pipelines::look(context, ring_name, &ring, &ledger).await;
     let policies = policies(context, ring_name, &ledger);
     let mut witnesses = witness::of_ring(object);
@@ -85,6 +87,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         witnesses,
         key_secrets,
         import,
+        shares_key_with,
         kyverno_served: context.cache.kyverno_served(),
         enrolled: context.cache.namespaces.enrolled(ring_name),
         now: context.clock.now(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, manifest, wait_until},
@@ -156,5 +156,71 @@ fn lists_and_own_exclusions_take_effect_and_expire() {
         .await?;
         ensure!(world.ring("excludes", "{.status.currentVersion}").await? == "1");
         Ok(())
+    });
+}
+
+/// A list that the policies have no room for: a tree, and patterns of the greatest
+/// length.
+fn too_large() -> String {
+    let mut images = vec!["{image: 'quay.io/toomuch/*', reason: test}".to_owned()];
+    images.extend((0..299).map(|number| {
+        let image = format!("quay.io/bulk/{number:03}-");
+        format!("{{image: '{image}{}', reason: test}}", "a".repeat(255 - image.len()))
+    }));
+    format!(
+        "{{apiVersion: signing.odj.cloud/v1alpha1, kind: ImageExclusionList, metadata: {{name: toomuch}}, spec: {{images: [{}]}}}}",
+        images.join(", ")
+    )
+}
+
+#[test]
+fn a_list_that_is_too_large_holds_up_nothing_and_takes_nothing_away() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("bounded").await?;
+        for repository in ["bounded/a", "toomuch/b"] {
+            world.push(repository, "v1").await?;
+        }
+        let (good, left_out) = ("quay.io/bounded/a:v1", "quay.io/toomuch/b:v1");
+        let list = "{apiVersion: signing.odj.cloud/v1alpha1, kind: ImageExclusionList, metadata: {name: bounded}, spec: {images: [{image: 'quay.io/bounded/*', reason: test}]}}";
+        world.apply(list).await?;
+        world.wait_until_admitted("bounded-dev", good).await?;
+
+        let too_many = async || {
+            let operator = shared.operator.lock().await;
+            let metrics = operator.as_ref().context("the operator runs")?.metrics().await?;
+            let mut lines = metrics.lines();
+            let series = "signingkeyring_exclusion_lists_too_large ";
+            let value = lines.find_map(|line| line.strip_prefix(series));
+            Ok::<_, anyhow::Error>(value.map(str::to_owned))
+        };
+        ensure!(too_many().await?.as_deref() == Some("0"));
+        world.apply(&too_large()).await?;
+        wait_until("an event says that the list is too large", async || {
+            let field = "--field-selector=reason=ExclusionListTooLarge,regarding.name=toomuch";
+            let path = "-o=jsonpath={.items[*].note}";
+            let events = world
+                .kubectl(&["get", "events.events.k8s.io", "-n", "default", field, path])
+                .await?;
+            Ok(events.starts_with("300 of its images do not count")
+                && events.contains("may have 36700 bytes"))
+        })
+        .await?;
+        ensure!(too_many().await?.as_deref() == Some("1"));
+
+        // Every policy is still written, a new ring's rule and what is good.
+        world.ready_ring("bounded-later").await?;
+        for namespace in ["bounded-dev", "bounded-later-dev"] {
+            world.wait_until_admitted(namespace, good).await?;
+            world.wait_until_refused(namespace, left_out).await?;
+        }
+        world.kubectl(&["delete", "iel", "toomuch"]).await?;
+        wait_until("no list is too large any more", async || {
+            Ok(too_many().await?.as_deref() == Some("0"))
+        })
+        .await?;
+        world.wait_until_admitted("bounded-dev", good).await?;
+        world.kubectl(&["delete", "iel", "bounded"]).await?;
+        world.wait_until_refused("bounded-dev", good).await
     });
 }

@@ -14,6 +14,7 @@ mod api;
 mod deletion;
 mod drift;
 mod exclusions;
+mod imports;
 mod lifecycle;
 mod pipelines;
 mod references;

@@ -29,6 +29,8 @@ api_enum! {
         RuleKept,
         /// An exclusion no longer counts.
         ExclusionExpired,
+        /// What an exclusion list excludes beyond what is in force is too much.
+        ExclusionListTooLarge,
         /// A pass over the object ended in a panic: a defect of the operator.
         PassPanicked,
     }
@@ -59,6 +61,8 @@ api_enum! {
         Keep,
         /// Leaving out an exclusion.
         Expire,
+        /// Leaving out what is too much.
+        Limit,
         /// Bringing a ring to what is asked of it.
         Reconcile,
     }

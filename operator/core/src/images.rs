@@ -10,8 +10,12 @@
 
 use std::fmt;
 
+mod cover;
+
+pub use cover::{Cover, minimal};
+
 /// The longest pattern, in bytes.
-pub const MAX_LENGTH: usize = 512;
+pub const MAX_LENGTH: usize = 255;
 
 const HUB: &str = "docker.io";
 const HUB_ALIAS: &str = "index.docker.io";
@@ -193,16 +197,6 @@ impl fmt::Display for Pattern {
             What::Digest(digest) => write!(f, "{host}/{path}@{digest}"),
         }
     }
-}
-
-/// Sorts patterns and drops those that another one covers.
-#[must_use]
-pub fn minimal(mut patterns: Vec<Pattern>) -> Vec<Pattern> {
-    patterns.sort();
-    patterns.dedup();
-    let kept = patterns.clone();
-    patterns.retain(|pattern| !kept.iter().any(|other| other != pattern && other.covers(pattern)));
-    patterns
 }
 
 /// Splits `name:tag@digest`.

@@ -117,7 +117,14 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
         return vec![Action::AddFinalizer];
     }
-    let commit = mint::discard(snapshot, ledger)
+    if let Some(change) = mint::give_up(snapshot, ledger) {
+        return vec![Action::Commit(change)];
+    }
+    // The schedule goes by the ledger's times: with one in the future it would
+    // stand still until then.
+    let ahead = ledger.is_ahead_of(snapshot.now).then_some(Change::CorrectTimes);
+    let commit = ahead
+        .or_else(|| mint::discard(snapshot, ledger))
         .or_else(|| mint::promote(snapshot, facts, ledger))
         .map(Action::Commit)
         .or_else(|| mint::next(snapshot, facts, ledger).map(Action::Mint))

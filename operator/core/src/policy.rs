@@ -13,6 +13,7 @@ pub mod cluster_policy;
 mod content;
 mod difference;
 mod digest;
+pub mod exclusions;
 mod expiry;
 mod known;
 pub mod packing;

@@ -41,9 +41,11 @@ pub struct Snapshot {
     /// The Secrets of the ring that hold one standby key each, by name, with
     /// the ledger's sequence when each was written.
     pub key_secrets: BTreeMap<String, u64>,
-    /// The key pair that version 1 is to be; nothing once there is a version,
-    /// or if none is asked for.
+    /// The key pair that the first version is to be; nothing once there is a
+    /// version that was not given up, or if none is asked for.
     pub import: Option<Import>,
+    /// The ring that has the key pair first which this one has just taken over.
+    pub shares_key_with: Option<RingName>,
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
     /// The policies that should hold the ring's rule, and those that do.
@@ -82,6 +84,16 @@ pub struct Import {
     pub from: PipelineRef,
     /// What was found there.
     pub found: ImportFound,
+}
+
+/// Why a key pair that another ring knows is not taken over.
+#[must_use]
+pub fn known_to(ring: &RingName) -> String {
+    format!(
+        "ring {ring} knows this key, and a key belongs to one ring: the one would admit what is \
+         signed for the other. Have spec.importFrom name a key pair of this ring's own, or take it \
+         out, and one is generated"
+    )
 }
 
 /// Whether a key pair can be taken over.

@@ -61,6 +61,7 @@ fn changed(ledger: &Ledger) {
         Change::Activate { version: newest, keep: 1 },
         Change::Revoke { versions: all, promote: None, keep: 3 },
         Change::Window { keep: 3 },
+        Change::CorrectTimes,
         Change::Rule(settings.clone()),
         Change::Withdraw(ledger.publications.iter().cloned().collect()),
         Change::Remove { rule: settings, above: ledger.sequence },

@@ -1,22 +1,31 @@
 //! Takes over an existing cosign key pair.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use signingkeyring_core::{ledger::PipelineRef, snapshot::Finding};
+use kube::{Api, ResourceExt};
+use signingkeyring_core::{
+    ledger::PipelineRef,
+    snapshot::{self, Finding},
+};
 
 use super::{Halt, secrets::Wiped};
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
     keys::{KeyPair, fingerprint_of, opening_cost},
+    observe::{Observed, belongs_to_a_ring, is_known, known_to},
 };
 
-/// Reads a key pair in cosign's layout and looks whether its parts fit.
+/// Reads a key pair in cosign's layout and looks whether its parts fit, and
+/// whether no ring has it: a key signs for one ring.
 ///
 /// # Errors
-/// If the Secret cannot be read or is not a P-256 key pair that its password
-/// opens; the text says what to do.
-pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPair, Halt> {
+/// If the Secret cannot be read, is not a P-256 key pair that its password
+/// opens, or that of a ring; the text says what to do.
+pub(super) async fn read(
+    context: &Context,
+    observed: &Observed,
+    from: &PipelineRef,
+) -> Result<KeyPair, Halt> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &from.namespace);
     let secret = match api.get(&from.name).await {
         Ok(secret) => secret,
@@ -25,6 +34,9 @@ pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPai
         }
         Err(error) => return Err(Error::api(format!("Secret {from}"), error).into()),
     };
+    if let Some(why) = belongs_to_a_ring(secret.annotations()) {
+        return Err(unfit(why));
+    }
     let mut secret = Wiped(secret);
     let mut entry = |name: &str| {
         let missing =
@@ -41,6 +53,15 @@ pub(super) async fn read(context: &Context, from: &PipelineRef) -> Result<KeyPai
     if fingerprint_of(&public).as_ref() != Ok(pair.fingerprint()) {
         let why = "its cosign.pub is not the public key of its cosign.key".to_owned();
         return Err(unfit(why));
+    }
+    let (ring, fingerprint) = (&observed.snapshot.name, pair.fingerprint());
+    if let Some(other) = known_to(context, ring, fingerprint) {
+        return Err(unfit(snapshot::known_to(&other)));
+    }
+    if is_known(observed.snapshot.ledger.table(), fingerprint) {
+        let why = "this ring had this key and gave it up, or revoked it. Have spec.importFrom name \
+                   another key pair, or take it out, and one is generated";
+        return Err(unfit(why.to_owned()));
     }
     Ok(pair)
 }

@@ -43,7 +43,7 @@ pub(super) async fn mint(
     // Held until the cache knows the ledger that takes the room.
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
-        Mint::Import { from, .. } => import::read(context, from).await?,
+        Mint::Import { from, .. } => import::read(context, observed, from).await?,
         Mint::New { .. } | Mint::Recover(_) => generate(context).await?,
     };
     let number = mint.version();

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
+    exclusions,
     panics::{PANICKED, catching_panics},
     progress,
 };
@@ -105,13 +106,15 @@ async fn reconcile(
     }
     *key = Some(progress::of_policy(&observed.snapshot.rings, &plan.step));
     announce_kept(context, &observed, &plan.kept).await;
+    exclusions::report(context, &observed.exclusions).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
     }
     if plan.bytes.is_some_and(|bytes| context.cache.written.record_size(policy, bytes)) {
         wake_rings(context, policy);
     }
-    let outcome = plan.requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
+    let requeue_after = plan.requeue_after.into_iter().chain(observed.exclusions.until).min();
+    let outcome = requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
         Step::Wait | Step::AllRefused => Ok(outcome),
         // Something else has changed meanwhile, and needs a look as well.

@@ -25,11 +25,7 @@ pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> u64 
     let tables: Vec<_> = tables.collect();
     let content = match step {
         Step::UpToDate(content) | Step::Write(Write { content, .. }) => Some(content),
-        Step::Wait
-        | Step::ReadAnew(_)
-        | Step::Conflict
-        | Step::AllRefused
-        | Step::Delete => None,
+        Step::Wait | Step::ReadAnew(_) | Step::Conflict | Step::AllRefused | Step::Delete => None,
     };
     let wanted = content.map(|content| (content.whole.spec, content.whole.own_metadata));
     hash((tables, wanted, matches!(step, Step::Delete)))

@@ -16,6 +16,7 @@ use signingkeyring_core::{
     policy::{
         Source,
         cluster_policy::{self, ClusterPolicy, Metadata, rule_of},
+        exclusions::Selection,
         snapshot::{ObjectSeen, PolicySeen, PolicySnapshot, RingSeen, WrittenSeen},
     },
     policy_ref::PolicyRef,
@@ -38,6 +39,8 @@ pub struct ObservedPolicy {
     pub snapshot: PolicySnapshot,
     /// The object, whoever it belongs to.
     pub object: Option<Arc<DynamicObject>>,
+    /// What does not count of the exclusion lists; what does is in the snapshot.
+    pub exclusions: Selection,
     written: Option<WrittenPolicy>,
     excluded: Vec<Exclusion>,
 }
@@ -56,7 +59,9 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         Some(object) if is_ours(object) => ObjectSeen::Ours(seen(object)),
         Some(_) => ObjectSeen::Foreign,
     };
-    let listed = exclusions::listed(context);
+    let now = context.clock.now();
+    let mut exclusions = exclusions::select(context, now);
+    let listed = std::mem::take(&mut exclusions.counting);
     let mut excluded: Vec<Exclusion> = listed.iter().map(|(_, e)| e.clone()).collect();
     excluded.sort();
     excluded.dedup();
@@ -74,10 +79,10 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         rings: BTreeMap::new(),
         refused: context.cache.written.refused(policy),
         listed,
-        now: context.clock.now(),
+        now,
     };
     snapshot.rings = rings(context, &snapshot, anew);
-    ObservedPolicy { snapshot, object, written, excluded }
+    ObservedPolicy { snapshot, object, exclusions, written, excluded }
 }
 
 impl ObservedPolicy {

@@ -26,6 +26,9 @@ pub struct Metrics {
     rotations: Counter,
     policy_writes: Counter,
     drift: Family<KindLabels, Counter>,
+    exclusion_bytes: Gauge,
+    exclusion_bytes_limit: Gauge,
+    exclusion_lists_too_large: Gauge,
     gate_state: Family<GateLabels, Gauge>,
     gate_asked: Family<PolicyLabels, Gauge>,
     gate_latency: Family<PolicyLabels, Gauge<f64, AtomicU64>>,
@@ -80,6 +83,9 @@ impl Default for Metrics {
             rotations: Counter::default(),
             policy_writes: Counter::default(),
             drift: Family::default(),
+            exclusion_bytes: Gauge::default(),
+            exclusion_bytes_limit: Gauge::default(),
+            exclusion_lists_too_large: Gauge::default(),
             gate_state: Family::default(),
             gate_asked: Family::default(),
             gate_latency: Family::default(),
@@ -108,6 +114,21 @@ impl Metrics {
         r.register("versions_activated", "Versions that became current", self.rotations.clone());
         r.register("policy_writes", "Policies written", self.policy_writes.clone());
         r.register("drift_undone", "Edits by others that were undone", self.drift.clone());
+        r.register(
+            "exclusion_bytes",
+            "Bytes in each ring's rule of what counts of the exclusion lists",
+            self.exclusion_bytes.clone(),
+        );
+        r.register(
+            "exclusion_bytes_limit",
+            "How many bytes that may be",
+            self.exclusion_bytes_limit.clone(),
+        );
+        r.register(
+            "exclusion_lists_too_large",
+            "Exclusion lists of which something does not count",
+            self.exclusion_lists_too_large.clone(),
+        );
         r.register(
             "gate_state",
             "1 for what the policy's gate said last: answered, open (nothing is verified), mute \
@@ -169,6 +190,15 @@ impl Metrics {
     /// Counts an edit by others that was undone.
     pub fn drift_undone(&self, kind: &'static str) {
         self.drift.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// Says how much the exclusion lists take up, of how much, and how many do
+    /// not fit.
+    pub fn exclusions(&self, bytes: usize, limit: usize, too_large: usize) {
+        let set = |gauge: &Gauge, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.exclusion_bytes, bytes);
+        set(&self.exclusion_bytes_limit, limit);
+        set(&self.exclusion_lists_too_large, too_large);
     }
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.

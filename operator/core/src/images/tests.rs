@@ -160,7 +160,9 @@ fn what_would_widen_is_refused() {
     ] {
         assert!(Pattern::parse(text).is_err(), "{text:?}");
     }
-    assert!(Pattern::parse(&format!("quay.io/{}", "a".repeat(MAX_LENGTH))).is_err());
+    let of_length = |length: usize| Pattern::parse(&format!("quay.io/{}", "a".repeat(length - 8)));
+    assert!(of_length(255).is_ok());
+    assert_eq!(of_length(256), Err(PatternError::Length));
 }
 
 #[test]
@@ -206,8 +208,50 @@ fn name() -> impl Strategy<Value = String> {
         .prop_map(|(host, path)| format!("{host}{}", path.join("/")))
 }
 
+fn any_pattern() -> impl Strategy<Value = String> {
+    let end = prop_oneof![
+        Just(String::new()),
+        Just("/*".to_owned()),
+        Just(format!("@{DIGEST}")),
+        "(1|1\\.|1\\.2|2)\\*?".prop_map(|tag| format!(":{tag}")),
+    ];
+    let whole_registry = Just("quay.io/*".to_owned());
+    prop_oneof![20 => (name(), end).prop_map(|(name, end)| name + &end), 1 => whole_registry]
+}
+
+fn parsed(texts: &[String]) -> Vec<Pattern> {
+    texts.iter().filter_map(|text| Pattern::parse(text).ok()).collect()
+}
+
+/// The bytes of the globs in JSON.
+fn json_bytes(patterns: &[Pattern]) -> usize {
+    let globs: Vec<String> = patterns.iter().flat_map(Pattern::spellings).collect();
+    let text = serde_json::to_string(&globs).unwrap();
+    // Its brackets, and no comma behind the last.
+    if globs.is_empty() { 0 } else { text.len() - 1 }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_cover_is_what_no_other_pattern_covers(
+        some in proptest::collection::vec(any_pattern(), 0..12),
+        more in proptest::collection::vec(any_pattern(), 0..12),
+    ) {
+        let all = parsed(&[some.clone(), more.clone()].concat());
+        let is_covered = |p: &Pattern| all.iter().any(|other| other != p && other.covers(p));
+        let mut expected: Vec<Pattern> = all.iter().filter(|p| !is_covered(p)).cloned().collect();
+        expected.sort();
+        expected.dedup();
+        prop_assert_eq!(minimal(all.clone()), expected.clone());
+        let some: Cover = parsed(&some).into_iter().collect();
+        let more: Cover = parsed(&more).into_iter().collect();
+        prop_assert_eq!(some.bytes_with(&more), json_bytes(&expected));
+        let whole: Cover = all.clone().into_iter().collect();
+        prop_assert_eq!(whole.bytes(), json_bytes(&expected));
+        prop_assert!(all.iter().all(|pattern| whole.covers(pattern)));
+    }
 
     #[test]
     fn globs_agree_with_the_oracle(

@@ -49,10 +49,10 @@ impl Ledger {
                 next.rule.settings = rule.clone();
                 next.remember(token.as_deref(), *version);
             }
-            Mint::Import { token, rule, .. } => {
-                next.add(1, Purpose::Sign { acknowledged_at: None }, key, now)?;
+            Mint::Import { version, token, rule, .. } => {
+                next.add(*version, Purpose::Sign { acknowledged_at: None }, key, now)?;
                 next.rule.settings = rule.clone();
-                next.remember(token.as_deref(), 1);
+                next.remember(token.as_deref(), *version);
             }
             Mint::Recover(recovery) => {
                 next.recover(recovery, key, now)?;
@@ -95,6 +95,7 @@ impl Ledger {
                     next.move_window(*keep);
                 }
             }
+            Change::CorrectTimes => next.correct_times(now),
             Change::Window { keep } => next.move_window(*keep),
             Change::Rule(settings) => next.change_rule(settings),
             Change::Publications { add, strike } => {

@@ -31,8 +31,10 @@ pub enum Mint {
         /// The ring's rule as of now.
         rule: RuleSettings,
     },
-    /// Version 1 is a key pair that exists already.
+    /// The ring's first version is a key pair that exists already.
     Import {
+        /// Its number: 1, or what follows on those that were given up.
+        version: u32,
         /// The Secret that holds it.
         from: PipelineRef,
         /// SHA-256 of the token present now, which asks for nothing.
@@ -49,8 +51,7 @@ impl Mint {
     #[must_use]
     pub fn version(&self) -> u32 {
         match self {
-            Self::New { version, .. } => *version,
-            Self::Import { .. } => 1,
+            Self::New { version, .. } | Self::Import { version, .. } => *version,
             Self::Recover(recovery) => recovery.version,
         }
     }
@@ -103,6 +104,8 @@ pub enum Change {
         /// How many versions are accepted.
         keep: u32,
     },
+    /// What a clock that was ahead noted in the future happened by now.
+    CorrectTimes,
     /// The window moves without a rotation.
     Window {
         /// How many versions are accepted.

@@ -19,7 +19,7 @@ pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Mint> {
     match &snapshot.import {
         None => Some(Mint::New { version: free_number(snapshot, 0), token, standby: false, rule }),
         Some(Import { from, found: ImportFound::Present }) => {
-            Some(Mint::Import { from: from.clone(), token, rule })
+            Some(Mint::Import { version: 1, from: from.clone(), token, rule })
         }
         Some(_) => None,
     }
@@ -33,13 +33,24 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> O
     if waiting || snapshot.ring.deleting || snapshot.ring.suspend {
         return None;
     }
+    let version = free_number(snapshot, ledger.newest().map_or(0, |v| v.number));
+    let (token, rule) = (facts.asked.map(token_hash), ledger.rule.settings.clone());
+    if let Some(Import { from, found }) = &snapshot.import {
+        // Nobody asked for another key than that one.
+        let is_there = *found == ImportFound::Present;
+        return is_there.then(|| Mint::Import { version, from: from.clone(), token, rule });
+    }
     let due = facts.rotation_due || ledger.current().is_none();
-    (due || snapshot.ring.standby).then(|| Mint::New {
-        version: free_number(snapshot, ledger.newest().map_or(0, |v| v.number)),
-        token: facts.asked.map(token_hash),
-        standby: !due,
-        rule: ledger.rule.settings.clone(),
-    })
+    (due || snapshot.ring.standby).then_some(Mint::New { version, token, standby: !due, rule })
+}
+
+/// Gives up a key pair that was just taken over and that another ring has first.
+/// Its private key is destroyed by the same commit. What is left of the race: the
+/// other ring's commit may take longer than this one's soak to get here.
+pub(super) fn give_up(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
+    let asked = snapshot.shares_key_with.is_some() && !snapshot.ring.suspend;
+    let version = ledger.tentative().filter(|_| asked)?.number;
+    Some(Change::Discard { version })
 }
 
 /// Has the version that was to stand by, or does, answer what was asked, or

@@ -27,7 +27,7 @@ use crate::{
 mod read;
 mod references;
 
-pub use read::{Metadata, keys_of, read, rule_of};
+pub use read::{Metadata, keys_of, read, rule_of, skipped};
 
 /// API version of the rendered kind.
 pub const API_VERSION: &str = "kyverno.io/v1";

@@ -18,15 +18,19 @@ fn own_exclusions(snapshot: &PolicySnapshot) -> impl Iterator<Item = (Origin, &E
 /// How long until the next of the policy's exclusions expires.
 pub(super) fn next_expiry(snapshot: &PolicySnapshot) -> Option<Duration> {
     let own = own_exclusions(snapshot).map(|(_, exclusion)| exclusion);
-    let next = snapshot
+    snapshot
         .listed
         .iter()
         .map(|(_, exclusion)| exclusion)
         .chain(own)
         .filter(|exclusion| exclusion.counts(snapshot.now))
-        .filter_map(|exclusion| end_of(exclusion.expires?))
-        .min()?;
-    Duration::try_from(next.duration_since(snapshot.now)).ok()
+        .filter_map(|exclusion| time_left(exclusion, snapshot.now))
+        .min()
+}
+
+/// How long until an exclusion expires.
+pub(super) fn time_left(exclusion: &Exclusion, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(end_of(exclusion.expires?)?.duration_since(now)).ok()
 }
 
 /// The moment after a day's last, in UTC.

@@ -18,7 +18,20 @@ pub struct Occupancy {
     pub bytes: usize,
 }
 
+/// The bytes of the largest policy that is ever to be written. etcd takes
+/// requests of 1.5 MiB; the rest is for metadata that others add.
+const LARGEST_POLICY: usize = 1408 * 1024;
+
 impl Occupancy {
+    /// How many bytes the exclusion lists may have in each ring's rule, if this is
+    /// what a policy may hold: were they all new at once in a policy that is as
+    /// large as it may be, it could still be written, so that its rings can move
+    /// apart.
+    #[must_use]
+    pub fn bytes_for_exclusions(self) -> usize {
+        LARGEST_POLICY.saturating_sub(self.bytes) / self.rings.max(1)
+    }
+
     /// Whether one more ring, as large as these are, would be too much.
     #[must_use]
     pub fn is_full(self, limit: Self) -> bool {
@@ -60,6 +73,21 @@ mod tests {
         // A ring like the one that is there would not fit beside it.
         held.insert(enforce(2), Occupancy { rings: 1, bytes: 501 });
         assert_eq!(place(Action::Enforce, &held, limit), enforce(3));
+    }
+
+    #[test]
+    fn a_policy_that_is_full_can_take_the_exclusions_once_more() {
+        let usual = Occupancy { rings: 25, bytes: 512 * 1024 };
+        assert_eq!(usual.bytes_for_exclusions(), 896 * 1024 / 25);
+        for rings in [1, 25, 100] {
+            for bytes in [4096, 512 * 1024, 1024 * 1024] {
+                let limit = Occupancy { rings, bytes };
+                let most = bytes + rings * limit.bytes_for_exclusions();
+                assert!(most <= 1408 * 1024, "{limit:?}");
+                // A list of some hundred usual patterns always fits.
+                assert!(limit.bytes_for_exclusions() > 3900, "{limit:?}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     facts::{Facts, Stage},
     ledger::{Ledger, PipelineRef},
     names,
-    snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness},
+    snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness, known_to},
 };
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
@@ -54,9 +54,7 @@ fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
             (Reason::CurrentRevoked, message)
         };
     }
-    if ledger.is_none()
-        && let Some(message) = import(snapshot)
-    {
+    if let Some(message) = import(snapshot) {
         return (Reason::ImportFailed, message);
     }
     let reason =
@@ -66,6 +64,12 @@ fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
 
 /// Why the key pair of `spec.importFrom` was not taken over, if it was not.
 pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
+    if let Some(ring) = &snapshot.shares_key_with {
+        let why = known_to(ring);
+        return Some(format!(
+            "the key pair of spec.importFrom cannot be taken over, and none is minted: {why}"
+        ));
+    }
     let Import { from, found } = snapshot.import.as_ref()?;
     let why = match found {
         ImportFound::Present => return None,

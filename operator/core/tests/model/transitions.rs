@@ -81,6 +81,7 @@ impl Machine {
             }
             Change::Acknowledge { .. }
             | Change::Discard { .. }
+            | Change::CorrectTimes
             | Change::Rule(_)
             | Change::Publications { .. }
             | Change::Withdraw(_) => {}

@@ -82,6 +82,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
             .map(|(serial, at)| (key_secret(*serial), *at))
             .collect(),
         import: None,
+        shares_key_with: None,
         kyverno_served: true,
         policies,
         pipelines,

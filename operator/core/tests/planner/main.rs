@@ -9,7 +9,9 @@
 
 mod cases;
 mod findings;
+mod imports;
 mod moves;
 mod safety;
 mod settles;
+mod times;
 mod world;

@@ -25,6 +25,8 @@ enum Event {
     Load,
     Ask,
     Tick(i64),
+    /// The clock is set forward or back, and the operator starts.
+    Clock(i64),
     Pass,
     Crash(usize),
     /// A pass planned now and executed after the next event.
@@ -47,6 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Load),
         4 => Just(Event::Ask),
         3 => (1..12i64).prop_map(Event::Tick),
+        1 => (-900..900i64).prop_map(Event::Clock),
         6 => Just(Event::Pass),
         2 => (0..3usize).prop_map(Event::Crash),
         2 => Just(Event::Stale),
@@ -90,6 +93,10 @@ proptest! {
                 Event::Load => world.load(),
                 Event::Ask => world.ask(),
                 Event::Tick(seconds) => world.tick(seconds),
+                Event::Clock(seconds) => {
+                    world.tick(seconds);
+                    world.restart();
+                }
                 Event::Pass => world.pass(usize::MAX),
                 Event::Crash(after) => {
                     world.pass(after);
@@ -133,6 +140,13 @@ proptest! {
         prop_assert_eq!(accepted, expected);
         let signing = ledger.versions.iter().rev().find(|v| v.has_signed());
         prop_assert_eq!(signing.map(|v| v.state()), Some(State::Current));
+
+        // Nothing is to happen in the future.
+        let latest = world.now.checked_add(jiff::SignedDuration::from_mins(5)).unwrap();
+        for version in &ledger.versions {
+            let times = [Some(version.created_at), version.acknowledged_at(), version.activated_at()];
+            prop_assert!(times.into_iter().flatten().all(|time| time <= latest));
+        }
 
         // At most one version for the birth, one for each request and for each
         // that was taken out, and one that stands by each time it is asked for.

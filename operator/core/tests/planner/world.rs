@@ -17,11 +17,12 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::{KnownVersion, Ledger, PipelineRef, Version},
     marks::RuleState,
+    names::RingName,
     pass,
     plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
     report::Report,
-    snapshot::{Answer, Layout, Ring},
+    snapshot::{Answer, ImportFound, Layout, Ring},
 };
 
 mod happen;
@@ -58,6 +59,10 @@ pub struct World {
     pub forbidden: BTreeSet<PipelineRef>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
+    /// The key pair that the ring is to take over, if it is.
+    pub import: Option<ImportFound>,
+    /// The ring that has it first.
+    pub shares_key_with: Option<RingName>,
     /// Per policy: what was heard, for which mark, since when, last when.
     heard: BTreeMap<PolicyRef, (Answer, RuleState, Timestamp, Timestamp)>,
     written: BTreeMap<PolicyRef, Written>,
@@ -123,6 +128,8 @@ impl World {
             forbidden: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
+            import: None,
+            shares_key_with: None,
             heard: BTreeMap::new(),
             written: BTreeMap::new(),
             minted: 0,

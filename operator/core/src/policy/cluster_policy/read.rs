@@ -168,7 +168,8 @@ pub(super) fn narrowed(rule: &Value, planned: &RuleSeen) -> Value {
 }
 
 /// The image globs that a policy's rules skip.
-fn skipped(spec: &Value) -> BTreeSet<String> {
+#[must_use]
+pub fn skipped(spec: &Value) -> BTreeSet<String> {
     let rules = spec.get("rules").and_then(Value::as_array).into_iter().flatten();
     rules
         .filter_map(|rule| rule.pointer("/verifyImages/0/skipImageReferences")?.as_array())

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::PipelineRef,
+    ledger::{Ledger, PipelineRef},
     policy::{packing, snapshot::RuleSeen},
     policy_ref::PolicyRef,
     snapshot::{
-        Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
-        Reported, Snapshot, Witness, WriteFailure,
+        Answer, AskedPolicy, Import, Layout, LedgerFound, OperatorFacts, PipelineFound, Place,
+        PolicyFound, Reported, Snapshot, Witness, WriteFailure,
     },
 };
 
@@ -42,7 +42,10 @@ impl World {
             witnesses: self.witnesses(),
             recorded: self.recorded.clone(),
             key_secrets: self.key_secrets.clone(),
-            import: None,
+            import: self.import(),
+            shares_key_with: self.shares_key_with.clone().filter(|_| {
+                self.import.is_some() && ledger.is_some_and(|l| l.tentative().is_some())
+            }),
             kyverno_served: true,
             policies,
             pipelines,
@@ -51,6 +54,13 @@ impl World {
             operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
             trouble: None,
         })
+    }
+
+    fn import(&self) -> Option<Import> {
+        let is_asked = self.ledger.as_ref().is_none_or(Ledger::awaits_its_first);
+        let found = self.import.clone().filter(|_| is_asked)?;
+        let from = PipelineRef { namespace: "ci-1".into(), name: "cosign".into() };
+        Some(Import { from, found })
     }
 
     fn witnesses(&self) -> Vec<Witness> {
