@@ -11,7 +11,7 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Change, Ledger, Mint, State},
+    ledger::{Change, Ledger, Mint, PipelineRef, State},
     names,
     plan::Action,
     snapshot::{Finding, LedgerFound, PipelineFound},
@@ -31,7 +31,6 @@ pub mod ledger;
 pub mod pipelines;
 mod place;
 pub mod policies;
-mod secrets;
 pub mod status;
 
 /// What executing a plan came to.
@@ -127,12 +126,7 @@ async fn execute(
         }
         Action::DeleteSecret(pipeline) => {
             pipelines::delete(context, observed, pipeline).await?;
-            info!(ring, %pipeline, "pipeline Secret deleted");
-            let note = format!("Secret {pipeline} was deleted");
-            context
-                .events
-                .publish(&on, false, Occurrence::PipelineRemoved, Doing::Unpublish, &note)
-                .await;
+            info!(ring, %pipeline, "pipeline Secret is being deleted");
             Ok(())
         }
         Action::DeleteKeySecret(secret) => {
@@ -212,12 +206,33 @@ async fn commit(
         Change::CorrectTimes => warn!(ring, "the ledger named times in the future, corrected"),
         Change::Window { .. } => info!(ring, "window moved"),
         Change::Rule(rule) => info!(ring, policy = %rule.policy, "rule changed"),
-        Change::Publications { .. } => info!(ring, "publications recorded"),
+        Change::Begin { .. } => info!(ring, "ring begun without a version"),
+        Change::Publications { strike, .. } => {
+            info!(ring, "publications recorded");
+            for pipeline in strike {
+                announce_removed(context, on, observed, pipeline).await;
+            }
+        }
         Change::Withdraw(_) => info!(ring, "publications withdrawn"),
         Change::Remove { .. } => info!(ring, "ring removed, its rule leaves the policies"),
     }
     announce_retired(context, on, observed, &next).await;
     Ok(())
+}
+
+/// Says that a Secret is gone, once it is.
+async fn announce_removed(
+    context: &Context,
+    on: &ObjectReference,
+    observed: &Observed,
+    pipeline: &PipelineRef,
+) {
+    let found = observed.snapshot.pipelines.get(pipeline);
+    if matches!(found, Some(PipelineFound::Absent | PipelineFound::NoNamespace)) {
+        let note = format!("Secret {pipeline} is gone, and its private key with it");
+        let (reason, doing) = (Occurrence::PipelineRemoved, Doing::Unpublish);
+        context.events.publish(on, false, reason, doing, &note).await;
+    }
 }
 
 fn fingerprint(ledger: &Ledger, number: u32) -> String {

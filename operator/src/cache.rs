@@ -18,10 +18,12 @@ use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 
 use crate::kyverno::is_ours;
 
+mod contents;
 mod ledgers;
 mod namespaces;
 mod written;
 
+pub use contents::Contents;
 pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
@@ -41,6 +43,8 @@ pub struct Cache {
     pub namespaces: Namespaces,
     /// What became of the policies that this process wrote.
     pub written: Written,
+    /// What the pipelines' Secrets were last seen to hold.
+    pub contents: Contents,
     /// Statuses that this process wrote and the watch has not brought yet.
     pub statuses: Statuses,
     /// Whether the cluster serves ClusterPolicy.

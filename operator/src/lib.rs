@@ -22,6 +22,7 @@ mod observe;
 mod probe;
 pub mod runtime;
 mod sealings;
+mod secrets;
 pub mod settings;
 pub mod telemetry;
 mod watches;

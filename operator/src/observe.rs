@@ -35,15 +35,12 @@ use crate::{
 
 mod exclusions;
 mod import;
-mod managed;
 mod pipelines;
 mod policies;
 pub mod ring;
 pub mod witness;
 
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
-pub(crate) use managed::only_ours;
-pub(crate) use pipelines::entries;
 pub use pipelines::is_rights_problem;
 pub use policies::{ObservedPolicy, ReadAnew, observe_policy};
 pub use ring::exclusion;
@@ -82,6 +79,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
     let snapshot = Snapshot {
         place: place(context, name, &ring, &ledger),
+        can_seal: context.sealings.is_free(),
         reported,
         recorded: witness::recorded(annotation, ring_name),
         witnesses,
@@ -129,15 +127,6 @@ impl Observed {
     pub fn is_doubtful(&self) -> bool {
         is_doubtful(&self.snapshot.ledger, &self.snapshot.witnesses)
     }
-}
-
-/// The entries of a ledger's data: a private key and its password for each
-/// version that has one there.
-#[must_use]
-pub(crate) fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
-    let here =
-        ledger.versions.iter().filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()));
-    here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
 }
 
 /// Where the ring's rule may stand.

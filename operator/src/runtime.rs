@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Ledgers, Namespaces, Statuses, Written},
+    cache::{Cache, Contents, Ledgers, Namespaces, Statuses, Written},
     clock::Clock,
     context::{Announced, Context},
     controllers,
@@ -120,6 +120,7 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),
         written: Written::default(),
+        contents: Contents::default(),
         statuses: Statuses::default(),
         kyverno_served: AtomicBool::new(true),
     };

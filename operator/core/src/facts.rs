@@ -21,8 +21,8 @@ mod witness;
 pub(crate) use enforcement::Enforcement;
 pub(crate) use pipelines::is_out_of_reach;
 pub(crate) use stage::Stage;
-pub(crate) use witness::carrying;
 pub use witness::{Evidence, is_doubtful};
+pub(crate) use witness::{carrying, highest_sequence};
 
 /// What follows from one snapshot.
 #[derive(Clone, Debug)]
@@ -76,8 +76,7 @@ impl<'a> Facts<'a> {
             _ => None,
         };
         let table = snapshot.ledger.table();
-        let knows_more =
-            ledger.and_then(|ledger| witness::witness_ahead(ledger, &snapshot.witnesses));
+        let knows_more = ledger.and_then(|ledger| witness::knows_more(snapshot, ledger));
         let evidence = witness::evidence(snapshot);
         let stage = stage::of(snapshot, knows_more.is_some(), evidence.is_some());
         let (here, there, enforcement) = match (stage, ledger) {

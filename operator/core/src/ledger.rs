@@ -145,6 +145,20 @@ impl Ledger {
         self.versions.iter().find(|v| v.fingerprint == *fingerprint)
     }
 
+    /// Whether it has never had a version: nothing was lost, and what was asked
+    /// of the ring until now belongs to its first.
+    #[must_use]
+    pub fn is_unborn(&self) -> bool {
+        self.versions.is_empty() && !self.removed
+    }
+
+    /// The version whose private key has this digest, while what it signs is
+    /// accepted.
+    #[must_use]
+    pub fn by_key_digest(&self, digest: &str) -> Option<&Version> {
+        self.versions.iter().find(|v| v.key_digest() == Some(digest))
+    }
+
     /// The version that a token asked for, if the token was handled.
     #[must_use]
     pub fn handled(&self, token: &str) -> Option<u32> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    facts::{Facts, Stage},
+    facts::{Facts, Stage, highest_sequence},
     high_water::HighWater,
     ledger::{Change, Ledger, Mint, PipelineRef, Version},
     snapshot::{Layout, Snapshot},
@@ -103,7 +103,7 @@ fn actions(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
 /// keys behind.
 fn first_steps(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
     if snapshot.ring.finalizer {
-        mint::first(snapshot, facts).map(Action::Mint).into_iter().collect()
+        vec![mint::begin(snapshot, facts)]
     } else {
         vec![Action::AddFinalizer]
     }
@@ -116,6 +116,13 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
     }
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
         return vec![Action::AddFinalizer];
+    }
+    // One that was lost before it had a version, and was begun again by who did
+    // not know of it.
+    let above = highest_sequence(snapshot);
+    if ledger.is_unborn() && above > ledger.rule.sequence {
+        let rule = ledger.rule.settings.clone();
+        return vec![Action::Commit(Change::Begin { rule, above })];
     }
     if let Some(change) = mint::give_up(snapshot, ledger) {
         return vec![Action::Commit(change)];
@@ -146,6 +153,7 @@ fn record(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
     let mark = ledger.high_water();
     match &snapshot.recorded {
         Some(recorded) if *recorded == mark => Vec::new(),
+        None if mark == HighWater::default() => Vec::new(),
         _ => vec![Action::RecordHighWater(mark)],
     }
 }

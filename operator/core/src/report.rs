@@ -102,6 +102,12 @@ fn reconciling(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {
         (Stage::Serving, None) if keys::import(snapshot).is_some() || snapshot.ring.suspend => {
             return None;
         }
+        (Stage::Serving, Some(ledger)) if ledger.is_unborn() => {
+            if keys::import(snapshot).is_some() || snapshot.ring.suspend {
+                return None;
+            }
+            (Reason::FirstVersionPending, "the first version is being minted".to_owned())
+        }
         (Stage::Serving, Some(_)) if keys::import(snapshot).is_some() => return None,
         (Stage::Serving, None) => {
             (Reason::FirstVersionPending, "the first version is being minted".to_owned())

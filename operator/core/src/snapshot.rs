@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub enrolled: BTreeSet<String>,
     /// Where its rule may stand.
     pub place: Place,
+    /// Whether a new key could be sealed at once.
+    pub can_seal: bool,
     /// The time of this pass.
     pub now: Timestamp,
     /// Facts about this operator that messages name.
@@ -323,18 +325,31 @@ pub enum PipelineFound {
     /// The namespace's owner did not let us look.
     Forbidden,
     /// A Secret of that name is not ours; it is left alone.
-    Foreign,
+    Foreign {
+        /// The other ring that it names.
+        ring: Option<RingName>,
+        /// The version of this ring whose private key it holds all the same, of
+        /// those that are accepted: looked at where the ledger lists the Secret.
+        holds: Option<u32>,
+    },
     /// Ours.
     Ours {
-        /// The fingerprint of the key it holds.
-        fingerprint: Fingerprint,
-        /// The layout it was written in.
+        /// The version whose key pair it holds, of those that are accepted:
+        /// what its data say, whatever its annotations do.
+        holds: Option<u32>,
+        /// The layout that its annotation names.
         layout: Option<Layout>,
-        /// Whether nobody else has written its data.
+        /// Whether its data and annotations are exactly what this operator
+        /// writes for that version.
         intact: bool,
+        /// Whether it is being deleted and somebody's finalizer holds it.
+        leaving: bool,
     },
     /// It names this ring but no key that the ledger knows.
-    OursUnknownKey,
+    OursUnknownKey {
+        /// As of [`Self::Foreign`].
+        holds: Option<u32>,
+    },
     /// Looking or writing failed otherwise.
     Failed(String),
 }

@@ -62,6 +62,7 @@ fn changed(ledger: &Ledger) {
         Change::Revoke { versions: all, promote: None, keep: 3 },
         Change::Window { keep: 3 },
         Change::CorrectTimes,
+        Change::Begin { rule: settings.clone(), above: ledger.sequence },
         Change::Rule(settings.clone()),
         Change::Withdraw(ledger.publications.iter().cloned().collect()),
         Change::Remove { rule: settings, above: ledger.sequence },
@@ -77,7 +78,7 @@ fn changed(ledger: &Ledger) {
     let changed = changes.iter().map(|change| Ledger::apply(Some(ledger), change, now));
     for next in changed.chain([minted]).flatten() {
         assert!(next.sequence > ledger.sequence);
-        let _ = (next.mark(), next.window(3), next.key_set());
+        let _ = (next.rule_state(), next.window(3), next.key_set());
         // Only at the ends of the numbers may a change lead out of what is read.
         if newest < 1_000_000_000 && ledger.sequence < 1 << 53 {
             assert_eq!(Ledger::parse(&next.to_json()), Ok(next));

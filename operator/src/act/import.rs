@@ -7,12 +7,13 @@ use signingkeyring_core::{
     snapshot::{self, Finding},
 };
 
-use super::{Halt, secrets::Wiped};
+use super::Halt;
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
     keys::{KeyPair, fingerprint_of, opening_cost},
     observe::{Observed, belongs_to_a_ring, is_known, known_to},
+    secrets::Wiped,
 };
 
 /// Reads a key pair in cosign's layout and looks whether its parts fit, and

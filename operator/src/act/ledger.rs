@@ -14,16 +14,14 @@ use signingkeyring_core::{
     snapshot::{Finding, LedgerFound},
 };
 
-use super::{
-    Halt, import, place,
-    secrets::{self, Wiped},
-};
+use super::{Halt, import, place};
 use crate::{
     cache::LedgerRow,
     context::Context,
     error::{Error, is_code},
     keys::{KeyPair, digest_of},
-    observe::{Observed, private_entries},
+    observe::Observed,
+    secrets::{self, Wiped},
 };
 
 mod secret;
@@ -78,7 +76,9 @@ pub(super) async fn commit(
     let base = base(observed)?;
     // Held until the cache knows the ledger that takes the room.
     let claim = match change {
-        Change::Rule(rule) => place::claim(context, observed, base, rule)?,
+        Change::Rule(rule) | Change::Begin { rule, .. } => {
+            place::claim(context, observed, base, rule)?
+        }
         _ => None,
     };
     let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
@@ -138,6 +138,14 @@ async fn held(
     }
     let secret = read(context, &observed.snapshot.name, seen).await?;
     Ok(secret.0.data.iter().flat_map(|data| data.keys().cloned()).collect())
+}
+
+/// The entries of a ledger's data: a private key and its password for each
+/// version that has one there.
+fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
+    let here =
+        ledger.versions.iter().filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()));
+    here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
 }
 
 fn may_hold(table: &Ledger) -> BTreeSet<String> {

@@ -1,25 +1,23 @@
 //! Pipeline Secrets: written and deleted only if they are ours, and only in
 //! the state that was observed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, Preconditions},
 };
 use signingkeyring_core::{ledger::PipelineRef, names, snapshot::Layout};
 
-use super::{
-    Halt, ledger,
-    secrets::{self, Wiped},
-};
+use super::{Halt, ledger};
 use crate::{
     context::Context,
     error::{Error, is_code},
-    observe::{Observed, entries},
+    observe::Observed,
+    secrets::{self, Content, Wiped, entries},
 };
 
 /// Writes a version's key pair into a pipeline Secret.
@@ -76,7 +74,9 @@ pub(super) async fn write(
         Some(_) => secrets::replace(client, &api, &pipeline.name, &secret).await,
         None => secrets::create(client, &api, &secret).await,
     };
-    result.map_err(|error| Error::api(format!("Secret {pipeline}"), error))?;
+    let stored = result.map_err(|error| Error::api(format!("Secret {pipeline}"), error))?;
+    let version = stored.resource_version().unwrap_or_default();
+    context.cache.contents.put(pipeline, version, Arc::new(Content::of(&secret)));
     Ok(())
 }
 

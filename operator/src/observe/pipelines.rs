@@ -1,25 +1,32 @@
-//! What the pipeline Secrets hold, from their metadata alone.
+//! What the pipeline Secrets hold.
+//!
+//! They are read by name at every pass, because a watch would need the right to
+//! list Secrets, and as metadata as long as they are as this process has seen
+//! them last: only after somebody else wrote one, its data are read once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Api, core::PartialObjectMeta};
+use kube::{Api, ResourceExt};
 use signingkeyring_core::{
-    ledger::{PipelineRef, Publications},
+    ledger::{Ledger, PipelineRef, Publications, Version},
     names,
     snapshot::{Layout, LedgerFound, PipelineFound, Ring},
 };
+use tracing::debug;
 
-use super::managed::only_ours;
 use crate::{
     context::Context,
     error::{brief, is_code},
+    keys::{self, opening_cost},
+    secrets::{Content, Wiped, entries},
 };
 
-/// Looks at the pipelines of the spec and at those the ledger lists. They are
-/// read by name at every pass because a watch would need the right to list
-/// Secrets.
+/// Looks at the pipelines of the spec and at those the ledger lists.
 pub(super) async fn look(
     context: &Context,
     ring_name: &str,
@@ -57,9 +64,16 @@ async fn look_at(
         return (PipelineFound::NoNamespace, None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
-    match api.get_metadata_opt(&pipeline.name).await {
-        Ok(None) => (PipelineFound::Absent, None),
-        Ok(Some(secret)) => (found(&secret, ring, ledger), Some(secret.metadata)),
+    let result = match api.get_metadata_opt(&pipeline.name).await {
+        Ok(None) => {
+            context.cache.contents.forget(pipeline);
+            return (PipelineFound::Absent, None);
+        }
+        Ok(Some(secret)) => found(context, ring, ledger, pipeline, secret.metadata).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok((found, meta)) => (found, Some(meta)),
         Err(error) if is_rights_problem(&error) => (PipelineFound::Forbidden, None),
         Err(error) => (PipelineFound::Failed(brief(&error)), None),
     }
@@ -72,31 +86,111 @@ pub fn is_rights_problem(error: &kube::Error) -> bool {
     is_code(error, 403) && brief(error).contains(" cannot ")
 }
 
-fn found(secret: &PartialObjectMeta<Secret>, ring: &str, ledger: &LedgerFound) -> PipelineFound {
-    let annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    let get = |key: &str| annotations.get(key).map(String::as_str);
-    if get(names::ANNOTATION_RING) != Some(ring) {
-        return PipelineFound::Foreign;
-    }
+async fn found(
+    context: &Context,
+    ring: &str,
+    ledger: &LedgerFound,
+    pipeline: &PipelineRef,
+    meta: ObjectMeta,
+) -> kube::Result<(PipelineFound, ObjectMeta)> {
     let LedgerFound::Present(ledger) = ledger else {
-        return PipelineFound::OursUnknownKey;
+        let owner = annotation(&meta, names::ANNOTATION_RING);
+        let found = if owner == Some(ring) {
+            PipelineFound::OursUnknownKey { holds: None }
+        } else {
+            PipelineFound::Foreign { ring: owner.and_then(|o| o.parse().ok()), holds: None }
+        };
+        return Ok((found, meta));
     };
-    let fingerprint = get(names::ANNOTATION_FINGERPRINT).and_then(|text| text.parse().ok());
-    let Some(fingerprint) = fingerprint.filter(|f| ledger.by_fingerprint(f).is_some()) else {
-        return PipelineFound::OursUnknownKey;
+    let is_named = |meta: &ObjectMeta| annotation(meta, names::ANNOTATION_RING) == Some(ring);
+    if !is_named(&meta) && !ledger.publications.contains(pipeline) {
+        let ring = annotation(&meta, names::ANNOTATION_RING).and_then(|ring| ring.parse().ok());
+        return Ok((PipelineFound::Foreign { ring, holds: None }, meta));
+    }
+    let (content, meta) = content(context, pipeline, meta).await?;
+    let holds = held_version(context, ledger, pipeline, &content).await;
+    let get = |name| annotation(&meta, name);
+    let found = if !is_named(&meta) {
+        let ring = get(names::ANNOTATION_RING).and_then(|ring| ring.parse().ok());
+        PipelineFound::Foreign { ring, holds: holds.map(|version| version.number) }
+    } else {
+        let named = get(names::ANNOTATION_FINGERPRINT).and_then(|text| text.parse().ok());
+        let layout: Option<Layout> =
+            get(names::ANNOTATION_LAYOUT).and_then(|name| name.parse().ok());
+        let said = get(names::ANNOTATION_VERSION);
+        match named.filter(|named| ledger.by_fingerprint(named).is_some()) {
+            None => PipelineFound::OursUnknownKey { holds: holds.map(|version| version.number) },
+            Some(named) => PipelineFound::Ours {
+                intact: holds.is_some_and(|version| {
+                    version.fingerprint == named
+                        && said == Some(version.number.to_string().as_str())
+                        && layout.is_some_and(|layout| content.is_exactly(layout, version))
+                }),
+                holds: holds.map(|version| version.number),
+                layout,
+                leaving: meta.deletion_timestamp.is_some(),
+            },
+        }
     };
-    let layout: Option<Layout> = get(names::ANNOTATION_LAYOUT).and_then(|name| name.parse().ok());
-    let managed = secret.metadata.managed_fields.as_deref().unwrap_or_default();
-    let intact =
-        layout.is_some_and(|layout| only_ours(managed, &entries(layout).map(str::to_owned).into()));
-    PipelineFound::Ours { fingerprint, layout, intact }
+    Ok((found, meta))
 }
 
-/// The names of a layout's entries: private key, password, public key.
-#[must_use]
-pub(crate) fn entries(layout: Layout) -> [&'static str; 3] {
-    match layout {
-        Layout::Cosign => ["cosign.key", "cosign.password", "cosign.pub"],
-        Layout::Environment => ["COSIGN_PRIVATE_KEY", "COSIGN_PASSWORD", "COSIGN_PUBLIC_KEY"],
+fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// What a Secret of this resourceVersion holds: as known, or read once.
+async fn content(
+    context: &Context,
+    pipeline: &PipelineRef,
+    meta: ObjectMeta,
+) -> kube::Result<(Arc<Content>, ObjectMeta)> {
+    let version = meta.resource_version.clone().unwrap_or_default();
+    if let Some(content) = context.cache.contents.get(pipeline, &version) {
+        return Ok((content, meta));
     }
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
+    let secret = Wiped(api.get(&pipeline.name).await?);
+    debug!(%pipeline, "somebody else wrote this Secret: its data were read");
+    let content = Arc::new(Content::of(&secret));
+    let mut meta = secret.0.metadata.clone();
+    meta.managed_fields = None;
+    let version = secret.0.resource_version().unwrap_or_default();
+    context.cache.contents.put(pipeline, version, Arc::clone(&content));
+    Ok((content, meta))
+}
+
+/// The version whose private key a Secret holds, of those that are accepted.
+async fn held_version<'a>(
+    context: &Context,
+    ledger: &'a Ledger,
+    pipeline: &PipelineRef,
+    content: &Content,
+) -> Option<&'a Version> {
+    let digest = content.digest.as_deref()?;
+    if let Some(version) = ledger.by_key_digest(digest) {
+        return Some(version);
+    }
+    // Of a version that an older operator has left no digest is known: its box
+    // is opened, once for each state of the Secret.
+    let mut unknown = ledger.accepted().filter(|version| version.key_digest().is_none());
+    unknown.next()?;
+    let public = content.opened.get_or_init(|| open(context, pipeline)).await.as_deref()?;
+    ledger.accepted().find(|version| version.public_key == public)
+}
+
+/// The public key that belongs to the private key in a Secret, if its password
+/// opens that.
+async fn open(context: &Context, pipeline: &PipelineRef) -> Option<String> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
+    let mut secret = Wiped(api.get(&pipeline.name).await.ok()?);
+    let names = Layout::ALL.iter().map(|layout| entries(*layout));
+    let (sealed, password) = names
+        .into_iter()
+        .find_map(|[private, password, _]| Some((secret.take(private)?, secret.take(password)?)))?;
+    let cost = opening_cost(&sealed).ok()?;
+    let opened = context
+        .sealings
+        .compute(cost, move || keys::open(&sealed, &password).and_then(|key| key.public_pem()));
+    opened.await.ok()?.ok()
 }

@@ -19,7 +19,7 @@ pub(crate) fn is_out_of_reach(snapshot: &Snapshot, pipeline: &PipelineRef) -> bo
 pub(super) fn holding_back<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Vec<&'a PipelineRef> {
     let Some(waiting) = ledger.pending() else { return Vec::new() };
     let holds_back = |pipeline: &&PipelineRef| match snapshot.pipelines.get(*pipeline) {
-        Some(PipelineFound::Ours { fingerprint, .. }) => *fingerprint != waiting.fingerprint,
+        Some(PipelineFound::Ours { holds, .. }) => *holds != Some(waiting.number),
         _ => is_out_of_reach(snapshot, pipeline) && ledger.publications.contains(pipeline),
     };
     snapshot.ring.pipelines.keys().filter(holds_back).collect()

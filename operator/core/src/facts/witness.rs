@@ -3,17 +3,29 @@
 use std::fmt;
 
 use crate::{
+    high_water::HighWater,
     ledger::{Ledger, PipelineRef},
+    policy::cluster_policy::NOBODYS_KEY,
     policy_ref::PolicyRef,
     snapshot::{LedgerFound, PipelineFound, PolicyFound, Snapshot, Witness},
 };
 
 /// The witness who remembers more than a ledger knows, if there is one.
 pub(super) fn witness_ahead<'a>(ledger: &Ledger, witnesses: &'a [Witness]) -> Option<&'a Witness> {
-    witnesses.iter().find(|witness| {
-        !ledger.knows(&witness.high_water)
-            || witness.sequence.is_some_and(|sequence| sequence > ledger.rule.sequence)
-    })
+    witnesses.iter().find(|witness| is_ahead(ledger, witness))
+}
+
+fn is_ahead(ledger: &Ledger, witness: &Witness) -> bool {
+    !ledger.knows(&witness.high_water)
+        || witness.sequence.is_some_and(|sequence| sequence > ledger.rule.sequence)
+}
+
+/// The same, where all is known that was observed: of a ring that has never had
+/// a version nothing can have been lost.
+pub(super) fn knows_more<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Option<&'a Witness> {
+    let unborn = |witness: &&Witness| ledger.is_unborn() && is_of_an_unborn(snapshot, witness);
+    let mut others = snapshot.witnesses.iter().filter(|witness| !unborn(witness));
+    others.find(|witness| is_ahead(ledger, witness))
 }
 
 /// Whether what is to be said of a ledger is grave enough to look again.
@@ -54,18 +66,35 @@ pub(super) fn evidence(snapshot: &Snapshot) -> Option<Evidence<'_>> {
         return None;
     }
     let witnesses = &snapshot.witnesses;
-    let witness = witnesses.iter().find(|w| w.high_water.version > 0).or_else(|| witnesses.first());
+    let witness = witnesses.iter().find(|w| w.high_water.version > 0);
+    let witness = witness.or_else(|| witnesses.iter().find(|w| !is_of_an_unborn(snapshot, w)));
     let secret = || {
-        let unknown = |found: &PipelineFound| matches!(found, PipelineFound::OursUnknownKey);
+        let unknown = |found: &PipelineFound| matches!(found, PipelineFound::OursUnknownKey { .. });
         snapshot.pipelines.iter().find(|(_, found)| unknown(found)).map(|(pipeline, _)| pipeline)
     };
     witness.map(Evidence::Witness).or_else(|| secret().map(Evidence::Secret))
+}
+
+/// Whether a witness remembers no more than a ring without versions: a rule that
+/// accepts nobody's key, and nothing that was revoked.
+fn is_of_an_unborn(snapshot: &Snapshot, witness: &Witness) -> bool {
+    let nobodys = |policy| match snapshot.policies.get(&policy).map(|seen| &seen.found) {
+        Some(PolicyFound::Ours { keys, .. }) => keys.iter().eq([NOBODYS_KEY]),
+        _ => false,
+    };
+    witness.high_water == HighWater::default() && witness.policy.is_none_or(nobodys)
 }
 
 /// The highest version that was given out, as far as anybody remembers.
 pub(super) fn last_version(snapshot: &Snapshot, table: Option<&Ledger>) -> u32 {
     let known = table.and_then(Ledger::newest).map_or(0, |v| v.number);
     snapshot.witnesses.iter().map(|w| w.high_water.version).fold(known, u32::max)
+}
+
+/// The highest sequence of the ring that a policy carries: what is written
+/// without knowing the ledger has to stand above it.
+pub(crate) fn highest_sequence(snapshot: &Snapshot) -> u64 {
+    snapshot.witnesses.iter().filter_map(|witness| witness.sequence).max().unwrap_or(0)
 }
 
 /// The policies that hold a rule of the ring.

@@ -14,7 +14,8 @@ use crate::high_water::short;
 /// A transition that does not fit the ledger it was planned for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// A ring's first commit must mint a version or mark the ring removed.
+    /// A ring's first commit must mint a version, begin without one or mark the
+    /// ring removed.
     #[error("there is no ledger to change")]
     NoLedger,
     /// A mint with a wrong number, or during a rotation.
@@ -73,7 +74,9 @@ impl Ledger {
     ) -> Result<Self, ChangeError> {
         let mut next = match (base, change) {
             (Some(base), _) => base.clone(),
-            (None, Change::Remove { rule, .. }) => Self::empty(rule.clone()),
+            (None, Change::Remove { rule, .. } | Change::Begin { rule, .. }) => {
+                Self::empty(rule.clone())
+            }
             (None, _) => return Err(ChangeError::NoLedger),
         };
         next.sequence += 1;
@@ -104,6 +107,10 @@ impl Ledger {
             }
             Change::Withdraw(leaving) => {
                 leaving.iter().for_each(|pipeline| next.publications.withdraw(pipeline));
+            }
+            Change::Begin { above, .. } => {
+                next.sequence = next.sequence.max(above + 1);
+                next.rule.sequence = next.sequence;
             }
             Change::Remove { rule, above } => {
                 next.removed = true;

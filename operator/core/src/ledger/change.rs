@@ -70,6 +70,14 @@ impl Mint {
 /// A transition of a ledger that brings no new version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
+    /// The ring's first commit where version 1 cannot be made at once: its rule
+    /// stands in the policies, with nobody's key, and waits for it.
+    Begin {
+        /// The ring's rule as of now.
+        rule: RuleSettings,
+        /// The highest sequence that a policy carries of it.
+        above: u64,
+    },
     /// Kyverno has accepted the Pending version for the whole soak: pipelines
     /// may receive it, or it stands by.
     Acknowledge {

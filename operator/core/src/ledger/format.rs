@@ -8,7 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::{Ledger, State, shape, wire::LedgerJson};
 
-const FORMAT: u32 = 2;
+/// The format that is written.
+const FORMAT: u32 = 3;
+
+/// The format before it, which is read: it has no digests of the keys that
+/// verify only, and no ledger without versions.
+const BEFORE: u32 = 2;
 
 /// A ledger that cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,8 @@ pub enum LedgerError {
     Inconsistent(&'static str),
     /// Written by another operator version.
     #[error(
-        "it has format {0}, this operator reads format {FORMAT}; run the operator that wrote it"
+        "it has format {0}, this operator reads the formats {BEFORE} and {FORMAT}; run the operator \
+         that wrote it"
     )]
     Format(u32),
 }
@@ -42,10 +48,10 @@ impl Ledger {
         }
         let unreadable = |error: serde_json::Error| LedgerError::Unreadable(error.to_string());
         let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
-        if probe.format != FORMAT {
+        if ![BEFORE, FORMAT].contains(&probe.format) {
             return Err(LedgerError::Format(probe.format));
         }
-        let text = sealed(json).ok_or(LedgerError::Edited)?;
+        let text = sealed(json, probe.format).ok_or(LedgerError::Edited)?;
         let json: LedgerJson<'_> = serde_json::from_str(text).map_err(unreadable)?;
         let ledger = Self::try_from(json).and_then(|ledger| ledger.check().map(|()| ledger));
         ledger.map_err(LedgerError::Inconsistent)
@@ -57,7 +63,7 @@ impl Ledger {
         // Serialising plain structs with string keys cannot fail.
         let text = serde_json::to_string(&LedgerJson::from(self)).unwrap_or_default();
         let digest = hex(&Sha256::digest(text.as_bytes()));
-        format!("{}{digest}{BODY}{text}{END}", head())
+        format!("{}{digest}{BODY}{text}{END}", head(FORMAT))
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -73,25 +79,21 @@ impl Ledger {
         if versions.iter().rev().skip(1).any(|v| waits(v.state())) {
             return Err("a version that is not the newest is pending or standing by");
         }
-        shape::check(self)?;
-        if versions.is_empty() && !self.removed {
-            return Err("there is no version");
-        }
-        Ok(())
+        shape::check(self)
     }
 }
 
 const BODY: &str = r#"","ledger":"#;
 const END: &str = "}";
 
-fn head() -> String {
-    format!(r#"{{"format":{FORMAT},"digest":""#)
+fn head(format: u32) -> String {
+    format!(r#"{{"format":{format},"digest":""#)
 }
 
 /// The ledger's bytes, if the digest fits. The layout is taken literally:
 /// whatever else says the same was not written by this operator.
-fn sealed(json: &str) -> Option<&str> {
-    let (digest, rest) = json.strip_prefix(&head())?.split_once(BODY)?;
+fn sealed(json: &str, format: u32) -> Option<&str> {
+    let (digest, rest) = json.strip_prefix(&head(format))?.split_once(BODY)?;
     let text = rest.strip_suffix(END)?;
     (hex(&Sha256::digest(text.as_bytes())) == digest).then_some(text)
 }

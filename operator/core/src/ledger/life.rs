@@ -31,7 +31,14 @@ pub enum Life {
         private_key: PrivateKeyRef,
     },
     /// Verifies only.
-    Accepted(Signed),
+    Accepted {
+        /// What it has been.
+        signed: Signed,
+        /// Its private key's [`PrivateKeyRef::digest`], by which a copy of the
+        /// key is known that somebody kept. Nothing where a ledger of format 2
+        /// or a loss has left none.
+        key_digest: Option<String>,
+    },
     /// Fell out of the window, or was discarded before it signed.
     Retired(Past),
     /// Taken out by the user, for ever.
@@ -126,7 +133,7 @@ impl Life {
             Self::Pending { .. } => State::Pending,
             Self::Standby { .. } => State::Standby,
             Self::Current { .. } => State::Current,
-            Self::Accepted(_) => State::Accepted,
+            Self::Accepted { .. } => State::Accepted,
             Self::Retired(_) => State::Retired,
             Self::Revoked(_) => State::Revoked,
         }
@@ -143,7 +150,7 @@ impl Life {
             Self::Current { acknowledged_at, activated_at, .. } => {
                 Past::of(acknowledged_at, Some(activated_at), false)
             }
-            Self::Accepted(signed) => Past::Signed(signed),
+            Self::Accepted { signed, .. } => Past::Signed(signed),
             Self::Retired(past) | Self::Revoked(past) => past,
         }
     }
@@ -153,7 +160,15 @@ impl Life {
             Self::Pending { private_key, .. }
             | Self::Standby { private_key, .. }
             | Self::Current { private_key, .. } => Some(private_key),
-            Self::Accepted(_) | Self::Retired(_) | Self::Revoked(_) => None,
+            Self::Accepted { .. } | Self::Retired(_) | Self::Revoked(_) => None,
+        }
+    }
+
+    /// The digest of its private key, while what that signs is accepted.
+    pub(super) fn key_digest(&self) -> Option<&str> {
+        match self {
+            Self::Accepted { key_digest, .. } => key_digest.as_deref(),
+            other => other.private_key().map(|key| key.digest.as_str()),
         }
     }
 
@@ -170,7 +185,8 @@ impl Life {
     /// Has it verify only; one that never signed is left as it is.
     pub(super) fn accept(&mut self) {
         if let Past::Signed(signed) = self.past() {
-            *self = Self::Accepted(signed);
+            let key_digest = self.key_digest().map(str::to_owned);
+            *self = Self::Accepted { signed, key_digest };
         }
     }
 
@@ -180,8 +196,10 @@ impl Life {
         match self {
             Self::Standby { .. } => self.retire(),
             // A pending version may have reached a pipeline and signed.
-            Self::Pending { .. } | Self::Current { .. } | Self::Accepted(_) => {
-                *self = Self::Accepted(self.past().signed_since(created_at));
+            Self::Pending { .. } | Self::Current { .. } | Self::Accepted { .. } => {
+                let signed = self.past().signed_since(created_at);
+                let key_digest = self.key_digest().map(str::to_owned);
+                *self = Self::Accepted { signed, key_digest };
             }
             Self::Retired(_) | Self::Revoked(_) => {}
         }

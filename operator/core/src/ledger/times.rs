@@ -42,7 +42,7 @@ fn times(life: &mut Life) -> (Option<&mut Timestamp>, Option<&mut Timestamp>) {
         Life::Pending { purpose: Purpose::StandBy, .. } => (None, None),
         Life::Standby { acknowledged_at, .. } => (Some(acknowledged_at), None),
         Life::Current { acknowledged_at, activated_at, .. }
-        | Life::Accepted(Signed { acknowledged_at, activated_at, .. })
+        | Life::Accepted { signed: Signed { acknowledged_at, activated_at, .. }, .. }
         | Life::Retired(Past::Signed(Signed { acknowledged_at, activated_at, .. }))
         | Life::Revoked(Past::Signed(Signed { acknowledged_at, activated_at, .. })) => {
             (acknowledged_at.as_mut(), Some(activated_at))
@@ -109,8 +109,8 @@ mod tests {
                     activated_at: time(early),
                     private_key: key(),
                 },
-                Life::Accepted(signed(early, at)),
-                Life::Accepted(signed(at, early)),
+                Life::Accepted { signed: signed(early, at), key_digest: None },
+                Life::Accepted { signed: signed(at, early), key_digest: None },
                 Life::Retired(unsigned(at)),
                 Life::Retired(Past::Signed(signed(early, at))),
                 Life::Revoked(unsigned(at)),

@@ -57,6 +57,13 @@ impl Version {
         self.life.past().is_spare()
     }
 
+    /// The digest of its private key (see [`PrivateKeyRef::digest`]), while what
+    /// that signs is accepted and the digest is known.
+    #[must_use]
+    pub fn key_digest(&self) -> Option<&str> {
+        self.life.key_digest()
+    }
+
     /// Where its private key is, while it exists.
     #[must_use]
     pub fn private_key(&self) -> Option<&PrivateKeyRef> {
@@ -98,7 +105,7 @@ impl KnownVersion {
                 State::Revoked => Life::Revoked(past),
                 State::Retired | State::Standby => Life::Retired(past),
                 State::Pending | State::Current | State::Accepted => {
-                    Life::Accepted(past.signed_since(self.created_at))
+                    Life::Accepted { signed: past.signed_since(self.created_at), key_digest: None }
                 }
             },
         }

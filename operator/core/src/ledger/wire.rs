@@ -50,6 +50,9 @@ struct VersionJson<'a> {
     standby: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     private_key: Option<Cow<'a, PrivateKeyRef>>,
+    /// Of one that verifies only. Since format 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_digest: Option<Cow<'a, str>>,
 }
 
 impl<'a> From<&'a Ledger> for LedgerJson<'a> {
@@ -107,6 +110,10 @@ impl<'a> From<&'a Version> for VersionJson<'a> {
             activated_at: version.activated_at(),
             standby: version.is_spare(),
             private_key: version.private_key().map(Cow::Borrowed),
+            key_digest: match &version.life {
+                Life::Accepted { key_digest, .. } => key_digest.as_deref().map(Cow::Borrowed),
+                _ => None,
+            },
         }
     }
 }
@@ -134,6 +141,10 @@ fn life(json: &VersionJson<'_>) -> Result<Life, &'static str> {
     let (acknowledged_at, spare) = (json.acknowledged_at, json.standby);
     let past = Past::of(acknowledged_at, json.activated_at, spare);
     let held = json.private_key.as_deref().cloned();
+    let key_digest = json.key_digest.as_deref().map(str::to_owned);
+    if key_digest.is_some() && json.state != State::Accepted {
+        return Err("a version has the digest of a key that its state does not call for");
+    }
     Ok(match (json.state, held, past) {
         (State::Pending, Some(private_key), Past::Unsigned { acknowledged_at, spare: false }) => {
             Life::Pending { purpose: Purpose::Sign { acknowledged_at }, private_key }
@@ -151,7 +162,7 @@ fn life(json: &VersionJson<'_>) -> Result<Life, &'static str> {
         (State::Current, Some(private_key), Past::Signed(signed)) if !spare => {
             Life::Current { acknowledged_at, activated_at: signed.activated_at, private_key }
         }
-        (State::Accepted, None, Past::Signed(signed)) => Life::Accepted(signed),
+        (State::Accepted, None, Past::Signed(signed)) => Life::Accepted { signed, key_digest },
         (State::Retired, None, past) => Life::Retired(past),
         (State::Revoked, None, past) => Life::Revoked(past),
         (State::Pending | State::Standby | State::Current, None, _)

@@ -2,20 +2,34 @@
 //! asked, because of the schedule, because the one that signed was revoked, or
 //! to stand by.
 
-use super::place;
+use super::{Action, place};
 use crate::{
-    facts::Facts,
-    ledger::{Change, Ledger, Mint, Version, token_hash},
+    facts::{Facts, highest_sequence},
+    ledger::{Change, Ledger, Mint, RuleSettings, Version, token_hash},
     snapshot::{Import, ImportFound, Revoked, Snapshot},
 };
 
+/// The first commit of a ring: its first version, if that can be made at once.
+/// Otherwise its rule alone, so that nothing unsigned runs in its namespaces
+/// while it waits, and so that the version stands above what a policy says of
+/// the ring already.
+pub(super) fn begin(snapshot: &Snapshot, facts: &Facts<'_>) -> Action {
+    let rule = place::first(snapshot);
+    let above = highest_sequence(snapshot);
+    let at_once = snapshot.can_seal && snapshot.import.is_none() && above == 0;
+    match first(snapshot, facts, &rule).filter(|_| at_once) {
+        Some(mint) => Action::Mint(mint),
+        None => Action::Commit(Change::Begin { rule, above }),
+    }
+}
+
 /// The first version. The token present now belongs to it and asks for nothing.
-pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Mint> {
-    if snapshot.ring.suspend {
+fn first(snapshot: &Snapshot, facts: &Facts<'_>, rule: &RuleSettings) -> Option<Mint> {
+    if snapshot.ring.suspend || snapshot.ring.deleting {
         return None;
     }
     let token = facts.token.map(token_hash);
-    let rule = place::first(snapshot);
+    let rule = rule.clone();
     match &snapshot.import {
         None => Some(Mint::New { version: free_number(snapshot, 0), token, standby: false, rule }),
         Some(Import { from, found: ImportFound::Present }) => {
@@ -29,6 +43,9 @@ pub(super) fn first(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Mint> {
 /// waits until that one is current, and is answered by one more; what is asked
 /// while one stands by is answered by that one.
 pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<Mint> {
+    if ledger.is_unborn() {
+        return first(snapshot, facts, &ledger.rule.settings);
+    }
     let waiting = ledger.pending().is_some() || ledger.standby().is_some();
     if waiting || snapshot.ring.deleting || snapshot.ring.suspend {
         return None;

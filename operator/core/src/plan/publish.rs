@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use super::Action;
 use crate::{
     facts::{Facts, is_out_of_reach},
-    fingerprint::Fingerprint,
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
@@ -88,17 +87,15 @@ fn revoked_keys<'a>(
     snapshot: &'a Snapshot,
     ledger: &'a Ledger,
 ) -> impl Iterator<Item = PipelineRef> + 'a {
-    let revoked = |fingerprint: &Fingerprint| {
-        ledger.by_fingerprint(fingerprint).is_some_and(|v| v.state() == State::Revoked)
-    };
     ledger
         .publications
         .iter()
         .filter(|p| snapshot.ring.pipelines.contains_key(p))
         .filter(move |pipeline| {
+            // Of a version that is accepted it is kept until another one signs.
             matches!(
                 snapshot.pipelines.get(*pipeline),
-                Some(PipelineFound::Ours { fingerprint, .. }) if revoked(fingerprint)
+                Some(PipelineFound::Ours { holds: None, leaving: false, .. })
             )
         })
         .cloned()
@@ -117,13 +114,13 @@ fn stale<'a>(
                 let drifted = snapshot.reported.published.contains(pipeline);
                 Some((pipeline, *wanted, drifted))
             }
-            PipelineFound::Ours { fingerprint, layout, intact } => {
-                let held = ledger.by_fingerprint(fingerprint);
+            PipelineFound::Ours { holds, layout, intact, .. } => {
+                let held = holds.and_then(|number| ledger.by_number(number));
                 // A suspended ring mends what is broken and switches nothing.
                 let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state().is_accepted());
                 let newer =
                     held.is_some_and(|v| v.number > target.number && v.state().is_accepted());
-                let is_target = *fingerprint == target.fingerprint;
+                let is_target = *holds == Some(target.number);
                 let sound = *layout == Some(*wanted) && *intact;
                 let right = sound && (is_target || keeps);
                 (!right && !newer).then_some((pipeline, *wanted, !intact))
@@ -134,7 +131,7 @@ fn stale<'a>(
 }
 
 /// Deletes the published Secrets that `unwanted` names, and strikes out those
-/// that were seen to be gone.
+/// that were seen to be gone or to hold no key whose signatures are accepted.
 pub(super) fn unpublish(
     snapshot: &Snapshot,
     ledger: &Ledger,
@@ -144,10 +141,19 @@ pub(super) fn unpublish(
     let mut strike = BTreeSet::new();
     let reachable = |p: &&PipelineRef| unwanted(p) && !is_out_of_reach(snapshot, p);
     for pipeline in ledger.publications.iter().filter(reachable) {
-        if matches!(snapshot.pipelines.get(pipeline), Some(PipelineFound::Ours { .. })) {
-            deletions.push(Action::DeleteSecret(pipeline.clone()));
-        } else {
-            strike.insert(pipeline.clone());
+        match snapshot.pipelines.get(pipeline) {
+            Some(PipelineFound::Ours { leaving: false, .. }) => {
+                deletions.push(Action::DeleteSecret(pipeline.clone()));
+            }
+            Some(PipelineFound::Ours { leaving: true, .. }) => {}
+            // Of a ring that is on its way out nothing is accepted any more.
+            Some(
+                PipelineFound::Foreign { holds: Some(_), .. }
+                | PipelineFound::OursUnknownKey { holds: Some(_) },
+            ) if !ledger.removed => {}
+            _ => {
+                strike.insert(pipeline.clone());
+            }
         }
     }
     (deletions, strike)

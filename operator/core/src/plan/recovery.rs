@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{mint, place};
 use crate::{
-    facts::{Facts, carrying},
+    facts::{Facts, carrying, highest_sequence},
     high_water::short,
     ledger::{Recovery, State, token_hash},
     snapshot::{LedgerFound, PolicyFound, Snapshot},
@@ -52,12 +52,6 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Recovery> {
         above: highest_sequence(snapshot),
         keep: snapshot.ring.keep,
     })
-}
-
-/// The highest sequence of the ring that a policy carries: what is written
-/// without knowing the ledger has to stand above it.
-pub(super) fn highest_sequence(snapshot: &Snapshot) -> u64 {
-    snapshot.witnesses.iter().filter_map(|witness| witness.sequence).max().unwrap_or(0)
 }
 
 fn keys_in_force(snapshot: &Snapshot) -> impl Iterator<Item = &String> {

@@ -1,9 +1,9 @@
 //! Deleting a ring: rule out of the policies and acknowledged, pipeline
 //! Secrets, ledger, finalizer.
 
-use super::{Action, publish, recovery};
+use super::{Action, publish};
 use crate::{
-    facts::{Facts, carrying},
+    facts::{Facts, carrying, highest_sequence},
     ledger::{Change, Ledger, RuleSettings},
     snapshot::{Answer, AskedPolicy, LedgerFound, PolicyFound, Snapshot},
 };
@@ -20,7 +20,7 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
 
 /// The commit that lets the ring's rule leave the policies.
 fn remove(snapshot: &Snapshot, rule: RuleSettings) -> Action {
-    Action::Commit(Change::Remove { rule, above: recovery::highest_sequence(snapshot) })
+    Action::Commit(Change::Remove { rule, above: highest_sequence(snapshot) })
 }
 
 /// A ring that has no ledger, or one that says nothing: either all is done, or

@@ -42,6 +42,7 @@ pub(super) fn condition(
             .iter()
             .filter(|(line, _)| line.reason != Reason::Published)
             .map(|(_, text)| text.as_str())
+            .chain(left_behind.as_deref())
             .collect();
         new(Status::False, first.reason, texts.join("; "))
     } else if let Some(text) = left_behind {
@@ -61,10 +62,8 @@ fn line(
 ) -> (PipelineReport, String) {
     let pending = (Reason::PublicationPending, format!("{pipeline} waits for its key"));
     let found = snapshot.pipelines.get(pipeline);
-    let held = match (found, ledger) {
-        (Some(PipelineFound::Ours { fingerprint, .. }), Some(ledger)) => {
-            ledger.by_fingerprint(fingerprint).map(|v| v.number)
-        }
+    let held = match found {
+        Some(PipelineFound::Ours { holds, .. }) => *holds,
         _ => None,
     };
     let (reason, text) = match found {
@@ -93,14 +92,36 @@ fn line(
                 grant(snapshot, pipeline)
             ),
         ),
-        Some(PipelineFound::Foreign | PipelineFound::OursUnknownKey) => (
+        Some(PipelineFound::Foreign { ring: Some(ring), .. }) => (
             Reason::SecretConflict,
             format!(
-                "{pipeline}: a Secret of that name exists that this ring did not write, so it is \
-                 left alone. Delete it or name another: kubectl delete secret {} --namespace={}",
-                pipeline.name, pipeline.namespace
+                "{pipeline}: the Secret of that name is written by ring {ring}, so it is left \
+                 alone. Name another one in spec.pipelines of one of the two rings, by secretName"
             ),
         ),
+        Some(
+            found @ (PipelineFound::Foreign { ring: None, .. }
+            | PipelineFound::OursUnknownKey { .. }),
+        ) => {
+            let what = match found {
+                PipelineFound::OursUnknownKey { .. } => {
+                    "a Secret of that name exists that names this ring and no key of it"
+                }
+                _ => {
+                    "a Secret of that name exists that no ring has written, or whose annotations \
+                      somebody took off"
+                }
+            };
+            (
+                Reason::SecretConflict,
+                format!(
+                    "{pipeline}: {what}, so it is left alone. Name another one in spec.pipelines, \
+                     by secretName; or, once you have made sure that nobody needs it, delete it: \
+                     kubectl delete secret {} --namespace={}",
+                    pipeline.name, pipeline.namespace
+                ),
+            )
+        }
         Some(PipelineFound::Failed(text)) => (Reason::SecretFailed, format!("{pipeline}: {text}")),
     };
     (PipelineReport { pipeline: pipeline.clone(), version: held, reason }, text)
@@ -135,24 +156,52 @@ pub(super) fn waiting_on(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-/// Published Secrets that should be gone and that we may not delete.
+/// Published Secrets that should be gone and are not: that we may not delete,
+/// that somebody holds up, or that do not say any more whose they are.
 pub(super) fn left_behind(
     snapshot: &Snapshot,
     ledger: &Ledger,
     unwanted: impl Fn(&PipelineRef) -> bool,
 ) -> Option<String> {
-    let left: Vec<&PipelineRef> = ledger
-        .publications
-        .iter()
-        .filter(|p| unwanted(p) && is_out_of_reach(snapshot, p))
-        .collect();
-    let first = *left.first()?;
-    Some(format!(
-        "left behind with a private key, because access was withdrawn: {}. Let the operator \
-         delete it: {}",
-        list(&left),
-        grant(snapshot, first)
-    ))
+    let (mut unreachable, mut leaving, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
+    for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
+        match snapshot.pipelines.get(pipeline) {
+            Some(PipelineFound::Ours { leaving: true, .. }) => leaving.push(pipeline),
+            Some(
+                PipelineFound::Foreign { holds: Some(version), .. }
+                | PipelineFound::OursUnknownKey { holds: Some(version) },
+            ) if !ledger.removed => unnamed.push((pipeline, version)),
+            _ if is_out_of_reach(snapshot, pipeline) => unreachable.push(pipeline),
+            _ => {}
+        }
+    }
+    let mut texts = Vec::new();
+    if let Some(first) = unreachable.first() {
+        texts.push(format!(
+            "left behind with a private key, because access was withdrawn: {}. Let the operator \
+             delete it: {}",
+            list(&unreachable),
+            grant(snapshot, first)
+        ));
+    }
+    if let Some(first) = leaving.first() {
+        texts.push(format!(
+            "being deleted, and held up with a private key by somebody's finalizers: {}. Look whose \
+             they are: kubectl get secret {} --namespace={} -o yaml",
+            list(&leaving),
+            first.name,
+            first.namespace
+        ));
+    }
+    for (pipeline, version) in unnamed {
+        texts.push(format!(
+            "left behind with the private key of version {version}, whose signatures are accepted, \
+             because somebody edited its annotations: {pipeline}. Delete it: kubectl delete secret \
+             {} --namespace={}",
+            pipeline.name, pipeline.namespace
+        ));
+    }
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// Names of pipelines for a sentence.

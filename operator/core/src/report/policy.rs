@@ -89,8 +89,8 @@ fn enforced(ledger: &Ledger) -> Condition {
     let versions: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
     let policy = settings.policy;
     if versions.is_empty() {
-        let text =
-            format!("Kyverno accepts no version, because all are revoked, by policy {policy}");
+        let why = if ledger.is_unborn() { "there is none yet" } else { "all are revoked" };
+        let text = format!("Kyverno accepts no version, because {why}, by policy {policy}");
         let reason = match settings.action {
             Action::Enforce => Reason::Enforced,
             Action::Audit => Reason::Audited,

@@ -26,8 +26,10 @@ pub struct Configuration {
     /// Begin with a ring that has been serving, and rotated so often.
     pub born: bool,
     pub rotations: u8,
-    /// Whether the spec asks for a standby from the beginning.
+    /// Whether the spec asks for a standby from the beginning; whether it is
+    /// suspended then.
     pub standby: bool,
+    pub suspended: bool,
     /// The schedule's period in days.
     pub every: Option<u8>,
     /// Whether passes may see a ledger one change late.
@@ -53,6 +55,7 @@ impl Configuration {
             born: true,
             rotations: 0,
             standby: false,
+            suspended: false,
             every: None,
             slow_watches: true,
             bystander: Bystander::Absent,
@@ -74,7 +77,7 @@ impl Configuration {
                 finalizer: false,
                 deleting: false,
                 allow_unenforced: false,
-                suspend: false,
+                suspend: self.suspended,
                 standby: self.standby,
                 revoked: Keys(0),
             }),
@@ -109,6 +112,14 @@ fn alone() -> Vec<Configuration> {
     let budget = base("").budget;
     vec![
         Configuration { born: false, edits: &[Edit::Rotate], ..base("birth") },
+        Configuration {
+            born: false,
+            suspended: true,
+            edits: &[Edit::Suspend(false), Edit::Rotate, Edit::LoseUnborn],
+            slow_watches: false,
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("unborn")
+        },
         Configuration {
             keep: 1,
             edits: &[Edit::Rotate, Edit::RotateBack],

@@ -97,6 +97,8 @@ pub enum Edit {
     RaiseMark,
     /// Deletes the ledger.
     LoseLedger,
+    /// Deletes it while it has no version.
+    LoseUnborn,
 }
 
 /// The model of one configuration, with a planner to judge.

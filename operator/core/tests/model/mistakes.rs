@@ -74,6 +74,7 @@ const MISTAKES: &[Mistake] = &[
     composed("re-accept a revoked version", reaccepts, "revocation", "revoked-stays-revoked"),
     composed("no key at zero keys", renders_nothing, "revocation", "revoked-stays-revoked"),
     mistake("bring back what a revocation freed", widens, "revocation", "window"),
+    mistake("mint where none may be yet", ignores_suspension, "unborn", "suspended-is-frozen"),
     mistake("mint over a loss", sees_no_evidence, "loss", "no-mint-over-a-loss"),
     mistake("publish before it is written down", publishes_unlisted, "birth", "private-keys-known"),
     mistake("write without change", rewrites, "rotation", "silence"),
@@ -141,10 +142,10 @@ fn impatient(snapshot: &Snapshot) -> Plan {
 /// Takes every pipeline for one that holds the newest key already.
 fn prunes_early(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
-        let newest = ledger(seen).and_then(|l| l.newest()).map(|row| row.fingerprint.clone());
+        let newest = ledger(seen).and_then(|l| l.newest()).map(|row| row.number);
         for found in seen.pipelines.values_mut() {
-            if let (PipelineFound::Ours { fingerprint, .. }, Some(newest)) = (found, &newest) {
-                fingerprint.clone_from(newest);
+            if let PipelineFound::Ours { holds, .. } = found {
+                *holds = newest;
             }
         }
     }))
@@ -210,7 +211,7 @@ fn rewrites(snapshot: &Snapshot) -> Plan {
 fn sees_no_owner(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
         for found in seen.pipelines.values_mut() {
-            if *found == PipelineFound::Foreign {
+            if let PipelineFound::Foreign { .. } = found {
                 *found = PipelineFound::Absent;
             }
         }
@@ -222,6 +223,17 @@ fn widens(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
         let revoked = ledger(seen).map_or(0, |ledger| ledger.revoked.len());
         seen.ring.keep += u32::try_from(revoked).unwrap();
+    }))
+}
+
+/// Mints the first version although the ring is suspended.
+fn ignores_suspension(snapshot: &Snapshot) -> Plan {
+    pass::plan(&with(snapshot, |seen| {
+        if let LedgerFound::Present(ledger) = &seen.ledger
+            && ledger.is_unborn()
+        {
+            seen.ring.suspend = false;
+        }
     }))
 }
 

@@ -120,7 +120,7 @@ impl Machine {
     /// The policies and the pipelines are what the ledger says, and no key is
     /// left where none belongs.
     fn serves(&self, state: &State, spec: &Spec) -> bool {
-        let Some(stored) = &state.ledger else { return spec.deleting || spec.suspend };
+        let Some(stored) = &state.ledger else { return spec.deleting };
         let ledger = &stored.ledger;
         let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
         let rules = rules(&state.policies);

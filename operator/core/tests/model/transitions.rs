@@ -79,6 +79,9 @@ impl Machine {
                 state.demand(Invariant::ClosedNotOpen, asked);
                 state.past.removed = true;
             }
+            Change::Begin { .. } => {
+                state.demand(Invariant::NoMintOverALoss, !state.reported && !state.holds_any());
+            }
             Change::Acknowledge { .. }
             | Change::Discard { .. }
             | Change::CorrectTimes
@@ -90,9 +93,12 @@ impl Machine {
 
     /// One request, one key; and none at all where keys were lost.
     fn judge_new(&self, state: &mut State, pass: &Pass, token: Option<&str>, standby: bool) {
-        let evidence =
-            state.reported || state.holds_any() || rules(&state.policies) != [None, None];
-        if pass.ledger.is_none() {
+        // A rule that accepts nobody's key is one of a ring without versions.
+        let nobody = Keys(0).with(0);
+        let in_force = rules(&state.policies).into_iter().flatten();
+        let in_force = in_force.map(|rule| rule.keys).any(|keys| keys != nobody);
+        let evidence = state.reported || state.holds_any() || in_force;
+        if pass.ledger.as_ref().is_none_or(|base| base.ledger.is_unborn()) {
             state.demand(Invariant::NoMintOverALoss, !evidence);
             let number = token.map_or(0, number_of);
             state.demand(Invariant::ExactlyOnce, !standby && number == pass.spec.token);

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::PipelineRef,
+    policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
     snapshot::{
         Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
@@ -15,7 +16,7 @@ use signingkeyring_core::{
 
 use crate::{
     act::Sight,
-    facts::{Keys, Stored},
+    facts::{Keys, Stored, key},
     state::{Heard, Held, Soak, Spec},
 };
 
@@ -70,6 +71,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
     let pipelines = pipelines.map(|p| (p.clone(), look(sight, p))).collect();
     Snapshot {
         name: RINGS[0].parse().unwrap(),
+        can_seal: true,
         place: Place { free: POLICIES[usize::from(spec.audit)], crowded: false },
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
@@ -135,12 +137,12 @@ fn witnesses(sight: &Sight) -> Vec<Witness> {
         sequence,
     };
     let annotation = sight.recorded.iter().map(|mark| witness("annotation", mark.clone(), None));
-    let policies = sight
-        .rules
-        .iter()
-        .flatten()
-        .flatten()
-        .map(|rule| witness("policy", rule.high_water.clone(), Some(rule.mark.state.sequence)));
+    let policies = sight.rules.iter().zip(POLICIES).filter_map(|(rule, policy)| {
+        let rule = rule.as_ref()?.as_ref()?;
+        let sequence = Some(rule.mark.state.sequence);
+        let witness = witness("policy", rule.high_water.clone(), sequence);
+        Some(Witness { policy: Some(policy), ..witness })
+    });
     let named = HighWater { version: 1, ..HighWater::default() };
     let status = sight.reported.then(|| witness("status", named, None));
     annotation.chain(policies).chain(status).collect()
@@ -151,11 +153,19 @@ fn policy(sight: &Sight, index: usize) -> PolicyFound {
         None => PolicyFound::Absent { failure: None },
         Some(rule) => PolicyFound::Ours {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),
-            keys: Default::default(),
+            keys: rule.iter().flat_map(|rule| public_keys(rule.keys)).collect(),
             failure: None,
             differs: None,
         },
     }
+}
+
+fn public_keys(keys: Keys) -> impl Iterator<Item = String> {
+    let public_key = |serial| match serial {
+        0 => NOBODYS_KEY.to_owned(),
+        _ => key(serial).public_key,
+    };
+    (0..16).filter(move |serial| keys.has(*serial)).map(public_key)
 }
 
 fn answer(heard: &Heard) -> Answer {
@@ -178,14 +188,16 @@ fn look(sight: &Sight, pipeline: &PipelineRef) -> PipelineFound {
     }
     match sight.secrets[index] {
         Held::Absent => PipelineFound::Absent,
-        Held::Foreign => PipelineFound::Foreign,
+        Held::Foreign => PipelineFound::Foreign { ring: None, holds: None },
         Held::Ours(serial) => {
             let fingerprint = format!("SHA256:{serial}").parse().unwrap();
-            if sight.ledger.as_ref().is_none_or(|l| l.ledger.by_fingerprint(&fingerprint).is_none())
-            {
-                return PipelineFound::OursUnknownKey;
-            }
-            PipelineFound::Ours { fingerprint, layout: Some(Layout::Cosign), intact: true }
+            let ledger = sight.ledger.as_ref();
+            let Some(row) = ledger.and_then(|l| l.ledger.by_fingerprint(&fingerprint)) else {
+                return PipelineFound::OursUnknownKey { holds: None };
+            };
+            let holds = row.state().is_accepted().then_some(row.number);
+            let layout = Some(Layout::Cosign);
+            PipelineFound::Ours { holds, layout, intact: true, leaving: false }
         }
     }
 }

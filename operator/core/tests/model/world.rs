@@ -59,9 +59,12 @@ impl Machine {
                 next.past.raised = true;
             }
             Edit::LoseLedger => {
-                next.ledger.as_ref()?;
-                next.older = next.ledger.take();
+                next.older = Some(next.ledger.take()?);
                 next.past.lost = true;
+            }
+            Edit::LoseUnborn => {
+                // Nothing is lost with it.
+                next.older = next.ledger.take_if(|stored| stored.ledger.is_unborn());
             }
         }
         (next != *state).then_some(next)

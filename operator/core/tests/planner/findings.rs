@@ -55,8 +55,10 @@ fn a_ledger_that_turned_out_to_be_none_stalls_the_ring() {
 
 #[test]
 fn a_key_pair_that_cannot_be_taken_over_stalls_the_ring() {
-    let mut snapshot = World::new().snapshot().unwrap();
-    snapshot.ring.finalizer = true;
+    let mut world = World::new();
+    world.import = Some(ImportFound::Absent);
+    assert!(world.settle());
+    let mut snapshot = world.snapshot().unwrap();
     snapshot.import = Some(Import { from: pipeline(1), found: ImportFound::Present });
     assert_ne!(pass::plan(&snapshot).actions, []);
     let finding = Finding::ImportFailed("it has no entry cosign.key".to_owned());

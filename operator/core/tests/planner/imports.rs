@@ -2,7 +2,7 @@
 
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
-    ledger::{Change, Hold, Mint, State},
+    ledger::{Change, Hold, Ledger, Mint, State},
     plan::Action,
     snapshot::{Finding, ImportFound, Revoked},
 };
@@ -18,6 +18,8 @@ const DISCARD: Action = Action::Commit(Change::Discard { version: 1 });
 fn sharing() -> World {
     let mut world = World::new();
     world.import = Some(ImportFound::Present);
+    world.pass(1);
+    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Begin { .. })]));
     world.pass(1);
     assert!(matches!(&actions(&world)[..], [Action::Mint(Mint::Import { version: 1, .. })]));
     world.pass(1);
@@ -130,7 +132,8 @@ fn what_is_in_use_or_frozen_is_not_given_up() {
 
     let mut world = World::new();
     world.import = Some(ImportFound::Present);
-    while world.ledger.as_ref().is_none_or(|ledger| ledger.tentative().is_some()) {
+    let waits = |ledger: &Ledger| ledger.is_unborn() || ledger.tentative().is_some();
+    while world.ledger.as_ref().is_none_or(waits) {
         world.sync_policies();
         world.load();
         world.ask();

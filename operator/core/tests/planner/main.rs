@@ -12,6 +12,8 @@ mod findings;
 mod imports;
 mod moves;
 mod safety;
+mod secrets;
 mod settles;
 mod times;
+mod unborn;
 mod world;

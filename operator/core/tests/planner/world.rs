@@ -46,6 +46,8 @@ pub struct World {
     pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
     pub loaded: BTreeMap<PolicyRef, Arc<Policy>>,
     pub kyverno_up: bool,
+    /// Whether a new key can be sealed at once.
+    pub can_seal: bool,
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
@@ -120,6 +122,7 @@ impl World {
             policies: BTreeMap::new(),
             loaded: BTreeMap::new(),
             kyverno_up: true,
+            can_seal: true,
             stuck: None,
             status: Vec::new(),
             recorded: None,
@@ -181,13 +184,13 @@ impl World {
     /// Lets everything happen until nothing does; returns whether it came to rest.
     pub fn settle(&mut self) -> bool {
         for _ in 0..400 {
-            let before = (self.ring.is_some(), self.ledger.clone(), self.secrets.clone());
+            let before = (self.ring.is_some(), self.writes);
             self.sync_policies();
             self.load();
             self.ask();
             self.pass(usize::MAX);
             self.tick(1);
-            let after = (self.ring.is_some(), self.ledger.clone(), self.secrets.clone());
+            let after = (self.ring.is_some(), self.writes);
             let suspended = self.ring.as_ref().is_some_and(|ring| ring.suspend);
             let waiting = !suspended && self.ledger.as_ref().is_some_and(|l| l.pending().is_some());
             let planned = self.plan().is_some_and(|plan| !plan.actions.is_empty());

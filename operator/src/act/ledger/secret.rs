@@ -20,13 +20,11 @@ use signingkeyring_core::{
 use zeroize::Zeroizing;
 
 use crate::{
-    act::{
-        Halt,
-        secrets::{self, Wiped},
-    },
+    act::Halt,
     context::Context,
     error::{Error, is_code},
     keys::KeyPair,
+    secrets::{self, Wiped},
 };
 
 /// Reads a ledger with its private keys, if it still is the observed one.

@@ -43,7 +43,7 @@ pub fn adopts(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan
                     let (public_key, fingerprint) = (pair.public_key, pair.fingerprint);
                     let activated_at = second.created_at;
                     let signed = Signed { acknowledged_at: None, activated_at, spare: false };
-                    let life = Life::Accepted(signed);
+                    let life = Life::Accepted { signed, key_digest: None };
                     ledger.versions.push(Version { public_key, fingerprint, life, ..second });
                 }
             });
@@ -126,7 +126,7 @@ pub fn reaccepts(
         let newest = ledger.newest().map_or(0, |row| row.number);
         for row in ledger.versions.iter_mut().filter(|row| row.number < newest) {
             if let Life::Revoked(Past::Signed(signed)) = row.life {
-                row.life = Life::Accepted(signed);
+                row.life = Life::Accepted { signed, key_digest: None };
             }
         }
     }

@@ -28,6 +28,7 @@ impl World {
         let policies = placed.chain(holding).map(|policy| (policy, seen(policy))).collect();
         Some(Snapshot {
             name: RING.parse().unwrap(),
+            can_seal: self.can_seal,
             place: Place {
                 free: packing::place(
                     ring.action,
@@ -124,14 +125,13 @@ impl World {
         }
         match self.secrets.get(pipeline) {
             None => PipelineFound::Absent,
-            Some(held) if self.ledger.as_ref().is_none_or(|l| l.by_fingerprint(held).is_none()) => {
-                PipelineFound::OursUnknownKey
+            Some(held) => {
+                let row = self.ledger.as_ref().and_then(|ledger| ledger.by_fingerprint(held));
+                let Some(row) = row else { return PipelineFound::OursUnknownKey { holds: None } };
+                let holds = row.state().is_accepted().then_some(row.number);
+                let layout = Some(Layout::Cosign);
+                PipelineFound::Ours { holds, layout, intact: true, leaving: false }
             }
-            Some(fingerprint) => PipelineFound::Ours {
-                fingerprint: fingerprint.clone(),
-                layout: Some(Layout::Cosign),
-                intact: true,
-            },
         }
     }
 }
