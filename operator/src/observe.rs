@@ -28,7 +28,7 @@ use signingkeyring_core::{
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
 use crate::{
-    cache::LedgerRow,
+    cache::{FailedWrite, LedgerRow},
     context::Context,
     kyverno::{is_ours, marks},
 };
@@ -182,7 +182,7 @@ fn policies(
     let cache = &context.cache;
     let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
-        let failed = cache.written.failure(policy);
+        let failed = cache.written.failure(policy).or_else(|| held_back(context, policy, ring));
         let differs = failed.as_ref().and_then(|failed| failed.differences.get(ring).copied());
         let failure = refusal.or(failed.map(|failed| failed.failure));
         let found = match cache.policy(policy) {
@@ -201,6 +201,24 @@ fn policies(
             .filter_map(|(policy, object)| marks(&object).0.contains_key(ring).then_some(policy)),
     );
     policies.into_iter().map(|policy| (policy, look(policy))).collect()
+}
+
+/// A policy that somebody else has changed, and that is not written back at once
+/// because that is done again and again.
+fn held_back(context: &Context, policy: PolicyRef, ring: &str) -> Option<FailedWrite> {
+    if !context.policies.is_held_back(&policy) {
+        return None;
+    }
+    let found = context.cache.policy(policy)?;
+    let written = context.cache.written.get(policy)?;
+    let said = |object: &DynamicObject| (object.annotations().clone(), object.labels().clone());
+    let same = found.data.get("spec") == written.stored.data.get("spec")
+        && said(&found) == said(&written.stored);
+    let message = "somebody else changes it each time that it was written back, so that is done \
+                   after growing pauses";
+    let failure = WriteFailure { refused: false, message: message.to_owned() };
+    let differences = [(ring.to_owned(), Difference::Other)].into();
+    (!same).then_some(FailedWrite { failure, differences })
 }
 
 fn policy_found(
