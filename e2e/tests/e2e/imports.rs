@@ -67,8 +67,9 @@ fn a_key_of_another_ring_is_not_taken_over() {
         world.kubectl(&["annotate", "skr", "deputy", "example.org/look=again"]).await?;
         world.wait_for_condition("deputy", "KeysAvailable", &wanted).await?;
         ensure!(world.ring("deputy", "{.status.versions}").await?.is_empty());
-        let ledger = world.kubectl(&["get", "secret", "ring-deputy", "-n", "signing-system"]).await;
-        ensure!(ledger.is_err(), "it has a ledger");
+        let ledger = ["secret", "ring-deputy", "-n", "signing-system"];
+        ensure!(world.get(&ledger, "{.data}").await?.is_empty(), "it has a private key");
+        world.wait_until_refused("deputy-dev", &image).await?;
 
         world.apply(&manifest("deputy", "")).await?;
         world.wait_for_condition("deputy", "Ready", "True").await?;

@@ -11,6 +11,7 @@
 mod common;
 
 mod api;
+mod contents;
 mod deletion;
 mod drift;
 mod exclusions;
@@ -20,3 +21,4 @@ mod pipelines;
 mod references;
 mod revocation;
 mod rights;
+mod unborn;

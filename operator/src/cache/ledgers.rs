@@ -79,12 +79,20 @@ struct LedgerIndex {
     rows: HashMap<RingName, LedgerRow>,
     by_policy: BTreeMap<PolicyRef, BTreeSet<RingName>>,
     /// The policies that rings are being put into right now.
-    claims: HashMap<RingName, PolicyRef>,
+    claims: HashMap<RingName, Claimed>,
     /// The rings whose last ledger said that they were removed. Nobody else
     /// remembers it once that ledger is deleted.
     removed: HashSet<RingName>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
     key_secrets: HashMap<RingName, BTreeMap<String, u64>>,
+}
+
+/// Room in a policy that a ring takes up or may have taken up.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    policy: PolicyRef,
+    /// Whether the commit has yet to end.
+    is_under_way: bool,
 }
 
 impl LedgerIndex {
@@ -107,7 +115,10 @@ impl LedgerIndex {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
-        self.claims.remove(ring);
+        // An event of the state before a commit is no word on a commit under way.
+        if self.claims.get(ring).is_some_and(|claimed| !claimed.is_under_way) {
+            self.claims.remove(ring);
+        }
         self.rows.insert(ring.clone(), row);
     }
 
@@ -116,7 +127,7 @@ impl LedgerIndex {
         let placed = self.by_policy.get(&policy);
         let rings = placed.map_or(0, BTreeSet::len);
         let claims = self.claims.iter().filter(|(other, of)| {
-            **of == policy
+            of.policy == policy
                 && *other != ring
                 && !placed.is_some_and(|placed| placed.contains(*other))
         });
@@ -143,6 +154,9 @@ impl Claim<'_> {
     /// Leaves the room taken: it is not known what became of the commit.
     pub fn leave_taken(mut self) {
         self.is_released = false;
+        if let Some(claimed) = self.ledgers.write().claims.get_mut(&self.ring) {
+            claimed.is_under_way = false;
+        }
     }
 }
 
@@ -224,8 +238,10 @@ impl Ledgers {
         sizes: &HashMap<PolicyRef, usize>,
     ) -> BTreeMap<PolicyRef, Occupancy> {
         let index = self.read();
-        let policies: BTreeSet<PolicyRef> =
-            index.by_policy.keys().chain(index.claims.values()).copied().collect();
+        let policies: BTreeSet<PolicyRef> = {
+            let claimed = index.claims.values().map(|claimed| claimed.policy);
+            index.by_policy.keys().copied().chain(claimed).collect()
+        };
         policies
             .into_iter()
             .map(|policy| {
@@ -248,7 +264,7 @@ impl Ledgers {
         if index.held(policy, ring, bytes).is_full(limit) {
             return None;
         }
-        index.claims.insert(ring.clone(), policy);
+        index.claims.insert(ring.clone(), Claimed { policy, is_under_way: true });
         Some(Claim { ledgers: self, ring: ring.clone(), is_released: true })
     }
 

@@ -67,6 +67,17 @@ fn a_claim_ends_with_its_commit_whatever_became_of_it() {
 }
 
 #[test]
+fn an_event_of_the_state_before_a_move_does_not_end_its_claim() {
+    let ledgers = Ledgers::default();
+    let (a, b, c) = (name("a"), name("b"), name("c"));
+    ledgers.put(&a, row(enforce(1)));
+    ledgers.put(&b, row(enforce(2)));
+    let _moves = ledgers.claim(&a, enforce(2), 0, LIMIT).unwrap();
+    ledgers.put(&a, row(enforce(1)));
+    assert!(ledgers.claim(&c, enforce(2), 0, LIMIT).is_none(), "the room is taken");
+}
+
+#[test]
 fn observing_takes_no_room() {
     let ledgers = Ledgers::default();
     for ring in ["a", "b", "c"] {
