@@ -7,7 +7,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
-use signingkeyring_core::{ledger::Ledger, policy_ref::PolicyRef, snapshot::Answer};
+use signingkeyring_core::{
+    ledger::Ledger, names::RingName, policy_ref::PolicyRef, snapshot::Answer,
+};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
@@ -133,13 +135,18 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
             context.rings.wake(ring);
         }
     }
+    let turned = before.as_ref().map(Response::state) != Some(state);
+    let said = |response: Option<&Response>, ring: &RingName| match response {
+        Some(Response::Marks(marks)) => marks.0.get(ring.as_str()).cloned(),
+        _ => None,
+    };
     for (ring, row) in &placed {
         let in_progress = row.ledger.as_ref().is_ok_and(|ledger| in_progress(ledger));
-        let acknowledged = matches!(
-            &response,
-            Response::Marks(marks)
-                if marks.0.get(ring.as_str()).map(|mark| &mark.state) == row.state.as_ref()
-        );
+        let now = said(Some(&response), ring);
+        let acknowledged = now.is_some()
+            && now.as_ref().map(|mark| &mark.state) == row.state.as_ref()
+            && now.as_ref() == stands.0.get(ring.as_str());
+        let changed = turned || (changed && failed) || now != said(before.as_ref(), ring);
         if changed || in_progress || (!failed && !acknowledged) {
             context.rings.wake(ring.as_str());
         }

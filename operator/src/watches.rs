@@ -12,6 +12,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use signingkeyring_core::{names::RingName, policy::cluster_policy::rule_of};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::sync::Barrier;
 use tracing::{info, warn};
@@ -20,7 +21,7 @@ use crate::{
     cache::LedgerRow,
     context::Context,
     error::is_code,
-    kyverno::{self, is_ours},
+    kyverno::{self, is_ours, marks},
 };
 
 mod ledgers;
@@ -184,6 +185,10 @@ async fn watch_policies(
             Event::Delete(_) => true,
             Event::Init | Event::InitApply(_) | Event::InitDone => false,
         };
+        let before = match &event {
+            Event::Apply(policy) if wake => context.cache.object(&policy.name_any()),
+            _ => None,
+        };
         writer.apply_watcher_event(&event);
         if let (true, Event::Apply(policy) | Event::Delete(policy)) = (wake, &event) {
             let Ok(name) = policy.name_any().parse() else { continue };
@@ -191,8 +196,12 @@ async fn watch_policies(
             if is_ours(policy) || !placed.is_empty() {
                 context.policies.wake(&name);
             }
+            let deleted = matches!(event, Event::Delete(_));
             for (ring, _) in placed {
-                context.rings.wake(ring.as_str());
+                let same = before.as_deref().is_some_and(|old| says_the_same(old, policy, &ring));
+                if deleted || !same || context.policies.is_held_back(&name) {
+                    context.rings.wake(ring.as_str());
+                }
             }
         }
         if matches!(event, Event::InitDone) {
@@ -202,6 +211,16 @@ async fn watch_policies(
             }
         }
     }
+}
+
+/// Whether two states of a policy are the same to a ring: its rule, and what the
+/// policy says of it. What else differs is the policy's to look at.
+fn says_the_same(old: &DynamicObject, new: &DynamicObject, ring: &RingName) -> bool {
+    let ring = ring.as_str();
+    let rule = |policy: &DynamicObject| {
+        policy.data.get("spec").and_then(|spec| rule_of(spec, ring)).cloned()
+    };
+    rule(old) == rule(new) && marks(old).0.get(ring) == marks(new).0.get(ring)
 }
 
 fn set_served(context: &Context, served: bool) {

@@ -54,7 +54,17 @@ pub struct Pass {
     /// Tells what it stood before and decided from what other passes over the
     /// name did; none if it ended before it had decided anything. One that says
     /// nothing new has made no progress.
-    pub key: Option<u64>,
+    pub key: Option<Key>,
+}
+
+/// What tells passes over a name from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Of two that say the same, the second has made no progress.
+    pub value: u64,
+    /// Nothing was to be done. Who is wanted in vain is looked at less often,
+    /// and not as seldom as who writes in vain.
+    pub is_idle: bool,
 }
 
 /// The queue.
@@ -237,7 +247,7 @@ impl<N: Clone + Ord + Hash> State<N> {
 
     /// Notes a pass. A name that has rested is as one never worked on: that the
     /// memory of them does not grow, they are taken out now and then.
-    fn pace(&mut self, name: &N, key: Option<u64>, now: Instant) {
+    fn pace(&mut self, name: &N, key: Option<Key>, now: Instant) {
         match self.paces.get_mut(name) {
             Some(pace) => pace.pass(key, now),
             None => {

@@ -32,7 +32,7 @@ use crate::{
     error::{Error, brief, is_code},
     observe::{ObservedPolicy, ReadAnew, observe_policy},
     telemetry, watches,
-    workqueue::{Outcome, Pass},
+    workqueue::{Key, Outcome, Pass},
 };
 
 const NAME: &str = "policies";
@@ -96,7 +96,7 @@ impl From<Error> for Failed {
 async fn reconcile(
     context: &Context,
     policy: PolicyRef,
-    key: &mut Option<u64>,
+    key: &mut Option<Key>,
 ) -> Result<Outcome, Failed> {
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
@@ -110,8 +110,13 @@ async fn reconcile(
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
     }
-    if plan.bytes.is_some_and(|bytes| context.cache.written.record_size(policy, bytes)) {
-        wake_rings(context, policy);
+    if let Some(bytes) = plan.bytes
+        && context.cache.written.record_size(policy, bytes)
+        && bytes > context.settings.policy_limit().bytes
+    {
+        // The one that is to leave.
+        let placed = context.cache.ledgers.placed_in(policy);
+        placed.last().iter().for_each(|(ring, _)| context.rings.wake(ring.as_str()));
     }
     let requeue_after = plan.requeue_after.into_iter().chain(observed.exclusions.until).min();
     let outcome = requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
@@ -258,9 +263,13 @@ async fn write(
         announce_expired(context, origin, exclusion).await;
     }
     remember(context, policy, &write.content, Arc::new(stored));
-    context.cache.written.clear_failure(policy);
     context.gate.notify();
-    wake_rings(context, policy);
+    if context.cache.written.clear_failure(policy) {
+        wake_rings(context, policy);
+    }
+    for ring in write.content.changed(observed.snapshot.ours()) {
+        context.rings.wake(ring);
+    }
     Ok(outcome)
 }
 

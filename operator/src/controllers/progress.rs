@@ -12,15 +12,20 @@ use signingkeyring_core::{
     policy::{Step, Write, snapshot::RingSeen},
 };
 
+use crate::workqueue::Key;
+
 /// Of a pass over a ring: the state of its ledger, and what is made of it.
-pub(super) fn of_ring(ledger: Option<&Ledger>, actions: &[Action]) -> u64 {
-    hash((ledger.map(|ledger| ledger.sequence), actions))
+pub(super) fn of_ring(ledger: Option<&Ledger>, actions: &[Action]) -> Key {
+    Key {
+        value: hash((ledger.map(|ledger| ledger.sequence), actions)),
+        is_idle: actions.is_empty(),
+    }
 }
 
 /// Of a pass over a policy: the states of its rings' ledgers, and what is wanted
 /// of it, whether that was found or had to be written. Where it is undone each
 /// time, it is found now and then.
-pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> u64 {
+pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> Key {
     let tables = rings.iter().map(|(name, ring)| (name, ring.table.as_ref().map(|t| t.sequence)));
     let tables: Vec<_> = tables.collect();
     let content = match step {
@@ -28,7 +33,9 @@ pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> u64 
         Step::Wait | Step::ReadAnew(_) | Step::Conflict | Step::AllRefused | Step::Delete => None,
     };
     let wanted = content.map(|content| (content.whole.spec, content.whole.own_metadata));
-    hash((tables, wanted, matches!(step, Step::Delete)))
+    let value = hash((tables, wanted, matches!(step, Step::Delete)));
+    let is_idle = !matches!(step, Step::Write(_) | Step::Delete);
+    Key { value, is_idle }
 }
 
 fn hash(of: impl Hash) -> u64 {
@@ -69,7 +76,8 @@ mod tests {
             let write = Write { content, drifted: true, expired, urgent: false };
             of_policy(&nobody, &Step::Write(write))
         };
-        assert_eq!(write(1), of_policy(&nobody, &Step::UpToDate(content(1))));
+        assert_eq!(write(1).value, of_policy(&nobody, &Step::UpToDate(content(1))).value);
+        assert!(!write(1).is_idle && of_policy(&nobody, &Step::UpToDate(content(1))).is_idle);
         assert_ne!(write(1), write(2));
         assert_ne!(of_policy(&nobody, &Step::Delete), of_policy(&nobody, &Step::Wait));
         // A ring that is placed there is news, too.

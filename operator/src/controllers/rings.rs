@@ -25,7 +25,7 @@ use crate::{
     error::Error,
     observe::{observe, touches_pipelines},
     telemetry, watches,
-    workqueue::{Outcome, Pass},
+    workqueue::{Key, Outcome, Pass},
 };
 
 const NAME: &str = "rings";
@@ -66,7 +66,7 @@ async fn pass(context: &Context, ring: String) -> Pass {
 }
 
 /// Makes the pass; `key` tells it from others as soon as it has a plan.
-async fn reconcile(context: &Context, ring: &str, key: &mut Option<u64>) -> Result<Outcome, Error> {
+async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Result<Outcome, Error> {
     let Some(found) = context.cache.ring(ring) else {
         if let Ok(name) = ring.parse() {
             context.cache.ledgers.release(&name);

@@ -10,12 +10,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
+use super::Key;
+
 /// What a pass costs, in the time that gives it back.
 const COST: Duration = Duration::from_secs(1);
 const FULL: Duration = Duration::from_secs(12);
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Of a name of which nothing was to be done.
+const LONGEST_IDLE: Duration = Duration::from_secs(2);
 
 /// A name that nobody wants for so long after a pass is not in a hurry.
 const QUIET: Duration = Duration::from_millis(500);
@@ -51,15 +55,16 @@ impl Pace {
     }
 
     /// A pass has ended.
-    pub(super) fn pass(&mut self, key: Option<u64>, now: Instant) {
+    pub(super) fn pass(&mut self, key: Option<Key>, now: Instant) {
+        let is_idle = key.is_some_and(|key| key.is_idle);
         if self.pause.is_zero() {
             self.credit = FULL.min(self.credit + now.duration_since(self.ended));
         }
         if let Some(key) = key
-            && !self.keys.contains(&key)
+            && !self.keys.contains(&key.value)
         {
             self.keys.truncate(REMEMBERED - 1);
-            self.keys.push_front(key);
+            self.keys.push_front(key.value);
             self.credit = FULL;
             self.pause = Duration::ZERO;
         }
@@ -67,7 +72,8 @@ impl Pace {
         self.ended = now;
         self.held_until = None;
         if self.credit < COST {
-            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            let longest = if is_idle { self.pause.max(LONGEST_IDLE) } else { LONGEST_PAUSE };
+            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest);
         }
     }
 

@@ -29,8 +29,12 @@ async fn run(
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A pass that comes to the same as every other.
+fn writes(value: u64) -> Option<Key> {
+    Some(Key { value, is_idle: false })
+}
+
 fn same(outcome: Outcome) -> Pass {
-    Pass { outcome, key: Some(0) }
+    Pass { outcome, key: writes(0) }
 }
 
 /// Wakes a name for ever, this often.
@@ -120,6 +124,26 @@ async fn who_always_wants_to_go_on_and_comes_to_the_same_is_slowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_wanted_in_vain_is_slowed_less_than_who_writes_in_vain() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let idle = Some(Key { value: 0, is_idle: true });
+    let pass = Pass { outcome: Outcome::Requeue, key: idle };
+    let log = run(&queue, SECOND * 10, 1, |_| (Duration::ZERO, pass)).await;
+    assert_eq!(seconds(&log)[12..], [1, 3, 5, 7, 9]);
+
+    // Looking at what was written does not shorten the pauses.
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let log = run(&queue, LONG, 1, |count| {
+        let key = Some(Key { value: 0, is_idle: count % 2 == 1 });
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key })
+    })
+    .await;
+    assert!(log.len() < 24, "{:?}", seconds(&log));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_ends_before_it_has_decided_anything_is_slowed() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
@@ -133,7 +157,7 @@ async fn who_takes_turns_in_what_it_comes_to_is_slowed() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let log = run(&queue, LONG, 1, |count| {
-        let key = Some(count as u64 % 2);
+        let key = writes(count as u64 % 2);
         (Duration::ZERO, Pass { outcome: Outcome::Requeue, key })
     })
     .await;
@@ -173,7 +197,7 @@ async fn who_comes_to_something_else_each_time_is_never_slowed() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let log = run(&queue, SECOND * 10, 1, |count| {
-        (SECOND / 100, Pass { outcome: Outcome::Requeue, key: Some(count as u64) })
+        (SECOND / 100, Pass { outcome: Outcome::Requeue, key: writes(count as u64) })
     })
     .await;
     assert!(log.len() > 900, "{}", log.len());
@@ -227,7 +251,7 @@ async fn another_key_ends_the_pauses() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let log = run(&queue, SECOND * 4 - SECOND / 2, 1, |count| {
-        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key: Some(u64::from(count >= 13)) })
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key: writes(u64::from(count >= 13)) })
     })
     .await;
     let expected = [&[0; 12][..], &[1], &[3; 12]].concat();

@@ -1,10 +1,13 @@
 //! What a policy is to hold, and the seam to the kind that renders it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     digest::{Digest, Part},
-    snapshot::{KeySeen, RuleSeen},
+    snapshot::{KeySeen, PolicySeen, RuleSeen},
 };
 use crate::{ledger::Ledger, marks::Marks};
 
@@ -68,6 +71,22 @@ impl Content {
     pub(super) fn of(backend: &impl Backend, rules: BTreeMap<String, ContentRule>) -> Self {
         let whole = backend.whole(&rules);
         Self { rules, whole }
+    }
+
+    /// The rings whose rules are others than those that were found, or that have
+    /// none any more.
+    #[must_use]
+    pub fn changed<'a>(&'a self, found: Option<&'a PolicySeen>) -> BTreeSet<&'a str> {
+        let before = |ring: &str| found.and_then(|found| found.rules.get(ring));
+        let is_changed = |(ring, new): &(&String, &ContentRule)| {
+            before(ring).is_none_or(|old| {
+                old.mark != new.rule.mark || old.whole().digest != new.rule.whole().digest
+            })
+        };
+        let changed = self.rules.iter().filter(is_changed).map(|(ring, _)| ring.as_str());
+        let gone = found.into_iter().flat_map(|found| found.rules.keys());
+        let gone = gone.filter(|ring| !self.rules.contains_key(*ring)).map(String::as_str);
+        changed.chain(gone).collect()
     }
 
     /// What it says of its rings.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     fingerprint::Fingerprint,
     high_water,
-    ledger::{Exclusion, Ledger},
+    ledger::{Exclusion, Ledger, Version},
 };
 
 /// What is to become of a policy.
@@ -214,7 +214,7 @@ fn rules(snapshot: &PolicySnapshot, backend: &impl Backend, nobody: &KeySeen) ->
         if table.removed || rules.contains_key(name) {
             continue;
         }
-        let ledger = enforceable(ring, table);
+        let ledger = enforceable(snapshot, name, ring, table);
         let rule = backend.rule(name, &ledger);
         rules.insert(name.to_owned(), ContentRule { source: Source::Ledger(ledger), rule });
     }
@@ -257,7 +257,7 @@ fn kept(
             let placed = snapshot.placed().find(|(placed, ..)| placed == name);
             let new = match placed.filter(|(.., table)| !table.removed) {
                 Some((_, ring, table)) => {
-                    let ledger = enforceable(ring, table);
+                    let ledger = enforceable(snapshot, name, ring, table);
                     let rule = backend.rule_with_keys_of(name, &ledger, &narrowed);
                     ContentRule { source: Source::AllButKeys(ledger), rule }
                 }
@@ -286,15 +286,28 @@ fn needs_memory(ring: &RingSeen, written: &RuleSeen) -> bool {
 
 /// The ledger without versions that its ring's object calls revoked. An older
 /// ledger may not know of a revocation that the object remembers, and that of a
-/// stalled ring is not changed when the object's spec revokes a version.
-fn enforceable(ring: &RingSeen, table: &Arc<Ledger>) -> Arc<Ledger> {
-    if speaks(ring) {
-        return Arc::clone(table);
-    }
+/// stalled ring is not changed when the object's spec revokes a version. A ledger
+/// that goes on is about to take in what the spec says; until then, what has left
+/// the policy already does not return.
+fn enforceable(
+    snapshot: &PolicySnapshot,
+    name: &str,
+    ring: &RingSeen,
+    table: &Arc<Ledger>,
+) -> Arc<Ledger> {
+    let speaks = speaks(ring);
+    let found = snapshot.ours().and_then(|found| found.rules.get(name));
+    let is_out = |version: &Version| {
+        found.is_some_and(|rule| rule.public_keys().all(|key| key != version.public_key))
+    };
     let named = table.versions.iter().filter(|v| ring.revoked.iter().any(|r| r.names(v)));
-    let mut revoked = ring.remembered.revoked.clone();
-    revoked.extend(named.map(|v| high_water::short(v.fingerprint.as_str())));
-    Arc::new(table.without(&revoked))
+    let named = named.filter(|v| v.state().is_accepted() && (!speaks || is_out(v)));
+    let mut revoked: BTreeSet<String> =
+        named.map(|v| high_water::short(v.fingerprint.as_str())).collect();
+    if !speaks {
+        revoked.extend(ring.remembered.revoked.iter().cloned());
+    }
+    if revoked.is_empty() { Arc::clone(table) } else { Arc::new(table.without(&revoked)) }
 }
 
 /// Whether the policy holds what it is to hold. Where the API server makes

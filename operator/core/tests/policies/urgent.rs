@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use signingkeyring_core::{
-    high_water::HighWater,
+    high_water::{self, HighWater},
     ledger::{Change, Exclusion, Ledger},
     policy::{
         Part, PolicyPlan, PolicySnapshot, Step, Write,
@@ -105,6 +105,22 @@ fn a_revoked_key_leaves_the_policy_as_it_stands_first() {
         assert!(rule_of(&all.spec, "shop").unwrap().to_string().contains("quay.io/org"));
         let after = plan_policy(&snapshot(&all, rings), &kind);
         assert!(matches!(after.step, Step::UpToDate(_)), "{after:?}");
+    }
+}
+
+/// A ledger that was restored does not know yet what the object revokes.
+#[test]
+fn what_has_left_does_not_return_before_the_ledger_takes_it_in() {
+    let narrow = Exclusion { image: "quay.io/org/*".into(), expires: None };
+    let lists = [narrow];
+    let kind = ClusterPolicy { excluded: &lists, ..KIND };
+    let without = ledger(3).without(&[high_water::short("SHA256:2")].into());
+    let found = KIND.render([("shop".to_owned(), KIND.ring_rule("shop", &without))].into());
+    for (asked, returns) in [(vec![Revoked::Version(2)], false), (Vec::new(), true)] {
+        let planned =
+            write(plan_policy(&snapshot(&found, vec![("shop", ring(ledger(3), asked))]), &kind));
+        let mut keys = planned.content.rules["shop"].rule.public_keys();
+        assert_eq!(keys.any(|key| key.contains("\n2\n")), returns);
     }
 }
 
