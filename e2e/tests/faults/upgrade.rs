@@ -26,6 +26,11 @@ const NAMESPACE: &str = "signing-system";
 const LEDGER: &str = "signing.odj.cloud/ledger";
 const MARKS: &str = "signing.odj.cloud/rings";
 
+/// The path of an annotation.
+fn annotation(name: &str) -> String {
+    format!("{{.metadata.annotations.{}}}", name.replace('.', "\\."))
+}
+
 /// Takes out what stands from a text on to the next quotation mark.
 fn without(text: &str, from: &str) -> String {
     let mut parts = text.split(from);
@@ -56,8 +61,7 @@ async fn downgrade(world: &World) -> Result<()> {
     for (ring, _) in RINGS {
         let name = format!("ring-{ring}");
         let secret = ["secret", &name, "-n", NAMESPACE];
-        let path = format!("{{.metadata.annotations.{}}}", LEDGER.replace('.', "\\."));
-        let ledger = world.get(&secret, &path).await?;
+        let ledger = world.get(&secret, &annotation(LEDGER)).await?;
         ensure!(ledger.starts_with(r#"{"format":3,"#), "{ledger}");
         let annotation = format!("{LEDGER}={}", before(&ledger)?);
         world
@@ -112,6 +116,7 @@ fn an_upgrade_stalls_no_ring_and_mints_nothing() {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
 
+        let policy = world.ring("up-plain", "{.status.policy.name}").await?;
         turn::kill(shared).await?;
         let before = versions(world).await?;
         for state in ["Standby", "Current", "Accepted", "Retired", "Revoked"] {
@@ -120,10 +125,8 @@ fn an_upgrade_stalls_no_ring_and_mints_nothing() {
         downgrade(world).await?;
         turn::start(shared, &[]).await?;
         wait_until("the policies are written in the new form", async || {
-            let marks = world.kubectl(&["get", "clusterpolicies", "-o", "yaml"]).await?;
-            let line =
-                marks.lines().find(|line| line.contains("up-plain=") && line.contains(MARKS));
-            let mark = line.and_then(|line| line.split("up-plain=").nth(1)?.split(' ').next());
+            let marks = world.get(&["clusterpolicy", &policy], &annotation(MARKS)).await?;
+            let mark = marks.split("up-plain=").nth(1).and_then(|rest| rest.split(' ').next());
             Ok(mark.is_some_and(|mark| mark.matches('.').count() == 2))
         })
         .await?;
