@@ -39,7 +39,9 @@ fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
     if let Some(ledger) = ledger
         && ledger.lost_its_signer()
     {
-        let accepted: Vec<String> = ledger.accepted().map(|v| v.number.to_string()).collect();
+        // One that is on its way has signed nothing, and Kyverno may not know it yet.
+        let signed = ledger.accepted().filter(|v| v.has_signed());
+        let accepted: Vec<String> = signed.map(|v| v.number.to_string()).collect();
         return if accepted.is_empty() {
             let message = format!(
                 "every version is revoked. The rule stays in force and admits nothing but \

@@ -266,9 +266,9 @@ fn what_stands(snapshot: &Snapshot, policy: PolicyRef, difference: Difference) -
         }
         Difference::Keys => format!("the ring's rule there accepts {}", accepts()),
         Difference::Other => format!(
-            "pods meet what somebody else has made of it: it may admit images that it should \
-             refuse, or refuse those it should admit. The ring's rule there accepts {}. Look at \
-             it: kubectl get clusterpolicy {policy} -o yaml",
+            "pods meet what stands there, which may admit images that should be refused, or refuse \
+             those that should be admitted. The ring's rule there accepts {}. Look at it: kubectl \
+             get clusterpolicy {policy} -o yaml",
             accepts()
         ),
     }
