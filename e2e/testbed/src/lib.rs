@@ -7,6 +7,7 @@ pub mod images;
 pub mod operator;
 pub mod pki;
 pub mod proxy;
+pub mod rights;
 pub mod supervisor;
 pub mod tools;
 pub mod world;

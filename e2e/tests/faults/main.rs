@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attack;
 mod gate;
 mod ledger;
 mod operator;
