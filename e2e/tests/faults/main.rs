@@ -18,3 +18,4 @@ mod operator;
 mod packing;
 mod restore;
 mod turn;
+mod urgency;
