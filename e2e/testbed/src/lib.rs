@@ -1,6 +1,7 @@
 //! The test cluster (real etcd, kube-apiserver, controller manager, Kyverno,
 //! registry and cosign), and what the demo and the end-to-end tests do in it.
 
+pub mod audit;
 pub mod cluster;
 pub mod components;
 pub mod images;
