@@ -19,39 +19,42 @@ pub const OPERATOR: &str = "system:serviceaccount:signing-system:signingkeyring-
 /// The ClusterRole with the operator's rights on policies.
 const ROLE: &str = "signingkeyring-operator";
 
-/// What the operator's ClusterRole allowed before something was taken out.
-#[derive(Debug)]
-#[must_use = "the operator does not get its rights back"]
-pub struct Withdrawn(Vec<PolicyRule>);
+/// What the operator's ClusterRole allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rights(Vec<PolicyRule>);
 
-impl World {
-    /// Takes a verb on ClusterPolicies away from the operator.
+impl Rights {
+    /// The same without a verb on ClusterPolicies.
     ///
     /// # Errors
-    /// If it has no such right, or its ClusterRole cannot be read or written.
-    pub async fn withdraw_on_policies(&self, verb: &str) -> Result<Withdrawn> {
-        let before = self.roles().await?.get(ROLE).await?.rules.context("no rules")?;
-        let mut less = before.clone();
-        for rule in &mut less {
+    /// If it is not among them.
+    pub fn without_on_policies(&self, verb: &str) -> Result<Self> {
+        let mut less = self.clone();
+        for rule in &mut less.0 {
             if rule.resources.iter().flatten().any(|resource| resource == "clusterpolicies") {
                 rule.verbs.retain(|allowed| allowed != verb);
             }
         }
-        ensure!(less != before, "the operator has no right to {verb} policies");
-        self.set_rules(&less).await?;
-        Ok(Withdrawn(before))
+        ensure!(less != *self, "the operator has no right to {verb} policies");
+        Ok(less)
+    }
+}
+
+impl World {
+    /// The rights that the operator has now.
+    ///
+    /// # Errors
+    /// If its ClusterRole cannot be read.
+    pub async fn rights(&self) -> Result<Rights> {
+        Ok(Rights(self.roles().await?.get(ROLE).await?.rules.context("no rules")?))
     }
 
-    /// Gives the operator back what was taken.
+    /// Gives the operator these rights and no others.
     ///
     /// # Errors
     /// If its ClusterRole cannot be written.
-    pub async fn give_back(&self, withdrawn: &Withdrawn) -> Result<()> {
-        self.set_rules(&withdrawn.0).await
-    }
-
-    async fn set_rules(&self, rules: &[PolicyRule]) -> Result<()> {
-        let patch = Patch::Merge(json!({"rules": rules}));
+    pub async fn set_rights(&self, rights: &Rights) -> Result<()> {
+        let patch = Patch::Merge(json!({"rules": rights.0}));
         self.roles().await?.patch(ROLE, &PatchParams::default(), &patch).await?;
         Ok(())
     }

@@ -63,12 +63,13 @@ fn raise(policy: &mut DynamicObject) -> Result<()> {
 
 /// Does something while the operator may not update policies.
 async fn disarmed(world: &World, attack: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    let withdrawn = world.withdraw_on_policies("update").await?;
+    let before = world.rights().await?;
+    world.set_rights(&before.without_on_policies("update")?).await?;
     let result = match world.wait_for_right_on_policies("update", false).await {
         Ok(()) => attack().await,
         Err(error) => Err(error),
     };
-    world.give_back(&withdrawn).await?;
+    world.set_rights(&before).await?;
     result
 }
 
