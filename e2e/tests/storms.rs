@@ -121,7 +121,7 @@ fn judge(
     name: &str,
     changes: usize,
 ) -> Result<()> {
-    let mut requests = since.until_now(&world.info)?;
+    let mut requests = since.until_now(&world.info.folder)?;
     requests.retain(|request| request.namespace == namespace && request.name == name);
     let writes = requests.iter().filter(|request| request.was_done()).count();
     let all = requests.len();
@@ -134,7 +134,7 @@ fn judge(
 /// Another tool applies what the Secret holds, so that its entries are both's.
 async fn applied_by_another(world: &World) -> Result<()> {
     let pipeline = Pipeline::of(world, "storm-applied").await?;
-    let since = Requests::from_now(&world.info)?;
+    let since = Requests::from_now(&world.info.folder)?;
     let changes = pipeline.drive(async |found| {
         let managed = found.metadata.managed_fields.unwrap_or_default();
         if managed.iter().any(|entry| entry.manager.as_deref() == Some("tenant")) {
@@ -150,7 +150,7 @@ async fn applied_by_another(world: &World) -> Result<()> {
 /// Somebody has the API server forget who wrote what.
 async fn forgotten_writers(world: &World) -> Result<()> {
     let pipeline = Pipeline::of(world, "storm-forgotten").await?;
-    let since = Requests::from_now(&world.info)?;
+    let since = Requests::from_now(&world.info.folder)?;
     let changes = pipeline.drive(async |found| {
         if found.metadata.managed_fields.unwrap_or_default().is_empty() {
             return Ok(false);
@@ -166,7 +166,7 @@ async fn forgotten_writers(world: &World) -> Result<()> {
 /// Another tool has a password of its own.
 async fn another_password(world: &World) -> Result<()> {
     let pipeline = Pipeline::of(world, "storm-password").await?;
-    let since = Requests::from_now(&world.info)?;
+    let since = Requests::from_now(&world.info.folder)?;
     let wrong = ByteString(b"wrong".to_vec());
     let changes = pipeline.drive(async |found| {
         if found.data.unwrap_or_default().get("cosign.password") == Some(&wrong) {
@@ -186,7 +186,7 @@ async fn kept_by_a_finalizer(world: &World) -> Result<()> {
     let ring = pipeline.ring;
     let finalizers = |names: &[&str]| Patch::Merge(json!({"metadata": {"finalizers": names}}));
     pipeline.patch(finalizers(&["tenant.example/keep"])).await?;
-    let since = Requests::from_now(&world.info)?;
+    let since = Requests::from_now(&world.info.folder)?;
     let end = Instant::now() + LENGTH;
     let none = manifest(ring, "").replace(&format!("[{{namespace: {ring}-ci}}]"), "[]");
     world.apply(&none).await?;
@@ -228,7 +228,7 @@ async fn another_policy(world: &World) -> Result<()> {
     let rule = rules.iter_mut().find(|rule| rule["name"] == ring).context("no rule")?;
     rule["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
 
-    let since = Requests::from_now(&world.info)?;
+    let since = Requests::from_now(&world.info.folder)?;
     // Kyverno writes the status of what it finds: no write of the operator's.
     let changes = drive(&api, &policy, Instant::now() + LENGTH, async |found| {
         if found.data["spec"] == wrong {

@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{rights::OPERATOR, supervisor::Info};
+/// The operator as the API server knows it.
+pub const OPERATOR: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 
 /// The file that says what is noted.
 pub const POLICY: &str = "audit-policy.yaml";
@@ -81,12 +82,12 @@ impl Request {
 pub struct Requests(u64);
 
 impl Requests {
-    /// Those from now on.
+    /// Those from now on, of the cluster of a folder.
     ///
     /// # Errors
     /// If nothing is noted.
-    pub fn from_now(cluster: &Info) -> Result<Self> {
-        let log = cluster.folder.join(LOG);
+    pub fn from_now(folder: &Path) -> Result<Self> {
+        let log = folder.join(LOG);
         Ok(Self(fs::metadata(log).context("the API server notes nothing")?.len()))
     }
 
@@ -94,8 +95,8 @@ impl Requests {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn until_now(self, cluster: &Info) -> Result<Vec<Request>> {
-        let mut log = File::open(cluster.folder.join(LOG))?;
+    pub fn until_now(self, folder: &Path) -> Result<Vec<Request>> {
+        let mut log = File::open(folder.join(LOG))?;
         log.seek(SeekFrom::Start(self.0))?;
         let mut text = String::new();
         log.read_to_string(&mut text)?;

@@ -11,10 +11,10 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::world::{World, wait_until};
-
-/// The operator as the API server knows it.
-pub const OPERATOR: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
+use crate::{
+    audit::OPERATOR,
+    world::{World, wait_until},
+};
 
 /// The ClusterRole with the operator's rights on policies.
 const ROLE: &str = "signingkeyring-operator";
