@@ -17,6 +17,7 @@ pub mod owners;
 pub mod policies;
 pub mod prober;
 pub mod random;
+pub mod rights;
 pub mod run;
 pub mod secrets;
 pub mod signer;

@@ -9,7 +9,7 @@ use signingkeyring_e2e_testbed::cluster::Cluster;
 
 /// Rotates rings on a real cluster while the operator, the API server and
 /// Kyverno are killed, policies, webhooks and Secrets are deleted and edited,
-/// and the operator's clock jumps. Ends with 1 if an invariant was violated: a
+/// the operator's rights are withdrawn, and its clock jumps. Ends with 1 if an invariant was violated: a
 /// wrong image ever admitted, a right one refused, a key minted twice or lost.
 #[derive(Parser)]
 struct Arguments {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -31,6 +31,17 @@ pub enum Edit {
     Audit,
     /// Adds a label of its own: no harm, and to stay without effect.
     Label,
+    /// Applies what is there, so that its fields are another's as well: the same.
+    Same,
+}
+
+/// How somebody writes a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Replaces what was read, unless it has changed since.
+    Replace,
+    /// Applies what was read, over whatever is there by now.
+    Apply,
 }
 
 impl Edit {
@@ -39,6 +50,7 @@ impl Edit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Delete => "policy deleted",
+            Self::Same => "policy applied unchanged",
             _ => "policy edited",
         }
     }
@@ -48,7 +60,7 @@ impl Edit {
 ///
 /// # Errors
 /// If the policy cannot be read or written, such as while Kyverno is away.
-pub async fn edit(run: &Run, policy: &str, edit: Edit) -> Result<()> {
+pub async fn edit(run: &Run, policy: &str, edit: Edit, way: Way) -> Result<()> {
     let api = api(run);
     let mut object = api.get(policy).await?;
     let scope = Scope::Policy(policy.to_owned());
@@ -58,16 +70,28 @@ pub async fn edit(run: &Run, policy: &str, edit: Edit) -> Result<()> {
         run.journal.fault(edit.name(), &format!("{policy} {edit:?}"));
         return Ok(());
     }
+    if edit == Edit::Same {
+        // With the version that was read: what is applied is what is there.
+        let version = object.resource_version().context("no version")?;
+        apply(&api, policy, &object, Some(version)).await?;
+        run.journal.fault(edit.name(), policy);
+        return Ok(());
+    }
     run.facts.disturb(scope.clone());
-    let result = change(&api, policy, object, edit).await;
+    let result = change(&api, policy, object, edit, way).await;
     let edited = result.as_ref().ok().cloned();
     if edited.is_some() {
-        run.journal.fault(edit.name(), &format!("{policy} {edit:?}"));
+        run.journal.fault(edit.name(), &format!("{policy} {edit:?} {way:?}"));
     }
     let took =
         wait(PATIENCE, async || restored(&api, policy, edited.as_ref()).await.is_some()).await;
-    if let (Some(took), true) = (took, edited.is_some()) {
-        run.journal.took("a policy deleted or edited until the operator wrote it", took);
+    match (took, &edited) {
+        (Some(took), Some(_)) => {
+            run.journal.took("a policy deleted or edited until the operator wrote it", took);
+        }
+        (Some(_), None) => {}
+        // It stays a disturbance: nobody knows what stands there.
+        (None, _) => bail!("{policy} {edit:?} is not undone"),
     }
     // Whatever was written: what counts is that Kyverno shows something newer.
     let marks = restored(&api, policy, edited.as_ref()).await.unwrap_or_default();
@@ -88,6 +112,7 @@ async fn change(
     policy: &str,
     mut object: DynamicObject,
     edit: Edit,
+    way: Way,
 ) -> Result<Edited> {
     let uid = object.uid();
     if edit == Edit::Delete {
@@ -103,8 +128,31 @@ async fn change(
         let verify = rules.get_mut(index).and_then(|rule| rule["verifyImages"].get_mut(0));
         weaken(verify.context("nothing is verified")?, edit);
     }
-    let stored = api.replace(policy, &PostParams::default(), &object).await?;
+    let stored = match way {
+        Way::Replace => api.replace(policy, &PostParams::default(), &object).await?,
+        Way::Apply => apply(api, policy, &object, None).await?,
+    };
     Ok(Edited { uid, spec: Some(stored.data["spec"].clone()) })
+}
+
+/// Applies an object's spec by force; with a version, only over that.
+async fn apply(
+    api: &Api<DynamicObject>,
+    policy: &str,
+    object: &DynamicObject,
+    version: Option<String>,
+) -> Result<DynamicObject> {
+    let mut body = json!({
+        "apiVersion": "kyverno.io/v1",
+        "kind": "ClusterPolicy",
+        "metadata": {"name": policy},
+        "spec": object.data["spec"],
+    });
+    if let Some(version) = version {
+        body["metadata"]["resourceVersion"] = json!(version);
+    }
+    let params = PatchParams::apply("chaos").force();
+    Ok(api.patch(policy, &params, &Patch::Apply(body)).await?)
 }
 
 /// The marks that a policy has once it is not any more as somebody left it.

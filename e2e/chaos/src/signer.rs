@@ -112,10 +112,13 @@ pub async fn check_ledger(run: &Run, ring: &str) {
 
 async fn open(run: &Run, ring: &str) -> Result<()> {
     let api: Api<Secret> = Api::namespaced(run.client.clone(), NAMESPACE);
-    let secret = api.get(&format!("ring-{ring}")).await?;
+    let mut secret = api.get(&format!("ring-{ring}")).await?;
     let ledger = Ledger::of_annotations(secret.metadata.annotations.as_ref())?;
     let current = ledger.current().context("no version is current")?;
     let number = current.number;
+    if let Some(apart) = current.own_secret() {
+        secret = api.get(apart).await?;
+    }
     let data = secret.data.unwrap_or_default();
     let private = text(&data, &format!("v{number}.key")).context("no private key")?;
     let password = text(&data, &format!("v{number}.password")).context("no password")?;

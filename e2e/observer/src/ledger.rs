@@ -46,6 +46,16 @@ pub struct Version {
     /// When it began to sign.
     #[serde(default)]
     activated_at: Option<String>,
+    #[serde(default)]
+    private_key: Option<PrivateKey>,
+}
+
+/// Where a version's private key is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct PrivateKey {
+    /// The Secret that holds it, if that is not the ledger's.
+    #[serde(default)]
+    secret: Option<String>,
 }
 
 /// A rotation request that was handled.
@@ -86,6 +96,13 @@ impl Version {
     #[must_use]
     pub fn has_signed(&self) -> bool {
         self.activated_at.is_some()
+    }
+
+    /// The Secret that holds its private key, if that is not the ledger's: a key
+    /// that stood by stays where it was.
+    #[must_use]
+    pub fn own_secret(&self) -> Option<&str> {
+        self.private_key.as_ref()?.secret.as_deref()
     }
 }
 
@@ -160,7 +177,7 @@ mod tests {
     const LEDGER: &str = r#"{"format": 2, "digest": "x", "ledger": {
         "sequence": 12, "versions": [{"number": 3, "algorithm": "ECDSA-P256", "state": "Current",
             "publicKey": "pem\n", "fingerprint": "SHA256:a", "createdAt": "2026-01-01T00:00:00Z",
-            "activatedAt": "2026-01-01T00:00:00Z"}],
+            "activatedAt": "2026-01-01T00:00:00Z", "privateKey": {"digest": "d", "secret": "s"}}],
         "tokens": [{"hash": "aa", "version": 3}], "publications": [],
         "rule": {"sequence": 9, "settings": {"action": "Enforce", "exclude": [], "policy": "p"}},
         "removed": false}}"#;
@@ -172,6 +189,7 @@ mod tests {
         let current = ledger.current().unwrap();
         assert_eq!((current.number, current.public_key.as_str()), (3, "pem"));
         assert!(current.has_signed() && current.is_accepted());
+        assert_eq!(current.own_secret(), Some("s"));
         assert_eq!(ledger.tokens, [Token { hash: "aa".to_owned(), version: 3 }]);
         assert!(ledger.enforces() && ledger.rule.sequence == 9 && ledger.policy() == "p");
         assert_eq!(ledger.version(3), Some(current));

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::tools;
+use crate::{audit, tools};
 
 /// Loopback ports, chosen once: a component that is started again has the same.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -130,6 +130,8 @@ impl Component {
                 "--service-account-issuer=https://kubernetes.default.svc".into(),
                 format!("--service-account-key-file={}", path("accounts.pub")),
                 format!("--service-account-signing-key-file={}", path("accounts.key")),
+                format!("--audit-policy-file={}", path(audit::POLICY)),
+                format!("--audit-log-path={}", path(audit::LOG)),
             ],
             Self::ControllerManager => vec![
                 format!("--kubeconfig={}", path("admin.kubeconfig")),

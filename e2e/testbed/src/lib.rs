@@ -1,12 +1,14 @@
 //! The test cluster (real etcd, kube-apiserver, controller manager, Kyverno,
 //! registry and cosign), and what the demo and the end-to-end tests do in it.
 
+pub mod audit;
 pub mod cluster;
 pub mod components;
 pub mod images;
 pub mod operator;
 pub mod pki;
 pub mod proxy;
+pub mod rights;
 pub mod supervisor;
 pub mod tools;
 pub mod world;

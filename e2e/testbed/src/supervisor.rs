@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    audit,
     components::{Component, Ports, Running, tail},
     pki::{self, Authority, Credential},
     proxy, tools,
@@ -64,6 +65,7 @@ impl Supervisor {
         fs::create_dir(folder.join("images"))?;
         let authority = Arc::new(Authority::new()?);
         pki::write_control_plane(&authority, &folder)?;
+        audit::write_policy(&folder)?;
         let ports = Ports::free()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let proxy = listener.local_addr()?.port();

@@ -127,3 +127,27 @@ fn an_edited_or_deleted_pipeline_secret_is_restored_at_the_next_check() {
         Ok(())
     });
 }
+
+/// A tool that applies by force is not an edit like others: the entries that it
+/// writes as text show nowhere as having been written by it.
+#[test]
+fn what_another_tool_applies_to_a_pipeline_secret_is_undone() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("applied").await?;
+        let secret = ["secret", "image-signing", "-n", "applied-ci"];
+        let before = world.get(&secret, "{.data}").await?;
+        for wrong in ["data: {cosign.key: d3Jvbmc=}", "stringData: {cosign.password: wrong}"] {
+            world
+                .apply(&format!(
+                    "{{apiVersion: v1, kind: Secret, metadata: {{name: image-signing, namespace: applied-ci}}, {wrong}}}"
+                ))
+                .await?;
+            wait_until(&format!("{wrong} is undone"), async || {
+                Ok(world.get(&secret, "{.data}").await? == before)
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attack;
 mod gate;
 mod ledger;
 mod operator;
@@ -18,3 +19,4 @@ mod packing;
 mod restore;
 mod turn;
 mod upgrade;
+mod urgency;

@@ -1,0 +1,130 @@
+//! What the operator asks the API server to write, as the API server notes it:
+//! a write that changes nothing shows nowhere else.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// The operator as the API server knows it.
+pub const OPERATOR: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
+
+/// The file that says what is noted.
+pub const POLICY: &str = "audit-policy.yaml";
+
+/// The file with what was noted, an event a line.
+pub const LOG: &str = "audit.jsonl";
+
+/// Writes the file that says what is noted: of the operator alone, so that it
+/// costs the tests nothing.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_policy(folder: &Path) -> Result<()> {
+    let policy = format!(
+        "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  users: ['{OPERATOR}']
+  verbs: [create, update, patch, delete]
+  resources:
+  - {{group: '', resources: [secrets]}}
+  - {{group: kyverno.io, resources: [clusterpolicies]}}
+- level: None
+"
+    );
+    fs::write(folder.join(POLICY), policy).context("writing the audit policy")
+}
+
+/// A request of the operator's to write an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `create`, `update`, `patch` or `delete`.
+    pub verb: String,
+    /// The object's namespace; empty if it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The answer.
+    pub code: u64,
+}
+
+impl Request {
+    fn of(event: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if text(&event["requestURI"]).contains("dryRun=") {
+            return None;
+        }
+        let object = &event["objectRef"];
+        Some(Self {
+            verb: text(&event["verb"]),
+            namespace: text(&object["namespace"]),
+            name: text(&object["name"]),
+            code: event["responseStatus"]["code"].as_u64()?,
+        })
+    }
+
+    /// Whether the API server did as asked.
+    #[must_use]
+    pub fn was_done(&self) -> bool {
+        self.code < 300
+    }
+}
+
+/// The requests from some moment on.
+#[derive(Clone, Copy, Debug)]
+pub struct Requests(u64);
+
+impl Requests {
+    /// Those from now on, of the cluster of a folder.
+    ///
+    /// # Errors
+    /// If nothing is noted.
+    pub fn from_now(folder: &Path) -> Result<Self> {
+        let log = folder.join(LOG);
+        Ok(Self(fs::metadata(log).context("the API server notes nothing")?.len()))
+    }
+
+    /// Those up to now.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn until_now(self, folder: &Path) -> Result<Vec<Request>> {
+        let mut log = File::open(folder.join(LOG))?;
+        log.seek(SeekFrom::Start(self.0))?;
+        let mut text = String::new();
+        log.read_to_string(&mut text)?;
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let events = whole.lines().map(serde_json::from_str::<Value>);
+        let requests = events.map(|event| Ok(Request::of(&event?)));
+        requests.filter_map(Result::transpose).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_tries_only_is_none() {
+        let mut event = json!({
+            "verb": "update",
+            "requestURI": "/api/v1/namespaces/a/secrets/b?&fieldManager=x",
+            "objectRef": {"resource": "secrets", "namespace": "a", "name": "b"},
+            "responseStatus": {"code": 409},
+        });
+        let request = Request::of(&event).unwrap();
+        assert_eq!((request.verb.as_str(), request.name.as_str()), ("update", "b"));
+        assert!(!request.was_done());
+        event["requestURI"] = json!("/api/v1/namespaces/a/secrets/b?dryRun=All");
+        assert_eq!(Request::of(&event), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! A revocation does not wait for what else is to change in a policy, whoever
+//! refuses that.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e_testbed::{
+    images::Verdict,
+    world::{World, manifest, namespaces, wait_until},
+};
+
+use crate::turn::in_turn;
+
+const RINGS: usize = 12;
+
+/// How soon a revoked key has to be out of the policy and of Kyverno.
+const URGENT: Duration = Duration::from_secs(15);
+
+fn ring(number: usize) -> String {
+    format!("urgent-{number:02}")
+}
+
+/// Refuses every ClusterPolicy with a rule that skips more than so many images,
+/// for a reason such as a Kyverno's (`Invalid`) or anybody else's (`Forbidden`).
+fn refusal(most: usize, reason: &str) -> String {
+    format!(
+        "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: refuse-long-lists}}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {{apiGroups: [kyverno.io], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [clusterpolicies]}}
+  validations:
+  - expression: \"!object.spec.rules.exists(r, has(r.verifyImages) && r.verifyImages.exists(v, has(v.skipImageReferences) && size(v.skipImageReferences) > {most}))\"
+    message: this list is too long
+    reason: {reason}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: refuse-long-lists}}
+spec: {{policyName: refuse-long-lists, validationActions: [Deny]}}
+"
+    )
+}
+
+/// A list that makes every rule larger.
+fn long_list() -> String {
+    let image = |number| format!("{{image: 'quay.io/long-{number}/*', reason: test}}");
+    let images: Vec<String> = (0..100).map(image).collect();
+    format!(
+        "{{apiVersion: signing.odj.cloud/v1alpha1, kind: ImageExclusionList, metadata: {{name: long}}, spec: {{images: [{}]}}}}",
+        images.join(", ")
+    )
+}
+
+async fn skipped(world: &World, policy: &str, ring: &str) -> Result<Vec<String>> {
+    let path =
+        format!("{{.spec.rules[?(@.name==\"{ring}\")].verifyImages[0].skipImageReferences}}");
+    let text = world.get(&["clusterpolicy", policy], &path).await?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Waits until longer lists are refused for this reason, and what is there is
+/// still let through.
+async fn in_force(world: &World, policy: &str, most: usize, reason: &str) -> Result<()> {
+    let images = vec!["'a.example/*'"; most + 1].join(", ");
+    let bait = format!(
+        "{{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {{name: bait}}, spec: {{rules: [{{name: a, match: {{any: [{{resources: {{kinds: [Pod]}}}}]}}, verifyImages: [{{imageReferences: ['*'], skipImageReferences: [{images}], attestors: [{{entries: [{{keys: {{publicKeys: k}}}}]}}]}}]}}]}}}}"
+    );
+    wait_until(&format!("long lists are refused as {reason}"), async || {
+        let create = ["create", "--dry-run=server", "--filename=-"];
+        Ok(world.run("kubectl", &create, &[], &bait).await.is_err_and(|error| {
+            let text = format!("{error:#}").to_lowercase();
+            text.contains("this list is too long") && text.contains(&reason.to_lowercase())
+        }))
+    })
+    .await?;
+    world.kubectl(&["label", "clusterpolicy", policy, "tried=yes", "--dry-run=server"]).await?;
+    Ok(())
+}
+
+async fn signed(world: &World, ring: &str) -> Result<String> {
+    let image = world.push(&format!("{ring}/app"), "v1").await?;
+    world.sign(&image, &format!("{ring}-ci/image-signing")).await?;
+    world.wait_until_admitted(&format!("{ring}-dev"), &image).await?;
+    Ok(image)
+}
+
+/// While the longer list is refused for `reason`: revokes the key that signs.
+async fn revoke(
+    world: &World,
+    policy: &str,
+    (ring, image): (&str, &str),
+    (others, others_image): (&str, &str),
+) -> Result<()> {
+    let before = skipped(world, policy, ring).await?;
+    world.apply(&manifest(ring, "  revoked: [{version: 1, reason: leaked}]\n")).await?;
+    let start = Instant::now();
+    let out = "True RevocationsApplied";
+    world.wait_for_condition(ring, "RevocationsApplied", out).await?;
+    let took = start.elapsed();
+    ensure!(took < URGENT, "the revocation took {took:?}");
+    let namespace = format!("{ring}-dev");
+    let verdict = world.admit(&namespace, image).await?;
+    ensure!(matches!(verdict, Verdict::Refused(_)), "revoked, and {verdict:?}");
+    // The rest is refused still: nothing else made way for it.
+    ensure!(skipped(world, policy, ring).await? == before, "the longer list was written");
+    // The others go on.
+    let others_namespace = format!("{others}-dev");
+    let verdict = world.admit(&others_namespace, others_image).await?;
+    ensure!(verdict == Verdict::Admitted, "another ring's image: {verdict:?}");
+    let verdict = world.admit(&others_namespace, image).await?;
+    ensure!(matches!(verdict, Verdict::Refused(_)), "not the ring's own key: {verdict:?}");
+    Ok(())
+}
+
+#[test]
+fn a_revocation_is_applied_although_the_rest_of_its_policy_is_refused() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        let rings: Vec<String> = (0..RINGS).map(ring).collect();
+        let yaml =
+            rings.iter().map(|ring| format!("{}---\n{}", namespaces(ring), manifest(ring, "")));
+        world.apply(&yaml.collect::<Vec<_>>().join("---\n")).await?;
+        for ring in &rings {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+        }
+        let policy = world.ring(&rings[0], "{.status.policy.name}").await?;
+        for ring in &rings {
+            let other = world.ring(ring, "{.status.policy.name}").await?;
+            ensure!(other == policy, "{ring} is in {other}, and {} in {policy}", rings[0]);
+        }
+        let [first, second, last] = [&rings[0], &rings[1], &rings[RINGS - 1]];
+        let images =
+            [signed(world, first).await?, signed(world, second).await?, signed(world, last).await?];
+        let most = skipped(world, &policy, first).await?.len();
+
+        for (reason, said, (ring, image)) in [
+            ("Invalid", "False PolicyRejected", (first, &images[0])),
+            ("Forbidden", "False PolicyDiffers", (second, &images[1])),
+        ] {
+            world.apply(&refusal(most, reason)).await?;
+            in_force(world, &policy, most, reason).await?;
+            world.apply(&long_list()).await?;
+            let text = world.wait_for_condition(last, "PolicyEnforced", said).await?;
+            ensure!(text.contains("this list is too long"), "{text}");
+            revoke(world, &policy, (ring, image), (last, &images[2])).await?;
+            for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+                world.kubectl(&["delete", kind, "refuse-long-lists"]).await?;
+            }
+            for ring in &rings {
+                world.wait_for_condition(ring, "Ready", "True").await?;
+                wait_until(&format!("the list is in the rule of {ring}"), async || {
+                    Ok(skipped(world, &policy, ring).await?.len() > most)
+                })
+                .await?;
+            }
+            world.wait_for_field(ring, "{.status.currentVersion}", "2").await?;
+            world.kubectl(&["delete", "iel", "long"]).await?;
+            wait_until("the list is out again", async || {
+                Ok(skipped(world, &policy, last).await?.len() == most)
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,277 @@
+//! Tools and people that undo each write of the operator's at once, for a
+//! minute: it writes on, and ever more seldom.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod common;
+
+use std::{collections::BTreeMap, fmt::Debug, pin::pin, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use signingkeyring_e2e_testbed::{
+    audit::Requests,
+    world::{World, manifest, namespaces, wait_until},
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use common::run;
+
+/// How long each storm lasts.
+const LENGTH: Duration = Duration::from_secs(60);
+
+/// How often the operator may write meanwhile: twelve times at once, and then
+/// after pauses of 1, 2, 4, ... 30 s, each of which may bring a look more.
+const MOST: usize = 25;
+
+const SECRET: &str = "image-signing";
+
+/// Reacts to every state of an object until the storm is over; returns how often
+/// that changed it.
+async fn drive<K>(
+    api: &Api<K>,
+    name: &str,
+    end: Instant,
+    react: impl AsyncFn(K) -> Result<bool>,
+) -> Result<usize>
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = pin!(watcher(api.clone(), config));
+    let mut changes = 0;
+    while let Ok(Some(event)) = timeout_at(end, events.next()).await {
+        let (Event::Apply(object) | Event::InitApply(object)) = event? else { continue };
+        changes += usize::from(react(object).await?);
+    }
+    Ok(changes)
+}
+
+/// Whether a change was made: another one of the same moment may have won, and
+/// is a state of its own.
+fn made<T>(result: kube::Result<T>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A ring's pipeline Secret.
+struct Pipeline<'a> {
+    world: &'a World,
+    ring: &'static str,
+    api: Api<Secret>,
+    /// What it is to hold.
+    data: BTreeMap<String, ByteString>,
+}
+
+impl<'a> Pipeline<'a> {
+    async fn of(world: &'a World, ring: &'static str) -> Result<Self> {
+        let api: Api<Secret> = Api::namespaced(world.client().await?, &format!("{ring}-ci"));
+        let data = api.get(SECRET).await?.data.context("no data")?;
+        Ok(Self { world, ring, api, data })
+    }
+
+    async fn drive(&self, react: impl AsyncFn(Secret) -> Result<bool>) -> Result<usize> {
+        drive(&self.api, SECRET, Instant::now() + LENGTH, react).await
+    }
+
+    async fn patch(&self, patch: Patch<serde_json::Value>) -> Result<bool> {
+        let params = match patch {
+            Patch::Apply(_) => PatchParams::apply("tenant").force(),
+            _ => PatchParams { field_manager: Some("tenant".to_owned()), ..Default::default() },
+        };
+        made(self.api.patch(SECRET, &params, &patch).await)
+    }
+
+    /// Looks how often the operator wrote it.
+    fn judge(&self, since: Requests, changes: usize) -> Result<()> {
+        judge(self.world, self.ring, since, &format!("{}-ci", self.ring), SECRET, changes)
+    }
+
+    async fn is_right_again(&self) -> Result<()> {
+        wait_until(&format!("{}: the Secret is right", self.ring), async || {
+            Ok(self.api.get(SECRET).await?.data.as_ref() == Some(&self.data))
+        })
+        .await?;
+        self.world.wait_for_condition(self.ring, "Ready", "True").await?;
+        Ok(())
+    }
+}
+
+fn judge(
+    world: &World,
+    storm: &str,
+    since: Requests,
+    namespace: &str,
+    name: &str,
+    changes: usize,
+) -> Result<()> {
+    let mut requests = since.until_now(&world.info.folder)?;
+    requests.retain(|request| request.namespace == namespace && request.name == name);
+    let writes = requests.iter().filter(|request| request.was_done()).count();
+    let all = requests.len();
+    eprintln!("{storm}: {changes} changes by others, {writes} writes of {all} requests");
+    ensure!(changes > 0, "{storm}: there was no storm");
+    ensure!(writes <= MOST, "{storm}: {writes} writes in {LENGTH:?}, {MOST} at most");
+    Ok(())
+}
+
+/// Another tool applies what the Secret holds, so that its entries are both's.
+async fn applied_by_another(world: &World) -> Result<()> {
+    let pipeline = Pipeline::of(world, "storm-applied").await?;
+    let since = Requests::from_now(&world.info.folder)?;
+    let changes = pipeline.drive(async |found| {
+        let managed = found.metadata.managed_fields.unwrap_or_default();
+        if managed.iter().any(|entry| entry.manager.as_deref() == Some("tenant")) {
+            return Ok(false);
+        }
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "data": pipeline.data});
+        pipeline.patch(Patch::Apply(secret)).await
+    });
+    pipeline.judge(since, changes.await?)?;
+    pipeline.is_right_again().await
+}
+
+/// Somebody has the API server forget who wrote what.
+async fn forgotten_writers(world: &World) -> Result<()> {
+    let pipeline = Pipeline::of(world, "storm-forgotten").await?;
+    let since = Requests::from_now(&world.info.folder)?;
+    let changes = pipeline.drive(async |found| {
+        if found.metadata.managed_fields.unwrap_or_default().is_empty() {
+            return Ok(false);
+        }
+        let reset = json!([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]);
+        let reset = Patch::Json(serde_json::from_value(reset)?);
+        pipeline.patch(reset).await
+    });
+    pipeline.judge(since, changes.await?)?;
+    pipeline.is_right_again().await
+}
+
+/// Another tool has a password of its own.
+async fn another_password(world: &World) -> Result<()> {
+    let pipeline = Pipeline::of(world, "storm-password").await?;
+    let since = Requests::from_now(&world.info.folder)?;
+    let wrong = ByteString(b"wrong".to_vec());
+    let changes = pipeline.drive(async |found| {
+        if found.data.unwrap_or_default().get("cosign.password") == Some(&wrong) {
+            return Ok(false);
+        }
+        pipeline.patch(Patch::Merge(json!({"data": {"cosign.password": wrong}}))).await
+    });
+    let changes = changes.await?;
+    ensure!(changes > 3, "nobody undid it: {changes} changes");
+    pipeline.judge(since, changes)?;
+    pipeline.is_right_again().await
+}
+
+/// A tenant's finalizer keeps the Secret of a pipeline that was taken out.
+async fn kept_by_a_finalizer(world: &World) -> Result<()> {
+    let pipeline = Pipeline::of(world, "storm-kept").await?;
+    let ring = pipeline.ring;
+    let finalizers = |names: &[&str]| Patch::Merge(json!({"metadata": {"finalizers": names}}));
+    pipeline.patch(finalizers(&["tenant.example/keep"])).await?;
+    let since = Requests::from_now(&world.info.folder)?;
+    let end = Instant::now() + LENGTH;
+    let none = manifest(ring, "").replace(&format!("[{{namespace: {ring}-ci}}]"), "[]");
+    world.apply(&none).await?;
+    wait_until("the Secret is to go", async || {
+        Ok(pipeline.api.get(SECRET).await?.metadata.deletion_timestamp.is_some())
+    })
+    .await?;
+    sleep_until(end).await;
+
+    let events = async || {
+        let field = format!("--field-selector=reason=PipelineRemoved,regarding.name={ring}");
+        let path = "-o=jsonpath={.items[*].note}";
+        world.kubectl(&["get", "events.events.k8s.io", "-n", "default", &field, path]).await
+    };
+    let said = events().await?;
+    // A finalizer is taken off only below, so it is there.
+    ensure!(pipeline.api.get_opt(SECRET).await?.is_some(), "the Secret is gone");
+    let counted = pipeline.judge(since, 1);
+    pipeline.patch(finalizers(&[])).await?;
+    wait_until("the Secret is gone", async || Ok(pipeline.api.get_opt(SECRET).await?.is_none()))
+        .await?;
+    world.wait_for_condition(ring, "PipelinesPublished", "True NoPipelines").await?;
+    counted?;
+    ensure!(said.is_empty(), "{ring}: the Secret is there, and an event says: {said}");
+    Ok(())
+}
+
+/// Another tool has a policy of its own in the place of the ring's. The ring
+/// audits, and so shares its policy with none of the others.
+async fn another_policy(world: &World) -> Result<()> {
+    let ring = "storm-policy";
+    let policy = world.ring(ring, "{.status.policy.name}").await?;
+    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
+    let api: Api<DynamicObject> = Api::all_with(world.client().await?, &kind);
+    let right = api.get(&policy).await?.data["spec"].clone();
+    let mut wrong = right.clone();
+    let rules = wrong["rules"].as_array_mut().context("no rules")?;
+    let rule = rules.iter_mut().find(|rule| rule["name"] == ring).context("no rule")?;
+    rule["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
+
+    let since = Requests::from_now(&world.info.folder)?;
+    // Kyverno writes the status of what it finds: no write of the operator's.
+    let changes = drive(&api, &policy, Instant::now() + LENGTH, async |found| {
+        if found.data["spec"] == wrong {
+            return Ok(false);
+        }
+        let patch = json!([{"op": "replace", "path": "/spec", "value": wrong}]);
+        let patch: Patch<()> = Patch::Json(serde_json::from_value(patch)?);
+        made(api.patch(&policy, &PatchParams::default(), &patch).await)
+    });
+    let changes = changes.await?;
+    ensure!(changes > 3, "nobody undid it: {changes} changes");
+    judge(world, ring, since, "", &policy, changes)?;
+    wait_until("the policy is right", async || Ok(api.get(&policy).await?.data["spec"] == right))
+        .await?;
+    world.wait_for_condition(ring, "Ready", "True").await?;
+    Ok(())
+}
+
+#[test]
+fn what_others_undo_at_once_is_written_ever_more_seldom() {
+    run(async |shared| {
+        let world = &shared.world;
+        for ring in ["storm-applied", "storm-forgotten", "storm-password", "storm-kept"] {
+            world.ready_ring(ring).await?;
+        }
+        world.apply(&namespaces("storm-policy")).await?;
+        world.apply(&manifest("storm-policy", "  policy: {action: Audit}\n")).await?;
+        world.wait_for_condition("storm-policy", "Ready", "True").await?;
+        let (a, b, c, d, e) = tokio::join!(
+            applied_by_another(world),
+            forgotten_writers(world),
+            kept_by_a_finalizer(world),
+            another_password(world),
+            another_policy(world),
+        );
+        let operator = shared.operator.lock().await;
+        let metrics = operator.as_ref().context("the operator runs")?.metrics().await?;
+        ensure!(!metrics.contains("outcome=\"panic\""), "a pass ended in a panic");
+        let failures: Vec<String> = [a, b, c, d, e]
+            .into_iter()
+            .filter_map(Result::err)
+            .map(|error| format!("{error:#}"))
+            .collect();
+        if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+    });
+}
