@@ -2,9 +2,9 @@
 //!
 //! A pass that says nothing new costs a credit of at most twelve, which time
 //! gives back, one a second. Without credit the name waits out a pause when it
-//! is wanted again at once, and the pause doubles as long as that goes on. It
-//! ends with news, or once nobody wants the name for half a second: who wants
-//! it once a second is never slowed.
+//! is wanted again, and the pause doubles as long as that goes on. It ends with
+//! news, or once nobody wants the name for as long as it takes to have all credit
+//! back: who wants it once a second and not more often is never slowed.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,9 +20,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of a name of which nothing was to be done.
 const LONGEST_IDLE: Duration = Duration::from_secs(2);
-
-/// A name that nobody wants for so long after a pass is not in a hurry.
-const QUIET: Duration = Duration::from_millis(500);
 
 /// How many keys are remembered: passes that take turns in what they come to
 /// (written, up to date, written) make no progress either.
@@ -40,6 +37,8 @@ pub(super) struct Pace {
     pause: Duration,
     /// It was wanted at once.
     held_until: Option<Instant>,
+    /// How many passes in a row had nothing to do.
+    idle: u32,
 }
 
 impl Pace {
@@ -51,6 +50,7 @@ impl Pace {
             ended: now,
             pause: Duration::ZERO,
             held_until: None,
+            idle: 0,
         }
     }
 
@@ -71,6 +71,11 @@ impl Pace {
         self.credit = self.credit.saturating_sub(COST);
         self.ended = now;
         self.held_until = None;
+        self.idle = if is_idle { self.idle.saturating_add(1) } else { 0 };
+        // Between two writes in vain there may be one look that finds it well.
+        if self.idle > 1 {
+            self.pause = self.pause.min(LONGEST_IDLE);
+        }
         if self.credit < COST {
             let longest = if is_idle { self.pause.max(LONGEST_IDLE) } else { LONGEST_PAUSE };
             self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest);
@@ -83,9 +88,14 @@ impl Pace {
         if self.pause.is_zero() {
             return None;
         }
-        if self.held_until.is_none() && now.duration_since(self.ended) >= QUIET {
-            self.pause = Duration::ZERO;
-            return None;
+        if self.held_until.is_none() {
+            let rested = now.duration_since(self.ended);
+            if rested >= FULL {
+                self.pause = Duration::ZERO;
+            }
+            if rested >= self.pause {
+                return None;
+            }
         }
         let until = self.held_until.get_or_insert(self.ended + self.pause);
         if news {

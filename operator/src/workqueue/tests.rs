@@ -216,16 +216,17 @@ async fn once_a_second_is_never_slowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_a_second_is_not_slowed_either_by_what_was_before() {
+async fn who_has_nothing_to_do_any_more_is_looked_at_often_again() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     // The noise ends after 20 passes, at 121 s.
     let log = run(&queue, SECOND * 160 - SECOND / 2, 1, |count| {
-        let next = if count < 19 { Outcome::Requeue } else { Outcome::RequeueAfter(SECOND) };
-        (Duration::ZERO, same(next))
+        let is_idle = count >= 19;
+        let outcome = if is_idle { Outcome::RequeueAfter(SECOND) } else { Outcome::Requeue };
+        (Duration::ZERO, Pass { outcome, key: Some(Key { value: 0, is_idle }) })
     })
     .await;
-    assert_eq!(seconds(&log)[SLOWED.len()..], (121..160).collect::<Vec<_>>());
+    assert_eq!(seconds(&log)[SLOWED.len()..], [121, 151, 153, 155, 157, 159]);
 }
 
 #[tokio::test(start_paused = true)]
