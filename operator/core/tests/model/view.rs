@@ -84,6 +84,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         import: None,
         shares_key_with: None,
         kyverno_served: true,
+        covers: Default::default(),
         policies,
         pipelines,
         enrolled: ["shop-dev".to_owned()].into(),
