@@ -20,10 +20,12 @@ use crate::kyverno::is_ours;
 
 mod ledgers;
 mod namespaces;
+mod unknown;
 mod written;
 
 pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
+pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
 /// The operator's picture of the cluster.
@@ -39,6 +41,8 @@ pub struct Cache {
     pub ledgers: Ledgers,
     /// Which namespace belongs to which ring.
     pub namespaces: Namespaces,
+    /// Since when labels of namespaces name no ring.
+    pub unknown_since: UnknownSince,
     /// What became of the policies that this process wrote.
     pub written: Written,
     /// Statuses that this process wrote and the watch has not brought yet.

@@ -9,7 +9,7 @@ use std::{
 use signingkeyring_core::{
     ledger::Ledger,
     plan::Action,
-    policy::{Step, Write, snapshot::RingSeen},
+    policy::{Step, Write, snapshot::RingSeen, unknown::UnknownStep},
 };
 
 /// Of a pass over a ring: the state of its ledger, and what is made of it.
@@ -29,6 +29,17 @@ pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> u64 
     };
     let wanted = content.map(|content| (content.whole.spec, content.whole.own_metadata));
     hash((tables, wanted, matches!(step, Step::Delete)))
+}
+
+/// Of a pass over a policy that holds no ring: what is wanted of it. Its
+/// sequence moves with every write of what somebody undoes.
+pub(super) fn of_unknown(step: &UnknownStep) -> u64 {
+    let content = match step {
+        UnknownStep::UpToDate(content) | UnknownStep::Write { content, .. } => Some(content),
+        _ => None,
+    };
+    let wanted = content.map(|content| (&content.mark.state.key_set, &content.mark.rule));
+    hash((wanted, matches!(step, UnknownStep::Delete)))
 }
 
 fn hash(of: impl Hash) -> u64 {
