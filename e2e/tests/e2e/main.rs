@@ -20,3 +20,4 @@ mod pipelines;
 mod references;
 mod revocation;
 mod rights;
+mod unknown;

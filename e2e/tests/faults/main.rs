@@ -17,3 +17,4 @@ mod operator;
 mod packing;
 mod restore;
 mod turn;
+mod unknown;
