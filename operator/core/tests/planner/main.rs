@@ -14,4 +14,5 @@ mod moves;
 mod safety;
 mod settles;
 mod times;
+mod unknown;
 mod world;

@@ -22,7 +22,7 @@ use signingkeyring_core::{
     plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
     report::Report,
-    snapshot::{Answer, ImportFound, Layout, Ring},
+    snapshot::{Answer, CoverSeen, ImportFound, Layout, Ring},
 };
 
 mod happen;
@@ -46,6 +46,8 @@ pub struct World {
     pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
     pub loaded: BTreeMap<PolicyRef, Arc<Policy>>,
     pub kyverno_up: bool,
+    /// The policies for namespaces whose label names no ring.
+    pub covers: BTreeMap<PolicyRef, CoverSeen>,
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
@@ -120,6 +122,7 @@ impl World {
             policies: BTreeMap::new(),
             loaded: BTreeMap::new(),
             kyverno_up: true,
+            covers: BTreeMap::new(),
             stuck: None,
             status: Vec::new(),
             recorded: None,

@@ -47,7 +47,7 @@ impl World {
                 self.import.is_some() && ledger.is_some_and(|l| l.tentative().is_some())
             }),
             kyverno_served: true,
-            covers: Default::default(),
+            covers: self.covers.clone(),
             policies,
             pipelines,
             enrolled: self.enrolled.clone(),
