@@ -83,6 +83,13 @@ fn a_label_that_names_no_ring_is_refused_until_the_ring_comes() {
 
         world.apply(&namespaces("stray-left")).await?;
         world.wait_until_refused("stray-left-dev", &unsigned).await?;
+        // The operator's own namespace is not covered: it starts, and asks, there.
+        let own = ["label", "namespace", "signing-system", "signing.odj.cloud/ring=stray-left"];
+        world.kubectl(&own).await?;
+        world.rotate("stray", "b").await?;
+        world.wait_for_condition("stray", "Ready", "True").await?;
+        let off = ["label", "namespace", "signing-system", "signing.odj.cloud/ring-"];
+        world.kubectl(&off).await?;
         restart(shared, "Ignore").await?;
         is_gone(world, ENFORCE).await?;
         world.wait_until_admitted("stray-left-dev", &unsigned).await?;

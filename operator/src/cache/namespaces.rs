@@ -77,10 +77,12 @@ impl Namespaces {
         self.read().by_ring.contains_key(ring)
     }
 
-    /// What the labels of namespaces say, in order.
+    /// What the labels of namespaces say, of all but this one, in order.
     #[must_use]
-    pub fn values(&self) -> Vec<String> {
-        let mut values: Vec<String> = self.read().by_ring.keys().cloned().collect();
+    pub fn values_but_of(&self, namespace: &str) -> Vec<String> {
+        let index = self.read();
+        let others = index.by_ring.iter().filter(|(_, n)| n.iter().any(|n| n != namespace));
+        let mut values: Vec<String> = others.map(|(value, _)| value.clone()).collect();
         values.sort_unstable();
         values
     }

@@ -88,7 +88,8 @@ impl ObservedUnknown {
         let values = self.snapshot.values.iter().filter(nobody);
         let pairs = values.flat_map(|(value, _)| {
             let namespaces = context.cache.namespaces.enrolled(value);
-            namespaces.into_iter().map(|namespace| (namespace, value.clone()))
+            let others = namespaces.into_iter().filter(|n| *n != context.settings.namespace);
+            others.map(|namespace| (namespace, value.clone()))
         });
         pairs.collect()
     }
@@ -123,7 +124,8 @@ fn values(context: &Context) -> Vec<(String, Naming)> {
         None if context.cache.ledgers.get(value).is_some() => Naming::Arriving,
         None => Naming::Nobody,
     };
-    let values = context.cache.namespaces.values().into_iter();
+    // The operator's own namespace is never covered.
+    let values = context.cache.namespaces.values_but_of(&context.settings.namespace).into_iter();
     values.map(|value| (value.clone(), naming(&value))).collect()
 }
 

@@ -37,7 +37,17 @@ impl ClusterPolicy<'_> {
         let selector = json!({"matchExpressions": [
             {"key": self.enrolment_label, "operator": "In", "values": values},
         ]});
-        super::image_rule(self, names::UNKNOWN_RULE, &selector, &[], &[], false)
+        self.elsewhere(super::image_rule(self, names::UNKNOWN_RULE, &selector, &[], &[], false))
+    }
+
+    /// A rule that leaves the operator's own namespace alone: where its label is
+    /// one that all namespaces carry, the operator could not start there.
+    fn elsewhere(&self, mut rule: Value) -> Value {
+        if let Some(rule) = rule.as_object_mut() {
+            let own = json!({"any": [{"resources": {"namespaces": [self.operator_namespace]}}]});
+            rule.insert("exclude".to_owned(), own);
+        }
+        rule
     }
 
     fn cover_rules(&self, values: &BTreeSet<String>, mark: &Mark) -> Vec<Value> {
@@ -45,7 +55,8 @@ impl ClusterPolicy<'_> {
         let action = self.policy.action();
         let mut rules = vec![self.cover_rule(values)];
         if action == Action::Enforce {
-            rules.push(references::rule(action, self.enrolment_label, &names));
+            let references = references::rule(action, self.enrolment_label, &names);
+            rules.push(self.elsewhere(references));
         }
         rules.push(super::gate_rule(self, &cover_metadata(mark).0));
         rules
