@@ -13,6 +13,7 @@ mod common;
 use anyhow::{Result, ensure};
 
 use common::run;
+use signingkeyring_e2e_testbed::world::{namespaces, wait_until};
 
 #[test]
 fn the_documented_order_leaves_nothing() {
@@ -21,11 +22,20 @@ fn the_documented_order_leaves_nothing() {
         world.ready_ring("one").await?;
         world.ready_ring("two").await?;
 
+        world.apply(&namespaces("nobody")).await?;
+        let policies = async || world.kubectl(&["get", "clusterpolicies", "-o", "name"]).await;
+        let unknown = "signing-audit-0000";
+        wait_until("its label is covered", async || Ok(policies().await?.contains(unknown)))
+            .await?;
+
         // Rings first, while the operator can still take their rules out.
         world.kubectl(&["label", "namespaces", "--all", "signing.odj.cloud/ring-"]).await?;
         world.kubectl(&["delete", "skr", "--all", "--timeout=90s"]).await?;
-        let left = world.kubectl(&["get", "clusterpolicies", "-o", "name"]).await?;
-        ensure!(left.trim().is_empty(), "policies are left: {left}");
+        wait_until("no policy is left", async || Ok(policies().await?.trim().is_empty())).await?;
+        // One label stays, as on a platform where it is there for other reasons.
+        world.apply(&namespaces("nobody")).await?;
+        wait_until("its label is covered", async || Ok(policies().await?.contains(unknown)))
+            .await?;
         let ledgers = [
             "get",
             "secrets",
@@ -55,6 +65,10 @@ fn the_documented_order_leaves_nothing() {
         world
             .kubectl(&["delete", "--kustomize=manifests", "--ignore-not-found", "--timeout=90s"])
             .await?;
+        let ours = "app.kubernetes.io/managed-by=signingkeyring-operator";
+        world.kubectl(&["delete", "clusterpolicies", "-l", ours]).await?;
+        let left = policies().await?;
+        ensure!(left.trim().is_empty(), "policies are left: {left}");
         let left = world.kubectl(&["get", "crd", "-o", "name"]).await?;
         ensure!(!left.contains("signing.odj.cloud"), "{left}");
         ensure!(world.get(&["namespace", "signing-system"], "{.kind}").await.is_err());

@@ -21,11 +21,13 @@ use crate::kyverno::is_ours;
 mod contents;
 mod ledgers;
 mod namespaces;
+mod unknown;
 mod written;
 
 pub use contents::Contents;
 pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
+pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
 /// The operator's picture of the cluster.
@@ -41,6 +43,8 @@ pub struct Cache {
     pub ledgers: Ledgers,
     /// Which namespace belongs to which ring.
     pub namespaces: Namespaces,
+    /// Since when labels of namespaces name no ring.
+    pub unknown_since: UnknownSince,
     /// What became of the policies that this process wrote.
     pub written: Written,
     /// What the pipelines' Secrets were last seen to hold.

@@ -45,6 +45,25 @@ pub struct Context {
     pub announced: Arc<Announced>,
 }
 
+impl Context {
+    /// Has it looked again which labels of namespaces name no ring.
+    pub fn wake_unknown(&self) {
+        let usual = self.settings.unknown_policy();
+        for policy in PolicyRef::UNKNOWN {
+            if policy == usual || self.cache.policy(policy).is_some() {
+                self.policies.wake(&policy);
+            }
+        }
+    }
+
+    /// The same, if a namespace is enrolled in this ring.
+    pub fn wake_unknown_of(&self, ring: &str) {
+        if self.cache.namespaces.names_ring(ring) {
+            self.wake_unknown();
+        }
+    }
+}
+
 /// What this process has already said of things that last, so that each is
 /// said once.
 #[derive(Debug, Default)]

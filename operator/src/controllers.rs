@@ -1,7 +1,9 @@
-//! The two controllers: one pass per ring, one pass per policy.
+//! The two controllers: one pass per ring, one pass per policy. The policies
+//! for namespaces whose label names no ring have passes of their own.
 
 mod exclusions;
 mod panics;
 pub mod policies;
 mod progress;
 pub mod rings;
+mod unknown;

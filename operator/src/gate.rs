@@ -10,7 +10,7 @@ use signingkeyring_core::{
     marks::{Mark, Marks, RuleState},
     names::RingName,
     policy_ref::PolicyRef,
-    snapshot::Answer,
+    snapshot::{Answer, CoverAnswer},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -66,6 +66,7 @@ struct Record {
 struct Held {
     answered: Option<Mark>,
     wanted: RuleState,
+    covered: bool,
     since: Instant,
     /// Since when it says something else than the policy does.
     behind_since: Option<Instant>,
@@ -78,6 +79,10 @@ pub(crate) struct Wanted {
     pub(crate) state: RuleState,
     /// What the policy says of the ring.
     pub(crate) stands: Option<Mark>,
+    /// Whether the ring's namespaces are still covered as those of no ring, if
+    /// that is certain: what is accepted here is refused there, so that time does
+    /// not count.
+    pub(crate) covered: Option<bool>,
 }
 
 /// The answers of the policies' gates, in memory only: an operator that
@@ -107,6 +112,18 @@ impl Gate {
                     behind: held.and_then(|held| held.behind_since).map_or(Duration::ZERO, for_),
                 }
             }
+        }
+    }
+
+    /// What was said for a policy that holds no ring, which says this of itself.
+    #[must_use]
+    pub fn cover(&self, policy: PolicyRef, stands: Option<&Marks>) -> CoverAnswer {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        match records.get(&policy).map(|record| &record.response) {
+            None | Some(Response::Unreachable(_) | Response::Unreadable(_)) => CoverAnswer::Unheard,
+            Some(Response::Open) => CoverAnswer::Open,
+            Some(Response::Marks(marks)) if Some(marks) == stands => CoverAnswer::AsFound,
+            Some(Response::Marks(_)) => CoverAnswer::Other,
         }
     }
 
@@ -181,16 +198,19 @@ fn carry_over(
         .map(|(ring, wanted)| {
             let answered = marks.0.get(ring.as_str()).cloned();
             let before = before.and_then(|held| held.get(ring));
+            let covered = wanted.covered.unwrap_or_else(|| before.is_none_or(|held| held.covered));
             // Whether the rest of a rule was loaded does not bear on its keys.
             let state = |mark: &Option<Mark>| mark.as_ref().map(|mark| mark.state.clone());
             let same = |held: &&Held| {
-                state(&held.answered) == state(&answered) && held.wanted == wanted.state
+                state(&held.answered) == state(&answered)
+                    && held.wanted == wanted.state
+                    && held.covered == covered
             };
             let since = before.filter(same).map_or(now, |held| held.since);
             let behind_since = (answered != wanted.stands)
                 .then(|| before.and_then(|held| held.behind_since).unwrap_or(now));
             let wanted = wanted.state.clone();
-            (ring.clone(), Held { answered, wanted, since, behind_since })
+            (ring.clone(), Held { answered, wanted, covered, since, behind_since })
         })
         .collect()
 }
@@ -210,7 +230,7 @@ mod tests {
     fn wanted(key_set: &str) -> HashMap<RingName, Wanted> {
         let state = RuleState { sequence: 1, key_set: key_set.to_owned() };
         let stands = Some(Mark { state: state.clone(), rule: String::new() });
-        HashMap::from([("shop".parse().unwrap(), Wanted { state, stands })])
+        HashMap::from([("shop".parse().unwrap(), Wanted { state, stands, covered: Some(false) })])
     }
 
     /// Answered as soon as asked.
@@ -265,6 +285,45 @@ mod tests {
         assert_eq!(said(), (20 * second, 20 * second));
         record(&gate, marks("shop=1.aa.new"), start + 21 * second, &wanted);
         assert_eq!(said(), (21 * second, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_soak_begins_when_nothing_else_covers_the_ring() {
+        let gate = Gate::default();
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut wanted = wanted("aa");
+        let mut ask = |covered, after: u32| {
+            wanted.values_mut().for_each(|wanted| wanted.covered = covered);
+            record(&gate, marks("shop=1.aa"), start + after * second, &wanted);
+            held(&gate)
+        };
+        assert_eq!(ask(None, 0), Duration::ZERO);
+        assert_eq!(ask(Some(true), 5), 5 * second);
+        assert_eq!(ask(Some(false), 9), Duration::ZERO);
+        assert_eq!(ask(Some(false), 12), 3 * second);
+        assert_eq!(ask(None, 13), 4 * second, "what is not certain changes nothing");
+        assert_eq!(ask(Some(true), 14), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_covers_no_ring_is_compared_as_a_whole() {
+        let gate = Gate::default();
+        let policy = PolicyRef::unknown(Action::Audit);
+        let now = Instant::now();
+        let stands: Marks = "signing-gate.unknown=2.aa.bb".parse().unwrap();
+        assert_eq!(gate.cover(policy, Some(&stands)), CoverAnswer::Unheard);
+        for (response, answer) in [
+            (Response::Marks(stands.clone()), CoverAnswer::AsFound),
+            (marks("signing-gate.unknown=1.aa.bb"), CoverAnswer::Other),
+            (Response::Open, CoverAnswer::Open),
+            (Response::Unreachable("down".to_owned()), CoverAnswer::Unheard),
+        ] {
+            gate.record(policy, response, now, now, &HashMap::new());
+            assert_eq!(gate.cover(policy, Some(&stands)), answer);
+        }
+        gate.record(policy, Response::Marks(stands), now, now, &HashMap::new());
+        assert_eq!(gate.cover(policy, None), CoverAnswer::Other, "it is gone");
     }
 
     #[tokio::test(start_paused = true)]

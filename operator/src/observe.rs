@@ -38,12 +38,14 @@ mod import;
 mod pipelines;
 mod policies;
 pub mod ring;
+mod unknown;
 pub mod witness;
 
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
 pub use pipelines::is_rights_problem;
 pub use policies::{ObservedPolicy, ReadAnew, observe_policy};
 pub use ring::exclusion;
+pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
 
 /// What a pass over one ring has observed.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         import,
         shares_key_with,
         kyverno_served: context.cache.kyverno_served(),
+        covers: unknown::covers(context, ring_name),
         enrolled: context.cache.namespaces.enrolled(ring_name),
         now: context.clock.now(),
         operator: OperatorFacts {
@@ -198,7 +201,8 @@ fn policies(
     policies.extend(
         cache
             .our_policies()
-            .filter_map(|(policy, object)| marks(&object).0.contains_key(ring).then_some(policy)),
+            .filter(|(policy, object)| policy.holds_rings() && marks(object).0.contains_key(ring))
+            .map(|(policy, _)| policy),
     );
     policies.into_iter().map(|policy| (policy, look(policy))).collect()
 }

@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     gate::{Response, Wanted},
     kyverno::marks,
+    observe::{is_covered, unsettled_cover},
 };
 
 mod question;
@@ -64,10 +65,12 @@ pub async fn run(context: &Context) {
     }
 }
 
-/// The policies that ledgers name, and those that hold rules whose ledgers are gone.
+/// The policies that ledgers name, those that hold rules whose ledgers are gone,
+/// and those without rings, until it is heard that one that is gone was let go of.
 fn policies(context: &Context) -> BTreeSet<PolicyRef> {
     let ours = context.cache.our_policies().map(|(policy, _)| policy);
-    context.cache.ledgers.policies().into_iter().chain(ours).collect()
+    let covers = PolicyRef::UNKNOWN.into_iter().filter(|p| unsettled_cover(context, *p));
+    context.cache.ledgers.policies().into_iter().chain(ours).chain(covers).collect()
 }
 
 /// Asks policies; returns whether one that had answered before does not any more.
@@ -81,6 +84,9 @@ async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
 
 /// Whether something about a policy's rings is on its way.
 fn unsettled(context: &Context, policy: PolicyRef) -> bool {
+    if !policy.holds_rings() {
+        return unsettled_cover(context, policy);
+    }
     context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
         let Ok(ledger) = &row.ledger else { return false };
         in_progress(ledger)
@@ -101,7 +107,8 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     let stands = context.cache.policy(policy).map(|policy| marks(&policy)).unwrap_or_default();
     let wanted = placed.iter().filter_map(|(ring, row)| {
         let stands = stands.0.get(ring.as_str()).cloned();
-        Some((ring.clone(), Wanted { state: row.state.clone()?, stands }))
+        let covered = is_covered(context, ring.as_str(), row);
+        Some((ring.clone(), Wanted { state: row.state.clone()?, stands, covered }))
     });
     let wanted = wanted.collect();
     let asked = Instant::now();
@@ -109,15 +116,21 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     let took = asked.elapsed();
     let state = response.state();
     debug!(%policy, state, latency = ?took, "gate asked");
-    context.metrics.gate_answered(
-        &policy.to_string(),
-        state,
-        context.clock.now().as_second(),
-        took,
-    );
+    let is_gone = !policy.holds_rings() && context.cache.policy(policy).is_none();
+    if !is_gone {
+        let asked_at = context.clock.now().as_second();
+        context.metrics.gate_answered(&policy.to_string(), state, asked_at, took);
+    }
     let failed = !matches!(response, Response::Marks(_));
     let before = context.gate.record(policy, response.clone(), asked, asked + took, &wanted);
     let changed = before.as_ref() != Some(&response);
+    if changed {
+        wake_for_covers(context, policy);
+    }
+    if is_gone {
+        // That nobody answers is as it should be.
+        return false;
+    }
     if before.as_ref().map(Response::state) != Some(state) {
         match &response {
             Response::Marks(_) => info!(%policy, "the gate answers"),
@@ -152,4 +165,25 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         }
     }
     failed && matches!(before, Some(Response::Marks(_)))
+}
+
+/// What was heard anew may have a value leave the policies without rings, or
+/// have a ring go on that waits for that.
+fn wake_for_covers(context: &Context, policy: PolicyRef) {
+    if PolicyRef::UNKNOWN.into_iter().any(|policy| context.cache.policy(policy).is_some()) {
+        context.wake_unknown();
+    }
+    if policy.holds_rings() {
+        return;
+    }
+    for ring in context.cache.ledgers.rings() {
+        let row = context.cache.ledgers.get(ring.as_str());
+        let waits = row.is_some_and(|row| {
+            let pending = row.table().and_then(Ledger::pending);
+            pending.is_some_and(|pending| pending.acknowledged_at().is_none())
+        });
+        if waits {
+            context.rings.wake(ring.as_str());
+        }
+    }
 }

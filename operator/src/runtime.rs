@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Contents, Ledgers, Namespaces, Statuses, Written},
+    cache::{Cache, Contents, Ledgers, Namespaces, Statuses, UnknownSince, Written},
     clock::Clock,
     context::{Announced, Context},
     controllers,
@@ -119,6 +119,7 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
         policies: policies_writer.as_reader(),
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),
+        unknown_since: UnknownSince::default(),
         written: Written::default(),
         contents: Contents::default(),
         statuses: Statuses::default(),

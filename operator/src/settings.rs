@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf, thread::available_parallelism, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use signingkeyring_core::{duration, names, policy::packing::Occupancy};
+use signingkeyring_core::{
+    duration, names,
+    policy::packing::Occupancy,
+    policy_ref::{Action, PolicyRef},
+};
 
 use crate::keys::{DEAREST_OPENING, SEALING_MIB};
 
@@ -40,6 +44,18 @@ pub struct Settings {
         value_parser = label_key
     )]
     pub enrolment_label: String,
+
+    /// What becomes of pods in namespaces whose enrolment label names no ring,
+    /// by a typo or because the ring is not there yet. Where the label is one
+    /// that namespaces carry for other reasons, too, that is all of them.
+    #[arg(
+        long,
+        env = "SIGNING_UNKNOWN_RINGS",
+        value_enum,
+        ignore_case = true,
+        default_value_t = UnknownRings::Audit
+    )]
+    pub unknown_rings: UnknownRings,
 
     /// How many rings share one ClusterPolicy. Fewer objects make every pod
     /// admission in the cluster faster; a refused policy holds up more rings.
@@ -115,6 +131,12 @@ impl Settings {
         Occupancy { rings: usize::from(self.rings_per_policy), bytes }
     }
 
+    /// The policy whose pass also says which namespaces' labels name no ring.
+    #[must_use]
+    pub fn unknown_policy(&self) -> PolicyRef {
+        PolicyRef::unknown(self.unknown_rings.action().unwrap_or(Action::Audit))
+    }
+
     /// The memory in which keys are sealed and opened, in units of what sealing
     /// one takes. It has room for the dearest foreign key, whatever is set.
     #[must_use]
@@ -126,6 +148,30 @@ impl Settings {
     #[must_use]
     pub fn sealing_memory_mib(&self) -> u32 {
         self.sealing_units() * SEALING_MIB
+    }
+}
+
+/// What becomes of pods in namespaces whose label names no ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum UnknownRings {
+    /// Kyverno reports them.
+    Audit,
+    /// Kyverno refuses them, but for images that the exclusion lists name.
+    Enforce,
+    /// They are left alone; that there are such namespaces is said all the same.
+    Ignore,
+}
+
+impl UnknownRings {
+    /// The action of the policy that covers such namespaces.
+    #[must_use]
+    pub const fn action(self) -> Option<Action> {
+        match self {
+            Self::Audit => Some(Action::Audit),
+            Self::Enforce => Some(Action::Enforce),
+            Self::Ignore => None,
+        }
     }
 }
 

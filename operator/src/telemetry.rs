@@ -7,7 +7,9 @@ use crate::settings::LogFormat;
 mod events;
 mod metrics;
 
-pub(crate) use events::{Events, list_reference, policy_reference, ring_reference};
+pub(crate) use events::{
+    Events, list_reference, namespace_reference, policy_reference, ring_reference,
+};
 pub(crate) use metrics::Metrics;
 
 /// Sends log lines to standard error.

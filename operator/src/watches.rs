@@ -62,6 +62,7 @@ pub fn wake_all(context: &Context) {
 }
 
 fn wake_all_policies(context: &Context) {
+    context.wake_unknown();
     for policy in context.cache.ledgers.policies() {
         context.policies.wake(&policy);
     }
@@ -105,8 +106,12 @@ async fn watch_rings(
             Event::Delete(ring) => Some(ring.name_any()),
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
+        let is_new = wake.as_ref().is_some_and(|ring| context.cache.ring(ring).is_none());
         writer.apply_watcher_event(&event);
         if let Some(ring) = wake {
+            if is_new || matches!(event, Event::Delete(_)) {
+                context.wake_unknown_of(&ring);
+            }
             // It may say that a key is revoked.
             context.rings.wake_with_news(&ring);
             // If it vanished without teardown, its policies' passes say so.
@@ -193,10 +198,14 @@ async fn watch_policies(
         if let (true, Event::Apply(policy) | Event::Delete(policy)) = (wake, &event) {
             let Ok(name) = policy.name_any().parse() else { continue };
             let placed = context.cache.ledgers.placed_in(name);
-            if is_ours(policy) || !placed.is_empty() {
+            if is_ours(policy) || !placed.is_empty() || !name.holds_rings() {
                 context.policies.wake(&name);
             }
             let deleted = matches!(event, Event::Delete(_));
+            if deleted {
+                // It may have held the last that was left of a ring.
+                context.wake_unknown();
+            }
             for (ring, _) in placed {
                 let same = before.as_deref().is_some_and(|old| says_the_same(old, policy, &ring));
                 if deleted || !same || context.policies.is_held_back(&name) {

@@ -22,3 +22,4 @@ mod references;
 mod revocation;
 mod rights;
 mod unborn;
+mod unknown;

@@ -18,5 +18,6 @@ mod operator;
 mod packing;
 mod restore;
 mod turn;
+mod unknown;
 mod upgrade;
 mod urgency;

@@ -27,6 +27,8 @@ api_enum! {
         PolicyRestored,
         /// A rule stays in force although its ring or ledger is gone.
         RuleKept,
+        /// The label of a namespace names no ring.
+        RingUnknown,
         /// An exclusion no longer counts.
         ExclusionExpired,
         /// What an exclusion list excludes beyond what is in force is too much.
@@ -59,6 +61,8 @@ api_enum! {
         Restore,
         /// Keeping a rule.
         Keep,
+        /// Looking for the ring that a namespace names.
+        Enrol,
         /// Leaving out an exclusion.
         Expire,
         /// Leaving out what is too much.

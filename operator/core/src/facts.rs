@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::{
     ledger::{Ledger, PipelineRef, State},
     policy_ref::PolicyRef,
-    snapshot::{LedgerFound, Snapshot, Witness},
+    snapshot::{Covered, LedgerFound, Snapshot, Witness},
 };
 
 mod enforcement;
@@ -53,6 +53,9 @@ pub struct Facts<'a> {
     /// A policy that the ring has left and that still holds its rule. That rule
     /// knows no newer key, and would refuse what one signs.
     pub left_behind: Option<PolicyRef>,
+    /// A policy for namespaces whose label names no ring that still covers those
+    /// of this one: it would refuse what a new key signs.
+    pub covered: Option<(PolicyRef, Covered)>,
     /// The versions that are to be taken out and are not yet.
     pub due_revocations: BTreeSet<u32>,
     /// The rotation token, if it asks for something.
@@ -109,6 +112,7 @@ impl<'a> Facts<'a> {
             enforcement_there: there,
             soaked: matches!(enforcement, Enforcement::Acknowledged(held) if soaked(held)),
             left_behind: ledger.and_then(|ledger| enforcement::left_behind(snapshot, ledger)),
+            covered: enforcement::covered(snapshot, ledger),
             due_revocations: ledger.map(|l| due_revocations(snapshot, l)).unwrap_or_default(),
             token,
             asked,

@@ -71,6 +71,10 @@ pub(crate) const GATE_RULE: &str = "signing-gate";
 /// dot in its name.
 pub(crate) const REFERENCE_RULE: &str = "signing-gate.references";
 
+/// Name of the rule for namespaces whose label names no ring, and of the mark of
+/// its policy.
+pub(crate) const UNKNOWN_RULE: &str = "signing-gate.unknown";
+
 /// Name of the ClusterRole that a namespace's owner binds to let the operator
 /// publish there.
 pub(crate) const PIPELINE_ROLE: &str = "signingkeyring-pipeline";

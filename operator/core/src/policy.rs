@@ -8,6 +8,9 @@
 //! The planner sees rules as marks, keys and digests and never as JSON, so that
 //! a snapshot is small and a decision cannot rest on foreign data by accident.
 //! Only who writes a policy composes its JSON, from the plan.
+//!
+//! Namespaces whose label names no ring have a policy without rings, which has a
+//! snapshot and a plan of its own (`unknown`).
 
 pub mod cluster_policy;
 mod content;
@@ -20,6 +23,7 @@ pub mod packing;
 mod plan;
 mod refusal;
 pub mod snapshot;
+pub mod unknown;
 
 pub use content::{Backend, Content, ContentRule, Source, Whole};
 pub use digest::{Digest, Part};

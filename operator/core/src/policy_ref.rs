@@ -67,11 +67,28 @@ pub struct PolicyRef {
 pub struct PolicyRefError;
 
 impl PolicyRef {
-    /// The `number`th policy of rings of this action. Numbers begin with 1, so
-    /// that 0 is free for a policy of the operator's own that holds no ring.
+    /// The `number`th policy of rings of this action. Numbers begin with 1:
+    /// what is called 0 holds no ring, so 0 is taken for 1.
     #[must_use]
     pub const fn new(action: Action, number: u32) -> Self {
+        let number = if number == 0 { 1 } else { number };
         Self { kind: PolicyKind::ClusterPolicy, action, number }
+    }
+
+    /// The policy for namespaces whose label names no ring: one of the
+    /// operator's own that holds the rule of none.
+    #[must_use]
+    pub const fn unknown(action: Action) -> Self {
+        Self { kind: PolicyKind::ClusterPolicy, action, number: 0 }
+    }
+
+    /// These policies.
+    pub const UNKNOWN: [Self; 2] = [Self::unknown(Action::Enforce), Self::unknown(Action::Audit)];
+
+    /// Whether it holds rings.
+    #[must_use]
+    pub const fn holds_rings(self) -> bool {
+        self.number > 0
     }
 
     /// Which kind of object it is.
@@ -80,7 +97,7 @@ impl PolicyRef {
         self.kind
     }
 
-    /// The action of the rings in it.
+    /// The action of what is in it.
     #[must_use]
     pub const fn action(self) -> Action {
         self.action
@@ -102,19 +119,21 @@ impl FromStr for PolicyRef {
             .into_iter()
             .find_map(|action| {
                 let number = name.strip_prefix(action.prefix())?.parse().ok()?;
-                Some(Self::new(action, number))
+                Some(Self { number, ..Self::unknown(action) })
             })
             // `+1`, `1` and `00001` are numbers too.
-            .filter(|policy| policy.number > 0 && policy.to_string() == name)
+            .filter(|policy| policy.to_string() == name)
             .ok_or(PolicyRefError)
     }
 }
 
+/// What is stored (in a ledger) is where a ring is placed, and none is placed
+/// in a policy that holds no rings.
 impl TryFrom<String> for PolicyRef {
     type Error = PolicyRefError;
 
     fn try_from(name: String) -> Result<Self, PolicyRefError> {
-        name.parse()
+        name.parse().ok().filter(|policy: &Self| policy.holds_rings()).ok_or(PolicyRefError)
     }
 }
 
@@ -164,13 +183,23 @@ mod tests {
             "signing-enforce-1",
             "signing-enforce-00001",
             "signing-enforce-+001",
-            "signing-enforce-0000",
             "signing-audit-99999999999",
             "signing-gate",
             "",
         ] {
             assert_eq!(name.parse::<PolicyRef>(), Err(PolicyRefError), "{name}");
         }
+    }
+
+    #[test]
+    fn number_0_holds_no_ring() {
+        let policy: PolicyRef = "signing-enforce-0000".parse().unwrap();
+        assert_eq!(policy, PolicyRef::unknown(Action::Enforce));
+        assert!(!policy.holds_rings());
+        assert_eq!(PolicyRef::try_from(policy.to_string()), Err(PolicyRefError));
+        let first: PolicyRef = "signing-enforce-0001".parse().unwrap();
+        assert_eq!(PolicyRef::new(Action::Enforce, 0), first);
+        assert_eq!(PolicyRef::try_from(first.to_string()), Ok(first));
     }
 
     #[test]

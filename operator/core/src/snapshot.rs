@@ -19,8 +19,10 @@ use crate::{
     policy_ref::{Action, PolicyRef},
 };
 
+mod cover;
 mod finding;
 
+pub use cover::{CoverAnswer, CoverFound, CoverSeen, Covered};
 pub use finding::Finding;
 
 /// What a pass over one ring has observed.
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub kyverno_served: bool,
     /// The policies that should hold the ring's rule, and those that do.
     pub policies: BTreeMap<PolicyRef, AskedPolicy>,
+    /// The policies for namespaces whose label names no ring.
+    pub covers: BTreeMap<PolicyRef, CoverSeen>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
     /// The namespaces that carry the ring's label and are not being deleted.

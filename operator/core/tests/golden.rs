@@ -10,7 +10,10 @@ use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
     ledger::{Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
     marks::{Mark, RuleState},
-    policy::cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
+    policy::{
+        cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
+        unknown::{CoverContent, Covering},
+    },
     policy_ref::{Action, PolicyRef},
 };
 
@@ -80,6 +83,29 @@ fn an_enforce_policy_of_two_rings() {
         "labels": rendered.labels,
         "spec": rendered.spec,
     }));
+}
+
+#[test]
+fn policies_for_labels_that_name_no_ring() {
+    let policies = [Action::Enforce, Action::Audit].map(|action| {
+        let kind = ClusterPolicy {
+            policy: PolicyRef::unknown(action),
+            excluded: &[exclusion("quay.io/jetstack/*", None)],
+            operator_namespace: "signing-system",
+            enrolment_label: "signing.odj.cloud/ring",
+            now: now(),
+        };
+        let values = ["", "chekout"].map(str::to_owned).into();
+        let mark = kind.cover_mark(&values, 3);
+        let whole = kind.cover_whole(&values, &mark);
+        let rendered = kind.render_cover(&CoverContent { values, mark, whole });
+        json!({
+            "annotations": rendered.annotations,
+            "labels": rendered.labels,
+            "spec": rendered.spec,
+        })
+    });
+    insta::assert_yaml_snapshot!(policies);
 }
 
 #[test]

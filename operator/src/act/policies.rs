@@ -12,14 +12,19 @@ use kube::{
 use serde_json::json;
 use signingkeyring_core::{
     names,
-    policy::{Content, cluster_policy::API_VERSION},
+    policy::{
+        Content,
+        cluster_policy::{API_VERSION, Rendered},
+        unknown::CoverContent,
+    },
+    policy_ref::PolicyRef,
 };
 
 use crate::{
     context::Context,
     error::{Error, is_code},
     kyverno,
-    observe::ObservedPolicy,
+    observe::{ObservedPolicy, ObservedUnknown},
 };
 
 /// Creates a policy, or replaces the one that was found. A dry run only asks
@@ -34,12 +39,36 @@ pub async fn write(
     dry_run: bool,
 ) -> Result<DynamicObject, Error> {
     let policy = observed.snapshot.policy;
-    let name = policy.to_string();
-    let found = observed.object.as_deref();
     let rendered = observed
         .backend(context)
         .compose(content, |source, ring| observed.rule(source, ring))
-        .ok_or_else(|| Error::Conflict(format!("{} {name}", policy.kind().as_str())))?;
+        .ok_or_else(|| Error::Conflict(format!("{} {policy}", policy.kind().as_str())))?;
+    put(context, policy, observed.object.as_deref(), rendered, dry_run).await
+}
+
+/// Creates the policy for namespaces whose label names no ring, or replaces the
+/// one that was found.
+///
+/// # Errors
+/// If it changed since it was found, or Kyverno or the API server refuses.
+pub async fn write_unknown(
+    context: &Context,
+    observed: &ObservedUnknown,
+    content: &CoverContent,
+) -> Result<DynamicObject, Error> {
+    let rendered = observed.backend(context).render_cover(content);
+    let found = observed.object.as_deref();
+    put(context, observed.snapshot.policy, found, rendered, false).await
+}
+
+async fn put(
+    context: &Context,
+    policy: PolicyRef,
+    found: Option<&DynamicObject>,
+    rendered: Rendered,
+    dry_run: bool,
+) -> Result<DynamicObject, Error> {
+    let name = policy.to_string();
     let mut metadata = found.map_or_else(
         || ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
         |found| found.metadata.clone(),
@@ -64,7 +93,7 @@ pub async fn write(
     result.map_err(|error| Error::api(format!("{} {name}", policy.kind().as_str()), error))
 }
 
-/// Deletes a policy in which no ring is left.
+/// Deletes a policy in which nothing is left.
 ///
 /// # Errors
 /// If it changed since it was found, or Kyverno or the API server refuses.

@@ -11,13 +11,19 @@ pub struct Namespaces(RwLock<NamespaceIndex>);
 
 #[derive(Debug, Default)]
 struct NamespaceIndex {
-    ring_of: HashMap<String, Option<String>>,
+    known: HashMap<String, Namespace>,
     by_ring: HashMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Namespace {
+    uid: Option<String>,
+    ring: Option<String>,
 }
 
 impl NamespaceIndex {
     fn leave(&mut self, name: &str) -> Option<String> {
-        let ring = self.ring_of.remove(name).flatten()?;
+        let ring = self.known.remove(name)?.ring?;
         if let Some(names) = self.by_ring.get_mut(&ring) {
             names.remove(name);
             if names.is_empty() {
@@ -31,10 +37,11 @@ impl NamespaceIndex {
 impl Namespaces {
     /// Takes in a namespace and the ring it is enrolled in, if it is and if it
     /// is not being deleted. Returns the ring it was enrolled in before.
-    pub fn put(&self, name: &str, ring: Option<&str>) -> Option<String> {
+    pub fn put(&self, name: &str, uid: Option<String>, ring: Option<&str>) -> Option<String> {
         let mut index = self.write();
         let before = index.leave(name);
-        index.ring_of.insert(name.to_owned(), ring.map(str::to_owned));
+        let namespace = Namespace { uid, ring: ring.map(str::to_owned) };
+        index.known.insert(name.to_owned(), namespace);
         if let Some(ring) = ring {
             index.by_ring.entry(ring.to_owned()).or_default().insert(name.to_owned());
         }
@@ -49,19 +56,41 @@ impl Namespaces {
     /// Whether the namespace exists.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
-        self.read().ring_of.contains_key(name)
+        self.read().known.contains_key(name)
     }
 
     /// The namespaces that are known.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.read().ring_of.keys().cloned().collect()
+        self.read().known.keys().cloned().collect()
     }
 
     /// The namespaces enrolled in a ring.
     #[must_use]
     pub fn enrolled(&self, ring: &str) -> BTreeSet<String> {
         self.read().by_ring.get(ring).cloned().unwrap_or_default()
+    }
+
+    /// Whether a namespace is enrolled in a ring.
+    #[must_use]
+    pub fn names_ring(&self, ring: &str) -> bool {
+        self.read().by_ring.contains_key(ring)
+    }
+
+    /// What the labels of namespaces say, of all but this one, in order.
+    #[must_use]
+    pub fn values_but_of(&self, namespace: &str) -> Vec<String> {
+        let index = self.read();
+        let others = index.by_ring.iter().filter(|(_, n)| n.iter().any(|n| n != namespace));
+        let mut values: Vec<String> = others.map(|(value, _)| value.clone()).collect();
+        values.sort_unstable();
+        values
+    }
+
+    /// A namespace's UID.
+    #[must_use]
+    pub fn uid(&self, name: &str) -> Option<String> {
+        self.read().known.get(name)?.uid.clone()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, NamespaceIndex> {

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::{
     exclusions,
     panics::{PANICKED, catching_panics},
-    progress,
+    progress, unknown,
 };
 use crate::{
     act::policies as act,
@@ -98,6 +98,9 @@ async fn reconcile(
     policy: PolicyRef,
     key: &mut Option<Key>,
 ) -> Result<Outcome, Failed> {
+    if !policy.holds_rings() {
+        return Ok(unknown::reconcile(context, policy, key).await?);
+    }
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {

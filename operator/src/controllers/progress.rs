@@ -9,7 +9,7 @@ use std::{
 use signingkeyring_core::{
     ledger::Ledger,
     plan::Action,
-    policy::{Step, Write, snapshot::RingSeen},
+    policy::{Step, Write, snapshot::RingSeen, unknown::UnknownStep},
 };
 
 use crate::workqueue::Key;
@@ -35,6 +35,19 @@ pub(super) fn of_policy(rings: &BTreeMap<String, RingSeen>, step: &Step) -> Key 
     let wanted = content.map(|content| (content.whole.spec, content.whole.own_metadata));
     let value = hash((tables, wanted, matches!(step, Step::Delete)));
     let is_idle = !matches!(step, Step::Write(_) | Step::Delete);
+    Key { value, is_idle }
+}
+
+/// Of a pass over a policy that holds no ring: what is wanted of it. Its
+/// sequence moves with every write of what somebody undoes.
+pub(super) fn of_unknown(step: &UnknownStep) -> Key {
+    let content = match step {
+        UnknownStep::UpToDate(content) | UnknownStep::Write { content, .. } => Some(content),
+        _ => None,
+    };
+    let wanted = content.map(|content| (&content.mark.state.key_set, &content.mark.rule));
+    let value = hash((wanted, matches!(step, UnknownStep::Delete)));
+    let is_idle = !matches!(step, UnknownStep::Write { .. } | UnknownStep::Delete);
     Key { value, is_idle }
 }
 

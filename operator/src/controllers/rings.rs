@@ -72,6 +72,8 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
             context.cache.ledgers.release(&name);
         }
         // A ring taken away by force keeps its rule; the policy's pass says so.
+        // Without ledger and rule, the labels that name it name no ring.
+        context.wake_unknown_of(ring);
         context.metrics.ring_state(ring, None);
         return Ok(Outcome::Done);
     };

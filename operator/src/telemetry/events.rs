@@ -1,6 +1,9 @@
 //! Kubernetes events, and the objects they are about.
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{
+    Resource as _,
+    api::core::v1::{Namespace, ObjectReference},
+};
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -83,6 +86,18 @@ pub fn list_reference(name: &str, uid: Option<&str>) -> ObjectReference {
     ObjectReference {
         api_version: Some(ImageExclusionList::api_version(&()).into_owned()),
         kind: Some(ImageExclusionList::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        uid: uid.map(str::to_owned),
+        ..ObjectReference::default()
+    }
+}
+
+/// A reference to a namespace, for events.
+#[must_use]
+pub fn namespace_reference(name: &str, uid: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(Namespace::API_VERSION.to_owned()),
+        kind: Some(Namespace::KIND.to_owned()),
         name: Some(name.to_owned()),
         uid: uid.map(str::to_owned),
         ..ObjectReference::default()

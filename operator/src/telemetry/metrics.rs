@@ -29,6 +29,7 @@ pub struct Metrics {
     exclusion_bytes: Gauge,
     exclusion_bytes_limit: Gauge,
     exclusion_lists_too_large: Gauge,
+    unknown_ring_namespaces: Gauge,
     gate_state: Family<GateLabels, Gauge>,
     gate_asked: Family<PolicyLabels, Gauge>,
     gate_latency: Family<PolicyLabels, Gauge<f64, AtomicU64>>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             exclusion_bytes: Gauge::default(),
             exclusion_bytes_limit: Gauge::default(),
             exclusion_lists_too_large: Gauge::default(),
+            unknown_ring_namespaces: Gauge::default(),
             gate_state: Family::default(),
             gate_asked: Family::default(),
             gate_latency: Family::default(),
@@ -128,6 +130,11 @@ impl Metrics {
             "exclusion_lists_too_large",
             "Exclusion lists of which something does not count",
             self.exclusion_lists_too_large.clone(),
+        );
+        r.register(
+            "unknown_ring_namespaces",
+            "Namespaces whose enrolment label names no ring",
+            self.unknown_ring_namespaces.clone(),
         );
         r.register(
             "gate_state",
@@ -199,6 +206,11 @@ impl Metrics {
         set(&self.exclusion_bytes, bytes);
         set(&self.exclusion_bytes_limit, limit);
         set(&self.exclusion_lists_too_large, too_large);
+    }
+
+    /// Says of how many namespaces the label names no ring.
+    pub fn unknown_rings(&self, namespaces: usize) {
+        self.unknown_ring_namespaces.set(i64::try_from(namespaces).unwrap_or(i64::MAX));
     }
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.

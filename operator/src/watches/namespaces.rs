@@ -44,6 +44,7 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
                 let name = namespace.name_any();
                 if let Some(ring) = context.cache.namespaces.remove(&name) {
                     context.rings.wake(&ring);
+                    context.wake_unknown();
                 }
                 wake_publishers(context, &name);
             }
@@ -55,7 +56,11 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
 fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let name = namespace.name_any();
     let is_new = !context.cache.namespaces.exists(&name);
-    for ring in enrol(context, namespace) {
+    let concerned = enrol(context, namespace);
+    if !concerned.is_empty() {
+        context.wake_unknown();
+    }
+    for ring in concerned {
         context.rings.wake(&ring);
     }
     if is_new {
@@ -69,7 +74,7 @@ fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> Vec<Str
     let deleting = namespace.metadata.deletion_timestamp.is_some();
     let label = namespace.labels().get(&context.settings.enrolment_label);
     let ring = label.filter(|_| !deleting).map(String::as_str);
-    let before = context.cache.namespaces.put(&name, ring);
+    let before = context.cache.namespaces.put(&name, namespace.uid(), ring);
     if before.as_deref() == ring {
         return Vec::new();
     }

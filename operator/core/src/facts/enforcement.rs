@@ -7,7 +7,7 @@ use crate::{
     ledger::Ledger,
     marks::RuleState,
     policy_ref::PolicyRef,
-    snapshot::{Answer, Difference, PolicyFound, Snapshot},
+    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
 };
 
 /// Whether Kyverno enforces the ring's present key set.
@@ -89,6 +89,19 @@ pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
 pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<PolicyRef> {
     let named = |policy| ledger.rule.settings.policies().any(|named| named == policy);
     witness::carrying(snapshot).find(|policy| !named(*policy))
+}
+
+/// Where the kind is not served, nothing covers anything. What is not certain
+/// counts for a ring that has just come: one that signs was let go of before,
+/// and is not to wait whenever another namespace's label changes.
+pub(super) fn covered(
+    snapshot: &Snapshot,
+    ledger: Option<&Ledger>,
+) -> Option<(PolicyRef, Covered)> {
+    let signs = ledger.is_some_and(|ledger| ledger.current().is_some());
+    let covers = snapshot.covers.iter().filter(|_| snapshot.kyverno_served);
+    let mut covers = covers.filter_map(|(policy, seen)| Some((*policy, seen.covers()?)));
+    covers.find(|(_, covered)| !signs || *covered == Covered::Named)
 }
 
 fn worse<'a>(a: Enforcement<'a>, b: Enforcement<'a>) -> Enforcement<'a> {

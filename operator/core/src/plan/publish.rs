@@ -71,7 +71,8 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
 /// has to and the ledger does not say so yet.
 fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<u32> {
     let pending = ledger.pending().filter(|v| v.acknowledged_at().is_none())?;
-    let may_sign = facts.soaked && facts.left_behind.is_none() && !snapshot.ring.suspend;
+    let elsewhere = facts.left_behind.is_some() || facts.covered.is_some();
+    let may_sign = facts.soaked && !elsewhere && !snapshot.ring.suspend;
     may_sign.then_some(pending.number)
 }
 

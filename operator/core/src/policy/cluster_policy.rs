@@ -26,8 +26,10 @@ use crate::{
 
 mod read;
 mod references;
+mod unknown;
 
 pub use read::{Metadata, keys_of, read, rule_of, skipped};
+pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.
 pub const API_VERSION: &str = "kyverno.io/v1";
@@ -221,15 +223,29 @@ fn spec(action: Action, rules: &[Value]) -> Value {
 }
 
 fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger, keys: &[&str]) -> Value {
-    let action = input.policy.action();
-    let enforce = action == Action::Enforce;
+    let settings = &ledger.rule.settings;
+    let moves = settings.policies().any(|policy| policy.action() != input.policy.action());
+    let selector = json!({"matchLabels": {input.enrolment_label: ring}});
+    image_rule(input, ring, &selector, keys, &settings.exclude, moves)
+}
+
+/// A rule that verifies images: of whom `selector` selects, by `keys`, without
+/// what the lists and `exclude` name. `moves` if a policy of the other action
+/// holds such a rule too.
+fn image_rule(
+    input: &ClusterPolicy<'_>,
+    name: &str,
+    selector: &Value,
+    keys: &[&str],
+    exclude: &[Exclusion],
+    moves: bool,
+) -> Value {
+    let enforce = input.policy.action() == Action::Enforce;
     // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
     // second replaces what the first wrote on the Pod: under both, a verified
     // image is refused as unverified. So while a ring's rule moves between the
     // two, the Audit one looks at no image, and the Enforce one verifies and
     // refuses, but does not ask for what was written.
-    let mut policies = ledger.rule.settings.policies();
-    let moves = policies.any(|policy| policy.action() != action);
     let images = if moves && !enforce { NO_IMAGE } else { "*" };
     let mut verify = json!({
         // `.sig` tags. Bundles would be another type, and the two cannot be
@@ -252,18 +268,18 @@ fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger, keys: &[&st
         // attestors verify nothing.
         "attestors": [{"count": 1, "entries": entries(keys)}],
     });
-    let skip = skipped_images(input, &ledger.rule.settings.exclude);
+    let skip = skipped_images(input, exclude);
     if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
         verify.insert("skipImageReferences".to_owned(), json!(skip));
     }
     json!({
-        "name": ring,
+        "name": name,
         "match": {"any": [{"resources": {
             "kinds": ["Pod"],
             // DELETE and CONNECT are Kyverno's defaults too, and would make
             // the deletion of pods depend on Kyverno.
             "operations": ["CREATE", "UPDATE"],
-            "namespaceSelector": {"matchLabels": {input.enrolment_label: ring}},
+            "namespaceSelector": selector,
         }}]},
         "skipBackgroundRequests": true,
         "verifyImages": [verify],

@@ -20,7 +20,7 @@ pub struct Occupancy {
 
 /// The bytes of the largest policy that is ever to be written. etcd takes
 /// requests of 1.5 MiB; the rest is for metadata that others add.
-const LARGEST_POLICY: usize = 1408 * 1024;
+pub(super) const LARGEST_POLICY: usize = 1408 * 1024;
 
 impl Occupancy {
     /// How many bytes the exclusion lists may have in each ring's rule, if this is

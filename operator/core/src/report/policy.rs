@@ -8,7 +8,7 @@ use crate::{
     ledger::Ledger,
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
-    snapshot::{Answer, Difference, PolicyFound, Snapshot},
+    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
 };
 
 /// How long Kyverno may answer with an older key set before that is reported.
@@ -23,7 +23,14 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
         return new(Status::False, Reason::PolicyPending, "there is no rule yet".to_owned());
     };
     match facts.enforcement {
-        Enforcement::Acknowledged(_) => outdated(snapshot).unwrap_or_else(|| enforced(ledger)),
+        Enforcement::Acknowledged(_) => match covered(snapshot, facts) {
+            Some(text) => {
+                let pending = || new(Status::False, Reason::PolicyPending, text);
+                let unheard = matches!(facts.covered, Some((_, Covered::Unheard)));
+                before().filter(|_| unheard).unwrap_or_else(pending)
+            }
+            None => outdated(snapshot).unwrap_or_else(|| enforced(ledger)),
+        },
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
         // The usual seconds of a rotation: the previous key set stands.
         Enforcement::Behind { held, .. } if held < PATIENCE => match before() {
@@ -127,6 +134,7 @@ pub(super) fn waiting_on(
         return Some(text);
     }
     match facts.enforcement {
+        Enforcement::Acknowledged(_) if facts.covered.is_some() => covered(snapshot, facts),
         Enforcement::Acknowledged(_) if facts.soaked => None,
         Enforcement::Acknowledged(_) => Some(format!(
             "Kyverno accepts it and the soak of {}s has to pass before it signs",
@@ -155,6 +163,23 @@ pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -
 /// Which policy still holds the ring's rule although the ring has left it, if one does.
 pub(super) fn left_behind(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<String> {
     facts.left_behind.map(|policy| being_taken_out(snapshot, policy))
+}
+
+/// Which policy for namespaces whose label names no ring still covers those of
+/// this one, if one does.
+fn covered(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<String> {
+    let (policy, covered) = facts.covered?;
+    let ring = &snapshot.name;
+    Some(match covered {
+        Covered::Named => format!(
+            "policy {policy}, which covers namespaces whose label names no ring, still names \
+             {ring}; it is being taken out"
+        ),
+        Covered::Loaded | Covered::Unheard => format!(
+            "Kyverno has to answer that policy {policy}, which covers namespaces whose label \
+             names no ring, does not cover those of {ring}"
+        ),
+    })
 }
 
 fn being_taken_out(snapshot: &Snapshot, policy: PolicyRef) -> String {

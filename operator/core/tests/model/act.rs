@@ -10,9 +10,11 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::{Change, Ledger, Mint},
     plan::Action,
+    snapshot::CoverSeen,
 };
 
 use crate::{
+    cover,
     facts::{Stored, hash_of, key, serial_of},
     machine::{Machine, Watch},
     policy::Rule,
@@ -26,6 +28,7 @@ pub struct Sight {
     pub spec: Spec,
     pub ledger: Option<Arc<Stored>>,
     pub heard: [Heard; 2],
+    pub cover: Option<CoverSeen>,
     /// Of each policy that exists, the ring's rule in it.
     pub rules: [Option<Option<Arc<Rule>>>; 2],
     pub secrets: [Held; 2],
@@ -62,6 +65,7 @@ impl Machine {
             spec,
             ledger: ledger.cloned(),
             heard: memory.heard.clone(),
+            cover: cover::seen(state, memory),
             rules: state.policies.each_ref().map(|p| p.as_ref().map(|p| p.rule(0).cloned())),
             secrets: state.secrets,
             forbidden: state.forbidden,

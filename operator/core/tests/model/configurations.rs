@@ -13,7 +13,7 @@ use crate::{
     bystander::Bystander,
     facts::Keys,
     machine::{Edit, Machine, Move, Subject},
-    state::{Budget, Held, Past, Replica, Spec, State},
+    state::{Budget, Cover, Held, Past, Replica, Spec, State},
 };
 
 /// The bounds of one exploration.
@@ -25,6 +25,8 @@ pub struct Configuration {
     pub replicas: usize,
     /// Begin with a ring that has been serving, and rotated so often.
     pub born: bool,
+    /// Begin with namespaces that are covered as those of no ring.
+    pub covered: bool,
     pub rotations: u8,
     /// Whether the spec asks for a standby from the beginning; whether it is
     /// suspended then.
@@ -53,6 +55,7 @@ impl Configuration {
             pipelines: [true, false],
             replicas: 2,
             born: true,
+            covered: false,
             rotations: 0,
             standby: false,
             suspended: false,
@@ -87,6 +90,7 @@ impl Configuration {
             policies: [None, None],
             loaded: [None, None],
             kyverno_up: true,
+            cover: self.covered.then_some(Cover { stands: true, loaded: true }),
             secrets: [Held::Absent; 2],
             forbidden: [false; 2],
             key_secrets: Vec::new(),
@@ -112,6 +116,7 @@ fn alone() -> Vec<Configuration> {
     let budget = base("").budget;
     vec![
         Configuration { born: false, edits: &[Edit::Rotate], ..base("birth") },
+        Configuration { born: false, covered: true, edits: &[Edit::Rotate], ..base("unknown") },
         Configuration {
             born: false,
             suspended: true,

@@ -3,13 +3,19 @@
 
 use std::{ops::Range, sync::Arc};
 
-use signingkeyring_core::{pass, plan::Plan, policy::plan_policy, snapshot::Snapshot};
+use signingkeyring_core::{
+    pass,
+    plan::Plan,
+    policy::{plan_policy, unknown::plan_unknown},
+    snapshot::Snapshot,
+};
 use stateright::{Model, Property};
 
 use crate::{
     act::Plans,
     bystander,
     configurations::Configuration,
+    cover::{CoverPlanner, CoverSteps},
     facts::{Archive, Stored, hash_of},
     settle::Verdicts,
     state::{Invariant, State},
@@ -24,6 +30,7 @@ pub struct Subject {
     pub plan: Planner,
     pub plan_policy: PolicyPlanner,
     pub compose: Composer,
+    pub plan_cover: CoverPlanner,
 }
 
 impl Subject {
@@ -32,6 +39,7 @@ impl Subject {
         plan: pass::plan,
         plan_policy: |snapshot, kind| plan_policy(snapshot, kind),
         compose: |kind, content, seen| kind.compose(content, seen),
+        plan_cover: |snapshot, kind| plan_unknown(snapshot, kind),
     };
 }
 
@@ -61,6 +69,10 @@ pub enum Move {
     Bystander,
     /// Kyverno takes in a policy.
     Load(usize),
+    /// A replica makes a pass over the policy for labels that name no ring.
+    Cover(usize, Watch),
+    /// Kyverno takes it in.
+    LoadCover,
     KyvernoGoes,
     KyvernoComes,
     /// The owner of a pipeline's namespace withdraws or grants access.
@@ -111,6 +123,7 @@ pub struct Machine {
     pub plans: Plans,
     pub passes: Passes,
     pub verdicts: Verdicts,
+    pub cover_steps: CoverSteps,
     start: State,
 }
 
@@ -128,6 +141,7 @@ impl Machine {
             plans: Plans::default(),
             passes: Passes::default(),
             verdicts: Verdicts::default(),
+            cover_steps: CoverSteps::default(),
             start,
         };
         if machine.configuration.born {
@@ -138,6 +152,7 @@ impl Machine {
             plans: Plans::default(),
             passes: Passes::default(),
             verdicts: Verdicts::default(),
+            cover_steps: CoverSteps::default(),
             ..machine
         }
     }
@@ -220,6 +235,12 @@ impl Model for Machine {
             }
         }
         self.passes_over_policies(state, watches, moves);
+        if state.cover.is_some() {
+            moves.push(Move::LoadCover);
+            for replica in 0..state.replicas.len() {
+                moves.extend(watches.iter().map(|watch| Move::Cover(replica, *watch)));
+            }
+        }
         moves.extend([Move::Load(0), Move::Load(1), Move::Bystander]);
         moves.extend([Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]);
         if state.left.outages > 0 {

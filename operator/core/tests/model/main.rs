@@ -13,6 +13,7 @@
 mod act;
 mod bystander;
 mod configurations;
+mod cover;
 mod facts;
 mod machine;
 mod mistakes;

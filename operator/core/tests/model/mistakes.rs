@@ -15,6 +15,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
     configurations::{Configuration, named, say},
+    cover,
     machine::{Machine, Planner, Subject},
     sync::{Composer, PolicyPlanner},
 };
@@ -81,6 +82,13 @@ const MISTAKES: &[Mistake] = &[
     mistake("touch a foreign Secret", sees_no_owner, "pipelines", "not-ours-not-touched"),
     mistake("leave the old policy at once", moves_early, "move", "closed-not-open"),
     mistake("switch although suspended", wakes, "suspension", "suspended-is-frozen"),
+    mistake("switch while the ring is still covered", sees_no_cover, "unknown", "no-gap"),
+    Mistake {
+        name: "let go of a ring that has no rule yet",
+        subject: Subject { plan_cover: cover::lets_go_early, ..Subject::REAL },
+        configuration: "unknown",
+        violates: "closed-not-open",
+    },
     mistake("never activate", never_activates, "rotation", "settles"),
     policy_mistake("write a key of no ledger", adopts, "shared rotation", "known-keys-only"),
     policy_mistake(
@@ -133,6 +141,10 @@ fn unacknowledged(snapshot: &Snapshot) -> Plan {
             policy.answer = Answer::Answered { mark: mark.clone(), held, behind };
         }
     }))
+}
+
+fn sees_no_cover(snapshot: &Snapshot) -> Plan {
+    pass::plan(&with(snapshot, |seen| seen.covers.clear()))
 }
 
 fn impatient(snapshot: &Snapshot) -> Plan {

@@ -181,6 +181,9 @@ impl Machine {
         let accepted = held.map(|rule| rule.keys).reduce(Keys::and);
         let accepted = accepted.is_none_or(|keys| keys.or(state.asked_to_revoke()).has(serial));
         state.demand(Invariant::NoGap, accepted);
+        // Nobody's key is the only one there.
+        let covered = state.cover.is_some_and(|cover| cover.stands || cover.loaded);
+        state.demand(Invariant::NoGap, !covered);
     }
 
     /// A pipeline was to get a key that the ledger does not hold.

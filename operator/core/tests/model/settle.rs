@@ -39,6 +39,8 @@ impl Machine {
                 (0..2).map(move |policy| Move::Sync(replica, policy, [Watch::Current; 2]))
             }))
             .chain((0..2).map(Move::Load))
+            .chain(each(|replica| Move::Cover(replica, Watch::Current)))
+            .chain([Move::LoadCover])
             .chain(each(Move::Ask))
             .chain(each(|replica| Move::Plan(replica, Watch::Current)))
             .chain((state.bystander > 0).then_some(Move::Bystander));
@@ -79,7 +81,8 @@ impl Machine {
     }
 
     fn rests_rightly(&self, state: &State) -> bool {
-        if state.loaded != state.policies || !self.serves_bystander(state) {
+        let covered = state.cover.is_some_and(|cover| cover.stands || cover.loaded);
+        if state.loaded != state.policies || covered || !self.serves_bystander(state) {
             return false;
         }
         let Some(spec) = &state.spec else {

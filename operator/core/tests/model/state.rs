@@ -49,6 +49,15 @@ pub enum Heard {
     Said(Option<Arc<Rule>>, Soak),
 }
 
+/// The policy that covered the ring's namespaces before the ring came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cover {
+    /// Whether it exists, and so names the ring.
+    pub stands: bool,
+    /// Whether Kyverno has it.
+    pub loaded: bool,
+}
+
 /// How an answer compares with the ledger, and whether it has for the soak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Soak {
@@ -89,6 +98,8 @@ pub struct Replica {
     /// The pass under way, and how many of its actions are done.
     pub pass: Option<(Arc<Pass>, u8)>,
     pub heard: [Heard; 2],
+    /// Whether the policy for labels that name no ring answered, if it was asked.
+    pub cover_heard: Option<bool>,
     /// The pass over a policy that is about to write.
     pub policy_pass: Option<Arc<PolicyPass>>,
     /// What it last wrote of each policy.
@@ -100,6 +111,7 @@ impl Replica {
         Self {
             pass: None,
             heard: [Heard::Nothing, Heard::Nothing],
+            cover_heard: None,
             policy_pass: None,
             written: [None, None],
         }
@@ -161,6 +173,8 @@ pub struct State {
     pub policies: [Option<Arc<Policy>>; 2],
     pub loaded: [Option<Arc<Policy>>; 2],
     pub kyverno_up: bool,
+    /// The policy for labels that name no ring, where there is one.
+    pub cover: Option<Cover>,
     pub secrets: [Held; 2],
     pub forbidden: [bool; 2],
     /// The Secrets of standby keys: which pair, and the ledger's sequence then.

@@ -16,6 +16,7 @@ use signingkeyring_core::{
 
 use crate::{
     act::Sight,
+    cover,
     facts::{Keys, Stored, key},
     state::{Heard, Held, Soak, Spec},
 };
@@ -86,6 +87,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         import: None,
         shares_key_with: None,
         kyverno_served: true,
+        covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,
         enrolled: ["shop-dev".to_owned()].into(),

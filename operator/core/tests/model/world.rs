@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    cover,
     facts::Keys,
     machine::{Edit, Machine, Move},
     state::{Heard, Held, Replica, Soak, State, rules},
@@ -19,6 +20,8 @@ impl Machine {
             Move::Ask(replica) => ask(state, replica),
             Move::Sync(replica, policy, watches) => self.sync(state, replica, policy, watches),
             Move::Write(replica) => self.write(state, replica),
+            Move::Cover(replica, watch) => self.cover(state, replica, watch),
+            Move::LoadCover => cover::load(state),
             Move::Bystander => self.bystander_goes_on(state),
             Move::User(edit) => {
                 let mut next = self.edit(state, edit)?;
@@ -114,6 +117,8 @@ fn happen(state: &State, step: &Move) -> Option<State> {
         | Move::Ask(_)
         | Move::Sync(..)
         | Move::Write(_)
+        | Move::Cover(..)
+        | Move::LoadCover
         | Move::Bystander
         | Move::User(_) => {}
     }
@@ -124,6 +129,7 @@ fn happen(state: &State, step: &Move) -> Option<State> {
 /// asked. (Asking sooner changes nothing that the planner sees.)
 fn ask(state: &State, replica: usize) -> Option<State> {
     let mut next = state.clone();
+    cover::ask(&mut next, replica);
     let memory = &mut next.replicas[replica].heard;
     let before = memory.clone();
     *memory = [Heard::Nothing, Heard::Nothing];

@@ -16,4 +16,5 @@ mod secrets;
 mod settles;
 mod times;
 mod unborn;
+mod unknown;
 mod world;

@@ -22,7 +22,7 @@ use signingkeyring_core::{
     plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
     report::Report,
-    snapshot::{Answer, ImportFound, Layout, Ring},
+    snapshot::{Answer, CoverSeen, ImportFound, Layout, Ring},
 };
 
 mod happen;
@@ -48,6 +48,8 @@ pub struct World {
     pub kyverno_up: bool,
     /// Whether a new key can be sealed at once.
     pub can_seal: bool,
+    /// The policies for namespaces whose label names no ring.
+    pub covers: BTreeMap<PolicyRef, CoverSeen>,
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
@@ -123,6 +125,7 @@ impl World {
             loaded: BTreeMap::new(),
             kyverno_up: true,
             can_seal: true,
+            covers: BTreeMap::new(),
             stuck: None,
             status: Vec::new(),
             recorded: None,

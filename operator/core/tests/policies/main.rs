@@ -5,6 +5,7 @@
 mod hostile;
 mod kept;
 mod known;
+mod unknown;
 mod urgent;
 
 use jiff::Timestamp;

@@ -37,11 +37,11 @@ impl Metadata<'_> {
         Part::of(&json!([annotations, labels])).digest
     }
 
-    fn whole(self) -> Digest {
+    pub(super) fn whole(self) -> Digest {
         Part::of(&json!([self.annotations, self.labels])).digest
     }
 
-    fn read<T: std::str::FromStr + Default>(self, annotation: &str) -> T {
+    pub(super) fn read<T: std::str::FromStr + Default>(self, annotation: &str) -> T {
         let text = self.annotations.get(annotation);
         text.and_then(|text| text.parse().ok()).unwrap_or_default()
     }
@@ -92,7 +92,7 @@ fn public_key(entry: &Value) -> Option<&str> {
 }
 
 /// A spec, part by part as the planner puts one together.
-fn spec_digest(spec: &Value) -> Digest {
+pub(super) fn spec_digest(spec: &Value) -> Digest {
     let mut frame = spec.clone();
     let Some(Value::Array(rules)) = frame.get_mut("rules").map(Value::take) else {
         return Part::of(spec).digest;

@@ -48,6 +48,7 @@ impl World {
                 self.import.is_some() && ledger.is_some_and(|l| l.tentative().is_some())
             }),
             kyverno_served: true,
+            covers: self.covers.clone(),
             policies,
             pipelines,
             enrolled: self.enrolled.clone(),

@@ -1,0 +1,117 @@
+//! The ClusterPolicy for namespaces whose label names no ring: what it is
+//! rendered to, and how it is read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{ClusterPolicy, Metadata, Rendered, metadata, read, references, spec};
+use crate::{
+    high_water::HighWater,
+    marks::{Mark, Marks, RuleState, key_set},
+    names,
+    policy::{
+        content::Whole,
+        digest::Part,
+        unknown::{CoverContent, CoverHeld, Covering},
+    },
+    policy_ref::Action,
+};
+
+/// Where the values are that the rule selects.
+const VALUES: &str = "/match/any/0/resources/namespaceSelector/matchExpressions/0/values";
+
+impl ClusterPolicy<'_> {
+    /// The policy that was planned.
+    #[must_use]
+    pub fn render_cover(&self, content: &CoverContent) -> Rendered {
+        let rules = self.cover_rules(&content.values, &content.mark);
+        let (marks, annotations, labels) = cover_metadata(&content.mark);
+        Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
+    }
+
+    /// Like a ring's of which no version is accepted, so that what the exclusion
+    /// lists name goes on.
+    fn cover_rule(&self, values: &BTreeSet<String>) -> Value {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let selector = json!({"matchExpressions": [
+            {"key": self.enrolment_label, "operator": "In", "values": values},
+        ]});
+        self.elsewhere(super::image_rule(self, names::UNKNOWN_RULE, &selector, &[], &[], false))
+    }
+
+    /// A rule that leaves the operator's own namespace alone: where its label is
+    /// one that all namespaces carry, the operator could not start there.
+    fn elsewhere(&self, mut rule: Value) -> Value {
+        if let Some(rule) = rule.as_object_mut() {
+            let own = json!({"any": [{"resources": {"namespaces": [self.operator_namespace]}}]});
+            rule.insert("exclude".to_owned(), own);
+        }
+        rule
+    }
+
+    fn cover_rules(&self, values: &BTreeSet<String>, mark: &Mark) -> Vec<Value> {
+        let names: Vec<&str> = values.iter().map(String::as_str).collect();
+        let action = self.policy.action();
+        let mut rules = vec![self.cover_rule(values)];
+        if action == Action::Enforce {
+            let references = references::rule(action, self.enrolment_label, &names);
+            rules.push(self.elsewhere(references));
+        }
+        rules.push(super::gate_rule(self, &cover_metadata(mark).0));
+        rules
+    }
+}
+
+impl Covering for ClusterPolicy<'_> {
+    fn cover_mark(&self, values: &BTreeSet<String>, sequence: u64) -> Mark {
+        let key_set = key_set(values.iter().map(String::as_str));
+        let rule = read::body_hash(&self.cover_rule(values));
+        Mark { state: RuleState { sequence, key_set }, rule }
+    }
+
+    fn cover_whole(&self, values: &BTreeSet<String>, mark: &Mark) -> Whole {
+        let rules = self.cover_rules(values, mark);
+        let (_, annotations, labels) = cover_metadata(mark);
+        let frame = Part::of(&spec(self.policy.action(), &[]));
+        Whole {
+            spec: Part::with(frame, rules.iter().map(read::rule_part)),
+            own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
+        }
+    }
+}
+
+type Said = (Marks, BTreeMap<String, String>, BTreeMap<String, String>);
+
+fn cover_metadata(mark: &Mark) -> Said {
+    let name = names::UNKNOWN_RULE.to_owned();
+    let said = metadata([(&name, mark, &HighWater::default())].into_iter());
+    let (marks, mut annotations, labels) = said;
+    // There is no ring to remember anything of.
+    annotations.insert(names::ANNOTATION_HIGH_WATER.to_owned(), String::new());
+    (marks, annotations, labels)
+}
+
+/// Reads such a policy.
+#[must_use]
+pub fn read_cover(metadata: Metadata<'_>, spec: &Value) -> CoverHeld {
+    let mut marks: Marks = metadata.read(names::ANNOTATION_MARKS);
+    let rule = read::rule_of(spec, names::UNKNOWN_RULE);
+    let values = rule.and_then(|rule| rule.pointer(VALUES)?.as_array());
+    let values = values.into_iter().flatten().filter_map(|value| value.as_str());
+    CoverHeld {
+        spec: read::spec_digest(spec),
+        own_metadata: metadata.own(),
+        metadata: metadata.whole(),
+        mark: marks.0.remove(names::UNKNOWN_RULE),
+        values: values.map(str::to_owned).collect(),
+    }
+}
+
+/// Whether such a policy's rule selects a value.
+#[must_use]
+pub fn covers(spec: &Value, value: &str) -> bool {
+    let rule = read::rule_of(spec, names::UNKNOWN_RULE);
+    let values = rule.and_then(|rule| rule.pointer(VALUES)?.as_array());
+    values.is_some_and(|values| values.iter().any(|v| v.as_str() == Some(value)))
+}
