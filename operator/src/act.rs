@@ -69,6 +69,7 @@ pub async fn act(
     actions: &[Action],
 ) -> Done {
     let mut done = Done::default();
+    let mut conflict = None;
     for action in actions {
         match (action, execute(context, object, observed, action).await) {
             (_, Ok(())) => done.wrote = true,
@@ -84,6 +85,11 @@ pub async fn act(
                 warn!(ring = object.name_any(), %pipeline, error = brief(&source), "pipeline not served");
                 done.findings.push(Finding::Pipeline(pipeline.clone(), found));
             }
+            // Somebody writes it all the time: the others do not wait for that.
+            (
+                Action::WriteSecret { pipeline, .. } | Action::DeleteSecret(pipeline),
+                Err(Halt::Failed(error @ Error::Conflict(_))),
+            ) if error.is_about(&pipelines::named(pipeline)) => conflict = Some(error),
             (_, Err(Halt::Found(finding))) => {
                 done.findings.push(finding);
                 return Done { wrote: false, ..done };
@@ -91,7 +97,7 @@ pub async fn act(
             (_, Err(Halt::Failed(error))) => return Done { failed: Some(error), ..done },
         }
     }
-    done
+    Done { failed: conflict, ..done }
 }
 
 async fn execute(

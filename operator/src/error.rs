@@ -68,6 +68,15 @@ impl Error {
         }
     }
 
+    /// Whether it is about this object.
+    #[must_use]
+    pub fn is_about(&self, object: &str) -> bool {
+        match self {
+            Self::Api { what, .. } | Self::Conflict(what) => what == object,
+            _ => false,
+        }
+    }
+
     /// Whether the object or the subject does not exist (any more).
     #[must_use]
     pub fn is_not_found(&self) -> bool {

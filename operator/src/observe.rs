@@ -1,6 +1,6 @@
 //! From what the watches, the gate and the pipelines' namespaces say to a
-//! [`Snapshot`] for the planner. Reads, never writes, and never sees a
-//! private key: ledgers and pipeline Secrets are read as metadata.
+//! [`Snapshot`] for the planner. Reads and never writes. Ledgers are read as
+//! metadata; so are pipeline Secrets, unless somebody else has written one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,7 +74,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         let policy = context.cache.policy(*policy).filter(|policy| is_ours(policy))?;
         witness::of_policy(&policy, ring_name)
     }));
-    let mut reported = reported(object.status.as_ref());
+    let mut reported = reported(object.status.as_ref(), object.metadata.generation);
     if let (true, Some(status)) = (is_doubtful(&ledger, &witnesses), &object.status) {
         reported.versions = witness::versions(status);
     }
@@ -215,9 +215,12 @@ fn held_back(context: &Context, policy: PolicyRef, ring: &str) -> Option<FailedW
     }
     let found = context.cache.policy(policy)?;
     let written = context.cache.written.get(policy)?;
-    let said = |object: &DynamicObject| (object.annotations().clone(), object.labels().clone());
-    let same = found.data.get("spec") == written.stored.data.get("spec")
-        && said(&found) == said(&written.stored);
+    // Labels and annotations of others' are theirs.
+    let of_ours = |object: &DynamicObject| {
+        let seen = policies::seen(object);
+        (seen.spec, seen.own_metadata)
+    };
+    let same = of_ours(&found) == of_ours(&written.stored);
     let message = "somebody else changes it each time that it was written back, so that is done \
                    after growing pauses";
     let failure = WriteFailure { refused: false, message: message.to_owned() };
@@ -243,7 +246,7 @@ fn policy_found(
     }
 }
 
-fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
+fn reported(status: Option<&SigningKeyRingStatus>, generation: Option<i64>) -> Reported {
     let Some(status) = status else { return Reported::default() };
     Reported {
         versions: Vec::new(),
@@ -255,7 +258,9 @@ fn reported(status: Option<&SigningKeyRingStatus>) -> Reported {
             .map(|p| PipelineRef { namespace: p.namespace.clone(), name: p.secret_name.clone() })
             .collect(),
         policy_enforced: condition(status, Kind::PolicyEnforced),
-        revocations_applied: condition(status, Kind::RevocationsApplied),
+        // Of the object as it is now, not of what it revoked before.
+        revocations_applied: condition(status, Kind::RevocationsApplied)
+            .filter(|_| status.observed_generation == generation),
     }
 }
 

@@ -88,7 +88,7 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
         return unsettled_cover(context, policy);
     }
     context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
-        let Ok(ledger) = &row.ledger else { return false };
+        let Ok(ledger) = &row.ledger else { return is_behind(context, policy, ring) };
         in_progress(ledger)
             || !matches!(
                 context.gate.answer(policy, ring.as_str()),
@@ -96,6 +96,17 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
                     if mark.as_ref().map(|mark| &mark.state) == row.state.as_ref()
             )
     })
+}
+
+/// Whether Kyverno has not answered with what a policy says of a ring whose
+/// ledger says nothing.
+fn is_behind(context: &Context, policy: PolicyRef, ring: &RingName) -> bool {
+    let stands = context.cache.policy(policy);
+    let stands = stands.and_then(|policy| marks(&policy).0.remove(ring.as_str()));
+    match context.gate.answer(policy, ring.as_str()) {
+        Answer::Answered { mark, .. } => mark != stands,
+        _ => true,
+    }
 }
 
 fn in_progress(ledger: &Ledger) -> bool {

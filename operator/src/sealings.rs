@@ -60,7 +60,10 @@ impl Sealings {
             drop(room);
             result
         });
-        computed.await.map_err(|_| Error::Interrupted)
+        computed.await.map_err(|error| match error.is_panic() {
+            true => Error::Panic("while a key was sealed or opened".to_owned()),
+            false => Error::Interrupted,
+        })
     }
 }
 

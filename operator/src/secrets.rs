@@ -38,36 +38,40 @@ impl Drop for Wiped {
 /// What a pipeline's Secret holds: nothing that is worth keeping secret.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    /// The digest of its private key and password, see
-    /// [`digest_of`](crate::keys::digest_of), if it has both.
-    pub(crate) digest: Option<String>,
+    /// The digests of its private keys with their passwords, see
+    /// [`digest_of`](crate::keys::digest_of): one for each layout of which it
+    /// has both.
+    pub(crate) digests: Vec<String>,
     /// Which entries it has that belong to a layout.
     layout: Option<Layout>,
     /// Whether it has no others.
     exact: bool,
     public_key: Option<String>,
-    /// The public key of its private key, once the box was opened; nothing if
-    /// it could not be.
-    pub(crate) opened: OnceCell<Option<String>>,
+    /// The public keys of its private keys, once the boxes were opened; of one
+    /// that its password does not open there is none.
+    pub(crate) opened: OnceCell<Vec<String>>,
 }
 
 impl Content {
     /// Reads a Secret's data.
     pub(crate) fn of(secret: &Wiped) -> Self {
         let Some(data) = &secret.0.data else { return Self::default() };
-        let read = |layout: &Layout| {
-            let [private, password, public] = entries(*layout);
-            let digest = digest_of(&data.get(private)?.0, &data.get(password)?.0);
-            let public_key = data.get(public).and_then(|bytes| str::from_utf8(&bytes.0).ok());
-            Some(Self {
-                digest: Some(digest),
-                layout: Some(*layout),
-                exact: data.len() == entries(*layout).len(),
-                public_key: public_key.map(str::to_owned),
-                opened: OnceCell::new(),
-            })
+        let digest = |layout: &Layout| {
+            let [private, password, _] = entries(*layout);
+            Some(digest_of(&data.get(private)?.0, &data.get(password)?.0))
         };
-        Layout::ALL.iter().find_map(read).unwrap_or_default()
+        let layout = Layout::ALL.iter().copied().find(|layout| digest(layout).is_some());
+        let public_key = layout.and_then(|layout| {
+            let [_, _, public] = entries(layout);
+            str::from_utf8(&data.get(public)?.0).ok()
+        });
+        Self {
+            digests: Layout::ALL.iter().filter_map(digest).collect(),
+            layout,
+            exact: layout.is_some_and(|layout| data.len() == entries(layout).len()),
+            public_key: public_key.map(str::to_owned),
+            opened: OnceCell::new(),
+        }
     }
 
     /// Whether a Secret of this layout for this version has these data and no
@@ -157,19 +161,23 @@ mod tests {
     #[test]
     fn what_a_secret_holds_is_told_by_its_data() {
         let content = Content::of(&secret(&OURS));
-        assert_eq!(content.digest, Some(digest_of(b"sealed", b"word")));
+        assert_eq!(content.digests, [digest_of(b"sealed", b"word")]);
         assert!(content.is_exactly(Layout::Cosign, &version()));
         assert!(!content.is_exactly(Layout::Environment, &version()));
 
         let mut wrong = OURS;
         wrong[1].1 = "another";
-        assert_ne!(Content::of(&secret(&wrong)).digest, content.digest);
+        assert_ne!(Content::of(&secret(&wrong)).digests, content.digests);
         let mut public = OURS;
         public[2].1 = "another";
         assert!(!Content::of(&secret(&public)).is_exactly(Layout::Cosign, &version()));
         let more = [&OURS[..], &[("more", "x")]].concat();
         assert!(!Content::of(&secret(&more)).is_exactly(Layout::Cosign, &version()));
-        assert_eq!(Content::of(&secret(&OURS[1..])).digest, None);
-        assert_eq!(Content::of(&Wiped(Secret::default())).digest, None);
+        assert_eq!(Content::of(&secret(&OURS[1..])).digests, [""; 0]);
+        assert_eq!(Content::of(&Wiped(Secret::default())).digests, [""; 0]);
+        // A key beside another one's entries is not overlooked.
+        let beside = [("COSIGN_PRIVATE_KEY", "sealed"), ("COSIGN_PASSWORD", "word")];
+        let both = Content::of(&secret(&[&wrong[..], &beside].concat()));
+        assert!(both.digests.contains(&content.digests[0]));
     }
 }

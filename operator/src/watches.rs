@@ -1,6 +1,9 @@
 //! Follows the cluster: keeps the cache and wakes whoever a change concerns.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -12,7 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use signingkeyring_core::{names::RingName, policy::cluster_policy::rule_of};
+use signingkeyring_core::policy::cluster_policy::rule_of;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::sync::Barrier;
 use tracing::{info, warn};
@@ -107,7 +110,11 @@ async fn watch_rings(
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
         let is_new = wake.as_ref().is_some_and(|ring| context.cache.ring(ring).is_none());
+        let urgent = matches!(&event, Event::Apply(ring) if revokes(context, ring));
         writer.apply_watcher_event(&event);
+        if let (Some(ring), true) = (&wake, urgent) {
+            context.rings.wake_urgently(ring);
+        }
         if let Some(ring) = wake {
             if is_new || matches!(event, Event::Delete(_)) {
                 context.wake_unknown_of(&ring);
@@ -123,6 +130,15 @@ async fn watch_rings(
             wake_all(context);
         }
     }
+}
+
+/// Whether a ring revokes something else than it did.
+fn revokes(context: &Context, ring: &DeserializeGuard<SigningKeyRing>) -> bool {
+    let revoked = |ring: &DeserializeGuard<SigningKeyRing>| {
+        ring.0.as_ref().map(|ring| ring.spec.revoked.clone()).unwrap_or_default()
+    };
+    let before = context.cache.ring(&ring.name_any());
+    before.is_some_and(|before| revoked(&before) != revoked(ring))
 }
 
 /// What of a ring's metadata a pass depends on. Its status, which this
@@ -201,15 +217,20 @@ async fn watch_policies(
             if is_ours(policy) || !placed.is_empty() || !name.holds_rings() {
                 context.policies.wake(&name);
             }
+            // Of a ring whose ledger is lost only the marks tell that it is here.
+            let named = before.iter().map(|old| marks(old)).chain([marks(policy)]);
+            let named = named.flat_map(|marks| marks.0.into_keys());
+            let placed = placed.into_iter().map(|(ring, _)| ring.to_string());
+            let rings: BTreeSet<String> = placed.chain(named).collect();
             let deleted = matches!(event, Event::Delete(_));
             if deleted {
                 // It may have held the last that was left of a ring.
                 context.wake_unknown();
             }
-            for (ring, _) in placed {
+            for ring in rings {
                 let same = before.as_deref().is_some_and(|old| says_the_same(old, policy, &ring));
                 if deleted || !same || context.policies.is_held_back(&name) {
-                    context.rings.wake(ring.as_str());
+                    context.rings.wake(&ring);
                 }
             }
         }
@@ -224,8 +245,7 @@ async fn watch_policies(
 
 /// Whether two states of a policy are the same to a ring: its rule, and what the
 /// policy says of it. What else differs is the policy's to look at.
-fn says_the_same(old: &DynamicObject, new: &DynamicObject, ring: &RingName) -> bool {
-    let ring = ring.as_str();
+fn says_the_same(old: &DynamicObject, new: &DynamicObject, ring: &str) -> bool {
     let rule = |policy: &DynamicObject| {
         policy.data.get("spec").and_then(|spec| rule_of(spec, ring)).cloned()
     };

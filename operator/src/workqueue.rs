@@ -128,6 +128,19 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
         self.changed.notify_one();
     }
 
+    /// Wakes a name with news that wait for nobody: before all others.
+    pub fn wake_urgently<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
+        let mut state = self.lock();
+        let name = name.to_owned();
+        state.wake(name.clone(), true, Instant::now());
+        if state.queued.contains(&name) {
+            state.ready.retain(|other| *other != name);
+            state.ready.push_front(name);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Whether a name was wanted again at once after passes that all came to the
     /// same, and for that waits out a pause, or is worked on after one.
     #[must_use]
@@ -234,7 +247,8 @@ impl<N: Clone + Ord + Hash> State<N> {
         let woken = self.dirty.remove(name);
         match outcome {
             // Being woken does not shorten the backoff: what fails at every
-            // event would otherwise be tried without any.
+            // event would otherwise be tried without any. News do.
+            Outcome::Failed if woken == Some(true) => self.delay(name, now + FIRST_BACKOFF),
             Outcome::Failed => self.delay(name, now + backoff(failures)),
             Outcome::Requeue => self.wake(name.clone(), woken.unwrap_or(false), now),
             Outcome::RequeueAfter(_) | Outcome::Done if woken.is_some() => {

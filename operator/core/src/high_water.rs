@@ -22,6 +22,9 @@ pub(crate) const REVOKED_WITNESSED: usize = 100;
 /// number is not believed: it would leave none for the next version.
 pub const MOST_VERSIONS: u32 = 1_000_000_000;
 
+/// The same for witnesses, so that who goes on after them has room.
+pub const MOST_WITNESSED: u32 = MOST_VERSIONS / 2;
+
 /// How far a ring had come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HighWater {
@@ -83,7 +86,7 @@ impl FromStr for HighWaters {
             let error = || HighWaterError(word.chars().take(100).collect());
             let (ring, mark) = word.split_once('=').ok_or_else(error)?;
             let (version, revoked) = mark.split_once(':').unwrap_or((mark, ""));
-            let version = version.parse().ok().filter(|v| *v < MOST_VERSIONS).ok_or_else(error)?;
+            let version = version.parse().ok().filter(|v| *v < MOST_WITNESSED).ok_or_else(error)?;
             let revoked: BTreeSet<String> =
                 revoked.split(',').filter(|hash| !hash.is_empty()).map(str::to_owned).collect();
             let sound = |hash: &String| hash.len() == 16 && hash.bytes().all(is_hex);

@@ -51,6 +51,9 @@ pub(crate) fn short(digest: &[u8; 32]) -> String {
     hex(&[a, b, c, d])
 }
 
+/// A sequence that no ring's ledger reaches.
+const HIGHEST: u64 = 1 << 52;
+
 /// The marks of a policy, by ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks(pub BTreeMap<String, Mark>);
@@ -83,9 +86,14 @@ impl FromStr for Marks {
             let (ring, state) = word.split_once('=').ok_or_else(error)?;
             let (sequence, rest) = state.split_once('.').ok_or_else(error)?;
             let (key_set, rule) = rest.split_once('.').unwrap_or((rest, ""));
-            let sequence = sequence.parse().map_err(|_| error())?;
+            let sequence: u64 = sequence.parse().map_err(|_| error())?;
             if ring.is_empty() || key_set.is_empty() {
                 return Err(error());
+            }
+            // No ledger comes so far: a mark like this is not believed, so that
+            // what is written above it can still be read.
+            if sequence >= HIGHEST {
+                continue;
             }
             let state = RuleState { sequence, key_set: key_set.to_owned() };
             marks.insert(ring.to_owned(), Mark { state, rule: rule.to_owned() });
@@ -115,6 +123,12 @@ mod tests {
         assert_ne!(key_set(["SHA256:a"]), key_set(["SHA256:a", "SHA256:b"]));
         assert_ne!(key_set(["SHA256:a"]), key_set([]));
         assert_eq!(key_set([]).len(), 8);
+    }
+
+    #[test]
+    fn a_mark_that_no_ledger_reaches_is_not_believed() {
+        let marks: Marks = format!("a={}.aa b={}.bb", u64::MAX, 7).parse().unwrap();
+        assert_eq!(marks.0.keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

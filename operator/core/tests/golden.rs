@@ -30,7 +30,7 @@ fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusi
     for version in 1..=versions {
         let key = NewKey {
             public_key: format!(
-                "-----BEGIN PUBLIC KEY-----\nversion {version}\n-----END PUBLIC KEY-----\n"
+                "-----BEGIN PUBLIC KEY-----\nversion{version}\n-----END PUBLIC KEY-----\n"
             ),
             fingerprint: format!("SHA256:{version}").parse().unwrap(),
             private_key: PrivateKeyRef { digest: "00".into(), secret: None },

@@ -28,17 +28,16 @@ pub(super) async fn read(
     from: &PipelineRef,
 ) -> Result<KeyPair, Halt> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &from.namespace);
-    let secret = match api.get(&from.name).await {
-        Ok(secret) => secret,
+    let mut secret = match api.get(&from.name).await {
+        Ok(secret) => Wiped(secret),
         Err(error) if is_code(&error, 404) || is_code(&error, 403) => {
             return Err(unfit(brief(&error)));
         }
         Err(error) => return Err(Error::api(format!("Secret {from}"), error).into()),
     };
-    if let Some(why) = belongs_to_a_ring(secret.annotations()) {
+    if let Some(why) = belongs_to_a_ring(secret.0.annotations()) {
         return Err(unfit(why));
     }
-    let mut secret = Wiped(secret);
     let mut entry = |name: &str| {
         let missing =
             format!("it has no entry {name}; cosign generate-key-pair makes such Secrets");

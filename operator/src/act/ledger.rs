@@ -119,9 +119,16 @@ async fn write(
         }
     };
     context.cache.ledgers.put(ring, LedgerRow::sound(version, next.clone()));
-    let left = observed.snapshot.ledger.table().and_then(|base| base.rule.settings.leaving);
+    let base = observed.snapshot.ledger.table();
+    let left = base.and_then(|base| base.rule.settings.leaving);
+    let revokes = base.is_some_and(|base| base.revoked != next.revoked);
     for policy in next.rule.settings.policies().chain(left) {
-        context.policies.wake_with_news(&policy);
+        // What is revoked leaves the policies before anything else is done there.
+        if revokes {
+            context.policies.wake_urgently(&policy);
+        } else {
+            context.policies.wake_with_news(&policy);
+        }
     }
     Ok(())
 }
@@ -238,6 +245,11 @@ pub async fn delete(context: &Context, observed: &Observed) -> Result<(), Error>
         Err(error) => return Err(Error::api(format!("ledger {name}"), error)),
     }
     context.cache.ledgers.remove(ring);
+    // The last word on a policy in which no ring is left.
+    let table = observed.snapshot.ledger.table();
+    for policy in table.into_iter().flat_map(|table| table.rule.settings.policies()) {
+        context.policies.wake(&policy);
+    }
     Ok(())
 }
 

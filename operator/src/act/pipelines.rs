@@ -20,6 +20,11 @@ use crate::{
     secrets::{self, Content, Wiped, entries},
 };
 
+/// What errors call a pipeline's Secret.
+pub(super) fn named(pipeline: &PipelineRef) -> String {
+    format!("Secret {pipeline}")
+}
+
 /// Writes a version's key pair into a pipeline Secret.
 ///
 /// # Errors
@@ -74,7 +79,7 @@ pub(super) async fn write(
         Some(_) => secrets::replace(client, &api, &pipeline.name, &secret).await,
         None => secrets::create(client, &api, &secret).await,
     };
-    let stored = result.map_err(|error| Error::api(format!("Secret {pipeline}"), error))?;
+    let stored = result.map_err(|error| Error::api(named(pipeline), error))?;
     let version = stored.resource_version().unwrap_or_default();
     context.cache.contents.put(pipeline, version, Arc::new(Content::of(&secret)));
     Ok(())
@@ -100,7 +105,7 @@ pub async fn delete(
     match api(context, pipeline).delete(&pipeline.name, &params).await {
         Ok(_) => Ok(()),
         Err(error) if is_code(&error, 404) => Ok(()),
-        Err(error) => Err(Error::api(format!("Secret {pipeline}"), error)),
+        Err(error) => Err(Error::api(named(pipeline), error)),
     }
 }
 

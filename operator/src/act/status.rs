@@ -67,9 +67,15 @@ pub async fn write_unreadable(
     generation: Option<i64>,
     why: &str,
 ) -> Result<(), Error> {
+    let has_rule = context.cache.ledgers.get(name).is_some();
+    let rule = if has_rule {
+        "Its rule stays in force as its ledger says"
+    } else {
+        "It has no ledger, so this operator writes no rule of its own for it"
+    };
     let message = format!(
-        "this operator cannot read the ring ({why}), perhaps because a newer one wrote it. Its \
-         rule stays in force word for word; upgrade the operator or take the field out"
+        "this operator cannot read the ring ({why}), perhaps because a newer one wrote it. {rule}; \
+         upgrade the operator or take the field out"
     );
     let api: Api<kube::core::DynamicObject> = Api::all_with(
         context.client.clone(),

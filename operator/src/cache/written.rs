@@ -84,8 +84,14 @@ impl Written {
     }
 
     /// Remembers that a write failed; returns whether that is news.
-    pub fn record_failure(&self, policy: PolicyRef, failed: FailedWrite) -> bool {
-        let before = self.write().failures.insert(policy, failed.clone());
+    pub fn record_failure(&self, policy: PolicyRef, mut failed: FailedWrite) -> bool {
+        let mut index = self.write();
+        // Who could not even look knows of no differences, which is no word on
+        // those that were seen.
+        if let (true, Some(before)) = (failed.differences.is_empty(), index.failures.get(&policy)) {
+            failed.differences.clone_from(&before.differences);
+        }
+        let before = index.failures.insert(policy, failed.clone());
         before != Some(failed)
     }
 

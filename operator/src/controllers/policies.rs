@@ -30,6 +30,7 @@ use crate::{
     cache::{FailedWrite, WrittenPolicy},
     context::Context,
     error::{Error, brief, is_code},
+    kyverno::marks,
     observe::{ObservedPolicy, ReadAnew, observe_policy},
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
@@ -104,7 +105,10 @@ async fn reconcile(
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {
-        observed = observe_policy(context, policy, &read_anew(context, rings).await?);
+        let anew = read_anew(context, rings)
+            .await
+            .map_err(|error| Failed { error, differences: observed.snapshot.unvouched() })?;
+        observed = observe_policy(context, policy, &anew);
         plan = plan_policy(&observed.snapshot, &observed.backend(context));
     }
     *key = Some(progress::of_policy(&observed.snapshot.rings, &plan.step));
@@ -143,9 +147,13 @@ async fn reconcile(
     }
 }
 
+/// Wakes the rings that are placed in a policy, and those that it names.
 fn wake_rings(context: &Context, policy: PolicyRef) {
     for (ring, _) in context.cache.ledgers.placed_in(policy) {
         context.rings.wake(ring.as_str());
+    }
+    if let Some(object) = context.cache.policy(policy) {
+        marks(&object).0.keys().for_each(|ring| context.rings.wake(ring));
     }
 }
 
@@ -232,8 +240,10 @@ async fn write(
             let Some(message) = refusal(&error) else {
                 return Err(failed(error, &observed, &write));
             };
-            if !find_culprits(context, &observed, &write.content, message).await? {
-                return Err(failed(error, &observed, &write));
+            match find_culprits(context, &observed, &write.content, message).await {
+                Ok(true) => {}
+                Ok(false) => return Err(failed(error, &observed, &write)),
+                Err(error) => return Err(failed(error, &observed, &write)),
             }
             observed.observe_refusals(context);
             let plan = plan_policy(&observed.snapshot, &observed.backend(context));
@@ -253,7 +263,7 @@ async fn write(
         }
     };
     let rings = context.cache.ledgers.placed_in(policy).len();
-    let urgent = write.urgent;
+    let urgent = write.urgent_for.is_some();
     info!(%policy, rings, urgent, marks = %write.content.marks(), "policy written");
     context.metrics.policy_written();
     if write.drifted {

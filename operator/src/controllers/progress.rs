@@ -86,7 +86,7 @@ mod tests {
         };
         let write = |spec| {
             let (content, expired) = (content(spec), Vec::new());
-            let write = Write { content, drifted: true, expired, urgent: false };
+            let write = Write { content, drifted: true, expired, urgent_for: None };
             of_policy(&nobody, &Step::Write(write))
         };
         assert_eq!(write(1).value, of_policy(&nobody, &Step::UpToDate(content(1))).value);

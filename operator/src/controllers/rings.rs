@@ -110,7 +110,7 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
         observed = observe(context, &name, object).await;
         // A stalled ring's revocations are its policies' to apply.
         for policy in observed.snapshot.policies.keys() {
-            context.policies.wake(policy);
+            context.policies.wake_with_news(policy);
         }
     }
     let plan = pass::plan(&observed.snapshot);

@@ -61,6 +61,7 @@ async fn look_at(
     pipeline: &PipelineRef,
 ) -> (PipelineFound, Option<ObjectMeta>) {
     if !context.cache.namespaces.exists(&pipeline.namespace) {
+        context.cache.contents.forget(pipeline);
         return (PipelineFound::NoNamespace, None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
@@ -108,7 +109,7 @@ async fn found(
         return Ok((PipelineFound::Foreign { ring, holds: None }, meta));
     }
     let (content, meta) = content(context, pipeline, meta).await?;
-    let holds = held_version(context, ledger, pipeline, &content).await;
+    let holds = held_version(context, ledger, pipeline, &content).await?;
     let get = |name| annotation(&meta, name);
     let found = if !is_named(&meta) {
         let ring = get(names::ANNOTATION_RING).and_then(|ring| ring.parse().ok());
@@ -121,11 +122,15 @@ async fn found(
         match named.filter(|named| ledger.by_fingerprint(named).is_some()) {
             None => PipelineFound::OursUnknownKey { holds: holds.map(|version| version.number) },
             Some(named) => PipelineFound::Ours {
-                intact: holds.is_some_and(|version| {
-                    version.fingerprint == named
-                        && said == Some(version.number.to_string().as_str())
-                        && layout.is_some_and(|layout| content.is_exactly(layout, version))
-                }),
+                // One that holds a version which is not accepted any more was
+                // edited by nobody for that.
+                intact: holds
+                    .or_else(|| ledger.by_fingerprint(&named).filter(|v| !v.state().is_accepted()))
+                    .is_some_and(|version| {
+                        version.fingerprint == named
+                            && said == Some(version.number.to_string().as_str())
+                            && layout.is_some_and(|layout| content.is_exactly(layout, version))
+                    }),
                 holds: holds.map(|version| version.number),
                 layout,
                 leaving: meta.deletion_timestamp.is_some(),
@@ -166,31 +171,37 @@ async fn held_version<'a>(
     ledger: &'a Ledger,
     pipeline: &PipelineRef,
     content: &Content,
-) -> Option<&'a Version> {
-    let digest = content.digest.as_deref()?;
-    if let Some(version) = ledger.by_key_digest(digest) {
-        return Some(version);
+) -> kube::Result<Option<&'a Version>> {
+    let mut known = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+    if let Some(version) = known.next() {
+        return Ok(Some(version));
     }
-    // Of a version that an older operator has left no digest is known: its box
-    // is opened, once for each state of the Secret.
+    // Of a version that an older operator has left no digest is known: the
+    // boxes are opened, once for each state of the Secret.
     let mut unknown = ledger.accepted().filter(|version| version.key_digest().is_none());
-    unknown.next()?;
-    let public = content.opened.get_or_init(|| open(context, pipeline)).await.as_deref()?;
-    ledger.accepted().find(|version| version.public_key == public)
+    if content.digests.is_empty() || unknown.next().is_none() {
+        return Ok(None);
+    }
+    let public = content.opened.get_or_try_init(|| open(context, pipeline)).await?;
+    Ok(ledger.accepted().find(|version| public.contains(&version.public_key)))
 }
 
-/// The public key that belongs to the private key in a Secret, if its password
-/// opens that.
-async fn open(context: &Context, pipeline: &PipelineRef) -> Option<String> {
+/// The public keys that belong to the private keys in a Secret, of those that
+/// their passwords open.
+async fn open(context: &Context, pipeline: &PipelineRef) -> kube::Result<Vec<String>> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
-    let mut secret = Wiped(api.get(&pipeline.name).await.ok()?);
-    let names = Layout::ALL.iter().map(|layout| entries(*layout));
-    let (sealed, password) = names
-        .into_iter()
-        .find_map(|[private, password, _]| Some((secret.take(private)?, secret.take(password)?)))?;
-    let cost = opening_cost(&sealed).ok()?;
-    let opened = context
-        .sealings
-        .compute(cost, move || keys::open(&sealed, &password).and_then(|key| key.public_pem()));
-    opened.await.ok()?.ok()
+    let mut secret = Wiped(api.get(&pipeline.name).await?);
+    let mut opened = Vec::new();
+    for layout in Layout::ALL {
+        let [private, password, _] = entries(*layout);
+        let Some((sealed, password)) = secret.take(private).zip(secret.take(password)) else {
+            continue;
+        };
+        let Ok(cost) = opening_cost(&sealed) else { continue };
+        let work = move || keys::open(&sealed, &password).and_then(|key| key.public_pem());
+        if let Ok(Ok(public)) = context.sealings.compute(cost, work).await {
+            opened.push(public);
+        }
+    }
+    Ok(opened)
 }

@@ -119,7 +119,8 @@ fn version(policy: &DynamicObject) -> String {
     policy.resource_version().unwrap_or_default()
 }
 
-fn seen(policy: &DynamicObject) -> PolicySeen {
+/// What a policy holds, as much of it as decisions need.
+pub(super) fn seen(policy: &DynamicObject) -> PolicySeen {
     let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
     let spec = policy.data.get("spec").unwrap_or(&Value::Null);
     cluster_policy::read(metadata, spec, |key| fingerprint_of(key).ok())

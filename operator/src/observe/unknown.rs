@@ -120,8 +120,9 @@ fn values(context: &Context) -> Vec<(String, Naming)> {
     let naming = |value: &str| match rules.get(value) {
         Some(true) => Naming::Ruled,
         Some(false) => Naming::Arriving,
-        None if context.cache.ring(value).is_some() => Naming::Arriving,
         None if context.cache.ledgers.get(value).is_some() => Naming::Arriving,
+        // One that cannot be read does not get a rule.
+        None if context.cache.ring(value).is_some_and(|ring| ring.0.is_ok()) => Naming::Arriving,
         None => Naming::Nobody,
     };
     // The operator's own namespace is never covered.

@@ -3,7 +3,7 @@
 
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
-    high_water::{HighWater, HighWaters, MOST_VERSIONS, short},
+    high_water::{HighWater, HighWaters, MOST_WITNESSED, short},
     ledger::{KnownVersion, State},
     names,
     snapshot::Witness,
@@ -35,7 +35,7 @@ fn of_status(status: &SigningKeyRingStatus) -> HighWater {
     let revoked = status.versions.iter().filter(|v| v.state == VersionState::Revoked);
     let numbers = status.versions.iter().map(|v| v.version);
     HighWater {
-        version: numbers.filter(|number| *number < MOST_VERSIONS).max().unwrap_or(0),
+        version: numbers.filter(|number| *number < MOST_WITNESSED).max().unwrap_or(0),
         revoked: revoked.map(|v| short(&v.fingerprint)).collect(),
     }
 }
@@ -62,7 +62,7 @@ fn witness(who: String, high_water: HighWater) -> Witness {
 /// fingerprint that stands beside it.
 #[must_use]
 pub fn versions(status: &SigningKeyRingStatus) -> Vec<KnownVersion> {
-    let numbered = status.versions.iter().rev().filter(|v| v.version < MOST_VERSIONS);
+    let numbered = status.versions.iter().rev().filter(|v| v.version < MOST_WITNESSED);
     let sound = numbered.filter_map(|v| {
         let real = fingerprint_of(&v.public_key).ok()?;
         (real.as_str() == v.fingerprint).then_some((v, real))
@@ -83,5 +83,6 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<KnownVersion> {
             created_at: v.created_at.0,
             activated_at: v.activated_at.as_ref().map(|time| time.0),
         })
+        .filter(KnownVersion::is_sound)
         .collect()
 }

@@ -275,3 +275,33 @@ async fn names_that_rest_are_forgotten() {
     let others = state.queued.len() + state.running.len() + state.dirty.len();
     assert_eq!(others + state.delayed.len() + state.failures.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_is_worked_on_before_all_others() {
+    let queue = WorkQueue::<String>::default();
+    for name in ["a", "b", "c", "d"] {
+        queue.wake(name);
+    }
+    queue.wake_urgently("c");
+    queue.wake_urgently("e");
+    let log = run(&queue, SECOND * 10, 1, |_| (SECOND, same(Outcome::Done))).await;
+    let names: Vec<&str> = log.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["e", "c", "a", "b", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_during_a_pass_that_fails_do_not_wait_for_its_backoff() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let job = run(&queue, SECOND * 20, 1, |_| (SECOND / 10, same(Outcome::Failed)));
+    let waker = async {
+        // In the middle of the sixth pass, whose backoff is eight seconds.
+        tokio::time::sleep(Duration::from_millis(7750 + 500 + 50)).await;
+        queue.wake_urgently("a");
+        std::future::pending::<()>().await;
+    };
+    let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+    let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
+    assert_eq!(at[5], 8250, "{at:?}");
+    assert_eq!(at[6], 8250 + 100 + 250, "{at:?}");
+}

@@ -61,8 +61,8 @@ pub(super) fn of<'a>(
 ) -> (Enforcement<'a>, Option<Enforcement<'a>>, Enforcement<'a>) {
     let wanted = ledger.rule_state();
     let settings = &ledger.rule.settings;
-    let here = of_policy(snapshot, &wanted, settings.policy);
-    let there = settings.leaving.map(|policy| of_policy(snapshot, &wanted, policy));
+    let here = of_policy(snapshot, &wanted, settings.policy, true);
+    let there = settings.leaving.map(|policy| of_policy(snapshot, &wanted, policy, true));
     let both = if snapshot.kyverno_served {
         there.map_or(here, |there| worse(here, there))
     } else {
@@ -79,7 +79,7 @@ pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
     }
     let rules = snapshot.policies.iter().filter_map(|(policy, seen)| match &seen.found {
         PolicyFound::Ours { mark: Some(mark), .. } => {
-            Some(of_policy(snapshot, &mark.state, *policy))
+            Some(of_policy(snapshot, &mark.state, *policy, false))
         }
         _ => None,
     });
@@ -114,8 +114,14 @@ fn worse<'a>(a: Enforcement<'a>, b: Enforcement<'a>) -> Enforcement<'a> {
     }
 }
 
-/// What one policy and its gate say of a mark.
-fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &RuleState, policy: PolicyRef) -> Enforcement<'a> {
+/// What one policy and its gate say of a state. Where a ledger calls for it, the
+/// whole rule has to be there: without its hash a mark stands for the keys alone.
+fn of_policy<'a>(
+    snapshot: &'a Snapshot,
+    wanted: &RuleState,
+    policy: PolicyRef,
+    whole: bool,
+) -> Enforcement<'a> {
     let Some(seen) = snapshot.policies.get(&policy) else {
         return Enforcement::PolicyMissing(policy, None);
     };
@@ -130,7 +136,9 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &RuleState, policy: PolicyRef) 
             let text = failure.as_ref().map(|failure| failure.message.as_str());
             return Enforcement::PolicyMissing(policy, text);
         }
-        PolicyFound::Ours { failure: Some(failure), .. } if failure.refused => {
+        PolicyFound::Ours { failure: Some(failure), differs: None, .. }
+            if failure.refused && seen.answer != Answer::Open =>
+        {
             return Enforcement::Rejected(policy, &failure.message);
         }
         PolicyFound::Ours { failure: Some(failure), differs: Some(difference), .. }
@@ -148,7 +156,9 @@ fn of_policy<'a>(snapshot: &'a Snapshot, wanted: &RuleState, policy: PolicyRef) 
         Answer::Open => Enforcement::Open(policy),
         Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),
         Answer::Answered { mark, held, .. } => match mark {
-            Some(mark) if mark.state == *wanted => Enforcement::Acknowledged(*held),
+            Some(mark) if mark.state == *wanted && (!whole || !mark.rule.is_empty()) => {
+                Enforcement::Acknowledged(*held)
+            }
             _ => {
                 let failure = failure.map(|failure| failure.message.as_str());
                 Enforcement::Behind { policy, held: *held, failure }

@@ -24,6 +24,9 @@ pub enum ChangeError {
     /// Only a Pending or Standby version can become Current, stand by or be given up.
     #[error("version {0} is neither pending nor standing by")]
     NotWaiting(u32),
+    /// What would be written could not be read again.
+    #[error("the ledger would contradict itself: {0}")]
+    Unfit(&'static str),
 }
 
 impl Ledger {
@@ -60,7 +63,7 @@ impl Ledger {
                 next.rule.sequence = next.sequence;
             }
         }
-        Ok(next.shown_since(base))
+        next.shown_since(base).checked()
     }
 
     /// What becomes of a ring's ledger by a change.
@@ -116,9 +119,17 @@ impl Ledger {
                 next.removed = true;
                 next.rule.settings = rule.clone();
                 next.sequence = next.sequence.max(above + 1);
+                // Whatever mark somebody has put above it since.
+                next.rule.sequence = next.sequence;
             }
         }
-        Ok(next.shown_since(base))
+        next.shown_since(base).checked()
+    }
+
+    /// It, if it can be read once it was written.
+    fn checked(self) -> Result<Self, ChangeError> {
+        self.check().map_err(ChangeError::Unfit)?;
+        Ok(self)
     }
 
     fn empty(rule: RuleSettings) -> Self {

@@ -66,7 +66,7 @@ impl Ledger {
         format!("{}{digest}{BODY}{text}{END}", head(FORMAT))
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
         let versions = &self.versions;
         let count = |state| versions.iter().filter(|v| v.state() == state).count();
         if !versions.is_sorted_by(|a, b| a.number < b.number) {

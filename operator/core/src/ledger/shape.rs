@@ -26,7 +26,7 @@ pub(super) fn check(ledger: &Ledger) -> Result<(), &'static str> {
 
 /// One public key and nothing before, between or after: Kyverno takes text in
 /// front of a key for the name of one, and would read templates in it.
-fn is_pem(text: &str) -> bool {
+pub(super) fn is_pem(text: &str) -> bool {
     let body = text
         .strip_prefix("-----BEGIN PUBLIC KEY-----\n")
         .and_then(|rest| rest.strip_suffix("\n-----END PUBLIC KEY-----\n"));

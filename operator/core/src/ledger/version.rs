@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::life::{Life, Past, PrivateKeyRef, State};
+use super::{
+    life::{Life, Past, PrivateKeyRef, State},
+    shape,
+};
 use crate::fingerprint::Fingerprint;
 
 /// The algorithm of every key that this operator makes or takes over.
@@ -90,6 +93,12 @@ pub struct KnownVersion {
 }
 
 impl KnownVersion {
+    /// Whether a ledger may hold it: statuses are written by others, too.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.number > 0 && shape::is_pem(&self.public_key)
+    }
+
     /// The version as it goes on after a loss. What was in force still
     /// verifies and does not sign any more.
     #[must_use]

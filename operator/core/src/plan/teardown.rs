@@ -50,6 +50,10 @@ fn without_ledger(snapshot: &Snapshot) -> Vec<Action> {
 
 /// Goes on once the ledger says that the ring was removed.
 fn tear_down(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action> {
+    // A rule above the ledger is kept, so what somebody raises is outdone.
+    if highest_sequence(snapshot) > ledger.rule.sequence {
+        return vec![remove(snapshot, ledger.rule.settings.clone())];
+    }
     if rule_in_force(snapshot, facts, ledger) {
         return Vec::new();
     }

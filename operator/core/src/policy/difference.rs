@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     content::{Backend, Content, ContentRule, Source},
     plan::Write,
-    snapshot::{KeySeen, PolicySeen, PolicySnapshot},
+    snapshot::{KeySeen, PolicySeen, PolicySnapshot, RuleSeen},
 };
 use crate::snapshot::Difference;
 
@@ -31,8 +31,25 @@ impl Write {
                 (stands != should).then_some(Difference::Keys)
             }
         };
-        let rules = self.content.rules.iter();
+        let rules = self.urgent_for.as_ref().unwrap_or(&self.content.rules).iter();
         rules.filter_map(|(ring, rule)| Some((ring.clone(), difference(ring, rule)?))).collect()
+    }
+}
+
+impl PolicySnapshot {
+    /// The rings whose rules are not known to be right as long as nobody can
+    /// look further: all that are not as this process wrote them.
+    #[must_use]
+    pub fn unvouched(&self) -> BTreeMap<String, Difference> {
+        let Some(found) = self.ours() else { return BTreeMap::new() };
+        let written = self.written.as_ref().map(|written| &written.stored);
+        let is_known = |ring: &str, rule: &RuleSeen| {
+            written.is_some_and(|written| {
+                written.spec == found.spec && written.rules.get(ring) == Some(rule)
+            })
+        };
+        let unknown = found.rules.iter().filter(|(ring, rule)| !is_known(ring, rule));
+        unknown.map(|(ring, _)| (ring.clone(), Difference::Other)).collect()
     }
 }
 

@@ -72,8 +72,9 @@ pub struct Write {
     pub drifted: bool,
     /// Exclusions that counted until now.
     pub expired: Vec<(Origin, Exclusion)>,
-    /// Whether it does no more than take revoked keys out of what stands there.
-    pub urgent: bool,
+    /// If it does no more than take revoked keys out of what stands there: the
+    /// rules that the policy is to hold.
+    pub urgent_for: Option<BTreeMap<String, ContentRule>>,
 }
 
 /// A rule that stays in force although no ledger calls for it.
@@ -129,9 +130,10 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     if !doubtful.is_empty() {
         return idle(Step::ReadAnew(doubtful));
     }
-    if let Some(content) = without_revoked(snapshot, backend, &nobody) {
-        let expired = Vec::new();
-        return idle(Step::Write(Write { content, drifted: false, expired, urgent: true }));
+    if let Some(content) = without_revoked(snapshot, backend, &nobody, &rules) {
+        let (drifted, expired) = (is_drifted(snapshot), Vec::new());
+        let urgent_for = Some(rules);
+        return idle(Step::Write(Write { content, drifted, expired, urgent_for }));
     }
     let mut plan = PolicyPlan { kept: orphans(snapshot, lost), ..idle(Step::Delete) };
     if rules.is_empty() {
@@ -155,7 +157,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
             drifted: is_drifted(snapshot),
             expired: snapshot.ours().map(|found| expired(snapshot, found)).unwrap_or_default(),
             content,
-            urgent: false,
+            urgent_for: None,
         })
     };
     plan
@@ -163,11 +165,13 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
 
 /// What stands in the policy less the keys that are revoked, if any of them
 /// stands there. It is smaller than what stands there, and is not held up by
-/// whatever else is to change: a size, a list, another ring's rule.
+/// whatever else is to change: a size, a list, another ring's rule. A rule that
+/// stands there unmarked does not leave by it.
 fn without_revoked(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,
     nobody: &KeySeen,
+    wanted: &BTreeMap<String, ContentRule>,
 ) -> Option<Content> {
     let found = snapshot.ours()?;
     let mut urgent = false;
@@ -183,10 +187,16 @@ fn without_revoked(
             // from is not to put the key back.
             let table = ring.table.as_ref().map_or(0, |table| table.rule.sequence);
             rule.mark.state.sequence = rule.mark.state.sequence.max(table);
+            // That state's keys are there, the rest of its rule may not be.
+            if wanted.get(name).is_none_or(|wanted| wanted.rule.body != rule.body) {
+                rule.mark.rule = String::new();
+            }
         }
         (name.clone(), ContentRule { source: Source::Found, rule })
     });
-    let rules = rules.collect();
+    let mut rules: BTreeMap<_, _> = rules.collect();
+    let unmarked = wanted.iter().filter(|(name, _)| found.unmarked.contains(*name));
+    rules.extend(unmarked.map(|(name, rule)| (name.clone(), rule.clone())));
     urgent.then(|| Content::of(backend, rules))
 }
 

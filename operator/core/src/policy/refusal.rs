@@ -35,10 +35,15 @@ pub(super) fn hold_back(
             let mut accepted = rule.public_keys();
             key.public_key.as_deref().is_some_and(|key| accepted.any(|a| a == key))
         };
+        // What somebody has made of it meanwhile is not what was accepted last.
         let found = snapshot.ours().and_then(|found| found.rules.get(name));
-        match found.map(|rule| rule.clone().narrowed(&backend.nobody(), accepts)) {
+        let written = snapshot.written.as_ref();
+        let written = written.and_then(|written| written.stored.rules.get(name));
+        let edited = found.zip(written).is_some_and(|(found, written)| found.body != written.body);
+        let last = if edited { (Source::Written, written) } else { (Source::Found, found) };
+        match last.1.map(|rule| rule.clone().narrowed(&backend.nobody(), accepts)) {
             Some(rule) => {
-                rules.insert(name.clone(), ContentRule { source: Source::Found, rule });
+                rules.insert(name.clone(), ContentRule { source: last.0, rule });
             }
             None => {
                 rules.remove(name);

@@ -63,6 +63,8 @@ pub struct PolicySeen {
     pub metadata: Digest,
     /// The rules of the rings that its marks name.
     pub rules: BTreeMap<String, RuleSeen>,
+    /// The rules of rings' names that no mark names.
+    pub unmarked: BTreeSet<String>,
     /// The image globs that its rules skip.
     pub skipped: BTreeSet<String>,
 }

@@ -34,6 +34,7 @@ fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
         None if snapshot.ring.suspend => {
             "spec.suspend is true, so none is minted; take it out".to_owned()
         }
+        None if snapshot.ring.deleting => "the ring is being deleted, so none is minted".to_owned(),
         None => "another one is about to be minted".to_owned(),
     };
     if let Some(ledger) = ledger

@@ -99,6 +99,13 @@ fn line(
                  alone. Name another one in spec.pipelines of one of the two rings, by secretName"
             ),
         ),
+        Some(PipelineFound::OursUnknownKey { .. }) if ledger.is_none() => (
+            Reason::SecretConflict,
+            format!(
+                "{pipeline}: what the Secret of that name holds is not known as long as the ring's \
+                 ledger is not; it is left as it is, and may hold the key that signs"
+            ),
+        ),
         Some(
             found @ (PipelineFound::Foreign { ring: None, .. }
             | PipelineFound::OursUnknownKey { .. }),
@@ -139,7 +146,7 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
         return bind;
     }
     format!(
-        "{bind} && kubectl create role {role}-{name} --namespace={namespace} \
+        "{bind} --dry-run=client -o yaml | kubectl apply -f - && kubectl create role {role}-{name} --namespace={namespace} \
          --verb=get,update,patch,delete --resource=secrets --resource-name={name} && kubectl \
          create rolebinding {role}-{name} --namespace={namespace} --role={role}-{name} \
          --serviceaccount={account}"
@@ -163,7 +170,8 @@ pub(super) fn left_behind(
     ledger: &Ledger,
     unwanted: impl Fn(&PipelineRef) -> bool,
 ) -> Option<String> {
-    let (mut unreachable, mut leaving, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unreachable, mut leaving) = (Vec::new(), Vec::new());
+    let (mut unnamed, mut failed) = (Vec::new(), Vec::new());
     for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
         match snapshot.pipelines.get(pipeline) {
             Some(PipelineFound::Ours { leaving: true, .. }) => leaving.push(pipeline),
@@ -171,6 +179,7 @@ pub(super) fn left_behind(
                 PipelineFound::Foreign { holds: Some(version), .. }
                 | PipelineFound::OursUnknownKey { holds: Some(version) },
             ) if !ledger.removed => unnamed.push((pipeline, version)),
+            Some(PipelineFound::Failed(text)) => failed.push((pipeline, text)),
             _ if is_out_of_reach(snapshot, pipeline) => unreachable.push(pipeline),
             _ => {}
         }
@@ -192,6 +201,9 @@ pub(super) fn left_behind(
             first.name,
             first.namespace
         ));
+    }
+    for (pipeline, text) in failed {
+        texts.push(format!("left behind with a private key: {pipeline}: {text}"));
     }
     for (pipeline, version) in unnamed {
         texts.push(format!(

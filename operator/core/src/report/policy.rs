@@ -15,8 +15,16 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
-    if facts.stage == Stage::Lost {
+    let blocked_by_a_loss = facts.stage == Stage::DeletionBlocked && facts.ledger.is_none();
+    if facts.stage == Stage::Lost || blocked_by_a_loss {
         return after_a_loss(snapshot, facts);
+    }
+    if let (Stage::Deleting, Some(ledger)) = (facts.stage, facts.ledger)
+        && ledger.removed
+    {
+        let message = leaving(snapshot, facts, ledger)
+            .unwrap_or_else(|| "the ring is being deleted, and its rule with it".to_owned());
+        return new(Status::False, Reason::Deleting, message);
     }
     let before = || snapshot.reported.policy_enforced.clone();
     let Some(ledger) = facts.ledger else {

@@ -34,9 +34,18 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
     }
     let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (facts.ledger, facts.stage)
     else {
-        let message = "the ring's keys have to be known first; until then only what is named by \
-                       fingerprint leaves the policies"
-            .to_owned();
+        let message = match (facts.stage, facts.table) {
+            (Stage::Deleting, _) => "the ring is being deleted, and its rule with all its keys",
+            (_, Some(_)) => {
+                "the ring's ledger has to be relied on again first; what is named leaves the \
+                 policies before that"
+            }
+            (_, None) => {
+                "the ring's keys have to be known first; until then only what is named by \
+                 fingerprint leaves the policies"
+            }
+        };
+        let message = message.to_owned();
         return new(Status::False, Reason::RevocationPending, message);
     };
     let unknown: Vec<String> = unknown(snapshot, ledger).map(name).collect();

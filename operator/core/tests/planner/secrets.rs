@@ -98,6 +98,16 @@ fn a_live_key_is_not_forgotten_because_its_secret_does_not_name_the_ring() {
     }
 }
 
+/// It may be the last copy of the key that signs.
+#[test]
+fn while_a_ledger_is_lost_nobody_is_told_to_delete_a_secret() {
+    let mut world = settled();
+    world.ledger = None;
+    let told = published(&world.snapshot().unwrap());
+    assert_eq!(told.reason, Reason::SecretConflict);
+    assert!(!told.message.contains("delete"), "{}", told.message);
+}
+
 /// Following the advice is not to take another ring's Secret away.
 #[test]
 fn a_conflict_names_the_owner_and_no_deletion_of_what_is_a_rings() {

@@ -3,7 +3,8 @@
 
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
-    ledger::{Change, Mint, State},
+    ledger::{Change, Ledger, Mint, State},
+    pass,
     plan::Action,
     policy::cluster_policy::NOBODYS_KEY,
     snapshot::ImportFound,
@@ -106,6 +107,28 @@ fn an_unborn_ring_that_lost_its_ledger_begins_again() {
     world.status.clear();
     assert_eq!(actions(&world), []);
     assert_eq!(world.condition(Kind::Stalled).unwrap().reason, Reason::KeyMaterialLost);
+}
+
+/// What somebody raises while a ring is taken down does not hold that up.
+#[test]
+fn a_mark_that_is_raised_during_a_deletion_is_outdone() {
+    let mut world = World::new();
+    assert!(world.settle());
+    world.ring_mut().deleting = true;
+    world.enrolled.clear();
+    world.pass(1);
+    let ledger = world.ledger.clone().unwrap();
+    assert!(ledger.removed);
+    let mut snapshot = world.snapshot().unwrap();
+    for witness in &mut snapshot.witnesses {
+        witness.sequence = witness.sequence.map(|_| ledger.rule.sequence + 7);
+    }
+    let actions = pass::plan(&snapshot).actions;
+    let [Action::Commit(change @ Change::Remove { .. })] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let again = Ledger::apply(Some(&ledger), change, snapshot.now).unwrap();
+    assert!(again.rule.sequence > ledger.rule.sequence + 7);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -10,10 +11,10 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::Ledger,
     policy::{
-        PolicyPlan, PolicySnapshot, Source, Step, Write,
+        Backend, PolicyPlan, PolicySnapshot, Source, Step, Write,
         cluster_policy::{Metadata, read},
         plan_policy,
-        snapshot::{ObjectSeen, PolicySeen, RingSeen, WrittenSeen},
+        snapshot::{ObjectSeen, PolicySeen, Refused, RingSeen, WrittenSeen},
     },
 };
 
@@ -89,6 +90,24 @@ fn an_edit_that_raises_the_mark_is_undone_by_what_this_process_wrote() {
     let plan = plan(ObjectSeen::Ours(edited), policy(&[("shop", 1), ("lost", 2)]));
     assert_eq!(kept(&plan), Some((Source::Written, 2)));
     assert!(matches!(plan.step, Step::Write(_)));
+}
+
+/// Where Kyverno refuses the rule that a ring wants, its last one stays, and not
+/// what somebody makes of that meanwhile.
+#[test]
+fn an_edit_of_a_rule_whose_successor_is_refused_is_undone() {
+    let last = policy(&[("shop", 1), ("lost", 1)]);
+    let mut edited = last.clone();
+    edited.rules.get_mut("shop").unwrap().body.digest.0[0] ^= 1;
+    edited.spec.0[0] ^= 1;
+    let mut snapshot = snapshot(ObjectSeen::Ours(edited), last);
+    snapshot.rings.get_mut("shop").unwrap().table = Some(Arc::new(ledger(2)));
+    let wanted = KIND.rule("shop", &ledger(2)).whole().digest;
+    let refused = Refused { rule: wanted, age: Duration::from_secs(1) };
+    snapshot.refused.insert("shop".to_owned(), refused);
+    let planned = plan_policy(&snapshot, &KIND);
+    let Step::Write(Write { content, .. }) = &planned.step else { panic!("{planned:?}") };
+    assert_eq!(content.rules["shop"].source, Source::Written);
 }
 
 /// Another replica has taken the ring down, its ledger included.

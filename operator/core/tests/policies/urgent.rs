@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use signingkeyring_core::{
     high_water::{self, HighWater},
     ledger::{Change, Exclusion, Ledger},
+    names,
     policy::{
         Part, PolicyPlan, PolicySnapshot, Step, Write,
         cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rule_of},
@@ -84,7 +85,7 @@ fn a_revoked_key_leaves_the_policy_as_it_stands_first() {
         let knows = shop.sound;
         let rings = vec![("pay", ring(ledger(3), Vec::new())), ("shop", shop)];
         let urgent = write(plan_policy(&snapshot(&found, rings.clone()), &kind));
-        assert!(urgent.urgent);
+        assert!(urgent.urgent_for.is_some());
         let rule = |_: &_, ring: &str| rule_of(&found.spec, ring);
         let written = kind.compose(&urgent.content, rule).unwrap();
         assert_eq!(rule_of(&written.spec, "pay"), rule_of(&found.spec, "pay"));
@@ -99,7 +100,7 @@ fn a_revoked_key_leaves_the_policy_as_it_stands_first() {
 
         // The rest comes next, and then it rests.
         let rest = write(plan_policy(&snapshot(&written, rings.clone()), &kind));
-        assert!(!rest.urgent);
+        assert!(rest.urgent_for.is_none());
         let rule = |_: &_, ring: &str| rule_of(&written.spec, ring);
         let all = kind.compose(&rest.content, rule).unwrap();
         assert!(rule_of(&all.spec, "shop").unwrap().to_string().contains("quay.io/org"));
@@ -121,6 +122,48 @@ fn what_has_left_does_not_return_before_the_ledger_takes_it_in() {
             write(plan_policy(&snapshot(&found, vec![("shop", ring(ledger(3), asked))]), &kind));
         let mut keys = planned.content.rules["shop"].rule.public_keys();
         assert_eq!(keys.any(|key| key.contains("\n2\n")), returns);
+    }
+}
+
+/// Whoever puts a revoked key back does not hide what else was edited.
+#[test]
+fn an_urgent_write_that_fails_tells_of_every_other_edit() {
+    let mut found = policy();
+    let rules = found.spec["rules"].as_array_mut().unwrap();
+    rules[0]["verifyImages"][0]["skipImageReferences"] = serde_json::json!(["*"]);
+    let rings =
+        vec![("pay", ring(ledger(3), Vec::new())), ("shop", ring(revoked(3, 2), Vec::new()))];
+    let snapshot = snapshot(&found, rings);
+    let urgent = write(plan_policy(&snapshot, &KIND));
+    assert!(urgent.urgent_for.is_some());
+    let expected = [("pay", Difference::Other), ("shop", Difference::Keys)];
+    let expected = expected.map(|(ring, difference)| (ring.to_owned(), difference));
+    assert_eq!(urgent.differences(&snapshot, &KIND), expected.into());
+}
+
+#[test]
+fn an_urgent_write_takes_no_rule_out_that_lost_its_mark() {
+    let mut found = policy();
+    let marks = found.annotations.get_mut(names::ANNOTATION_MARKS).unwrap();
+    *marks = marks.split(' ').filter(|mark| !mark.starts_with("pay=")).collect();
+    let rings =
+        vec![("pay", ring(ledger(3), Vec::new())), ("shop", ring(revoked(3, 2), Vec::new()))];
+    let urgent = write(plan_policy(&snapshot(&found, rings), &KIND));
+    assert!(urgent.urgent_for.is_some() && urgent.content.rules.contains_key("pay"));
+}
+
+/// The keys of the ledger's state are there, the rest of its rule is not: that
+/// is no acknowledgement of the state.
+#[test]
+fn an_urgent_mark_says_whether_the_rest_is_there() {
+    let found = policy();
+    for (lists, whole) in [(Vec::new(), true), (many(), false)] {
+        let kind = ClusterPolicy { excluded: &lists, ..KIND };
+        let rings = vec![("shop", ring(revoked(3, 2), Vec::new()))];
+        let urgent = write(plan_policy(&snapshot(&found, rings), &kind));
+        let mark = &urgent.content.rules["shop"].rule.mark;
+        assert_eq!(mark.state, revoked(3, 2).rule_state());
+        assert_eq!(mark.rule.is_empty(), !whole);
     }
 }
 

@@ -12,7 +12,7 @@ fn mint(base: Option<&Ledger>, version: u32) -> Ledger {
     let policy = PolicyRef::new(Action::Enforce, 1);
     let rule = RuleSettings { action: Action::Enforce, exclude: Vec::new(), policy, leaving: None };
     let key = NewKey {
-        public_key: format!("public {version}"),
+        public_key: format!("-----BEGIN PUBLIC KEY-----\n{version}\n-----END PUBLIC KEY-----\n"),
         fingerprint: format!("SHA256:{version}").parse().unwrap(),
         private_key: PrivateKeyRef { digest: String::new(), secret: None },
     };

@@ -18,7 +18,7 @@ fn enforce(number: u32) -> PolicyRef {
 fn row(policy: PolicyRef) -> LedgerRow {
     let rule = RuleSettings { action: Action::Enforce, exclude: Vec::new(), policy, leaving: None };
     let key = NewKey {
-        public_key: String::new(),
+        public_key: "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n".to_owned(),
         fingerprint: "SHA256:x".parse().unwrap(),
         private_key: PrivateKeyRef { digest: String::new(), secret: None },
     };

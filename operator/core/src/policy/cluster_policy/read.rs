@@ -64,8 +64,14 @@ pub fn read(
         let high_water = high_waters.0.remove(&ring).unwrap_or_default();
         Some((ring, rule_seen(rule, mark, high_water, fingerprint)))
     });
+    let rules: BTreeMap<String, RuleSeen> = rules.collect();
+    let named = spec.get("rules").and_then(Value::as_array).into_iter().flatten();
+    let named = named.filter_map(|rule| rule.get("name")?.as_str());
+    let unmarked =
+        named.filter(|name| !rules.contains_key(*name) && name.parse::<names::RingName>().is_ok());
     PolicySeen {
-        rules: rules.collect(),
+        unmarked: unmarked.map(str::to_owned).collect(),
+        rules,
         spec: spec_digest(spec),
         own_metadata: metadata.own(),
         metadata: metadata.whole(),
