@@ -135,7 +135,7 @@ fn ledger(snapshot: &mut Snapshot) -> Option<&mut Ledger> {
 fn unacknowledged(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
         let state = ledger(seen).map(|ledger| ledger.rule_state());
-        let mark = state.map(|state| Mark { state, rule: String::new() });
+        let mark = state.map(|state| Mark { state, rule: "x".to_owned() });
         for policy in seen.policies.values_mut() {
             let (held, behind) = (Duration::MAX, Duration::ZERO);
             policy.answer = Answer::Answered { mark: mark.clone(), held, behind };
