@@ -15,7 +15,7 @@ fn nothing_unsigned_runs_while_a_ring_waits_for_its_first_version() {
         let unsigned = world.push("unborn/app", "v1").await?;
         let missing = "  importFrom: {secret: {namespace: waiting-ci, name: none}}\n";
         for (ring, more, reason) in [
-            ("frozen", "  suspend: true\n", "False Suspended"),
+            ("halted", "  suspend: true\n", "False Suspended"),
             ("waiting", missing, "False ImportFailed"),
         ] {
             world.apply(&namespaces(ring)).await?;
@@ -29,17 +29,17 @@ fn nothing_unsigned_runs_while_a_ring_waits_for_its_first_version() {
         }
 
         // What was asked meanwhile belongs to the first version.
-        world.ask_for_rotation("frozen", "a").await?;
-        world.apply(&manifest("frozen", "  suspend: false\n")).await?;
+        world.ask_for_rotation("halted", "a").await?;
+        world.apply(&manifest("halted", "  suspend: false\n")).await?;
         world.apply(&manifest("waiting", "")).await?;
-        for ring in ["frozen", "waiting"] {
+        for ring in ["halted", "waiting"] {
             world.wait_for_condition(ring, "Ready", "True").await?;
             ensure!(world.ring(ring, "{.status.versions[*].version}").await? == "1");
             let signed = world.push(&format!("unborn/{ring}"), "v1").await?;
             world.sign(&signed, &format!("{ring}-ci/image-signing")).await?;
             world.wait_until_admitted(&format!("{ring}-dev"), &signed).await?;
         }
-        world.wait_for_field("frozen", "{.status.observedRotation}", "a").await?;
+        world.wait_for_field("halted", "{.status.observedRotation}", "a").await?;
         Ok(())
     });
 }

@@ -119,7 +119,7 @@ fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() 
         let names_it = |text: &str| {
             text.contains(&format!("policy {policy} does not hold what it should"))
                 && text.contains("cannot update resource")
-                && text.contains("it may admit images that it should refuse")
+                && text.contains("may admit images that should be refused")
         };
 
         disarmed(world, async || {

@@ -172,7 +172,9 @@ fn ring_seen(
     }
     RingSeen {
         table,
-        sound: row.is_some_and(|row| row.ledger.is_ok()),
+        // One that has yet to be looked at is not in doubt for that: its next
+        // commit is as near as its check.
+        sound: row.is_some_and(|row| row.ledger.is_ok() || row.unchecked().is_some()),
         was_removed: context.cache.ledgers.was_removed(name),
         exists: guarded.is_some(),
         revoked: object.map(|object| ring::revoked(&object.spec)).unwrap_or_default(),

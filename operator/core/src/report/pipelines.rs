@@ -146,7 +146,7 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
         return bind;
     }
     format!(
-        "{bind} --dry-run=client -o yaml | kubectl apply -f - && kubectl create role {role}-{name} --namespace={namespace} \
+        "{bind} && kubectl create role {role}-{name} --namespace={namespace} \
          --verb=get,update,patch,delete --resource=secrets --resource-name={name} && kubectl \
          create rolebinding {role}-{name} --namespace={namespace} --role={role}-{name} \
          --serviceaccount={account}"
