@@ -1,9 +1,12 @@
 //! A revocation does not wait for what else is to change in a policy, whoever
 //! refuses that.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
     world::{World, manifest, namespaces, wait_until},
@@ -127,12 +130,16 @@ fn a_revocation_is_applied_although_the_rest_of_its_policy_is_refused() {
         for ring in &rings {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
-        let policy = world.ring(&rings[0], "{.status.policy.name}").await?;
-        for ring in &rings {
-            let other = world.ring(ring, "{.status.policy.name}").await?;
-            ensure!(other == policy, "{ring} is in {other}, and {} in {policy}", rings[0]);
+        // The rings of other tests may have left no room for all in one policy.
+        let mut by_policy: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for ring in rings {
+            let policy = world.ring(&ring, "{.status.policy.name}").await?;
+            by_policy.entry(policy).or_default().push(ring);
         }
-        let [first, second, last] = [&rings[0], &rings[1], &rings[RINGS - 1]];
+        let largest = by_policy.into_iter().max_by_key(|(_, rings)| rings.len());
+        let (policy, rings) = largest.context("no policy")?;
+        ensure!(rings.len() >= RINGS / 2, "{policy} holds {rings:?}");
+        let [first, second, last] = [&rings[0], &rings[1], &rings[rings.len() - 1]];
         let images =
             [signed(world, first).await?, signed(world, second).await?, signed(world, last).await?];
         let most = skipped(world, &policy, first).await?.len();
