@@ -18,12 +18,14 @@ mod difference;
 mod digest;
 pub mod exclusions;
 mod expiry;
+mod kept;
 mod known;
 pub mod packing;
 mod plan;
 mod refusal;
 pub mod snapshot;
 pub mod unknown;
+mod urgent;
 
 pub use content::{Backend, Content, ContentRule, Source, Whole};
 pub use digest::{Digest, Part};

@@ -1,0 +1,46 @@
+//! Taking revoked keys out of a policy before anything else: `urgent-first`.
+
+use std::collections::BTreeMap;
+
+use super::{
+    content::{Backend, Content, ContentRule, Source},
+    known::Known,
+    snapshot::{KeySeen, PolicySnapshot},
+};
+
+/// What stands in the policy less the keys that are revoked, if any of them
+/// stands there. It is smaller than what stands there, and is not held up by
+/// whatever else is to change: a size, a list, another ring's rule. A rule that
+/// stands there unmarked does not leave by it.
+pub(super) fn without_revoked(
+    snapshot: &PolicySnapshot,
+    backend: &impl Backend,
+    nobody: &KeySeen,
+    wanted: &BTreeMap<String, ContentRule>,
+) -> Option<Content> {
+    let found = snapshot.ours()?;
+    let mut urgent = false;
+    let rules = found.rules.iter().map(|(name, found)| {
+        let mut rule = found.clone();
+        if let Some(ring) = snapshot.rings.get(name)
+            && let known = Known::of(ring, found)
+            && found.keys.iter().any(|key| known.revokes(key))
+        {
+            urgent = true;
+            rule = rule.narrowed(nobody, |key| known.accepts(key));
+            // Who knows no newer ledger than the one that the rule was made
+            // from is not to put the key back.
+            let table = ring.table.as_ref().map_or(0, |table| table.rule.sequence);
+            rule.mark.state.sequence = rule.mark.state.sequence.max(table);
+            // That state's keys are there, the rest of its rule may not be.
+            if wanted.get(name).is_none_or(|wanted| wanted.rule.body != rule.body) {
+                rule.mark.rule = String::new();
+            }
+        }
+        (name.clone(), ContentRule { source: Source::Found, rule })
+    });
+    let mut rules: BTreeMap<_, _> = rules.collect();
+    let unmarked = wanted.iter().filter(|(name, _)| found.unmarked.contains(*name));
+    rules.extend(unmarked.map(|(name, rule)| (name.clone(), rule.clone())));
+    urgent.then(|| Content::of(backend, rules))
+}
