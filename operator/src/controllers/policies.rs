@@ -234,7 +234,17 @@ async fn write(
         let differences = write.differences(&observed.snapshot, &observed.backend(context));
         Failed { error, differences }
     };
-    let stored = match act::write(context, &observed, &write.content, false).await {
+    let mut result = act::write(context, &observed, &write.content, false).await;
+    if let Err(error) = &result
+        && !matches!(error, Error::Conflict(_))
+        && let Some(whole) = write.beyond_urgent(&observed.backend(context))
+    {
+        // What is refused may be what is to change anyhow.
+        warn!(%policy, %error, "revoked keys not taken out alone, trying all that is to change");
+        write = whole;
+        result = act::write(context, &observed, &write.content, false).await;
+    }
+    let stored = match result {
         Ok(stored) => stored,
         Err(error) => {
             let Some(message) = refusal(&error) else {

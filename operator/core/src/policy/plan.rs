@@ -74,6 +74,16 @@ pub struct Write {
     pub urgent_for: Option<BTreeMap<String, ContentRule>>,
 }
 
+impl Write {
+    /// If it only takes revoked keys out: all that the policy is to hold. It may
+    /// be taken where what stands there, less a key, is refused for the rest.
+    #[must_use]
+    pub fn beyond_urgent(&self, backend: &impl Backend) -> Option<Self> {
+        let content = Content::of(backend, self.urgent_for.clone()?);
+        Some(Self { content, urgent_for: None, ..self.clone() })
+    }
+}
+
 /// A rule that stays in force although no ledger calls for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {

@@ -167,6 +167,20 @@ fn an_urgent_mark_says_whether_the_rest_is_there() {
     }
 }
 
+/// What stands there may be refused for the rest of it, and the rest be what is
+/// to change: the revoked key then leaves with everything else.
+#[test]
+fn what_is_refused_alone_may_be_written_whole() {
+    let many = many();
+    let kind = ClusterPolicy { excluded: &many, ..KIND };
+    let rings = vec![("shop", ring(revoked(3, 2), Vec::new()))];
+    let urgent = write(plan_policy(&snapshot(&policy(), rings), &kind));
+    let whole = urgent.beyond_urgent(&kind).unwrap();
+    assert_ne!(whole.content.rules["shop"].rule.body, urgent.content.rules["shop"].rule.body);
+    assert_eq!(whole.content.rules["shop"].rule.mark, kind.ring_rule("shop", &revoked(3, 2)).mark);
+    assert_eq!(whole.beyond_urgent(&kind), None, "tried once");
+}
+
 /// What another ring has on its way does not wait either.
 #[test]
 fn what_cannot_be_written_is_said_ring_by_ring() {
