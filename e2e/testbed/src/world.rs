@@ -4,6 +4,7 @@ use std::{future::Future, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
+use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     process::Command,
@@ -108,6 +109,22 @@ impl World {
         arguments.extend(object);
         arguments.push(&output);
         self.kubectl(&arguments).await
+    }
+
+    /// The rules that a policy holds for an owner: a ring, or
+    /// `signing-gate.unknown`. Their names begin with its name.
+    ///
+    /// # Errors
+    /// If the policy cannot be read.
+    pub async fn rules(&self, policy: &str, owner: &str) -> Result<Vec<Value>> {
+        let text = self.get(&["clusterpolicy", policy], "{.spec.rules}").await?;
+        let rules: Vec<Value> = serde_json::from_str(&text)?;
+        let begins = format!("{owner}.");
+        let is_owners = |rule: &Value| {
+            let name = rule["name"].as_str().unwrap_or_default();
+            name == owner || name.starts_with(&begins)
+        };
+        Ok(rules.into_iter().filter(is_owners).collect())
     }
 
     /// A field of a ring.

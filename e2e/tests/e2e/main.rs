@@ -19,6 +19,7 @@ mod imports;
 mod lifecycle;
 mod pipelines;
 mod references;
+mod requests;
 mod revocation;
 mod rights;
 mod unborn;

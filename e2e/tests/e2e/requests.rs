@@ -1,0 +1,391 @@
+//! Which requests are verified, by what, and with which verdict: every request
+//! that carries images, and those that leave them as they are.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{EvictParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use signingkeyring_e2e_testbed::{
+    images::Verdict,
+    world::{World, manifest, namespaces, wait_until},
+};
+
+use crate::common::run;
+
+/// What Kyverno writes on a Pod of what it has verified.
+const NOTE: &str = "kyverno.io/verify-images-scoped";
+
+/// A request about a Pod.
+enum Request {
+    Create(Value),
+    /// A merge patch of a Pod that is there.
+    Update(&'static str, Value),
+    /// The same of one of its subresources.
+    Subresource(&'static str, &'static str, Value),
+    Evict(&'static str),
+    Delete(&'static str),
+}
+
+use Request::{Create, Delete, Evict, Subresource, Update};
+
+fn pod(name: &str, images: &[&str]) -> Value {
+    let resources = json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "2m"}});
+    let containers = (0..).zip(images).map(
+        |(n, image)| json!({"name": format!("app-{n}"), "image": image, "resources": resources}),
+    );
+    json!({
+        "metadata": {"name": name},
+        "spec": {"containers": containers.collect::<Vec<_>>(), "schedulingGates": [{"name": "test/held"}]},
+    })
+}
+
+fn container(name: &str, image: &str) -> Value {
+    json!({"name": name, "image": image})
+}
+
+/// A Pod whose init container has the image.
+fn init(image: &str, other: &str) -> Value {
+    let mut pod = pod("init", &[other]);
+    pod["spec"]["initContainers"] = json!([container("init", image)]);
+    pod
+}
+
+/// What `kubectl debug --image` asks for.
+fn debug(pod: &'static str, image: &str) -> Request {
+    let added = json!({"spec": {"ephemeralContainers": [container("debugger", image)]}});
+    Subresource(pod, "ephemeralcontainers", added)
+}
+
+fn set_image(pod: &'static str, image: &str) -> Request {
+    Update(pod, json!({"spec": {"containers": [container("app-0", image)]}}))
+}
+
+fn ungate(pod: &'static str) -> Request {
+    Update(pod, json!({"spec": {"schedulingGates": null}}))
+}
+
+fn annotate(pod: &'static str, note: &str) -> Request {
+    Update(pod, json!({"metadata": {"annotations": {NOTE: note}}}))
+}
+
+/// Requests that change neither what runs nor when.
+fn harmless(pod: &'static str) -> Vec<Request> {
+    let limits = json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "3m"}});
+    let resized = json!({"spec": {"containers": [{"name": "app-0", "resources": limits}]}});
+    vec![
+        Update(pod, json!({"metadata": {"labels": {"a": "b"}}})),
+        Update(pod, json!({"metadata": {"annotations": {"a": "b"}}})),
+        Update(pod, json!({"metadata": {"finalizers": null}})),
+        Subresource(pod, "status", json!({"status": {"phase": "Running"}})),
+        Subresource(pod, "resize", resized),
+        Evict(pod),
+        Delete(pod),
+    ]
+}
+
+/// Asks without storing anything; the Pod as it would be stored.
+async fn ask(pods: &Api<Pod>, request: &Request) -> Result<(Verdict, Option<Pod>)> {
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    let create = PostParams { dry_run: true, ..PostParams::default() };
+    let answer = match request {
+        Create(pod) => pods.create(&create, &serde_json::from_value(pod.clone())?).await.map(Some),
+        Update(name, patch) => pods.patch(name, &dry_run, &Patch::Strategic(patch)).await.map(Some),
+        Subresource(name, which, patch) => {
+            pods.patch_subresource(which, name, &dry_run, &Patch::Strategic(patch)).await.map(Some)
+        }
+        Evict(name) => {
+            let params = EvictParams { post_options: create, ..EvictParams::default() };
+            pods.evict(name, &params).await.map(|_| None)
+        }
+        Delete(name) => {
+            pods.delete(name, &kube::api::DeleteParams::default().dry_run()).await.map(|_| None)
+        }
+    };
+    match answer {
+        Ok(pod) => Ok((Verdict::Admitted, pod)),
+        Err(kube::Error::Api(status)) => {
+            let verdict = Verdict::of(&status).with_context(|| format!("no verdict: {status}"));
+            Ok((verdict?, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn told(request: &Request) -> String {
+    match request {
+        Create(pod) => format!("create {}", pod["spec"]),
+        Update(name, patch) => format!("update {name} by {patch}"),
+        Subresource(name, which, patch) => format!("update {name}/{which} by {patch}"),
+        Evict(name) => format!("evict {name}"),
+        Delete(name) => format!("delete {name}"),
+    }
+}
+
+/// Every request has this verdict.
+async fn all(pods: &Api<Pod>, verdict: bool, requests: Vec<Request>) -> Result<()> {
+    for request in requests {
+        let (found, _) = ask(pods, &request).await.with_context(|| told(&request))?;
+        ensure!((found == Verdict::Admitted) == verdict, "{}: {found:?}", told(&request));
+    }
+    Ok(())
+}
+
+/// Every image of a Pod that was admitted is pinned.
+async fn pinned(pods: &Api<Pod>, requests: Vec<Request>) -> Result<()> {
+    for request in requests {
+        let (found, pod) = ask(pods, &request).await.with_context(|| told(&request))?;
+        ensure!(found == Verdict::Admitted, "{}: {found:?}", told(&request));
+        let spec = pod.and_then(|pod| pod.spec).context("no Pod came back")?;
+        let images = spec.containers.iter().filter_map(|c| c.image.as_ref());
+        let init = spec.init_containers.iter().flatten().filter_map(|c| c.image.as_ref());
+        let debug = spec.ephemeral_containers.iter().flatten().filter_map(|c| c.image.as_ref());
+        let images: Vec<&String> = images.chain(init).chain(debug).collect();
+        ensure!(
+            images.iter().all(|image| image.contains("@sha256:")),
+            "{}: {images:?}",
+            told(&request)
+        );
+    }
+    Ok(())
+}
+
+async fn store(pods: &Api<Pod>, name: &str, images: &[&str]) -> Result<Pod> {
+    let mut pod = pod(name, images);
+    pod["metadata"]["finalizers"] = json!(["test/kept"]);
+    Ok(pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
+}
+
+/// The namespace `NAME-old`, which is not enrolled yet.
+async fn not_enrolled(world: &World, ring: &str) -> Result<Api<Pod>> {
+    let namespace = format!("{ring}-old");
+    world
+        .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))
+        .await?;
+    wait_until("the namespace has its ServiceAccount", async || {
+        Ok(world.get(&["serviceaccount", "default", "-n", &namespace], "{.kind}").await.is_ok())
+    })
+    .await?;
+    Ok(Api::namespaced(world.client().await?, &namespace))
+}
+
+/// Enrols it, and waits until Kyverno knows.
+async fn enrol(world: &World, ring: &str, unsigned: &str) -> Result<()> {
+    let (namespace, label) = (format!("{ring}-old"), format!("signing.odj.cloud/ring={ring}"));
+    world.kubectl(&["label", "namespace", &namespace, &label]).await?;
+    world.wait_until_refused(&namespace, unsigned).await
+}
+
+#[test]
+fn every_request_that_carries_images_is_verified() {
+    run(async |shared| {
+        let world = &shared.world;
+        let registry = &world.info.registry;
+        let tagged = format!("{registry}/requests-base/tool:1");
+        let exclude = format!(
+            "  policy: {{exclude: [{{image: '{tagged}', reason: test}}, \
+             {{image: '{registry}/requests-free/any:*', reason: test}}]}}\n"
+        );
+        world.apply(&namespaces("requests")).await?;
+        world.apply(&manifest("requests", &exclude)).await?;
+        world.wait_for_condition("requests", "Ready", "True").await?;
+
+        let unsigned = world.push("requests/unsigned", "v1").await?;
+        let signed = world.push("requests/app", "v1").await?;
+        world.sign(&signed, "requests-ci/image-signing").await?;
+        let signed_tag = format!("{registry}/requests/app:v1");
+        let free = format!("{registry}/requests-free/any:v1");
+        world.push("requests-free/any", "v1").await?;
+        let one = world.push("requests-base/tool", "1").await?;
+        let two = world.push("requests-base/tool", "2").await?;
+        let digest = |image: &str| image.rsplit_once('@').map(|(_, d)| d.to_owned());
+        let one_pinned = format!("{tagged}@{}", digest(&one).context("no digest")?);
+        let other_digest = format!("{tagged}@{}", digest(&two).context("no digest")?);
+        let other_tag =
+            format!("{registry}/requests-base/tool:2@{}", digest(&one).context("no digest")?);
+        world.wait_until_admitted("requests-dev", &signed).await?;
+        world.wait_until_refused("requests-dev", &unsigned).await?;
+
+        let pods: Api<Pod> = Api::namespaced(world.client().await?, "requests-dev");
+        store(&pods, "base", &[&signed_tag]).await?;
+        let good = [&signed, &signed_tag, &free, &tagged, &one_pinned];
+        for image in good {
+            let requests = vec![
+                Create(pod("new", &[image])),
+                Create(pod("new", &[&signed, image, image])),
+                Create(init(image, &signed)),
+                set_image("base", image),
+                debug("base", image),
+            ];
+            pinned(&pods, requests).await.with_context(|| image.to_owned())?;
+        }
+        for image in [&unsigned, &one, &two, &other_digest, &other_tag] {
+            let requests = vec![
+                Create(pod("new", &[image])),
+                Create(pod("new", &[&signed, image])),
+                Create(pod("new", &[&free, image])),
+                Create(init(image, &signed)),
+                set_image("base", image),
+                debug("base", image),
+            ];
+            all(&pods, false, requests).await?;
+        }
+        all(&pods, true, harmless("base")).await?;
+        // What was admitted comes back as it was stored: a copy, and its own manifest.
+        for image in good {
+            let (_, stored) = ask(&pods, &Create(pod("copy", &[image]))).await?;
+            let stored = stored.context("no Pod came back")?;
+            let images: Vec<&str> = stored
+                .spec
+                .iter()
+                .flat_map(|spec| &spec.containers)
+                .filter_map(|c| c.image.as_deref())
+                .collect();
+            pinned(&pods, vec![Create(pod("again", &images)), debug("base", images[0])]).await?;
+        }
+        // The tag moves: a digest that it does not point to any more is not it.
+        world.run("crane", &["copy", &two, &tagged], &[], "").await?;
+        all(&pods, false, vec![Create(pod("new", &[&one_pinned]))]).await?;
+        pinned(&pods, vec![Create(pod("new", &[&other_digest]))]).await
+    });
+}
+
+#[test]
+fn an_update_that_changes_no_image_is_judged_by_no_rule_of_today() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("before").await?;
+        let unsigned = world.push("before/unsigned", "v1").await?;
+        let signed = world.push("before/app", "v1").await?;
+        world.sign(&signed, "before-ci/image-signing").await?;
+        let pods = not_enrolled(world, "before").await?;
+        store(&pods, "unsigned", &[&unsigned]).await?;
+        store(&pods, "two", &[&unsigned, &signed]).await?;
+        store(&pods, "unreadable", &["quay.io./x:v1"]).await?;
+        // One that was annotated before anybody looked.
+        store(&pods, "noted", &[&unsigned]).await?;
+        let note = json!({"metadata": {"annotations": {NOTE: "{}"}}});
+        pods.patch("noted", &PatchParams::default(), &Patch::Strategic(&note)).await?;
+        enrol(world, "before", &unsigned).await?;
+
+        let policy = world.ring("before", "{.status.policy.name}").await?;
+        let rules = world.rules(&policy, "before").await?;
+        let rule = rules.first().and_then(|rule| rule["name"].as_str()).context("no rule")?;
+        let passed = json!({rule: {&unsigned: "pass"}});
+        let forged = json!({"version": 1, "policies": {format!("/{policy}"): passed}}).to_string();
+        let hidden = forged.replace("/signing", "\\u002fsigning");
+        ensure!(hidden != forged);
+        for pod in ["unsigned", "two", "unreadable", "noted"] {
+            all(&pods, true, harmless(pod)).await?;
+            let requests = vec![
+                ungate(pod),
+                set_image(pod, &unsigned.replace("unsigned", "other")),
+                debug(pod, &unsigned),
+            ];
+            all(&pods, false, requests).await?;
+        }
+        for pod in ["unsigned", "two", "noted"] {
+            all(&pods, false, vec![annotate(pod, &forged), annotate(pod, &hidden)]).await?;
+        }
+        all(&pods, true, vec![debug("unsigned", &signed), set_image("unsigned", &signed)]).await?;
+
+        // Somebody else's policy writes its own verdict beside ours.
+        world.apply(&theirs("before-old")).await?;
+        wait_until("the other policy is at work", async || {
+            let (_, pod) = ask(&pods, &Create(pod("new", &[&signed]))).await?;
+            let note = pod.and_then(|pod| pod.annotations().get(NOTE).cloned());
+            Ok(note.is_some_and(|note| note.contains("theirs")))
+        })
+        .await?;
+        for pod in ["unsigned", "two", "noted"] {
+            all(&pods, true, harmless(pod)).await?;
+        }
+        all(&pods, false, vec![set_image("unsigned", &unsigned.replace("unsigned", "other"))])
+            .await?;
+        world.kubectl(&["delete", "clusterpolicy", "theirs"]).await?;
+        Ok(())
+    });
+}
+
+/// A policy of somebody else that verifies images too, by a key of its own, and
+/// refuses nothing.
+fn theirs(namespace: &str) -> String {
+    let key = "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt\\n6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\\n-----END PUBLIC KEY-----\\n";
+    format!(
+        "{{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {{name: theirs}}, spec: {{background: false, \
+         webhookConfiguration: {{failurePolicy: Fail}}, rules: [{{name: theirs, match: {{any: [{{resources: {{kinds: [Pod], namespaces: [{namespace}]}}}}]}}, \
+         verifyImages: [{{type: Cosign, failureAction: Audit, imageReferences: ['*'], mutateDigest: false, verifyDigest: false, required: false, \
+         attestors: [{{count: 1, entries: [{{keys: {{publicKeys: \"{key}\", rekor: {{ignoreTlog: true, url: 'https://rekor.sigstore.dev'}}, ctlog: {{ignoreSCT: true}}}}}}]}}]}}]}}]}}}}"
+    )
+}
+
+#[test]
+fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("gated").await?;
+        let pods: Api<Pod> = Api::namespaced(world.client().await?, "gated-dev");
+        let first = world.push("gated/app", "v1").await?;
+        world.sign(&first, "gated-ci/image-signing").await?;
+        world.wait_until_admitted("gated-dev", &first).await?;
+        let stored = store(&pods, "first", &[&first]).await?;
+        let note = stored.annotations().get(NOTE).context("Kyverno noted nothing")?.clone();
+        all(&pods, true, vec![ungate("first")]).await?;
+
+        world.rotate("gated", "b").await?;
+        let second = world.push("gated/app", "v2").await?;
+        world.sign(&second, "gated-ci/image-signing").await?;
+        world.wait_until_admitted("gated-dev", &second).await?;
+        store(&pods, "second", &[&second]).await?;
+        all(&pods, true, vec![ungate("first"), ungate("second")]).await?;
+
+        world.apply(&manifest("gated", "  revoked: [{version: 1, reason: test}]\n")).await?;
+        let wanted = "True RevocationsApplied";
+        world.wait_for_condition("gated", "RevocationsApplied", wanted).await?;
+        let both = |note: &str| json!({"metadata": {"annotations": {NOTE: note}, "labels": {"a": "b"}}, "spec": {"schedulingGates": null}});
+        let today = pods.get("second").await?.annotations().get(NOTE).cloned().unwrap_or_default();
+        let todays_name = today.replace(&second, &first);
+        let refused = vec![
+            ungate("first"),
+            Update("first", both(&note)),
+            Update("first", both(&todays_name)),
+            annotate("first", &todays_name),
+        ];
+        all(&pods, false, refused).await?;
+        all(&pods, true, harmless("first")).await?;
+        all(&pods, true, vec![ungate("second")]).await
+    });
+}
+
+/// The job controller takes its finalizer off a Pod when that has ended.
+#[test]
+fn a_job_from_before_the_enrolment_completes() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("jobs").await?;
+        let unsigned = world.push("jobs/unsigned", "v1").await?;
+        let pods = not_enrolled(world, "jobs").await?;
+        let job = format!(
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: batch, namespace: jobs-old}}, spec: {{template: {{spec: \
+             {{restartPolicy: Never, containers: [{{name: app, image: '{unsigned}'}}]}}}}}}}}"
+        );
+        world.apply(&job).await?;
+        let mut name = String::new();
+        wait_until("the Job has its Pod", async || {
+            let all = pods.list(&kube::api::ListParams::default()).await?;
+            name = all.items.first().map(ResourceExt::name_any).unwrap_or_default();
+            Ok(!name.is_empty())
+        })
+        .await?;
+        enrol(world, "jobs", &unsigned).await?;
+        let ended = json!({"status": {"phase": "Succeeded"}});
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&ended)).await?;
+        wait_until("the Job is complete", async || {
+            let path = "{.status.conditions[?(@.type==\"Complete\")].status}";
+            Ok(world.get(&["job", "batch", "-n", "jobs-old"], path).await? == "True")
+        })
+        .await
+    });
+}
