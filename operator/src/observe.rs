@@ -237,10 +237,10 @@ fn policy_found(
     if !is_ours(object) {
         return PolicyFound::Foreign;
     }
-    let rule = object.data.get("spec").and_then(|spec| cluster_policy::rule_of(spec, ring));
+    let rules = object.data.get("spec").map(|spec| cluster_policy::rules_of(spec, ring));
     PolicyFound::Ours {
         mark: marks(object).0.remove(ring),
-        keys: rule.map(cluster_policy::keys_of).unwrap_or_default(),
+        keys: rules.map(|rules| cluster_policy::keys_of(&rules)).unwrap_or_default(),
         failure,
         differs,
     }

@@ -15,7 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use signingkeyring_core::policy::cluster_policy::rule_of;
+use signingkeyring_core::policy::cluster_policy::rules_of;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::sync::Barrier;
 use tracing::{info, warn};
@@ -246,10 +246,10 @@ async fn watch_policies(
 /// Whether two states of a policy are the same to a ring: its rule, and what the
 /// policy says of it. What else differs is the policy's to look at.
 fn says_the_same(old: &DynamicObject, new: &DynamicObject, ring: &str) -> bool {
-    let rule = |policy: &DynamicObject| {
-        policy.data.get("spec").and_then(|spec| rule_of(spec, ring)).cloned()
-    };
-    rule(old) == rule(new) && marks(old).0.get(ring) == marks(new).0.get(ring)
+    fn rules<'a>(policy: &'a DynamicObject, ring: &str) -> Option<Vec<&'a serde_json::Value>> {
+        policy.data.get("spec").map(|spec| rules_of(spec, ring))
+    }
+    rules(old, ring) == rules(new, ring) && marks(old).0.get(ring) == marks(new).0.get(ring)
 }
 
 fn set_served(context: &Context, served: bool) {

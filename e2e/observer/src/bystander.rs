@@ -52,12 +52,11 @@ pub fn check(history: &[Event], ring: &str, since: Instant) -> Vec<String> {
 }
 
 /// What a policy says of a ring: its rule, and its mark.
-fn part_of(policy: Option<&Value>, ring: &str) -> Option<(Value, Option<Mark>)> {
+fn part_of(policy: Option<&Value>, ring: &str) -> Option<(Vec<Value>, Option<Mark>)> {
     let policy = policy?;
-    let rules = policy["spec"]["rules"].as_array()?;
-    let rule = rules.iter().find(|rule| rule["name"] == ring)?;
+    let rules: Vec<Value> = parse::rules(policy, ring).into_iter().cloned().collect();
     let marks = Marks::of_policy(policy).unwrap_or_default();
-    Some((rule.clone(), marks.of(ring).cloned()))
+    (!rules.is_empty()).then(|| (rules, marks.of(ring).cloned()))
 }
 
 /// Whether a Secret is a ring's ledger, or a pipeline's with its key.

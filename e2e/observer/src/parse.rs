@@ -33,23 +33,39 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The rule of a ring in a policy.
+/// The rules of a ring in a policy: their names begin with the ring's, which has
+/// no dot.
+#[must_use]
+pub fn rules<'a>(policy: &'a Value, ring: &str) -> Vec<&'a Value> {
+    let rules = policy["spec"]["rules"].as_array().into_iter().flatten();
+    rules.filter(|rule| text(&rule["name"]).split('.').next() == Some(ring)).collect()
+}
+
+/// What the rules of a ring in a policy verify with. If they are not of one mind,
+/// none of them counts.
 #[must_use]
 pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
-    let rules = policy["spec"]["rules"].as_array()?;
-    let rule = rules.iter().find(|rule| rule["name"] == ring)?;
+    let rules = rules(policy, ring);
+    let verifying = rules.into_iter().filter(|rule| !rule["verifyImages"].is_null());
+    let mut all = verifying.map(verified);
+    let first = all.next()?;
+    let of_one_mind = all.all(|other| other == first);
+    Some(Rule { any_of: first.any_of && of_one_mind, ..first })
+}
+
+fn verified(rule: &Value) -> Rule {
     let verify = &rule["verifyImages"][0];
     let sets = verify["attestors"].as_array().map_or(&[][..], Vec::as_slice);
     let entries = sets.iter().flat_map(|set| set["entries"].as_array().into_iter().flatten());
     let strings = |value: &Value| -> BTreeSet<String> {
         value.as_array().into_iter().flatten().map(|v| text(v).to_owned()).collect()
     };
-    Some(Rule {
+    Rule {
         keys: entries.map(|entry| trimmed(text(&entry["keys"]["publicKeys"]))).collect(),
         any_of: sets.len() == 1 && sets[0]["count"] == 1,
         action: text(&verify["failureAction"]).to_owned(),
         skipped: strings(&verify["skipImageReferences"]),
-    })
+    }
 }
 
 /// The public key in a Secret that belongs to a ring.

@@ -14,9 +14,8 @@ async fn nothing_is_left(world: &World, ring: &str, policy: &str) -> Result<()> 
     ensure!(world.get(&["secret", &ledger, "-n", "signing-system"], "{.kind}").await.is_err());
     let namespace = format!("{ring}-ci");
     ensure!(world.get(&["secret", "image-signing", "-n", &namespace], "{.kind}").await.is_err());
-    let rule = format!("{{.spec.rules[?(@.name==\"{ring}\")].name}}");
-    let rule = world.get(&["clusterpolicy", policy], &rule).await.unwrap_or_default();
-    ensure!(rule.is_empty(), "the rule is still there");
+    let rules = world.rules(policy, ring).await.unwrap_or_default();
+    ensure!(rules.is_empty(), "its rules are still there");
     Ok(())
 }
 

@@ -22,7 +22,7 @@ async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()>
     .await
 }
 
-/// Whether a policy holds a rule for each ring it names, this test's among
+/// Whether a policy holds rules for each ring it names, this test's among
 /// them, and its two own, and refuses pods when Kyverno fails. Other rings share
 /// it and may come and go meanwhile.
 async fn is_whole(world: &World, policy: &str) -> Result<bool> {
@@ -32,7 +32,13 @@ async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let mut named: BTreeSet<&str> = marks.0.keys().map(String::as_str).collect();
     named.extend(["signing-gate", "signing-gate.references"]);
     let rules = object["spec"]["rules"].as_array().into_iter().flatten();
-    let held: BTreeSet<&str> = rules.filter_map(|rule| rule["name"].as_str()).collect();
+    let names = rules.filter_map(|rule| rule["name"].as_str());
+    let owner = |name: &'_ str| match name.split_once('.') {
+        Some((ring, _)) if ring != "signing-gate" => ring.to_owned(),
+        _ => name.to_owned(),
+    };
+    let held: BTreeSet<String> = names.map(owner).collect();
+    let named: BTreeSet<String> = named.into_iter().map(str::to_owned).collect();
     let fails = &object["spec"]["webhookConfiguration"]["failurePolicy"];
     Ok(held == named && held.contains("drift") && fails == "Fail")
 }

@@ -9,9 +9,9 @@ use crate::common::run;
 const POLICY: &str = "signing-audit-0000";
 
 async fn is_covered(world: &World, value: &str) -> bool {
-    let rule = "{.spec.rules[?(@.name==\"signing-gate.unknown\")]..matchExpressions[0].values}";
-    let values = world.get(&["clusterpolicy", POLICY], rule).await;
-    values.is_ok_and(|values| values.contains(&format!("\"{value}\"")))
+    let rules = world.rules(POLICY, "signing-gate.unknown").await.unwrap_or_default();
+    let rules = rules.iter().map(|rule| rule["match"].to_string());
+    rules.into_iter().any(|selector| selector.contains(&format!("\"{value}\"")))
 }
 
 /// What the events on a namespace say of its label.

@@ -31,7 +31,8 @@ async fn policies(world: &World) -> Result<Api<DynamicObject>> {
 /// The ring's rule in a policy.
 fn rule(policy: &mut DynamicObject) -> Result<&mut Value> {
     let rules = policy.data["spec"]["rules"].as_array_mut().context("no rules")?;
-    rules.iter_mut().find(|rule| rule["name"] == RING).context("no rule of the ring")
+    let is_its = |rule: &&mut Value| rule["name"].as_str().is_some_and(|n| n.starts_with(RING));
+    rules.iter_mut().find(is_its).context("no rule of the ring")
 }
 
 /// Edits a policy as whoever may do so would.

@@ -31,10 +31,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
         let policy = world.ring("lost", "{.status.policy.name}").await?;
         world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
         wait_until("the rule is back", async || {
-            let rule = world
-                .get(&["clusterpolicy", &policy], "{.spec.rules[?(@.name==\"lost\")].name}")
-                .await;
-            Ok(rule.is_ok_and(|rule| rule == "lost"))
+            Ok(world.rules(&policy, "lost").await.is_ok_and(|rules| rules.len() == 2))
         })
         .await?;
         turn::kill(shared).await?;
@@ -93,10 +90,7 @@ fn a_lost_ledger_does_not_keep_a_ring_from_being_deleted() {
         world.wait_for_condition("lostgone", "Stalled", "True KeyMaterialLost").await?;
         world.kubectl(&["delete", "namespace", "lostgone-dev", "--wait=true"]).await?;
         world.kubectl(&["delete", "skr", "lostgone", "--timeout=60s"]).await?;
-        let rule = world
-            .get(&["clusterpolicy", &policy], "{.spec.rules[?(@.name==\"lostgone\")].name}")
-            .await;
-        ensure!(rule.unwrap_or_default().is_empty());
+        ensure!(world.rules(&policy, "lostgone").await.unwrap_or_default().is_empty());
         Ok(())
     });
 }

@@ -17,8 +17,12 @@ const ENFORCE: &str = "signing-enforce-0000";
 
 /// The values that a policy covers, as a JSON list; nothing if it does not exist.
 async fn covered(world: &World, policy: &str) -> Option<String> {
-    let rule = "{.spec.rules[?(@.name==\"signing-gate.unknown\")]..matchExpressions[0].values}";
-    world.get(&["clusterpolicy", policy], rule).await.ok()
+    let rules = world.rules(policy, "signing-gate.unknown").await.ok()?;
+    let selector = |rule: &serde_json::Value| {
+        let first = &rule["match"]["any"][0]["resources"];
+        first["namespaceSelector"]["matchExpressions"][0]["values"].to_string()
+    };
+    Some(rules.first().map(selector).unwrap_or_default())
 }
 
 async fn covers(world: &World, policy: &str, value: &str) -> bool {

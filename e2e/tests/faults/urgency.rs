@@ -59,10 +59,9 @@ fn long_list() -> String {
 }
 
 async fn skipped(world: &World, policy: &str, ring: &str) -> Result<Vec<String>> {
-    let path =
-        format!("{{.spec.rules[?(@.name==\"{ring}\")].verifyImages[0].skipImageReferences}}");
-    let text = world.get(&["clusterpolicy", policy], &path).await?;
-    Ok(serde_json::from_str(&text)?)
+    let rules = world.rules(policy, ring).await?;
+    let rule = rules.first().context("no rule of the ring")?;
+    Ok(serde_json::from_value(rule["verifyImages"][0]["skipImageReferences"].clone())?)
 }
 
 /// Waits until longer lists are refused for this reason, and what is there is

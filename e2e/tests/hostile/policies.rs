@@ -6,7 +6,10 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e_observer::marks::{ANNOTATION as MARKS, Marks};
+use signingkeyring_e2e_observer::{
+    marks::{ANNOTATION as MARKS, Marks},
+    parse,
+};
 use signingkeyring_e2e_testbed::world::wait_until;
 
 use crate::batch::Batch;
@@ -145,10 +148,10 @@ fn api(batch: &Batch) -> Api<DynamicObject> {
 
 /// The victim's rule and mark.
 fn victims(policy: &DynamicObject) -> Option<(Value, u64)> {
-    let rules = policy.data["spec"]["rules"].as_array()?;
-    let rule = rules.iter().find(|rule| rule["name"] == VICTIM)?;
-    let marks = Marks::of_policy(&serde_json::to_value(policy).ok()?).ok()?;
-    Some((rule.clone(), marks.of(VICTIM)?.sequence))
+    let policy = serde_json::to_value(policy).ok()?;
+    let rules = parse::rules(&policy, VICTIM);
+    let marks = Marks::of_policy(&policy).ok()?;
+    Some((serde_json::json!(rules), marks.of(VICTIM)?.sequence))
 }
 
 /// How many passes have ended in a panic.
@@ -185,10 +188,14 @@ async fn put(
     }
 }
 
+fn is_victims(rule: &Value) -> bool {
+    rule["name"].as_str().is_some_and(|name| name.split('.').next() == Some(VICTIM))
+}
+
 fn edited(object: &mut DynamicObject, edit: &Edit) {
     let mut notes = json!(object.metadata.annotations.clone().unwrap_or_default());
     let Some(rules) = object.data["spec"]["rules"].as_array_mut() else { return };
-    let at = rules.iter().position(|rule| rule["name"] == VICTIM).unwrap_or(0);
+    let at = rules.iter().position(is_victims).unwrap_or(0);
     (edit.edit)(&mut notes, rules, at);
     let texts = notes.as_object().into_iter().flatten();
     let texts = texts.filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));

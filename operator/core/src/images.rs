@@ -145,6 +145,36 @@ impl Pattern {
             What::TagPrefix(tag) => vec![format!(":{tag}*")],
             What::Digest(digest) => vec![format!("@{digest}")],
         };
+        let bases = self.bases();
+        bases
+            .iter()
+            .flat_map(|base| suffixes.iter().map(move |suffix| format!("{base}{suffix}")))
+            .collect()
+    }
+
+    /// If the pattern excludes by tag: the globs that match every spelling of
+    /// such an image with a digest behind its tag, as a Pod has it whose images
+    /// were pinned. Kyverno drops a tag beside a digest, so [`Self::spellings`]
+    /// do not match it. Unlike there, what is compared is the image as the Pod
+    /// has it, with no registry put in front.
+    #[must_use]
+    pub fn pinned_spellings(&self) -> Vec<String> {
+        let tag = match &self.what {
+            What::Tag(tag) => tag.clone(),
+            What::TagPrefix(tag) => format!("{tag}*"),
+            What::Tree | What::Repository | What::Digest(_) => return Vec::new(),
+        };
+        let mut bases = self.bases();
+        if self.host == HUB {
+            let without = |base: &String| base.strip_prefix("docker.io/").map(str::to_owned);
+            let short: Vec<String> = bases.iter().filter_map(without).collect();
+            bases.extend(short);
+        }
+        bases.into_iter().map(|base| format!("{base}:{tag}@sha256:*")).collect()
+    }
+
+    /// Every spelling of the host and the path.
+    fn bases(&self) -> Vec<String> {
         let mut bases = vec![format!("{}/{}", self.host, self.path)];
         if self.host == HUB {
             bases.push(format!("{HUB_ALIAS}/{}", self.path));
@@ -157,9 +187,6 @@ impl Pattern {
             }
         }
         bases
-            .iter()
-            .flat_map(|base| suffixes.iter().map(move |suffix| format!("{base}{suffix}")))
-            .collect()
     }
 
     /// Whether every image of `other` is one of this pattern's too.

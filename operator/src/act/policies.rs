@@ -41,7 +41,7 @@ pub async fn write(
     let policy = observed.snapshot.policy;
     let rendered = observed
         .backend(context)
-        .compose(content, |source, ring| observed.rule(source, ring))
+        .compose(content, |source, ring| observed.rules(source, ring))
         .ok_or_else(|| Error::Conflict(format!("{} {policy}", policy.kind().as_str())))?;
     put(context, policy, observed.object.as_deref(), rendered, dry_run).await
 }

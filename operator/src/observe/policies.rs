@@ -15,7 +15,7 @@ use signingkeyring_core::{
     ledger::Exclusion,
     policy::{
         Source,
-        cluster_policy::{self, ClusterPolicy, Metadata, rule_of},
+        cluster_policy::{self, ClusterPolicy, Metadata, rules_of},
         exclusions::Selection,
         snapshot::{ObjectSeen, PolicySeen, PolicySnapshot, RingSeen, WrittenSeen},
     },
@@ -98,15 +98,16 @@ impl ObservedPolicy {
         }
     }
 
-    /// The JSON of a ring's rule that stays as it was seen.
+    /// The JSON of a ring's rules that stay as they were seen.
     #[must_use]
-    pub fn rule(&self, source: &Source, ring: &str) -> Option<&Value> {
+    pub fn rules(&self, source: &Source, ring: &str) -> Vec<&Value> {
         let object = match source {
             Source::Found => self.object.as_deref(),
             Source::Written => self.written.as_ref().map(|written| &*written.stored),
             Source::Ledger(_) | Source::AllButKeys(_) => None,
         };
-        rule_of(object?.data.get("spec")?, ring)
+        let spec = object.and_then(|object| object.data.get("spec"));
+        spec.map(|spec| rules_of(spec, ring)).unwrap_or_default()
     }
 
     /// Looks again which rules were refused.

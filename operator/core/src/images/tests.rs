@@ -223,12 +223,15 @@ fn parsed(texts: &[String]) -> Vec<Pattern> {
     texts.iter().filter_map(|text| Pattern::parse(text).ok()).collect()
 }
 
-/// The bytes of the globs in JSON.
+/// The bytes of the globs in JSON: in two rules, and for three lists of images.
 fn json_bytes(patterns: &[Pattern]) -> usize {
-    let globs: Vec<String> = patterns.iter().flat_map(Pattern::spellings).collect();
-    let text = serde_json::to_string(&globs).unwrap();
-    // Its brackets, and no comma behind the last.
-    if globs.is_empty() { 0 } else { text.len() - 1 }
+    let bytes = |globs: Vec<String>| {
+        let text = serde_json::to_string(&globs).unwrap();
+        // Its brackets, and no comma behind the last.
+        if globs.is_empty() { 0 } else { text.len() - 1 }
+    };
+    2 * bytes(patterns.iter().flat_map(Pattern::spellings).collect())
+        + 3 * bytes(patterns.iter().flat_map(Pattern::pinned_spellings).collect())
 }
 
 proptest! {
@@ -277,5 +280,26 @@ proptest! {
         if let Ok(pattern) = Pattern::parse(&text) {
             prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern));
         }
+    }
+}
+
+#[test]
+fn what_is_excluded_by_tag_is_found_with_a_digest_behind_it() {
+    let pinned = |text: &str| Pattern::parse(text).unwrap().pinned_spellings();
+    assert_eq!(pinned("quay.io/org/app:7.2"), ["quay.io/org/app:7.2@sha256:*"]);
+    assert_eq!(
+        pinned("redis:7*"),
+        [
+            "docker.io/library/redis:7*@sha256:*",
+            "index.docker.io/library/redis:7*@sha256:*",
+            "docker.io/redis:7*@sha256:*",
+            "index.docker.io/redis:7*@sha256:*",
+            "library/redis:7*@sha256:*",
+            "redis:7*@sha256:*",
+        ]
+    );
+    let digest = format!("quay.io/org/app@sha256:{}", "a".repeat(64));
+    for other in ["quay.io/org/*", "quay.io/org/app:*", "quay.io/org/app", &digest] {
+        assert_eq!(pinned(other), [""; 0], "{other}: its digest does not matter or is compared");
     }
 }

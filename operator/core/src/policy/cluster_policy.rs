@@ -13,22 +13,23 @@ use serde_json::{Value, json};
 use super::{
     content::{Backend, Content, ContentRule, Source, Whole},
     digest::Part,
-    snapshot::{KeySeen, RuleSeen},
+    snapshot::{KeySeen, RulePart, RuleSeen},
 };
 use crate::{
     high_water::{HighWater, HighWaters},
-    images::{self, Pattern},
     ledger::{Exclusion, Ledger},
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, RuleState, short},
     names,
     policy_ref::{Action, PolicyRef},
 };
 
+mod naming;
 mod read;
 mod references;
+mod rules;
 mod unknown;
 
-pub use read::{Metadata, keys_of, read, rule_of, skipped};
+pub use read::{Metadata, keys_of, read, rules_of, skipped};
 pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.
@@ -65,15 +66,15 @@ pub struct ClusterPolicy<'a> {
     pub now: Timestamp,
 }
 
-/// A ring's rule, and what the policy says of it.
+/// A ring's rules, and what the policy says of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// What the policy says of it.
+    /// What the policy says of them.
     pub mark: Mark,
-    /// What the policy remembers of it.
+    /// What the policy remembers of the ring.
     pub high_water: HighWater,
-    /// The rule.
-    pub rule: Value,
+    /// The rules.
+    pub rules: Vec<Value>,
 }
 
 /// A rendered policy.
@@ -89,16 +90,29 @@ pub struct Rendered {
     pub spec: Value,
 }
 
-/// A pattern that no image fits: Kyverno takes no rule without one.
-const NO_IMAGE: &str = "none.invalid/none";
-
 impl ClusterPolicy<'_> {
-    /// The rule that a ring's ledger calls for.
+    /// The rules that a ring's ledger calls for.
     #[must_use]
     pub fn ring_rule(&self, ring: &str, ledger: &Ledger) -> Rule {
-        let rule = ring_rule(self, ring, ledger, &keys_of_ledger(ledger));
-        let mark = Mark { state: ledger.rule_state(), rule: read::body_hash(&rule) };
-        Rule { mark, high_water: ledger.high_water(), rule }
+        let keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
+        self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water()).0
+    }
+
+    fn rule_with_keys(
+        &self,
+        ring: &str,
+        ledger: &Ledger,
+        keys: &[&str],
+        state: RuleState,
+        high_water: HighWater,
+    ) -> (Rule, RuleSeen) {
+        let rules = rules::of_ring(self, ring, ledger, keys);
+        let rules_seen: Vec<&Value> = rules.iter().collect();
+        let mark = Mark { state, rule: String::new() };
+        // Nobody asks for the fingerprint of a key that is rendered.
+        let mut seen = read::rule_seen(&rules_seen, mark, high_water.clone(), |_| None);
+        seen.mark.rule = short(&seen.body().digest.0);
+        (Rule { mark: seen.mark.clone(), high_water, rules }, seen)
     }
 
     /// The policy that holds these rules.
@@ -107,29 +121,42 @@ impl ClusterPolicy<'_> {
         let (marks, annotations, labels) =
             metadata(rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
         let own = self.own_rules(&marks);
-        let rules: Vec<Value> = rules.into_values().map(|rule| rule.rule).chain(own).collect();
+        let rules: Vec<Value> =
+            rules.into_values().flat_map(|rule| rule.rules).chain(own).collect();
         Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
     }
 
-    /// The policy that was planned. `seen` gives the JSON of a rule that stays
-    /// as it was found, or as this process wrote it.
+    /// The policy that was planned. `seen` gives the JSON of the rules that stay
+    /// as they were found, or as this process wrote them.
     ///
-    /// Nothing if it does not have such a rule (any more).
+    /// Nothing if it does not have such rules (any more).
     pub fn compose<'v>(
         &self,
         content: &Content,
-        seen: impl Fn(&Source, &str) -> Option<&'v Value>,
+        seen: impl Fn(&Source, &str) -> Vec<&'v Value>,
     ) -> Option<Rendered> {
         let rules = content.rules.iter().map(|(ring, ContentRule { source, rule })| {
-            let value = match source {
-                Source::Ledger(ledger) => ring_rule(self, ring, ledger, &keys_of_ledger(ledger)),
-                Source::AllButKeys(ledger) => {
-                    ring_rule(self, ring, ledger, &rule.public_keys().collect::<Vec<_>>())
-                }
-                Source::Found | Source::Written => read::narrowed(seen(source, ring)?, rule),
-            };
             let (mark, high_water) = (rule.mark.clone(), rule.high_water.clone());
-            Some((ring.clone(), Rule { mark, high_water, rule: value }))
+            let rendered = |ledger, keys: &[&str]| {
+                self.rule_with_keys(ring, ledger, keys, mark.state.clone(), high_water.clone())
+                    .0
+                    .rules
+            };
+            let rules = match source {
+                Source::Ledger(ledger) => self.ring_rule(ring, ledger).rules,
+                Source::AllButKeys(ledger) => {
+                    rendered(ledger, &rule.public_keys().collect::<Vec<_>>())
+                }
+                Source::Found | Source::Written => {
+                    let seen = seen(source, ring);
+                    if seen.len() != rule.parts.len() {
+                        return None;
+                    }
+                    let parts = seen.into_iter().zip(&rule.parts);
+                    parts.map(|(value, part)| read::narrowed(value, part)).collect()
+                }
+            };
+            Some((ring.clone(), Rule { mark, high_water, rules }))
         });
         Some(self.render(rules.collect::<Option<_>>()?))
     }
@@ -144,19 +171,22 @@ impl ClusterPolicy<'_> {
 
 impl Backend for ClusterPolicy<'_> {
     fn rule(&self, ring: &str, ledger: &Ledger) -> RuleSeen {
-        let Rule { mark, high_water, rule } = self.ring_rule(ring, ledger);
-        // Nobody asks for the fingerprint of a key that the ledger knows.
-        read::rule_seen(&rule, mark, high_water, |_| None)
+        let keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
+        self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water()).1
     }
 
     fn rule_with_keys_of(&self, ring: &str, ledger: &Ledger, kept: &RuleSeen) -> RuleSeen {
-        let rule = ring_rule(self, ring, ledger, &kept.public_keys().collect::<Vec<_>>());
-        let mark = Mark { state: kept.mark.state.clone(), rule: read::body_hash(&rule) };
-        read::rule_seen(&rule, mark, kept.high_water.clone(), |_| None)
+        let keys: Vec<&str> = kept.public_keys().collect();
+        let (state, high_water) = (kept.mark.state.clone(), kept.high_water.clone());
+        self.rule_with_keys(ring, ledger, &keys, state, high_water).1
     }
 
     fn nobody(&self) -> KeySeen {
-        read::key_seen(&key_entry(NOBODYS_KEY), |_| None)
+        read::key_seen(&rules::key_entry(NOBODYS_KEY), |_| None)
+    }
+
+    fn name(&self, ring: &str, rule: &mut RuleSeen) {
+        naming::rename(ring, rule);
     }
 
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole {
@@ -165,7 +195,7 @@ impl Backend for ClusterPolicy<'_> {
         let own = self.own_rules(&marks);
         let own = own.iter().map(read::rule_part);
         let frame = Part::of(&spec(self.policy.action(), &[]));
-        let rules = rules.values().map(|new| new.rule.whole());
+        let rules = rules.values().flat_map(|new| &new.rule.parts).map(RulePart::whole);
         Whole {
             spec: Part::with(frame, rules.chain(own)),
             own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
@@ -220,106 +250,6 @@ fn spec(action: Action, rules: &[Value]) -> Value {
         },
         "rules": rules,
     })
-}
-
-fn ring_rule(input: &ClusterPolicy<'_>, ring: &str, ledger: &Ledger, keys: &[&str]) -> Value {
-    let settings = &ledger.rule.settings;
-    let moves = settings.policies().any(|policy| policy.action() != input.policy.action());
-    let selector = json!({"matchLabels": {input.enrolment_label: ring}});
-    image_rule(input, ring, &selector, keys, &settings.exclude, moves)
-}
-
-/// A rule that verifies images: of whom `selector` selects, by `keys`, without
-/// what the lists and `exclude` name. `moves` if a policy of the other action
-/// holds such a rule too.
-fn image_rule(
-    input: &ClusterPolicy<'_>,
-    name: &str,
-    selector: &Value,
-    keys: &[&str],
-    exclude: &[Exclusion],
-    moves: bool,
-) -> Value {
-    let enforce = input.policy.action() == Action::Enforce;
-    // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
-    // second replaces what the first wrote on the Pod: under both, a verified
-    // image is refused as unverified. So while a ring's rule moves between the
-    // two, the Audit one looks at no image, and the Enforce one verifies and
-    // refuses, but does not ask for what was written.
-    let images = if moves && !enforce { NO_IMAGE } else { "*" };
-    let mut verify = json!({
-        // `.sig` tags. Bundles would be another type, and the two cannot be
-        // had at once: entries and rules are ANDed.
-        "type": "Cosign",
-        "failureAction": if enforce { "Enforce" } else { "Audit" },
-        "imageReferences": [images],
-        "required": !moves,
-        // Kyverno refuses a policy that audits and pins. Where tags are not
-        // pinned a missing digest must not be a finding of its own.
-        "mutateDigest": enforce,
-        "verifyDigest": enforce && !moves,
-        // A hit by tag would skip verification and pin whatever the tag
-        // points at by now. What this cannot switch off: an update that leaves
-        // a verified image as it is passes by Kyverno's annotation on the Pod.
-        "useCache": false,
-        // count 1 is "any of"; left out it would be "all of". One entry per
-        // key, newest first: verification stops at the first that fits.
-        // Without entries Kyverno would refuse the policy, and without
-        // attestors verify nothing.
-        "attestors": [{"count": 1, "entries": entries(keys)}],
-    });
-    let skip = skipped_images(input, exclude);
-    if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
-        verify.insert("skipImageReferences".to_owned(), json!(skip));
-    }
-    json!({
-        "name": name,
-        "match": {"any": [{"resources": {
-            "kinds": ["Pod"],
-            // DELETE and CONNECT are Kyverno's defaults too, and would make
-            // the deletion of pods depend on Kyverno.
-            "operations": ["CREATE", "UPDATE"],
-            "namespaceSelector": selector,
-        }}]},
-        "skipBackgroundRequests": true,
-        "verifyImages": [verify],
-    })
-}
-
-/// The public keys that a ledger accepts, newest first.
-fn keys_of_ledger(ledger: &Ledger) -> Vec<&str> {
-    ledger.accepted().map(|v| v.public_key.as_str()).collect()
-}
-
-fn entries(keys: &[&str]) -> Vec<Value> {
-    let keys = if keys.is_empty() { &[NOBODYS_KEY] } else { keys };
-    keys.iter().map(|key| key_entry(key)).collect()
-}
-
-fn key_entry(public_key: &str) -> Value {
-    json!({
-        "keys": {
-            "publicKeys": public_key,
-            "signatureAlgorithm": "sha256",
-            // Without both, Kyverno fetches Sigstore's public trust root.
-            "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
-            "ctlog": {"ignoreSCT": true},
-        },
-        "signatureAlgorithm": "sha256",
-    })
-}
-
-/// The exclusions that count now, from the lists and the ring, as the globs
-/// that Kyverno compares.
-fn skipped_images(input: &ClusterPolicy<'_>, own: &[Exclusion]) -> Vec<String> {
-    let patterns = input
-        .excluded
-        .iter()
-        .chain(own)
-        .filter(|exclusion| exclusion.counts(input.now))
-        .filter_map(|exclusion| Pattern::parse(&exclusion.image).ok())
-        .collect();
-    images::minimal(patterns).iter().flat_map(Pattern::spellings).collect()
 }
 
 /// Answers the dry run of a Pod with what the policy says of its rings. A

@@ -22,6 +22,9 @@ pub trait Backend {
     /// The entry of the key that nobody has.
     fn nobody(&self) -> KeySeen;
 
+    /// Names what a policy holds for a ring as the kind does.
+    fn name(&self, ring: &str, rule: &mut RuleSeen);
+
     /// The object that holds these rules.
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole;
 }

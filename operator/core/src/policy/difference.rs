@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::{
     content::{Backend, Content, ContentRule, Source},
     plan::Write,
-    snapshot::{KeySeen, PolicySeen, PolicySnapshot, RuleSeen},
+    refusal::is_named,
+    snapshot::{PolicySeen, PolicySnapshot, RuleSeen},
 };
 use crate::snapshot::Difference;
 
@@ -23,12 +24,16 @@ impl Write {
         let untouched = !self.drifted && is_framed(snapshot, backend, found);
         let difference = |ring: &str, wanted: &ContentRule| match found.rules.get(ring) {
             None => Some(Difference::NoRule),
-            Some(rule) if !untouched || rule.body != wanted.rule.body => Some(Difference::Other),
+            Some(rule)
+                if !untouched
+                    || rule.body() != wanted.rule.body()
+                    || !is_named(ring, backend, rule) =>
+            {
+                Some(Difference::Other)
+            }
             Some(rule) => {
-                let entries = |keys: &[KeySeen]| keys.iter().map(|key| key.entry).collect();
-                let [stands, should]: [Vec<_>; 2] =
-                    [entries(&rule.keys), entries(&wanted.rule.keys)];
-                (stands != should).then_some(Difference::Keys)
+                let same = rule.whole() == wanted.rule.whole();
+                (!same).then_some(Difference::Keys)
             }
         };
         let rules = self.urgent_for.as_ref().unwrap_or(&self.content.rules).iter();

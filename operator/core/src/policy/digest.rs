@@ -38,6 +38,12 @@ impl Part {
         }
         Self { digest: Digest(hash.finalize().into()), bytes }
     }
+
+    /// Of several values.
+    #[must_use]
+    pub fn list(parts: impl IntoIterator<Item = Self>) -> Self {
+        Self::with(Self::of(&Value::Array(Vec::new())), parts)
+    }
 }
 
 /// Takes in a value's JSON with the keys of objects in order.

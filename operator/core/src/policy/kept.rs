@@ -27,7 +27,6 @@ use crate::{
 pub(super) fn kept(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,
-    nobody: &KeySeen,
     doubtful: &mut BTreeSet<String>,
 ) -> BTreeMap<String, ContentRule> {
     let mut kept = BTreeMap::new();
@@ -48,7 +47,7 @@ pub(super) fn kept(
                 Some(known) => known.accepts(key),
                 None => key.public_key.is_some(),
             };
-            let narrowed = rule.clone().narrowed(nobody, accepts);
+            let narrowed = rule.clone().narrowed(name, backend, accepts);
             let placed = snapshot.placed().find(|(placed, ..)| placed == name);
             let new = match placed.filter(|(.., table)| !table.removed) {
                 Some((_, ring, table)) => {

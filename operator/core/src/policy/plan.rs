@@ -17,7 +17,7 @@ use super::{
     kept::{enforceable, kept},
     known::Known,
     refusal::{REFUSED_FOR, hold_back},
-    snapshot::{KeySeen, ObjectSeen, Origin, PolicySnapshot},
+    snapshot::{ObjectSeen, Origin, PolicySnapshot},
     urgent::without_revoked,
 };
 use crate::{fingerprint::Fingerprint, ledger::Exclusion};
@@ -132,12 +132,11 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     if snapshot.found == ObjectSeen::Foreign {
         return idle(Step::Conflict);
     }
-    let nobody = backend.nobody();
-    let (rules, lost, doubtful) = rules(snapshot, backend, &nobody);
+    let (rules, lost, doubtful) = rules(snapshot, backend);
     if !doubtful.is_empty() {
         return idle(Step::ReadAnew(doubtful));
     }
-    if let Some(content) = without_revoked(snapshot, backend, &nobody, &rules) {
+    if let Some(content) = without_revoked(snapshot, backend, &rules) {
         let (drifted, expired) = (is_drifted(snapshot), Vec::new());
         let urgent_for = Some(rules);
         return idle(Step::Write(Write { content, drifted, expired, urgent_for }));
@@ -178,16 +177,19 @@ type Rules = (BTreeMap<String, ContentRule>, Vec<(String, Vec<String>)>, BTreeSe
 /// What is said of a key entry that is none.
 const NO_KEY: &str = "an entry that is no P-256 key";
 
-fn rules(snapshot: &PolicySnapshot, backend: &impl Backend, nobody: &KeySeen) -> Rules {
+fn rules(snapshot: &PolicySnapshot, backend: &impl Backend) -> Rules {
+    let nobody = backend.nobody();
     let mut doubtful = BTreeSet::new();
-    let mut rules = kept(snapshot, backend, nobody, &mut doubtful);
+    let mut rules = kept(snapshot, backend, &mut doubtful);
     let lost = rules.iter().map(|(name, kept)| {
         let ring = snapshot.rings.get(name);
         let vouched = ring.is_some_and(|ring| !Known::of(ring, &kept.rule).is_nothing());
-        let keys = kept.rule.keys.iter().filter(|key| key.public_key != nobody.public_key);
+        let keys = kept.rule.keys().filter(|key| key.public_key != nobody.public_key);
+        let mut seen = BTreeSet::new();
+        let keys = keys.filter(|key| seen.insert(key.entry.digest));
         let keys = keys.map(|key| key.fingerprint.as_ref().map_or(NO_KEY, Fingerprint::as_str));
-        let keys = keys.map(str::to_owned);
-        (name.clone(), if vouched { Vec::new() } else { keys.collect() })
+        let keys = keys.map(str::to_owned).collect();
+        (name.clone(), if vouched { Vec::new() } else { keys })
     });
     let lost = lost.collect();
     for (name, ring, table) in snapshot.placed() {

@@ -39,9 +39,11 @@ pub(super) fn hold_back(
         let found = snapshot.ours().and_then(|found| found.rules.get(name));
         let written = snapshot.written.as_ref();
         let written = written.and_then(|written| written.stored.rules.get(name));
-        let edited = found.zip(written).is_some_and(|(found, written)| found.body != written.body);
+        let edited = found.zip(written).is_some_and(|(found, written)| {
+            found.body() != written.body() || !is_named(name, backend, found)
+        });
         let last = if edited { (Source::Written, written) } else { (Source::Found, found) };
-        match last.1.map(|rule| rule.clone().narrowed(&backend.nobody(), accepts)) {
+        match last.1.map(|rule| rule.clone().narrowed(name, backend, accepts)) {
             Some(rule) => {
                 rules.insert(name.clone(), ContentRule { source: last.0, rule });
             }
@@ -51,6 +53,14 @@ pub(super) fn hold_back(
         }
     }
     held_back
+}
+
+/// Whether a rule's names are those that the kind gives it: under another, what
+/// passed by other keys would count.
+pub(super) fn is_named(ring: &str, backend: &impl Backend, rule: &RuleSeen) -> bool {
+    let mut named = rule.clone();
+    backend.name(ring, &mut named);
+    named == *rule
 }
 
 fn is_rendered(source: &Source) -> bool {

@@ -8,8 +8,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
-use super::digest::{Digest, Part};
+use super::{
+    content::Backend,
+    digest::{Digest, Part},
+};
 use crate::{
     fingerprint::Fingerprint,
     high_water::HighWater,
@@ -63,7 +67,8 @@ pub struct PolicySeen {
     pub metadata: Digest,
     /// The rules of the rings that its marks name.
     pub rules: BTreeMap<String, RuleSeen>,
-    /// The rules of rings' names that no mark names.
+    /// What the names of rules begin with that no mark names, see
+    /// [`RulePart::owner`].
     pub unmarked: BTreeSet<String>,
     /// The image globs that its rules skip.
     pub skipped: BTreeSet<String>,
@@ -80,7 +85,7 @@ pub struct WrittenSeen {
     pub is_ahead: bool,
 }
 
-/// A ring's rule in a policy. Whether two are the same rule is told by
+/// What a policy holds for a ring. Whether two are the same is told by
 /// [`Self::whole`]: of a rendered one nobody computes the keys' fingerprints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSeen {
@@ -88,7 +93,16 @@ pub struct RuleSeen {
     pub mark: Mark,
     /// What the policy remembers of it.
     pub high_water: HighWater,
-    /// The rule without its key entries.
+    /// The rules of the kind that it is made of, in order.
+    pub parts: Vec<RulePart>,
+}
+
+/// One rule of those that a policy holds for a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePart {
+    /// Its name, which says what it verifies with.
+    pub name: String,
+    /// The rule without its name and its key entries.
     pub body: Part,
     /// Its key entries, in order.
     pub keys: Vec<KeySeen>,
@@ -166,33 +180,70 @@ impl PolicySnapshot {
 }
 
 impl RuleSeen {
-    /// The rule as a whole.
+    /// All of it.
     #[must_use]
     pub fn whole(&self) -> Part {
-        Part::with(self.body, self.keys.iter().map(|key| key.entry))
+        Part::list(self.parts.iter().map(RulePart::whole))
     }
 
-    /// The rule with none but the keys that `accepts` takes: one that cannot be
-    /// rendered anew keeps no revoked key. Its mark changes with its keys, so
-    /// that Kyverno's answer tells whether it has loaded them.
+    /// All of it but names and keys.
     #[must_use]
-    pub(crate) fn narrowed(mut self, nobody: &KeySeen, accepts: impl Fn(&KeySeen) -> bool) -> Self {
+    pub fn body(&self) -> Part {
+        Part::list(self.parts.iter().map(|part| part.body))
+    }
+
+    /// The key entries of all its rules; most stand in several of them.
+    pub fn keys(&self) -> impl Iterator<Item = &KeySeen> {
+        self.parts.iter().flat_map(|part| &part.keys)
+    }
+
+    /// It with none but the keys that `accepts` takes: what cannot be rendered
+    /// anew keeps no revoked key. Its mark changes with its keys, so that
+    /// Kyverno's answer tells whether it has loaded them, and so do its names.
+    #[must_use]
+    pub(crate) fn narrowed(
+        mut self,
+        ring: &str,
+        backend: &impl Backend,
+        accepts: impl Fn(&KeySeen) -> bool,
+    ) -> Self {
+        let nobody = backend.nobody();
         let stays = |key: &KeySeen| key.public_key == nobody.public_key || accepts(key);
-        if self.keys.iter().all(stays) {
+        if self.keys().all(stays) {
             return self;
         }
-        self.keys.retain(accepts);
-        let left = self.keys.iter().filter_map(KeySeen::name);
+        let left = self.keys().filter(|key| accepts(key)).filter_map(KeySeen::name);
         self.mark.state.key_set = key_set(left);
-        if self.keys.is_empty() {
-            self.keys.push(nobody.clone());
+        for part in self.parts.iter_mut().filter(|part| !part.keys.is_empty()) {
+            part.keys.retain(&accepts);
+            if part.keys.is_empty() {
+                part.keys.push(nobody.clone());
+            }
         }
+        backend.name(ring, &mut self);
         self
     }
 
-    /// The public keys that it accepts.
+    /// The public keys that it accepts, each once.
     pub fn public_keys(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().filter_map(|key| key.public_key.as_deref())
+        let mut seen = BTreeSet::new();
+        let keys = self.keys().filter_map(|key| key.public_key.as_deref());
+        keys.filter(move |key| seen.insert(*key))
+    }
+}
+
+impl RulePart {
+    /// What names of rules begin with that belong to the same ring.
+    #[must_use]
+    pub fn owner(name: &str) -> &str {
+        name.split_once('.').map_or(name, |(owner, _)| owner)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn whole(&self) -> Part {
+        let name = Part::of(&Value::from(self.name.as_str()));
+        Part::with(self.body, [name].into_iter().chain(self.keys.iter().map(|key| key.entry)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     content::{Backend, Content, ContentRule, Source},
     known::Known,
-    snapshot::{KeySeen, PolicySnapshot},
+    snapshot::{PolicySnapshot, RulePart},
 };
 
 /// What stands in the policy less the keys that are revoked, if any of them
@@ -15,7 +15,6 @@ use super::{
 pub(super) fn without_revoked(
     snapshot: &PolicySnapshot,
     backend: &impl Backend,
-    nobody: &KeySeen,
     wanted: &BTreeMap<String, ContentRule>,
 ) -> Option<Content> {
     let found = snapshot.ours()?;
@@ -24,23 +23,26 @@ pub(super) fn without_revoked(
         let mut rule = found.clone();
         if let Some(ring) = snapshot.rings.get(name)
             && let known = Known::of(ring, found)
-            && found.keys.iter().any(|key| known.revokes(key))
+            && found.keys().any(|key| known.revokes(key))
         {
             urgent = true;
-            rule = rule.narrowed(nobody, |key| known.accepts(key));
+            rule = rule.narrowed(name, backend, |key| known.accepts(key));
             // Who knows no newer ledger than the one that the rule was made
             // from is not to put the key back.
             let table = ring.table.as_ref().map_or(0, |table| table.rule.sequence);
             rule.mark.state.sequence = rule.mark.state.sequence.max(table);
             // That state's keys are there, the rest of its rule may not be.
-            if wanted.get(name).is_none_or(|wanted| wanted.rule.body != rule.body) {
+            if wanted.get(name).is_none_or(|wanted| wanted.rule.body() != rule.body()) {
                 rule.mark.rule = String::new();
             }
         }
         (name.clone(), ContentRule { source: Source::Found, rule })
     });
     let mut rules: BTreeMap<_, _> = rules.collect();
-    let unmarked = wanted.iter().filter(|(name, _)| found.unmarked.contains(*name));
+    let is_unmarked = |name: &str| found.unmarked.contains(RulePart::owner(name));
+    let unmarked = wanted.iter().filter(|(name, new)| {
+        !found.rules.contains_key(*name) && new.rule.parts.iter().any(|p| is_unmarked(&p.name))
+    });
     rules.extend(unmarked.map(|(name, rule)| (name.clone(), rule.clone())));
     urgent.then(|| Content::of(backend, rules))
 }

@@ -12,7 +12,7 @@ use signingkeyring_core::{
     names,
     policy::{
         Content, Digest, Source,
-        cluster_policy::{Metadata, Rendered, read, rule_of},
+        cluster_policy::{Metadata, Rendered, read, rules_of},
         snapshot::{PolicySeen, RuleSeen},
     },
 };
@@ -53,7 +53,7 @@ pub struct Written {
 
 impl Rule {
     fn new(seen: &RuleSeen) -> Self {
-        let serials = seen.keys.iter().map(|key| key.public_key.as_deref().map(serial_of));
+        let serials = seen.keys().map(|key| key.public_key.as_deref().map(serial_of));
         let keys =
             serials.map(|serial| serial.unwrap_or(STRANGER)).fold(Keys::default(), Keys::with);
         let hash = hash_of(&(&seen.mark, keys));
@@ -82,11 +82,13 @@ impl Policy {
     pub fn with_a_strangers_key(&self) -> Self {
         let mut object = self.object.clone();
         let rules = object.spec["rules"].as_array_mut().unwrap();
-        let rule = rules.iter_mut().find(|rule| rule["name"] == RINGS[0]);
-        let entries = rule.and_then(|rule| {
+        let begins = format!("{}.", RINGS[0]);
+        let is_first_rings =
+            |rule: &&mut serde_json::Value| rule["name"].as_str().unwrap().starts_with(&begins);
+        let entries = rules.iter_mut().filter(is_first_rings).filter_map(|rule| {
             rule.pointer_mut("/verifyImages/0/attestors/0/entries")?.as_array_mut()
         });
-        if let Some(entries) = entries {
+        for entries in entries {
             let mut entry = entries[0].clone();
             entry["keys"]["publicKeys"] = key(STRANGER).public_key.into();
             entries.push(entry);
@@ -112,17 +114,17 @@ impl Policy {
     }
 }
 
-/// The JSON of a rule that stays as it was seen.
+/// The JSON of rules that stay as they were seen.
 pub fn seen_rule<'a>(
     found: Option<&'a Policy>,
     written: Option<&'a Written>,
     source: &Source,
     ring: &str,
-) -> Option<&'a serde_json::Value> {
+) -> Vec<&'a serde_json::Value> {
     let policy = match source {
         Source::Found => found,
         Source::Written => written.map(|written| &*written.stored),
         Source::Ledger(_) | Source::AllButKeys(_) => None,
     };
-    rule_of(&policy?.object.spec, ring)
+    policy.map(|policy| rules_of(&policy.object.spec, ring)).unwrap_or_default()
 }

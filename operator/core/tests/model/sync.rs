@@ -31,7 +31,7 @@ pub type PolicyPlanner = fn(&PolicySnapshot, &ClusterPolicy<'_>) -> PolicyPlan;
 pub type Composer = for<'v> fn(
     &ClusterPolicy<'_>,
     &Content,
-    &dyn Fn(&Source, &str) -> Option<&'v serde_json::Value>,
+    &dyn Fn(&Source, &str) -> Vec<&'v serde_json::Value>,
 ) -> Option<Rendered>;
 
 /// What a replica sees of a policy.

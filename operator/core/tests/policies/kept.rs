@@ -70,7 +70,7 @@ fn kept(plan: &PolicyPlan) -> Option<(Source, usize)> {
         panic!("{plan:?}")
     };
     let rule = content.rules.get("lost")?;
-    Some((rule.source.clone(), rule.rule.keys.len()))
+    Some((rule.source.clone(), rule.rule.public_keys().count()))
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn an_edit_that_raises_the_mark_is_undone_by_what_this_process_wrote() {
 fn an_edit_of_a_rule_whose_successor_is_refused_is_undone() {
     let last = policy(&[("shop", 1), ("lost", 1)]);
     let mut edited = last.clone();
-    edited.rules.get_mut("shop").unwrap().body.digest.0[0] ^= 1;
+    edited.rules.get_mut("shop").unwrap().parts[0].body.digest.0[0] ^= 1;
     edited.spec.0[0] ^= 1;
     let mut snapshot = snapshot(ObjectSeen::Ours(edited), last);
     snapshot.rings.get_mut("shop").unwrap().table = Some(Arc::new(ledger(2)));

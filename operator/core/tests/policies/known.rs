@@ -8,8 +8,8 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::Ledger,
     policy::{
-        Kept, PolicyPlan, PolicySnapshot, Step, Write,
-        cluster_policy::{Metadata, read},
+        Backend, Kept, PolicyPlan, PolicySnapshot, Step, Write,
+        cluster_policy::{Metadata, Rule, read},
         plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
@@ -29,14 +29,24 @@ fn edited(versions: &[u32]) -> ObjectSeen {
     let of_all = Ledger::apply(Some(&of_all), &change, Timestamp::UNIX_EPOCH).unwrap();
     let mut rule = KIND.ring_rule("shop", &of_all);
     rule.mark.state.sequence += 100;
-    let entries = rule.rule.pointer_mut("/verifyImages/0/attestors/0/entries").unwrap();
-    entries.as_array_mut().unwrap().retain(|entry| {
-        let key = entry["keys"]["publicKeys"].as_str().unwrap();
-        versions.iter().any(|version| key.lines().nth(1) == Some(&version.to_string()))
-    });
-    let rendered = KIND.render(BTreeMap::from([("shop".to_owned(), rule)]));
-    let metadata = Metadata { annotations: &rendered.annotations, labels: &rendered.labels };
-    ObjectSeen::Ours(read(metadata, &rendered.spec, fingerprint))
+    for rule in &mut rule.rules {
+        let entries = rule.pointer_mut("/verifyImages/0/attestors/0/entries").unwrap();
+        entries.as_array_mut().unwrap().retain(|entry| {
+            let key = entry["keys"]["publicKeys"].as_str().unwrap();
+            versions.iter().any(|version| key.lines().nth(1) == Some(&version.to_string()))
+        });
+    }
+    let seen = |rule: &Rule| {
+        let rendered = KIND.render(BTreeMap::from([("shop".to_owned(), rule.clone())]));
+        let metadata = Metadata { annotations: &rendered.annotations, labels: &rendered.labels };
+        read(metadata, &rendered.spec, fingerprint)
+    };
+    let mut named = seen(&rule).rules["shop"].clone();
+    KIND.name("shop", &mut named);
+    for (rule, part) in rule.rules.iter_mut().zip(&named.parts) {
+        rule["name"] = part.name.as_str().into();
+    }
+    ObjectSeen::Ours(seen(&rule))
 }
 
 fn keys(versions: &[u32]) -> Vec<String> {

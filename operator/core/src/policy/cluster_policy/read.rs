@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, key_entry};
+use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, naming, rules::key_entry};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
-    marks::{Mark, Marks, short},
-    names,
+    marks::{Mark, Marks},
+    names::{self, RingName},
     policy::{
         digest::{Digest, Part},
-        snapshot::{KeySeen, PolicySeen, RuleSeen},
+        snapshot::{KeySeen, PolicySeen, RulePart, RuleSeen},
     },
 };
 
@@ -58,19 +58,16 @@ pub fn read(
     let mut high_waters: HighWaters = metadata.read(names::ANNOTATION_HIGH_WATER);
     // A mark of the policy's own rules' names would have these kept as a ring's,
     // and a policy with two rules of a name is refused.
-    let marks = marks.0.into_iter().filter(|(ring, _)| ring.parse::<names::RingName>().is_ok());
+    let marks = marks.0.into_iter().filter(|(ring, _)| ring.parse::<RingName>().is_ok());
     let rules = marks.filter_map(|(ring, mark)| {
-        let rule = rule_of(spec, &ring)?;
+        let rules = rules_of(spec, &ring);
         let high_water = high_waters.0.remove(&ring).unwrap_or_default();
-        Some((ring, rule_seen(rule, mark, high_water, fingerprint)))
+        let seen = || rule_seen(&rules, mark, high_water, fingerprint);
+        (!rules.is_empty()).then(seen).map(|seen| (ring, seen))
     });
     let rules: BTreeMap<String, RuleSeen> = rules.collect();
-    let named = spec.get("rules").and_then(Value::as_array).into_iter().flatten();
-    let named = named.filter_map(|rule| rule.get("name")?.as_str());
-    let unmarked =
-        named.filter(|name| !rules.contains_key(*name) && name.parse::<names::RingName>().is_ok());
     PolicySeen {
-        unmarked: unmarked.map(str::to_owned).collect(),
+        unmarked: unmarked(spec, &rules),
         rules,
         spec: spec_digest(spec),
         own_metadata: metadata.own(),
@@ -79,18 +76,37 @@ pub fn read(
     }
 }
 
-/// A ring's rule in a policy's spec.
-#[must_use]
-pub fn rule_of<'a>(spec: &'a Value, ring: &str) -> Option<&'a Value> {
-    let mut rules = spec.get("rules")?.as_array()?.iter();
-    rules.find(|rule| rule.get("name").and_then(Value::as_str) == Some(ring))
+/// The rules that no mark names, by what their names begin with.
+fn unmarked(spec: &Value, marked: &BTreeMap<String, RuleSeen>) -> BTreeSet<String> {
+    let parts = marked.values().flat_map(|rule| &rule.parts);
+    let marked: BTreeSet<&str> = parts.map(|part| part.name.as_str()).collect();
+    let names = named_rules(spec).map(|(name, _)| name).filter(|name| !marked.contains(name));
+    names
+        .map(RulePart::owner)
+        .filter(|owner| *owner != names::GATE_RULE)
+        .map(str::to_owned)
+        .collect()
 }
 
-/// The public keys in a ring's rule as it stands in a policy's spec.
+fn named_rules(spec: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let rules = spec.get("rules").and_then(Value::as_array).into_iter().flatten();
+    rules.filter_map(|rule| Some((rule.get("name")?.as_str()?, rule)))
+}
+
+/// The rules that a policy's spec holds for a ring. Of two with a name, which
+/// Kyverno never takes, the first.
 #[must_use]
-pub fn keys_of(rule: &Value) -> BTreeSet<String> {
-    let entries = rule.pointer(ENTRIES).and_then(Value::as_array);
-    entries.into_iter().flatten().filter_map(public_key).map(str::to_owned).collect()
+pub fn rules_of<'a>(spec: &'a Value, ring: &str) -> Vec<&'a Value> {
+    let mut seen = BTreeSet::new();
+    let of_ring = named_rules(spec).filter(|(name, _)| naming::is_of(name, ring));
+    of_ring.filter(|(name, _)| seen.insert(*name)).map(|(_, rule)| rule).collect()
+}
+
+/// The public keys in rules as they stand in a policy's spec.
+#[must_use]
+pub fn keys_of(rules: &[&Value]) -> BTreeSet<String> {
+    let entries = rules.iter().filter_map(|rule| rule.pointer(ENTRIES)?.as_array()).flatten();
+    entries.filter_map(public_key).map(str::to_owned).collect()
 }
 
 fn public_key(entry: &Value) -> Option<&str> {
@@ -109,41 +125,48 @@ pub(super) fn spec_digest(spec: &Value) -> Digest {
     Part::with(Part::of(&frame), rules.iter().map(rule_part)).digest
 }
 
-/// A rule without its key entries, and the entries.
-fn split_rule(rule: &Value) -> (Part, Vec<Value>) {
+/// A rule without its name and its key entries, the name, and the entries.
+fn split_rule(rule: &Value) -> (Part, String, Vec<Value>) {
     let mut body = rule.clone();
     let entries = match body.pointer_mut(ENTRIES) {
         Some(place @ Value::Array(_)) => std::mem::replace(place, json!([])),
+        _ => Value::Null,
+    };
+    let name = match body.get_mut("name") {
+        Some(place @ Value::String(_)) => std::mem::replace(place, json!("")),
         _ => Value::Null,
     };
     let entries = match entries {
         Value::Array(entries) => entries,
         _ => Vec::new(),
     };
-    (Part::of(&body), entries)
-}
-
-/// A short hash of a rule without its key entries, for its mark.
-pub(super) fn body_hash(rule: &Value) -> String {
-    short(&split_rule(rule).0.digest.0)
+    (Part::of(&body), name.as_str().unwrap_or_default().to_owned(), entries)
 }
 
 /// A rule as a whole.
 pub(super) fn rule_part(rule: &Value) -> Part {
-    let (body, entries) = split_rule(rule);
-    Part::with(body, entries.iter().map(Part::of))
+    part_seen(rule, |_| None).whole()
 }
 
-/// A rule as the planner sees it.
+/// What a policy holds for a ring, as the planner sees it.
 pub(super) fn rule_seen(
-    rule: &Value,
+    rules: &[&Value],
     mark: Mark,
     high_water: HighWater,
     fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
 ) -> RuleSeen {
-    let (body, entries) = split_rule(rule);
+    let parts = rules.iter().map(|rule| part_seen(rule, fingerprint)).collect();
+    RuleSeen { mark, high_water, parts }
+}
+
+/// One rule of a ring's, as the planner sees it.
+pub(super) fn part_seen(
+    rule: &Value,
+    fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
+) -> RulePart {
+    let (body, name, entries) = split_rule(rule);
     let keys = entries.iter().map(|entry| key_seen(entry, fingerprint)).collect();
-    RuleSeen { mark, high_water, body, keys }
+    RulePart { name, body, keys }
 }
 
 /// A key entry as the planner sees it.
@@ -159,9 +182,13 @@ pub(super) fn key_seen(
     }
 }
 
-/// The rule with as many of its key entries as were planned to stay.
-pub(super) fn narrowed(rule: &Value, planned: &RuleSeen) -> Value {
+/// A rule with as many of its key entries as were planned to stay, under the name
+/// that was planned.
+pub(super) fn narrowed(rule: &Value, planned: &RulePart) -> Value {
     let mut rule = rule.clone();
+    if let Some(name @ Value::String(_)) = rule.get_mut("name") {
+        *name = json!(planned.name);
+    }
     let Some(Value::Array(entries)) = rule.pointer_mut(ENTRIES) else { return rule };
     let stays = |entry: &Value| planned.keys.iter().any(|key| key.entry == Part::of(entry));
     if !entries.iter().all(stays) {

@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use super::rules::LISTS;
 use crate::{names, policy_ref::Action};
 
 /// What Kyverno can parse, after github.com/distribution/reference, and no
@@ -22,7 +23,7 @@ const LENGTH: &str = "^[^@]{1,237}(@|$)";
 /// The rule for the rings of a policy. CEL rather than a pattern: it holds no
 /// braces that Kyverno would take for a variable.
 pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Value {
-    let expression = ["containers", "initContainers", "ephemeralContainers"]
+    let expression = LISTS
         .map(|list| {
             format!(
                 "(!has(object.spec.{list}) || object.spec.{list}.all(c, !has(c.image) || \
@@ -39,14 +40,13 @@ pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Val
                 {"key": enrolment_label, "operator": "In", "values": rings},
             ]},
         }}]},
+        "celPreconditions": [{"name": "what-runs-changes", "expression": changes()}],
         "skipBackgroundRequests": true,
         "validate": {
             "failureAction": match action {
                 Action::Enforce => "Enforce",
                 Action::Audit => "Audit",
             },
-            // A Pod that was there before may still lose its finalizers.
-            "allowExistingViolations": true,
             "cel": {
                 "generate": false,
                 "expressions": [{
@@ -57,4 +57,27 @@ pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Val
             },
         },
     })
+}
+
+/// Whether an update changes what runs, or when: a Pod that was there before may
+/// still lose its finalizers. `allowExistingViolations` does nothing for CEL in
+/// Kyverno 1.19. Taking a scheduling gate off counts, because of such a Pod Kyverno
+/// verifies nothing.
+fn changes() -> String {
+    let images = |pod: &str| {
+        let list = |list: &str| {
+            format!(
+                "(has({pod}.spec.{list}) ? {pod}.spec.{list}.map(c, has(c.image) ? c.image : '') \
+                 : [])"
+            )
+        };
+        format!("[{}]", LISTS.map(list).join(", "))
+    };
+    format!(
+        "request.operation == 'CREATE' || {} != {} || (has(oldObject.spec.schedulingGates) && \
+         (!has(object.spec.schedulingGates) || object.spec.schedulingGates != \
+         oldObject.spec.schedulingGates))",
+        images("object"),
+        images("oldObject"),
+    )
 }

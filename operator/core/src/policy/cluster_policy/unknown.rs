@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ClusterPolicy, Metadata, Rendered, metadata, read, references, spec};
 use crate::{
     high_water::HighWater,
-    marks::{Mark, Marks, RuleState, key_set},
+    marks::{Mark, Marks, RuleState, key_set, short},
     names,
     policy::{
         content::Whole,
@@ -32,20 +32,23 @@ impl ClusterPolicy<'_> {
 
     /// Like a ring's of which no version is accepted, so that what the exclusion
     /// lists name goes on.
-    fn cover_rule(&self, values: &BTreeSet<String>) -> Value {
+    fn cover_rule(&self, values: &BTreeSet<String>) -> Vec<Value> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let selector = json!({"matchExpressions": [
             {"key": self.enrolment_label, "operator": "In", "values": values},
         ]});
-        self.elsewhere(super::image_rule(self, names::UNKNOWN_RULE, &selector, &[], &[], false))
+        let rules = super::rules::rules(self, names::UNKNOWN_RULE, &selector, &[], &[], false);
+        rules.into_iter().map(|rule| self.elsewhere(rule)).collect()
     }
 
     /// A rule that leaves the operator's own namespace alone: where its label is
     /// one that all namespaces carry, the operator could not start there.
     fn elsewhere(&self, mut rule: Value) -> Value {
-        if let Some(rule) = rule.as_object_mut() {
-            let own = json!({"any": [{"resources": {"namespaces": [self.operator_namespace]}}]});
-            rule.insert("exclude".to_owned(), own);
+        let own = json!({"resources": {"namespaces": [self.operator_namespace]}});
+        if let Some(Value::Array(others)) = rule.pointer_mut("/exclude/any") {
+            others.push(own);
+        } else if let Some(rule) = rule.as_object_mut() {
+            rule.insert("exclude".to_owned(), json!({"any": [own]}));
         }
         rule
     }
@@ -53,7 +56,7 @@ impl ClusterPolicy<'_> {
     fn cover_rules(&self, values: &BTreeSet<String>, mark: &Mark) -> Vec<Value> {
         let names: Vec<&str> = values.iter().map(String::as_str).collect();
         let action = self.policy.action();
-        let mut rules = vec![self.cover_rule(values)];
+        let mut rules = self.cover_rule(values);
         if action == Action::Enforce {
             let references = references::rule(action, self.enrolment_label, &names);
             rules.push(self.elsewhere(references));
@@ -66,7 +69,8 @@ impl ClusterPolicy<'_> {
 impl Covering for ClusterPolicy<'_> {
     fn cover_mark(&self, values: &BTreeSet<String>, sequence: u64) -> Mark {
         let key_set = key_set(values.iter().map(String::as_str));
-        let rule = read::body_hash(&self.cover_rule(values));
+        let rules = self.cover_rule(values);
+        let rule = short(&Part::list(rules.iter().map(read::rule_part)).digest.0);
         Mark { state: RuleState { sequence, key_set }, rule }
     }
 
@@ -96,8 +100,8 @@ fn cover_metadata(mark: &Mark) -> Said {
 #[must_use]
 pub fn read_cover(metadata: Metadata<'_>, spec: &Value) -> CoverHeld {
     let mut marks: Marks = metadata.read(names::ANNOTATION_MARKS);
-    let rule = read::rule_of(spec, names::UNKNOWN_RULE);
-    let values = rule.and_then(|rule| rule.pointer(VALUES)?.as_array());
+    let rules = read::rules_of(spec, names::UNKNOWN_RULE);
+    let values = rules.first().and_then(|rule| rule.pointer(VALUES)?.as_array());
     let values = values.into_iter().flatten().filter_map(|value| value.as_str());
     CoverHeld {
         spec: read::spec_digest(spec),
@@ -108,10 +112,11 @@ pub fn read_cover(metadata: Metadata<'_>, spec: &Value) -> CoverHeld {
     }
 }
 
-/// Whether such a policy's rule selects a value.
+/// Whether any of such a policy's rules selects a value.
 #[must_use]
 pub fn covers(spec: &Value, value: &str) -> bool {
-    let rule = read::rule_of(spec, names::UNKNOWN_RULE);
-    let values = rule.and_then(|rule| rule.pointer(VALUES)?.as_array());
-    values.is_some_and(|values| values.iter().any(|v| v.as_str() == Some(value)))
+    read::rules_of(spec, names::UNKNOWN_RULE).iter().any(|rule| {
+        let values = rule.pointer(VALUES).and_then(Value::as_array);
+        values.is_some_and(|values| values.iter().any(|v| v.as_str() == Some(value)))
+    })
 }

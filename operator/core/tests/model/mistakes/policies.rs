@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The JSON of a rule that stays.
-type Seen<'a, 'v> = &'a dyn Fn(&Source, &str) -> Option<&'v serde_json::Value>;
+type Seen<'a, 'v> = &'a dyn Fn(&Source, &str) -> Vec<&'v serde_json::Value>;
 
 fn with(snapshot: &PolicySnapshot, change: impl FnOnce(&mut PolicySnapshot)) -> PolicySnapshot {
     let mut changed = snapshot.clone();

@@ -79,7 +79,7 @@ impl World {
     fn judge_keys(&self) {
         let known = |key: &str| key == NOBODYS_KEY || self.keys.contains(key);
         for (name, policy) in &self.policies {
-            let mut keys = policy.rule().into_iter().flat_map(|rule| &rule.keys);
+            let mut keys = policy.rule().into_iter().flat_map(|rule| rule.keys());
             let known = keys.all(|key| key.public_key.as_deref().is_some_and(known));
             assert!(known, "{name} accepts a key that no ledger ever had");
         }
@@ -93,5 +93,5 @@ impl World {
 
 /// Whether a rule accepts the key of this fingerprint.
 pub(super) fn accepts(rule: &RuleSeen, fingerprint: &Fingerprint) -> bool {
-    rule.keys.iter().any(|key| key.fingerprint.as_ref() == Some(fingerprint))
+    rule.keys().any(|key| key.fingerprint.as_ref() == Some(fingerprint))
 }

@@ -7,7 +7,7 @@ use signingkeyring_core::{
     high_water::HighWater,
     policy::{
         Content, Digest, PolicySnapshot, Source, Step,
-        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rule_of},
+        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rules_of},
         plan_policy,
         snapshot::{ObjectSeen, PolicySeen, RingSeen, RuleSeen, WrittenSeen},
     },
@@ -74,8 +74,10 @@ impl World {
                 self.remember(policy, &content, stored);
             }
             Step::Write(write) if can_write => {
-                let rule = |source: &Source, ring: &str| rule_of(self.spec(policy, source)?, ring);
-                let rendered = kind.compose(&write.content, rule).expect("a rule that was seen");
+                let rules = |source: &Source, ring: &str| {
+                    self.spec(policy, source).map(|spec| rules_of(spec, ring)).unwrap_or_default()
+                };
+                let rendered = kind.compose(&write.content, rules).expect("a rule that was seen");
                 let stored = Arc::new(Policy::new(rendered));
                 judge_content(&stored, &write.content);
                 self.judge_policy(policy, Some(&stored));

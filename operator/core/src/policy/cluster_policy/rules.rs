@@ -1,0 +1,255 @@
+//! The rules that verify images: those of a ring, and those for namespaces whose
+//! label names none.
+//!
+//! There are several for one owner, because Kyverno 1.19 verifies where Pods are
+//! changed and looks at what was written on them where they are admitted, and
+//! requests differ in what reaches the second half.
+
+use serde_json::{Value, json};
+
+use super::{
+    ClusterPolicy, NOBODYS_KEY,
+    naming::{self, Purpose},
+    read,
+};
+use crate::{
+    images::{self, Pattern},
+    ledger::{Exclusion, Ledger},
+    policy_ref::Action,
+};
+
+/// A pattern that no image fits: Kyverno takes no rule without one.
+const NO_IMAGE: &str = "none.invalid/none";
+
+/// Kyverno's note on a Pod of what was verified, as JMESPath. What it holds is
+/// read again at every later update.
+const NOTE: &str = "metadata.annotations.\"kyverno.io/verify-images-scoped\" || ''";
+
+/// A Pod's lists of containers.
+pub(super) const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// What rules that verify have in common.
+struct Verification<'a> {
+    action: Action,
+    /// Whom they concern.
+    selector: &'a Value,
+    images: &'static str,
+    entries: Vec<Value>,
+    skipped: Vec<Pattern>,
+    /// Whether the other half of Kyverno asks for what was written on the Pod.
+    required: bool,
+}
+
+/// A ring's rules with these keys.
+pub(super) fn of_ring(
+    input: &ClusterPolicy<'_>,
+    ring: &str,
+    ledger: &Ledger,
+    keys: &[&str],
+) -> Vec<Value> {
+    let settings = &ledger.rule.settings;
+    let moves = settings.policies().any(|policy| policy.action() != input.policy.action());
+    let selector = json!({"matchLabels": {input.enrolment_label: ring}});
+    rules(input, ring, &selector, keys, &settings.exclude, moves)
+}
+
+/// The rules for the namespaces that `selector` selects: images pass that one of
+/// the keys has signed, or that the lists or `exclude` name. `moves` if a policy of
+/// the other action holds such rules too.
+pub(super) fn rules(
+    input: &ClusterPolicy<'_>,
+    owner: &str,
+    selector: &Value,
+    keys: &[&str],
+    exclude: &[Exclusion],
+    moves: bool,
+) -> Vec<Value> {
+    let action = input.policy.action();
+    let verification = Verification {
+        action,
+        selector,
+        // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
+        // second replaces what the first wrote on the Pod: under both, a verified
+        // image is refused as unverified. So while a ring's rule moves between
+        // the two, the Audit one looks at no image, and the Enforce one verifies
+        // and refuses, but does not ask for what was written.
+        images: if moves && action == Action::Audit { NO_IMAGE } else { "*" },
+        entries: entries(keys),
+        skipped: skipped_images(input, exclude),
+        required: !moves,
+    };
+    let mut rules = vec![verification.of_pods(), verification.of_ephemeral_containers()];
+    let verdict: Vec<_> = rules.iter().map(|rule| read::part_seen(rule, |_| None)).collect();
+    let verdict = naming::verdict(&verdict);
+    let mut purposes = vec![Purpose::Pods, Purpose::Debug];
+    if let Some(tags) = verification.by_tag() {
+        rules.push(tags);
+        purposes.push(Purpose::Tags);
+    }
+    for (rule, purpose) in rules.iter_mut().zip(purposes) {
+        if let Some(name) = rule.get_mut("name") {
+            *name = json!(purpose.name(owner, &verdict));
+        }
+    }
+    rules
+}
+
+impl Verification<'_> {
+    /// Images of Pods as a whole.
+    fn of_pods(&self) -> Value {
+        json!({
+            "name": "",
+            "match": {"any": [{"resources": {
+                "kinds": ["Pod"],
+                // DELETE and CONNECT are Kyverno's defaults too, and would make
+                // the deletion of pods depend on Kyverno.
+                "operations": ["CREATE", "UPDATE"],
+                "namespaceSelector": self.selector,
+            }}]},
+            // Kyverno takes a Pod's subresource for a Pod.
+            "exclude": {"any": [{"resources": {"kinds": ["Pod/ephemeralcontainers"]}}]},
+            "preconditions": preconditions(),
+            "skipBackgroundRequests": true,
+            "verifyImages": [self.images(self.required)],
+        })
+    }
+
+    /// Images of ephemeral containers alone, and by one half of Kyverno alone: the
+    /// API server drops what is written on the Pod by such a request, and images
+    /// that were admitted long ago are not what it asks for.
+    fn of_ephemeral_containers(&self) -> Value {
+        json!({
+            "name": "",
+            "match": {"any": [{"resources": {
+                "kinds": ["Pod/ephemeralcontainers"],
+                "operations": ["UPDATE"],
+                "namespaceSelector": self.selector,
+            }}]},
+            "imageExtractors": {"Pod": [{"path": "/spec/ephemeralContainers/*/image"}]},
+            "skipBackgroundRequests": true,
+            "verifyImages": [self.images(false)],
+        })
+    }
+
+    fn images(&self, required: bool) -> Value {
+        let enforce = self.action == Action::Enforce;
+        let mut verify = json!({
+            // `.sig` tags. Bundles would be another type, and the two cannot be
+            // had at once: entries and rules are ANDed.
+            "type": "Cosign",
+            "failureAction": if enforce { "Enforce" } else { "Audit" },
+            "imageReferences": [self.images],
+            "required": required,
+            // Kyverno refuses a policy that audits and pins. Where tags are not
+            // pinned a missing digest must not be a finding of its own.
+            "mutateDigest": enforce,
+            "verifyDigest": enforce && required,
+            // A hit by tag would skip verification and pin whatever the tag
+            // points at by now.
+            "useCache": false,
+            // count 1 is "any of"; left out it would be "all of". One entry per
+            // key, newest first: verification stops at the first that fits.
+            // Without entries Kyverno would refuse the policy, and without
+            // attestors verify nothing.
+            "attestors": [{"count": 1, "entries": self.entries}],
+        });
+        let skip: Vec<String> = self.skipped.iter().flat_map(Pattern::spellings).collect();
+        if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
+            verify.insert("skipImageReferences".to_owned(), json!(skip));
+        }
+        verify
+    }
+
+    /// Lets an image that is excluded by its tag be compared by it: Kyverno drops
+    /// a tag beside a digest, and a digest is what it put there itself. It is taken
+    /// off only while the tag still points to it, and put there again afterwards,
+    /// so that nothing else starts than what the Pod asked for.
+    ///
+    /// Nothing if no image is excluded so, or none is ever pinned.
+    fn by_tag(&self) -> Option<Value> {
+        let globs: Vec<String> = self.skipped.iter().flat_map(Pattern::pinned_spellings).collect();
+        if globs.is_empty() || self.action == Action::Audit {
+            return None;
+        }
+        let foreach = LISTS.map(|list| {
+            json!({
+                "list": format!("request.object.spec.{list} || `[]`"),
+                "context": [{"name": "now", "imageRegistry": {
+                    "reference": "{{ split(element.image, '@')[0] }}",
+                    "jmesPath": "resolvedImage",
+                }}],
+                "preconditions": {"all": [
+                    {"key": "{{ element.image }}", "operator": "AnyIn", "value": globs},
+                    {
+                        "key": "{{ split(element.image, '@')[1] }}",
+                        "operator": "Equals",
+                        "value": "{{ split(now, '@')[1] }}",
+                    },
+                ]},
+                "patchesJson6902": format!(
+                    "- {{op: replace, path: /spec/{list}/{{{{elementIndex}}}}/image, \
+                     value: \"{{{{ split(element.image, '@')[0] }}}}\"}}"
+                ),
+            })
+        });
+        Some(json!({
+            "name": "",
+            "match": {"any": [{"resources": {
+                "kinds": ["Pod", "Pod/ephemeralcontainers"],
+                "operations": ["CREATE", "UPDATE"],
+                "namespaceSelector": self.selector,
+            }}]},
+            "preconditions": preconditions(),
+            "skipBackgroundRequests": true,
+            "mutate": {"foreach": foreach},
+        }))
+    }
+}
+
+/// An update is verified if it changes what runs, or when: if it changes an image
+/// or takes a scheduling gate off. Otherwise Pods that were admitted by another
+/// rule, or by none, could not lose a finalizer or complete. One that writes a
+/// note in Kyverno's place is verified too: one that names a policy of ours, or
+/// that hides behind an escape whom it names.
+fn preconditions() -> Value {
+    let images = format!("[{}][].image", LISTS.join(", "));
+    let (new, old) = (format!("request.object.{NOTE}"), format!("request.oldObject.{NOTE}"));
+    let forged = format!(
+        "(to_string(contains(({new}), '/signing-') || contains(({new}), `\"\\\\\"`)) == 'true' \
+         && ({new}) != ({old}))"
+    );
+    let key = format!(
+        "{{{{ request.operation == 'CREATE' \
+         || request.object.spec.{images} != request.oldObject.spec.{images} \
+         || (request.oldObject.spec.schedulingGates || `[]`) != \
+         (request.object.spec.schedulingGates || `[]`) \
+         || {forged} }}}}"
+    );
+    // With another operator a key that comes to nothing would skip the rule.
+    json!({"all": [{"key": key, "operator": "Equals", "value": true}]})
+}
+
+fn entries(keys: &[&str]) -> Vec<Value> {
+    let keys = if keys.is_empty() { &[NOBODYS_KEY] } else { keys };
+    keys.iter().map(|key| key_entry(key)).collect()
+}
+
+/// What verifies with one public key.
+pub(super) fn key_entry(public_key: &str) -> Value {
+    json!({
+        "keys": {
+            "publicKeys": public_key,
+            "signatureAlgorithm": "sha256",
+            // Without both, Kyverno fetches Sigstore's public trust root.
+            "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
+            "ctlog": {"ignoreSCT": true},
+        },
+        "signatureAlgorithm": "sha256",
+    })
+}
+
+/// The exclusions that count now, from the lists and the ring.
+fn skipped_images(input: &ClusterPolicy<'_>, own: &[Exclusion]) -> Vec<Pattern> {
+    let counting = input.excluded.iter().chain(own).filter(|e| e.counts(input.now));
+    images::minimal(counting.filter_map(|e| Pattern::parse(&e.image).ok()).collect())
+}
