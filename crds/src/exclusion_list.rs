@@ -37,7 +37,11 @@ pub struct ImageExclusion {
     /// What is excluded: a tree of repositories (`quay.io/jetstack/*`), a
     /// repository with every tag and digest (`docker.io/library/redis:*`), tags by
     /// prefix (`quay.io/org/app:1.*`), one tag or one digest. An image
-    /// without a registry host is one of Docker Hub.
+    /// without a registry host is one of Docker Hub. A tree, a repository and a
+    /// digest cover an image however it is written, with a tag, a digest or
+    /// both; a tag covers it with a digest behind the tag only while the tag
+    /// points to that digest. Pods that name a host in upper case or by an
+    /// IPv6 address are refused, whatever is excluded.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]
     #[x_kube(validation = Rule::new(host()).message("image: what stands before the first slash is neither a registry's host, such as quay.io or localhost:5000, nor a part of a path in lower case"))]

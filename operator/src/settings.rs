@@ -58,11 +58,12 @@ pub struct Settings {
     pub unknown_rings: UnknownRings,
 
     /// How many rings share one ClusterPolicy. Fewer objects make every pod
-    /// admission in the cluster faster; a refused policy holds up more rings.
+    /// admission in the cluster faster; more rings in one leave less room for
+    /// exclusions. Policies that hold more keep them.
     #[arg(
         long,
         env = "SIGNING_RINGS_PER_POLICY",
-        default_value_t = 25,
+        default_value_t = 12,
         value_parser = clap::value_parser!(u16).range(1..=100)
     )]
     pub rings_per_policy: u16,

@@ -103,19 +103,28 @@ impl Operator {
     /// # Errors
     /// If it has ended.
     pub fn peak_memory_kib(&self) -> Result<u64> {
+        let peak = field(&self.status()?, "VmHWM:").context("the kernel does not tell its peak")?;
+        Ok(peak.parse()?)
+    }
+
+    /// The id of its process.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn process(&self) -> Result<u32> {
+        let process = field(&self.status()?, "Pid:").context("the kernel does not tell its id")?;
+        Ok(process.parse()?)
+    }
+
+    /// What the kernel says of its process.
+    fn status(&self) -> Result<String> {
         let guard = self.guard.id().context("it has ended already")?.to_string();
-        let field = |status: &str, name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.split_whitespace().next()?.to_owned())
-        };
         let processes = fs::read_dir("/proc")?.flatten();
         let statuses = processes.filter_map(|p| fs::read_to_string(p.path().join("status")).ok());
-        let operator = statuses
+        statuses
             .into_iter()
             .find(|status| field(status, "PPid:").as_ref() == Some(&guard))
-            .context("the operator has ended")?;
-        let peak = field(&operator, "VmHWM:").context("the kernel does not tell its peak")?;
-        Ok(peak.parse()?)
+            .context("the operator has ended")
     }
 
     /// What `/metrics` shows.
@@ -134,6 +143,12 @@ impl Operator {
         self.guard.wait().await?;
         Ok(())
     }
+}
+
+/// A field of what the kernel says of a process.
+fn field(status: &str, name: &str) -> Option<String> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.to_owned())
 }
 
 /// A plain HTTP request to a loopback port; returns the whole answer.

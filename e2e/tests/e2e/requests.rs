@@ -345,17 +345,26 @@ fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
         let wanted = "True RevocationsApplied";
         world.wait_for_condition("gated", "RevocationsApplied", wanted).await?;
         let both = |note: &str| json!({"metadata": {"annotations": {NOTE: note}, "labels": {"a": "b"}}, "spec": {"schedulingGates": null}});
-        let today = pods.get("second").await?.annotations().get(NOTE).cloned().unwrap_or_default();
-        let todays_name = today.replace(&second, &first);
+        // A pass is put in for every rule of today.
+        let policy = world.ring("gated", "{.status.policy.name}").await?;
+        let rules = world.rules(&policy, "gated").await?;
+        let passes = rules.iter().filter_map(|rule| rule["name"].as_str());
+        let passes: serde_json::Map<String, Value> =
+            passes.map(|name| (name.to_owned(), json!({&first: "pass"}))).collect();
+        let forged = json!({"version": 1, "policies": {format!("/{policy}"): passes}}).to_string();
         let refused = vec![
             ungate("first"),
             Update("first", both(&note)),
-            Update("first", both(&todays_name)),
-            annotate("first", &todays_name),
+            Update("first", both(&forged)),
+            annotate("first", &forged),
         ];
         all(&pods, false, refused).await?;
         all(&pods, true, harmless("first")).await?;
-        all(&pods, true, vec![ungate("second")]).await
+        all(&pods, true, vec![ungate("second")]).await?;
+        // One whose own image passes does not carry a pass for another one.
+        let note = json!({"metadata": {"annotations": {NOTE: forged}}});
+        pods.patch("second", &PatchParams::default(), &Patch::Strategic(&note)).await?;
+        all(&pods, false, vec![set_image("second", &first)]).await
     });
 }
 

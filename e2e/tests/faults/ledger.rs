@@ -31,7 +31,7 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
         let policy = world.ring("lost", "{.status.policy.name}").await?;
         world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
         wait_until("the rule is back", async || {
-            Ok(world.rules(&policy, "lost").await.is_ok_and(|rules| rules.len() == 2))
+            Ok(world.rules(&policy, "lost").await.is_ok_and(|rules| rules.len() == 3))
         })
         .await?;
         turn::kill(shared).await?;

@@ -173,3 +173,68 @@ fn a_revocation_is_applied_although_the_rest_of_its_policy_is_refused() {
         Ok(())
     });
 }
+
+/// What is refused of a policy that somebody edited, and the operator is about to
+/// put right.
+const REFUSED_EDIT: &str = "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: refuse-an-edit}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [kyverno.io], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [clusterpolicies]}
+  validations:
+  - expression: \"!has(object.spec.emitWarning) || !object.spec.emitWarning\"
+    message: this edit is not liked
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: refuse-an-edit}
+spec: {policyName: refuse-an-edit, validationActions: [Deny]}
+";
+
+/// What stands there cannot be written any more, with the revoked key or without
+/// it: the key leaves with what was edited.
+#[test]
+fn a_revocation_is_applied_although_what_stands_there_is_refused() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("standing").await?;
+        let first = signed(world, "standing").await?;
+        world.rotate("standing", "b").await?;
+        let policy = world.ring("standing", "{.status.policy.name}").await?;
+
+        let rights = world.rights().await?;
+        world.set_rights(&rights.without_on_policies("update")?).await?;
+        world.wait_for_right_on_policies("update", false).await?;
+        let edit = |value| format!("{{\"spec\":{{\"emitWarning\":{value}}}}}");
+        let patch = ["patch", "clusterpolicy", &policy, "--type=merge", "--patch"];
+        world.kubectl(&[&patch[..], &[&edit(true)]].concat()).await?;
+        world.apply(REFUSED_EDIT).await?;
+        wait_until("the edit is refused", async || {
+            let label = ["label", "clusterpolicy", &policy, "tried=yes", "--dry-run=server"];
+            let refused = world.kubectl(&label).await;
+            Ok(refused.is_err_and(|error| format!("{error:#}").contains("not liked")))
+        })
+        .await?;
+        world.apply(&manifest("standing", "  revoked: [{version: 1, reason: leaked}]\n")).await?;
+        let pending = "False RevocationPending";
+        world.wait_for_condition("standing", "RevocationsApplied", pending).await?;
+        ensure!(world.admit("standing-dev", &first).await? == Verdict::Admitted);
+
+        world.set_rights(&rights).await?;
+        world.wait_for_right_on_policies("update", true).await?;
+        let out = "True RevocationsApplied";
+        world.wait_for_condition("standing", "RevocationsApplied", out).await?;
+        let verdict = world.admit("standing-dev", &first).await?;
+        ensure!(matches!(verdict, Verdict::Refused(_)), "revoked, and {verdict:?}");
+        let edited = world.get(&["clusterpolicy", &policy], "{.spec.emitWarning}").await?;
+        ensure!(edited == "false", "the edit stands: {edited}");
+        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+            world.kubectl(&["delete", kind, "refuse-an-edit"]).await?;
+        }
+        world.wait_for_condition("standing", "Ready", "True").await?;
+        Ok(())
+    });
+}

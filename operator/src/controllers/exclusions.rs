@@ -31,7 +31,7 @@ pub(super) async fn report(context: &Context, selection: &Selection) {
         let rings = context.settings.rings_per_policy;
         let note = format!(
             "{left_out} of its images do not count and need a signature, {} and what follows. In \
-             each ring's rule all exclusion lists together may have {limit} bytes, with \
+             each ring's rules all exclusion lists together may have {limit} bytes, with \
              --rings-per-policy={rings}, of which {} are in use. Name trees (quay.io/org/*) in the \
              place of what is below them, take entries out, or lower --rings-per-policy",
             first.image, selection.bytes,

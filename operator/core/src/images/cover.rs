@@ -121,9 +121,9 @@ fn bytes(pattern: &Pattern) -> usize {
     VERIFYING_RULES * bytes(pattern.spellings()) + IMAGE_LISTS * bytes(pattern.pinned_spellings())
 }
 
-/// How many of a ring's rules skip what is excluded: for Pods and for ephemeral
-/// containers.
-const VERIFYING_RULES: usize = 2;
+/// How many of a ring's rules skip what is excluded: for Pods, for those that may
+/// be scheduled from now on, and for ephemeral containers.
+const VERIFYING_RULES: usize = 3;
 
 /// How many lists of images a Pod has, each of which is compared with what is
 /// excluded by tag.

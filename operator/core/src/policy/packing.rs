@@ -23,7 +23,7 @@ pub struct Occupancy {
 pub(super) const LARGEST_POLICY: usize = 1408 * 1024;
 
 impl Occupancy {
-    /// How many bytes the exclusion lists may have in each ring's rule, if this is
+    /// How many bytes the exclusion lists may have in each ring's rules, if this is
     /// what a policy may hold: were they all new at once in a policy that is as
     /// large as it may be, it could still be written, so that its rings can move
     /// apart.
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn a_policy_that_is_full_can_take_the_exclusions_once_more() {
-        let usual = Occupancy { rings: 25, bytes: 512 * 1024 };
-        assert_eq!(usual.bytes_for_exclusions(), 896 * 1024 / 25);
-        for rings in [1, 25, 100] {
+        let usual = Occupancy { rings: 12, bytes: 512 * 1024 };
+        assert_eq!(usual.bytes_for_exclusions(), 896 * 1024 / 12);
+        for rings in [1, 12, 25, 100] {
             for bytes in [4096, 512 * 1024, 1024 * 1024] {
                 let limit = Occupancy { rings, bytes };
                 let most = bytes + rings * limit.bytes_for_exclusions();

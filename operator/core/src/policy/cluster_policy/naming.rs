@@ -1,21 +1,24 @@
 //! The names of a ring's rules in a policy.
 //!
-//! Kyverno writes on a Pod, under the rule's name, that an image has passed, and
-//! lets that count at every later update. So the name of a rule that verifies
+//! Kyverno notes on a Pod, under the rule's name, that an image has passed, and
+//! lets that count at later updates. So the name of the rule for scheduling gates
 //! says what it verifies with: what passed by other keys or exclusions does not
-//! count.
+//! count. The others keep their names: while two states of a policy are at work,
+//! one in each half of Kyverno, what passes under one has to pass under the other.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::read;
 use crate::{
     marks::short,
     policy::snapshot::{RulePart, RuleSeen},
 };
 
 /// The longest name without what is appended: Kyverno takes 63 characters, and
-/// `.0123abcd.debug` is 15 of them.
+/// `.gates-0123abcd` is 15 of them.
 const LONGEST: usize = 48;
 
 /// As much of a longer ring's name as is kept; `_` and 8 characters follow.
@@ -28,6 +31,8 @@ pub(super) enum Purpose {
     Pods,
     /// Verifies the images of ephemeral containers that are added to a Pod.
     Debug,
+    /// Verifies the images of Pods that may be scheduled from now on.
+    Gates,
     /// Has images that are excluded by tag compared by their tag.
     Tags,
 }
@@ -37,16 +42,18 @@ impl Purpose {
         match name.rsplit_once('.') {
             Some((_, "debug")) => Self::Debug,
             Some((_, "tags")) => Self::Tags,
+            Some((_, end)) if end.starts_with("gates") => Self::Gates,
             _ => Self::Pods,
         }
     }
 
-    /// The name of such a rule, with a hash of what it verifies with.
-    pub(super) fn name(self, owner: &str, verdict: &str) -> String {
+    /// The name of such a rule.
+    fn name(self, owner: &str, rule: &RulePart) -> String {
         let stem = stem(owner);
         match self {
-            Self::Pods => format!("{stem}.{verdict}"),
-            Self::Debug => format!("{stem}.{verdict}.debug"),
+            Self::Pods => owner.to_owned(),
+            Self::Debug => format!("{stem}.debug"),
+            Self::Gates => format!("{stem}.gates-{}", verdict(rule)),
             Self::Tags => format!("{stem}.tags"),
         }
     }
@@ -64,22 +71,30 @@ fn stem(owner: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a rule of this name is one of the owner's. Until rules said what they
-/// verify with, a ring's had its name.
+/// Whether a rule of this name is one of the owner's.
 pub(super) fn is_of(name: &str, owner: &str) -> bool {
-    let begins = |stem: &str| {
-        name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    begins(&stem(owner)) || name == owner
+    let rest = name.strip_prefix(&*stem(owner));
+    name == owner || rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// A short hash of what a ring's rules verify with: all but their names.
-pub(super) fn verdict(parts: &[RulePart]) -> String {
+/// Names a rule that was rendered for this purpose.
+pub(super) fn named(owner: &str, purpose: Purpose, mut rule: Value) -> Value {
+    let name = |rule: &mut Value, name: String| {
+        if let Some(rule) = rule.as_object_mut() {
+            rule.insert("name".to_owned(), json!(name));
+        }
+    };
+    name(&mut rule, String::new());
+    let right = purpose.name(owner, &read::part_seen(&rule, |_| None));
+    name(&mut rule, right);
+    rule
+}
+
+/// A short hash of what a rule verifies with: all but its name.
+fn verdict(rule: &RulePart) -> String {
     let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.body.digest.0);
-        part.keys.iter().for_each(|key| hash.update(key.entry.digest.0));
-    }
+    hash.update(rule.body.digest.0);
+    rule.keys.iter().for_each(|key| hash.update(key.entry.digest.0));
     short(&hash.finalize().into())
 }
 
@@ -87,13 +102,10 @@ pub(super) fn verdict(parts: &[RulePart]) -> String {
 /// which this operator never writes, one is: a policy with two rules of a name is
 /// refused.
 pub(super) fn rename(owner: &str, rule: &mut RuleSeen) {
-    let verdict = verdict(&rule.parts);
-    let mut named = BTreeSet::new();
-    let (verifying, others): (Vec<_>, Vec<_>) =
-        rule.parts.iter_mut().partition(|part| !part.keys.is_empty());
-    for part in verifying.into_iter().chain(others) {
-        let name = Purpose::of(&part.name).name(owner, &verdict);
-        if named.insert(name.clone()) {
+    let mut taken: BTreeSet<String> = rule.parts.iter().map(|part| part.name.clone()).collect();
+    for part in rule.parts.iter_mut().filter(|part| Purpose::of(&part.name) == Purpose::Gates) {
+        let name = Purpose::Gates.name(owner, part);
+        if taken.insert(name.clone()) {
             part.name = name;
         }
     }
@@ -103,24 +115,20 @@ pub(super) fn rename(owner: &str, rule: &mut RuleSeen) {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 4] = ["shop", "shop-2", "a", "x"];
-
     #[test]
     fn every_name_is_one_that_kyverno_takes_and_its_owners_alone() {
         let long = "x".repeat(63);
-        let beginning = "x".repeat(KEPT);
-        let mut owners: Vec<&str> = NAMES.to_vec();
-        owners.extend([&*long, &long[..62], &long[..48], &long[..49], &*beginning]);
-        owners.push("signing-gate.unknown");
+        let mut owners = vec!["shop", "shop-2", "a", "x", "signing-gate.unknown"];
+        owners.extend([63, 62, 49, 48, KEPT].map(|length| &long[..length]));
         for owner in &owners {
-            for purpose in [Purpose::Pods, Purpose::Debug, Purpose::Tags] {
-                let name = purpose.name(owner, "0123abcd");
+            for purpose in [Purpose::Pods, Purpose::Debug, Purpose::Gates, Purpose::Tags] {
+                let rule = named(owner, purpose, json!({}));
+                let name = rule["name"].as_str().unwrap();
                 assert!(name.len() <= 63, "{name}");
-                assert_eq!(Purpose::of(&name), purpose, "{name}");
-                let owned: Vec<&&str> = owners.iter().filter(|o| is_of(&name, o)).collect();
+                assert_eq!(Purpose::of(name), purpose, "{name}");
+                let owned: Vec<&&str> = owners.iter().filter(|o| is_of(name, o)).collect();
                 assert_eq!(owned, [owner], "{name}");
             }
-            assert!(is_of(owner, owner), "{owner}: its name until now");
         }
         assert!(!is_of("signing-gate.references", "signing-gate.unknown"));
     }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{
     ClusterPolicy, NOBODYS_KEY,
     naming::{self, Purpose},
-    read,
 };
 use crate::{
     images::{self, Pattern},
@@ -78,39 +77,49 @@ pub(super) fn rules(
         skipped: skipped_images(input, exclude),
         required: !moves,
     };
-    let mut rules = vec![verification.of_pods(), verification.of_ephemeral_containers()];
-    let verdict: Vec<_> = rules.iter().map(|rule| read::part_seen(rule, |_| None)).collect();
-    let verdict = naming::verdict(&verdict);
-    let mut purposes = vec![Purpose::Pods, Purpose::Debug];
-    if let Some(tags) = verification.by_tag() {
-        rules.push(tags);
-        purposes.push(Purpose::Tags);
-    }
-    for (rule, purpose) in rules.iter_mut().zip(purposes) {
-        if let Some(name) = rule.get_mut("name") {
-            *name = json!(purpose.name(owner, &verdict));
-        }
-    }
-    rules
+    let rules = [
+        (Purpose::Pods, Some(verification.of_pods())),
+        (Purpose::Debug, Some(verification.of_ephemeral_containers())),
+        (Purpose::Gates, verification.of_released_pods()),
+        (Purpose::Tags, verification.by_tag()),
+    ];
+    let rules = rules.into_iter().filter_map(|(purpose, rule)| Some((purpose, rule?)));
+    rules.map(|(purpose, rule)| naming::named(owner, purpose, rule)).collect()
 }
 
 impl Verification<'_> {
-    /// Images of Pods as a whole.
+    /// Images of Pods: those of new ones, and those that an update puts in.
     fn of_pods(&self) -> Value {
+        // DELETE and CONNECT are Kyverno's defaults too, and would make the
+        // deletion of pods depend on Kyverno.
+        let operations = ["CREATE", "UPDATE"];
+        self.of_whole_pods(&operations, &[CREATED, &images_change()], self.required)
+    }
+
+    /// Images of Pods that an update lets be scheduled: whatever passed long ago,
+    /// they start now. And of those on which an update writes a note in Kyverno's
+    /// place: one that names a policy of ours, or that hides behind an escape whom
+    /// it names. The half that verifies refuses by itself, so the other is not
+    /// asked: it may have loaded another state of the policy, with another name.
+    ///
+    /// Nothing where nothing is refused.
+    fn of_released_pods(&self) -> Option<Value> {
+        let rule = || self.of_whole_pods(&["UPDATE"], &[&gates_change(), &forged()], false);
+        (self.action == Action::Enforce).then(rule)
+    }
+
+    fn of_whole_pods(&self, operations: &[&str], when: &[&str], required: bool) -> Value {
         json!({
-            "name": "",
             "match": {"any": [{"resources": {
                 "kinds": ["Pod"],
-                // DELETE and CONNECT are Kyverno's defaults too, and would make
-                // the deletion of pods depend on Kyverno.
-                "operations": ["CREATE", "UPDATE"],
+                "operations": operations,
                 "namespaceSelector": self.selector,
             }}]},
             // Kyverno takes a Pod's subresource for a Pod.
             "exclude": {"any": [{"resources": {"kinds": ["Pod/ephemeralcontainers"]}}]},
-            "preconditions": preconditions(),
+            "preconditions": preconditions(when),
             "skipBackgroundRequests": true,
-            "verifyImages": [self.images(self.required)],
+            "verifyImages": [self.images(required)],
         })
     }
 
@@ -119,7 +128,6 @@ impl Verification<'_> {
     /// that were admitted long ago are not what it asks for.
     fn of_ephemeral_containers(&self) -> Value {
         json!({
-            "name": "",
             "match": {"any": [{"resources": {
                 "kinds": ["Pod/ephemeralcontainers"],
                 "operations": ["UPDATE"],
@@ -193,40 +201,49 @@ impl Verification<'_> {
             })
         });
         Some(json!({
-            "name": "",
             "match": {"any": [{"resources": {
                 "kinds": ["Pod", "Pod/ephemeralcontainers"],
                 "operations": ["CREATE", "UPDATE"],
                 "namespaceSelector": self.selector,
             }}]},
-            "preconditions": preconditions(),
+            "preconditions":
+                preconditions(&[CREATED, &images_change(), &gates_change(), &forged()]),
             "skipBackgroundRequests": true,
             "mutate": {"foreach": foreach},
         }))
     }
 }
 
-/// An update is verified if it changes what runs, or when: if it changes an image
-/// or takes a scheduling gate off. Otherwise Pods that were admitted by another
-/// rule, or by none, could not lose a finalizer or complete. One that writes a
-/// note in Kyverno's place is verified too: one that names a policy of ours, or
-/// that hides behind an escape whom it names.
-fn preconditions() -> Value {
-    let images = format!("[{}][].image", LISTS.join(", "));
-    let (new, old) = (format!("request.object.{NOTE}"), format!("request.oldObject.{NOTE}"));
-    let forged = format!(
-        "(to_string(contains(({new}), '/signing-') || contains(({new}), `\"\\\\\"`)) == 'true' \
-         && ({new}) != ({old}))"
-    );
-    let key = format!(
-        "{{{{ request.operation == 'CREATE' \
-         || request.object.spec.{images} != request.oldObject.spec.{images} \
-         || (request.oldObject.spec.schedulingGates || `[]`) != \
-         (request.object.spec.schedulingGates || `[]`) \
-         || {forged} }}}}"
-    );
+/// Looks only at requests of which one of these holds: otherwise Pods that were
+/// admitted by another rule, or by none, could not lose a finalizer or complete.
+fn preconditions(any: &[&str]) -> Value {
+    let key = format!("{{{{ {} }}}}", any.join(" || "));
     // With another operator a key that comes to nothing would skip the rule.
     json!({"all": [{"key": key, "operator": "Equals", "value": true}]})
+}
+
+/// In JMESPath: whether a Pod is new.
+const CREATED: &str = "request.operation == 'CREATE'";
+
+/// In JMESPath: whether an update changes an image.
+fn images_change() -> String {
+    let images = format!("[{}][].image", LISTS.join(", "));
+    format!("request.object.spec.{images} != request.oldObject.spec.{images}")
+}
+
+/// In JMESPath: whether an update takes a scheduling gate off.
+fn gates_change() -> String {
+    let gates = |pod: &str| format!("(request.{pod}.spec.schedulingGates || `[]`)");
+    format!("{} != {}", gates("oldObject"), gates("object"))
+}
+
+/// In JMESPath: whether an update writes a note that may count for us.
+fn forged() -> String {
+    let (new, old) = (format!("(request.object.{NOTE})"), format!("(request.oldObject.{NOTE})"));
+    format!(
+        "(to_string(contains({new}, '/signing-') || contains({new}, `\"\\\\\"`)) == 'true' \
+         && {new} != {old})"
+    )
 }
 
 fn entries(keys: &[&str]) -> Vec<Value> {
