@@ -25,7 +25,7 @@ mod unknown;
 mod written;
 
 pub use contents::Contents;
-pub use ledgers::{Claim, LedgerRow, Ledgers};
+pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
 pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};

@@ -21,8 +21,8 @@ use signingkeyring_core::{
     },
     policy_ref::PolicyRef,
     snapshot::{
-        AskedPolicy, Difference, LedgerFound, OperatorFacts, Place, PolicyFound, Reported, Ring,
-        Snapshot, WriteFailure,
+        AskedPolicy, Difference, KeySecret, LedgerFound, OperatorFacts, Place, PolicyFound,
+        Reported, Ring, Snapshot, WriteFailure,
     },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
@@ -63,7 +63,12 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     let ring_name = name.as_str();
     let ring = ring::read(object, &context.settings.namespace);
     let row = context.cache.ledgers.get(ring_name);
-    let key_secrets = context.cache.ledgers.key_secrets(name);
+    // One that was not looked at is not believed to be unfit either.
+    let key_secrets = context.cache.ledgers.key_secrets(name).into_iter();
+    let key_secrets = key_secrets.map(|(name, row)| {
+        (name, KeySecret { sequence: row.sequence, is_fit: row.is_fit.unwrap_or(true) })
+    });
+    let key_secrets: BTreeMap<String, KeySecret> = key_secrets.collect();
     let ledger = ledger_found(row.as_ref(), &key_secrets);
     let import = import::look(context, &object.spec, &ledger).await;
     let shares_key_with = import::shares_key_with(context, name, &object.spec, &ledger);
@@ -106,7 +111,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     Observed { snapshot, ledger_version: row.map(|row| row.resource_version), secrets }
 }
 
-fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) -> LedgerFound {
+fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, KeySecret>) -> LedgerFound {
     let Some(row) = row else { return LedgerFound::Absent };
     let ledger = match &row.ledger {
         Ok(ledger) => ledger,
@@ -114,10 +119,11 @@ fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, u64>) ->
     };
     // A standby that lost its key is replaced; one that signs is missed.
     let standby_secret = ledger.current().and_then(|v| v.private_key()?.secret.clone());
-    match standby_secret.filter(|secret| !key_secrets.contains_key(secret)) {
+    let holds = |secret: &String| key_secrets.get(secret).is_some_and(|secret| secret.is_fit);
+    match standby_secret.filter(|secret| !holds(secret)) {
         None => LedgerFound::Present(Ledger::clone(ledger)),
         Some(secret) => LedgerFound::Damaged(Damage::KeysUnfit {
-            why: format!("Secret {secret}, which held the private key that signs, is gone"),
+            why: format!("Secret {secret} does not hold the private key that signs any more"),
             table: Arc::clone(ledger),
         }),
     }

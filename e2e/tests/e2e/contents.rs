@@ -1,7 +1,7 @@
 //! What a pipeline's Secret holds counts, whoever wrote it.
 
-use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::{World, manifest, wait_until};
+use anyhow::{Context, Result, ensure};
+use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
 
 use crate::common::run;
 
@@ -108,5 +108,39 @@ fn a_conflict_names_the_ring_that_has_the_secret() {
         ensure!(said.contains("ring first") && !said.contains("delete"), "{said}");
         world.wait_for_condition("first", "Ready", "True").await?;
         Ok(())
+    });
+}
+
+/// A standby is of use only if it can sign at once.
+#[test]
+fn a_standby_that_somebody_spoiled_is_replaced_before_it_is_needed() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply(&namespaces("spoiled")).await?;
+        let standby = manifest("spoiled", "").replace("{soak: 1s}", "{soak: 1s, standby: true}");
+        world.apply(&standby).await?;
+        world.wait_for_field("spoiled", "{.status.versions[0].state}", "Standby").await?;
+        let names = ["get", "secrets", "-n", "signing-system", "-o", "name"];
+        let names = world.kubectl(&names).await?;
+        let name = names.lines().find_map(|name| name.strip_prefix("secret/standby-spoiled."));
+        let name = format!("standby-spoiled.{}", name.context("no standby")?);
+        let edit = format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: signing-system}}, \
+             type: signing.odj.cloud/key-ring, stringData: {{v2.password: wrong}}}}"
+        );
+        apply_as(world, "other", &edit).await?;
+        wait_until("another version stands by", async || {
+            let path = "{.status.versions[0].version} {.status.versions[0].state}";
+            Ok(world.ring("spoiled", path).await? == "3 Standby")
+        })
+        .await?;
+        wait_until("the spoiled Secret is gone", async || {
+            Ok(world.get(&["secret", &name, "-n", "signing-system"], "{.kind}").await.is_err())
+        })
+        .await?;
+        world.rotate("spoiled", "b").await?;
+        let image = world.push("spoiled/app", "v1").await?;
+        world.sign(&image, "spoiled-ci/image-signing").await?;
+        world.wait_until_admitted("spoiled-dev", &image).await
     });
 }

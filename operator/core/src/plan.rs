@@ -173,7 +173,7 @@ fn unnamed_keys<'a>(
     snapshot
         .key_secrets
         .iter()
-        .filter(move |(name, sequence)| **sequence < ledger.sequence && !named(name))
+        .filter(move |(name, secret)| secret.sequence < ledger.sequence && !named(name))
         .map(|(name, _)| name.clone())
 }
 

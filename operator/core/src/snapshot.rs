@@ -40,9 +40,8 @@ pub struct Snapshot {
     pub witnesses: Vec<Witness>,
     /// What the ring's annotation remembers.
     pub recorded: Option<HighWater>,
-    /// The Secrets of the ring that hold one standby key each, by name, with
-    /// the ledger's sequence when each was written.
-    pub key_secrets: BTreeMap<String, u64>,
+    /// The Secrets of the ring that hold one standby key each, by name.
+    pub key_secrets: BTreeMap<String, KeySecret>,
     /// The key pair that the first version is to be; nothing once there is a
     /// version that was not given up, or if none is asked for.
     pub import: Option<Import>,
@@ -68,6 +67,16 @@ pub struct Snapshot {
     pub operator: OperatorFacts,
     /// Why this pass could not do what it planned, if it could not.
     pub trouble: Option<String>,
+}
+
+/// A Secret that holds one standby key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySecret {
+    /// The ledger's sequence when it was written.
+    pub sequence: u64,
+    /// Whether it holds the key that the ledger means. Somebody may have put
+    /// something else there.
+    pub is_fit: bool,
 }
 
 /// Somebody outside the ledger who remembers how far the ring had come.

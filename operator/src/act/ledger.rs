@@ -16,7 +16,7 @@ use signingkeyring_core::{
 
 use super::{Halt, import, place};
 use crate::{
-    cache::LedgerRow,
+    cache::{KeySecretRow, LedgerRow},
     context::Context,
     error::{Error, is_code},
     keys::{KeyPair, digest_of},
@@ -188,6 +188,30 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
     Ok(())
 }
 
+/// Looks whether the Secrets of standby keys hold what the ledger says, where
+/// somebody else than this process wrote them.
+///
+/// # Errors
+/// If one cannot be read.
+pub async fn check_key_secrets(context: &Context, ring: &RingName) -> Result<(), Error> {
+    let Some(row) = context.cache.ledgers.get(ring.as_str()) else { return Ok(()) };
+    let known = context.cache.ledgers.key_secrets(ring);
+    for version in row.table().iter().flat_map(|table| &table.versions) {
+        let Some(name) = version.private_key().and_then(|key| key.secret.as_ref()) else {
+            continue;
+        };
+        let Some(unchecked) = known.get(name).filter(|row| row.is_fit.is_none()) else { continue };
+        let found = api(context).get_opt(name).await;
+        let found = found.map_err(|error| Error::api(format!("Secret {name}"), error))?;
+        let Some(found) = found else { continue };
+        let resource_version = found.resource_version().unwrap_or_default();
+        let is_fit = Some(take(&mut Wiped(found), version).is_ok());
+        let row = KeySecretRow { resource_version, is_fit, ..unchecked.clone() };
+        context.cache.ledgers.put_key_secret(ring, name, row);
+    }
+    Ok(())
+}
+
 /// The key pair of a version, for a pipeline.
 ///
 /// # Errors
@@ -311,8 +335,10 @@ async fn store_key_secret(
     secret.annotations_mut().insert(names::ANNOTATION_SEQUENCE.to_owned(), sequence.to_string());
     secret.data = Some(entries(version, pair).into());
     let created = secrets::create(&context.client, &api(context), &Wiped(secret)).await;
-    created.map_err(|error| Error::api(format!("Secret {name}"), error))?;
-    context.cache.ledgers.put_key_secret(ring, &name, sequence);
+    let created = created.map_err(|error| Error::api(format!("Secret {name}"), error))?;
+    let resource_version = created.resource_version().unwrap_or_default();
+    let row = KeySecretRow { sequence, resource_version, is_fit: Some(true) };
+    context.cache.ledgers.put_key_secret(ring, &name, row);
     Ok(name)
 }
 

@@ -83,8 +83,20 @@ struct LedgerIndex {
     /// The rings whose last ledger said that they were removed. Nobody else
     /// remembers it once that ledger is deleted.
     removed: HashSet<RingName>,
-    /// The Secrets of standby keys, with the ledger's sequence when written.
-    key_secrets: HashMap<RingName, BTreeMap<String, u64>>,
+    /// The Secrets of standby keys.
+    key_secrets: HashMap<RingName, BTreeMap<String, KeySecretRow>>,
+}
+
+/// The Secret of a standby key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySecretRow {
+    /// The ledger's sequence when it was written.
+    pub sequence: u64,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Whether it holds the key that the ledger means; nothing if that was not
+    /// looked at in this resourceVersion.
+    pub is_fit: Option<bool>,
 }
 
 /// Room in a policy that a ring takes up or may have taken up.
@@ -268,10 +280,14 @@ impl Ledgers {
         Some(Claim { ledgers: self, ring: ring.clone(), is_released: true })
     }
 
-    /// Takes in the Secret of a standby key.
-    pub fn put_key_secret(&self, ring: &RingName, name: &str, sequence: u64) {
+    /// Takes in the Secret of a standby key. What is known of its content stands
+    /// for its resourceVersion.
+    pub fn put_key_secret(&self, ring: &RingName, name: &str, mut row: KeySecretRow) {
         let mut index = self.write();
-        index.key_secrets.entry(ring.clone()).or_default().insert(name.to_owned(), sequence);
+        let secrets = index.key_secrets.entry(ring.clone()).or_default();
+        let known = secrets.get(name).filter(|k| k.resource_version == row.resource_version);
+        row.is_fit = row.is_fit.or_else(|| known?.is_fit);
+        secrets.insert(name.to_owned(), row);
     }
 
     /// Forgets the Secret of a standby key.
@@ -287,7 +303,7 @@ impl Ledgers {
 
     /// The Secrets of a ring's standby keys.
     #[must_use]
-    pub fn key_secrets(&self, ring: &RingName) -> BTreeMap<String, u64> {
+    pub fn key_secrets(&self, ring: &RingName) -> BTreeMap<String, KeySecretRow> {
         self.read().key_secrets.get(ring).cloned().unwrap_or_default()
     }
 

@@ -150,12 +150,13 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
     Ok(Outcome::RequeueAfter(next_look(context, ring, plan.wake)))
 }
 
-/// Looks at a ledger that somebody else wrote before anything is made of it.
+/// Looks at what somebody else wrote of a ledger before anything is made of it.
 async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
     match context.cache.ledgers.get(ring.as_str()) {
-        Some(row) if row.unchecked().is_some() => act::ledger::check(context, ring, &row).await,
-        _ => Ok(()),
+        Some(row) if row.unchecked().is_some() => act::ledger::check(context, ring, &row).await?,
+        _ => {}
     }
+    act::ledger::check_key_secrets(context, ring).await
 }
 
 /// When to look again although nothing changes: at the latest after the

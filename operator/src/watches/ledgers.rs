@@ -18,7 +18,11 @@ use signingkeyring_core::{
 use tokio::sync::Barrier;
 
 use super::{InitialList, events, wake_all, wake_policies_of};
-use crate::{cache::LedgerRow, context::Context, error::Error};
+use crate::{
+    cache::{KeySecretRow, LedgerRow},
+    context::Context,
+    error::Error,
+};
 
 pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
     let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
@@ -80,7 +84,9 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName
     if let Some(ring) = names::ring_of_standby(&name) {
         let sequence = secret.annotations().get(names::ANNOTATION_SEQUENCE);
         let sequence = sequence.and_then(|text| text.parse().ok()).unwrap_or(0);
-        context.cache.ledgers.put_key_secret(&ring, &name, sequence);
+        let resource_version = secret.resource_version().unwrap_or_default();
+        let row = KeySecretRow { sequence, resource_version, is_fit: None };
+        context.cache.ledgers.put_key_secret(&ring, &name, row);
         return Some(ring);
     }
     let ring = names::ring_of_ledger(&name)?;

@@ -86,10 +86,12 @@ pub(super) fn discard(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
         .then_some(Change::Discard { version: waiting.number })
 }
 
-/// Whether the Secret of its own that holds a version's private key is gone.
+/// Whether the Secret of its own that holds a version's private key is gone, or
+/// holds something else by now.
 pub(super) fn has_lost_its_key(snapshot: &Snapshot, version: &Version) -> bool {
     let secret = version.private_key().and_then(|key| key.secret.as_ref());
-    secret.is_some_and(|secret| !snapshot.key_secrets.contains_key(secret))
+    secret
+        .is_some_and(|secret| !snapshot.key_secrets.get(secret).is_some_and(|secret| secret.is_fit))
 }
 
 fn standing_by(ledger: &Ledger) -> Option<&Version> {

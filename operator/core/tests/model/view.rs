@@ -9,8 +9,8 @@ use signingkeyring_core::{
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
     snapshot::{
-        Answer, AskedPolicy, Layout, LedgerFound, OperatorFacts, PipelineFound, Place, PolicyFound,
-        Reported, Revoked, Ring, Snapshot, Witness,
+        Answer, AskedPolicy, KeySecret, Layout, LedgerFound, OperatorFacts, PipelineFound, Place,
+        PolicyFound, Reported, Revoked, Ring, Snapshot, Witness,
     },
 };
 
@@ -82,7 +82,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         key_secrets: sight
             .key_secrets
             .iter()
-            .map(|(serial, at)| (key_secret(*serial), *at))
+            .map(|(serial, at)| (key_secret(*serial), KeySecret { sequence: *at, is_fit: true }))
             .collect(),
         import: None,
         shares_key_with: None,

@@ -190,23 +190,34 @@ fn a_standby_that_is_not_wanted_any_more_is_destroyed() {
     assert_eq!(accepted(&world), [1], "it never signed, so it is never accepted again");
 }
 
+/// Its key is gone, or somebody has put something else in its place.
+const LOSSES: [fn(&mut World); 2] = [
+    |world| world.key_secrets.clear(),
+    |world| world.key_secrets.values_mut().for_each(|secret| secret.is_fit = false),
+];
+
 #[test]
 fn a_standby_whose_key_is_gone_is_replaced() {
-    let mut world = standing_by();
-    world.key_secrets.clear();
-    assert!(world.settle());
-    let expected = [(1, State::Current), (2, State::Retired), (3, State::Standby)];
-    assert_eq!(states(&world), expected);
+    for lose in LOSSES {
+        let mut world = standing_by();
+        lose(&mut world);
+        assert!(world.settle());
+        let expected = [(1, State::Current), (2, State::Retired), (3, State::Standby)];
+        assert_eq!(states(&world), expected);
+        assert_eq!(world.key_secrets.keys().collect::<Vec<_>>(), ["standby-3"]);
+    }
 }
 
 #[test]
 fn a_standby_whose_key_is_gone_does_not_take_over() {
-    let mut world = standing_by();
-    world.key_secrets.clear();
-    revoke(&mut world, &[1]);
-    assert!(world.settle());
-    assert_eq!(states(&world)[..2], [(1, State::Revoked), (2, State::Retired)]);
-    assert!(accepted(&world).contains(&3));
+    for lose in LOSSES {
+        let mut world = standing_by();
+        lose(&mut world);
+        revoke(&mut world, &[1]);
+        assert!(world.settle());
+        assert_eq!(states(&world)[..2], [(1, State::Revoked), (2, State::Retired)]);
+        assert!(accepted(&world).contains(&3));
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use signingkeyring_core::{
     plan::Plan,
     policy_ref::{Action as RuleAction, PolicyRef},
     report::Report,
-    snapshot::{Answer, CoverSeen, ImportFound, Layout, Ring},
+    snapshot::{Answer, CoverSeen, ImportFound, KeySecret, Layout, Ring},
 };
 
 mod happen;
@@ -57,7 +57,7 @@ pub struct World {
     /// What the ring's annotation remembers.
     pub recorded: Option<HighWater>,
     /// The Secrets of standby keys, with the ledger's sequence when written.
-    pub key_secrets: BTreeMap<String, u64>,
+    pub key_secrets: BTreeMap<String, KeySecret>,
     /// The fingerprint each Secret holds.
     pub secrets: BTreeMap<PipelineRef, Fingerprint>,
     pub forbidden: BTreeSet<PipelineRef>,

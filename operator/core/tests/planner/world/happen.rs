@@ -40,7 +40,10 @@ impl World {
                     self.standbys += 1;
                     let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
                     let secret = format!("standby-{}", mint.version());
-                    self.key_secrets.insert(secret.clone(), sequence);
+                    self.key_secrets.insert(
+                        secret.clone(),
+                        signingkeyring_core::snapshot::KeySecret { sequence, is_fit: true },
+                    );
                     key.private_key.secret = Some(secret);
                 }
                 self.commit(&Ledger::mint(self.ledger.as_ref(), mint, key, self.now).unwrap());
