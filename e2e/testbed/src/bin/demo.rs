@@ -29,6 +29,9 @@ struct Arguments {
     /// Leave the cluster and the operator running, and say how to look around.
     #[arg(long)]
     keep: bool,
+    /// The name of the cluster's folder, which is emptied first.
+    #[arg(long, default_value = "demo", hide = true)]
+    folder: String,
 }
 
 #[tokio::main]
@@ -37,7 +40,7 @@ async fn main() -> Result<()> {
     let start = Instant::now();
     say("Starting etcd, kube-apiserver, controller manager, registry and Kyverno");
     let program = std::env::current_exe()?.with_file_name("cluster");
-    let cluster = Cluster::start(&program, "demo").await?;
+    let cluster = Cluster::start(&program, &arguments.folder).await?;
     let world = World { info: cluster.info.clone() };
     let mut steps = vec![("cluster started".to_owned(), start.elapsed())];
     let result = tokio::select! {
