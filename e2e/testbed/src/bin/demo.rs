@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use signingkeyring_e2e_testbed::{
     cluster::Cluster,
@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
     if arguments.keep {
         explain(&world);
         tokio::select! {
-            ended = operator.wait() => ended?,
+            ended = operator.ended() => bail!("{}", ended?),
             _ = tokio::signal::ctrl_c() => {}
         }
     }
