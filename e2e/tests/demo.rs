@@ -94,7 +94,8 @@ async fn look_and_end(demo: &mut Child, folder: &Path) -> Result<()> {
     kill_process(Pid::from_raw(i32::try_from(id)?).context("an id")?, Signal::INT)?;
     ensure!(demo.wait().await?.success(), "the demo did not end well");
     wait_until("nothing that it started is left over", async || {
-        let alive: BTreeSet<Process> = processes().into_iter().map(|(process, _)| process).collect();
+        let alive: BTreeSet<Process> =
+            processes().into_iter().map(|(process, _)| process).collect();
         let left: Vec<_> = started.intersection(&alive).map(|p| (p.0, program(p))).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(true)
