@@ -71,8 +71,8 @@ fn blocks(text: &str) -> Vec<Block> {
             }
             (None, _) => {}
         }
-        // Comments part the commands of a block; an empty line does, too.
-        is_open = command.is_some();
+        // As in Markdown, an empty line ends no block.
+        is_open = command.is_some() || is_open && line.is_empty();
     }
     blocks
 }
@@ -224,7 +224,7 @@ fn the_readmes_commands_run_as_they_stand_there() {
 
 #[test]
 fn blocks_are_what_is_indented_and_not_fenced() {
-    let text = "## One\n\n    a\n    b\n\ntext\n\n    c\n```yaml\n    d\n```\n## Two\n    e\n";
+    let text = "## One\n\n    a\n\n    b\n\ntext\n\n    c\n```yaml\n    d\n```\n## Two\n    e\n";
     let found: Vec<_> = blocks(text).into_iter().map(|b| (b.heading, b.lines)).collect();
     let expected = [("One", "a\nb"), ("One", "c"), ("Two", "e")];
     assert_eq!(found, expected.map(|(heading, lines)| (heading.to_owned(), lines.to_owned())));

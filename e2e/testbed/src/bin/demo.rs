@@ -72,7 +72,7 @@ async fn run(
     guard: &Path,
     steps: &mut Vec<(String, Duration)>,
 ) -> Result<(Operator, usize)> {
-    say("Installing: kubectl apply -k manifests");
+    say("Installing: kubectl apply -k manifests, and then the exclusion list");
     let (installed, took) = timed(world.install()).await;
     installed?;
     steps.push(("installed".to_owned(), took));
