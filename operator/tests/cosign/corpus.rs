@@ -13,9 +13,9 @@ const END: &str = "-----END ENCRYPTED SIGSTORE PRIVATE KEY-----";
 /// What cosign reads and we do not, and why that is as well.
 const STRICTER: [(&str, &str); 5] = [
     ("base64: bits after the last byte", "nobody writes it; a careful decoder refuses it"),
-    ("json: bytes as an array of numbers", "nobody writes it"),
+    ("json: 200 objects deep", "what recurses has a bound"),
     ("json: a lone surrogate in an unknown field", "it is no text"),
-    ("json: 200 levels deep", "what recurses has a bound"),
+    ("json: bytes as an array of numbers", "nobody writes it"),
     ("text: long, before the key", "what is read has a bound"),
 ];
 
@@ -44,7 +44,7 @@ fn json_of(pair: &KeyPair) -> String {
 /// Line lengths, line ends, and whether the last line has one.
 fn layouts(json: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for length in [1, 10, 63, 64, 65, 76, 100_000] {
+    for length in [1, 63, 64, 76, 100_000] {
         for (name, end) in [("LF", "\n"), ("CRLF", "\r\n"), ("CR", "\r"), ("LF LF", "\n\n")] {
             for last in [end, ""] {
                 let body = lines(json.as_bytes(), length, end);
@@ -196,7 +196,9 @@ fn jsons(json: &str) -> Vec<(String, String)> {
     let then = |field: &str| format!("{},{field}}}", &json[..json.len() - 1]);
     add("an unknown field", with("\"x\":[1,{\"y\":null}]"));
     add("a lone surrogate in an unknown field", with("\"x\":\"\\ud800\""));
-    add("200 levels deep", with(&format!("\"x\":{}{}", "[".repeat(200), "]".repeat(200))));
+    add("200 arrays deep", with(&format!("\"x\":{}{}", "[".repeat(200), "]".repeat(200))));
+    let deep = format!("{}0{}", "{\"x\":".repeat(200), "}".repeat(200));
+    add("200 objects deep", with(&format!("\"x\":{deep}")));
     add("unknown fields inside", json.replace("\"N\"", "\"x\":1,\"N\""));
     for name in ["kdf", "KDF", "Kdf", "\u{212a}df", "k\\u0064f"] {
         add(&format!("{name} for kdf"), json.replace("\"kdf\"", &format!("\"{name}\"")));
@@ -393,7 +395,8 @@ fn keys_of_other_kinds_are_refused() {
     for (kind, base64) in OTHER_KINDS {
         let plain = format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n");
         cosign.write("plain.key", plain.as_bytes());
-        cosign.run(&format!("import-key-pair --key plain.key --output-key-prefix {kind}"), &password);
+        cosign
+            .run(&format!("import-key-pair --key plain.key --output-key-prefix {kind}"), &password);
         let sealed = cosign.read(&format!("{kind}.key"));
         assert!(cosign_signs(&cosign, &sealed, b"word"), "{kind}");
         let ours = KeyPair::imported(sealed, b"word".to_vec()).unwrap_err().to_string();
