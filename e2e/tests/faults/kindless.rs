@@ -62,7 +62,7 @@ fn lists_that_are_gone_with_their_kind_stay_in_force() {
             let field = "--field-selector=reason=ExclusionListsRemembered";
             let path = "-o=jsonpath={.items[*].note}";
             let get = ["get", "events.events.k8s.io", "-n", "default", field, path];
-            Ok(world.kubectl(&get).await?.contains("kindless, odj-platform"))
+            Ok(world.kubectl(&get).await?.contains("kindless, odj-platform are gone"))
         })
         .await?;
 

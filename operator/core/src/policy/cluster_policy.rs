@@ -28,7 +28,7 @@ mod read;
 mod references;
 mod unknown;
 
-pub use read::{Metadata, keys_of, read, rule_of, skipped};
+pub use read::{Metadata, keys_of, read, rule_of, skipped, skipped_by_rings};
 pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.

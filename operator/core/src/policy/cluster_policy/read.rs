@@ -183,3 +183,15 @@ pub fn skipped(spec: &Value) -> BTreeSet<String> {
         .filter_map(|glob| glob.as_str().map(str::to_owned))
         .collect()
 }
+
+/// The image globs that each ring's rule skips, of the rules that are as this
+/// operator wrote them: one that somebody edited says nothing of the lists.
+#[must_use]
+pub fn skipped_by_rings(metadata: Metadata<'_>, spec: &Value) -> Vec<(String, BTreeSet<String>)> {
+    let marks: Marks = metadata.read(names::ANNOTATION_MARKS);
+    let written = marks.0.into_iter().filter_map(|(ring, mark)| {
+        let rule = rule_of(spec, &ring).filter(|rule| body_hash(rule) == mark.rule)?;
+        Some((ring, skipped(&json!({"rules": [rule]}))))
+    });
+    written.collect()
+}
