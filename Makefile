@@ -54,7 +54,9 @@ cluster-down: $(CLUSTER) ## End it
 run: cluster-tools binaries ## The operator against it, in the foreground, as its own ServiceAccount
 	@$(CLUSTER) up >/dev/null
 	@export KUBECONFIG="$(UP)/admin.kubeconfig"; \
-	until $(TOOLS)/kubectl apply --kustomize=manifests >/dev/null; do echo "the CRDs are not served yet, trying again" >&2; done; \
+	$(TOOLS)/kubectl apply --kustomize=manifests >/dev/null; \
+	$(TOOLS)/kubectl wait --for=condition=Established crd/signingkeyrings.signing.odj.cloud crd/imageexclusionlists.signing.odj.cloud >/dev/null; \
+	$(TOOLS)/kubectl apply --filename=manifests/exclusions.yaml >/dev/null; \
 	token=$$($(TOOLS)/kubectl create token signingkeyring-operator --namespace=signing-system --duration=24h); \
 	$(TOOLS)/kubectl config view --raw --flatten | sed "s/^\( *\)client-certificate-data:.*/\1token: $$token/; /client-key-data:/d" > $(UP)/operator.kubeconfig; \
 	KUBECONFIG="$(UP)/operator.kubeconfig" exec target/debug/signingkeyring-operator --listen 127.0.0.1:8080 $(ARGS)

@@ -95,7 +95,7 @@ pub struct Revocation {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImportSource {
     /// The Secret that `cosign generate-key-pair k8s://NAMESPACE/NAME` makes:
-    /// `cosign.key`, `cosign.password`, `cosign.pub`.
+    /// `cosign.key`, `cosign.password`, `cosign.pub` (which may be missing).
     pub secret: SecretName,
 }
 

@@ -20,12 +20,14 @@ use crate::kyverno::is_ours;
 
 mod contents;
 mod ledgers;
+mod lists;
 mod namespaces;
 mod unknown;
 mod written;
 
 pub use contents::Contents;
 pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
+pub use lists::LostLists;
 pub use namespaces::Namespaces;
 pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
@@ -37,6 +39,8 @@ pub struct Cache {
     pub rings: Store<DeserializeGuard<SigningKeyRing>>,
     /// The exclusion lists, also those that cannot be read.
     pub lists: Store<DeserializeGuard<ImageExclusionList>>,
+    /// Those that are gone with their kind.
+    pub lost_lists: LostLists,
     /// Every ClusterPolicy of the cluster.
     pub policies: Store<DynamicObject>,
     /// The ledgers.

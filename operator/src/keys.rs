@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 use signingkeyring_core::fingerprint::Fingerprint;
 use zeroize::Zeroizing;
 
+use cosign_pem::Sealed;
+
 mod cosign_pem;
+mod envelope;
+mod pem;
 mod secretbox;
 #[cfg(test)]
 mod tests;
@@ -46,6 +50,12 @@ pub enum KeyError {
          give the password it was made with, without a newline"
     )]
     Password,
+    /// A password that pipelines could not be given.
+    #[error(
+        "the password is no text (it has a NUL, or is not UTF-8), which an environment variable \
+         could not hold; seal the key with another"
+    )]
+    PasswordText,
     /// Not a P-256 public key.
     #[error(
         "not a P-256 public key in PEM; cosign public-key --key prints the one of a private key"
@@ -151,19 +161,25 @@ impl KeyPair {
         Self { sealed: sealed.into(), password: Password(password.into()), public, fingerprint }
     }
 
-    /// A key pair that somebody else generated. Its parts stay as they are;
-    /// the public key is computed from the private one.
+    /// A key pair that somebody else generated, read by cosign's own rules. The
+    /// private key stays sealed as it is, in PEM as cosign writes it; what was
+    /// around it goes. The public key is computed from the private one.
     ///
     /// # Errors
-    /// If it is not a P-256 key in cosign's format, or the password is wrong.
+    /// If it is not a P-256 key in cosign's format, the password is wrong, or one
+    /// that no variable can hold.
     pub fn imported(
         sealed: impl Into<Zeroizing<Vec<u8>>>,
         password: impl Into<Zeroizing<Vec<u8>>>,
     ) -> Result<Self, KeyError> {
-        let (sealed, password) = (sealed.into(), Password(password.into()));
-        let public = open(&sealed, &password)?.public_pem()?;
+        let (file, password) = (sealed.into(), Password(password.into()));
+        if password.contains(&0) || str::from_utf8(&password).is_err() {
+            return Err(KeyError::PasswordText);
+        }
+        let sealed = Sealed::read(&file)?;
+        let public = opened(&sealed, &password)?.public_pem()?;
         let fingerprint = fingerprint_of(&public)?;
-        Ok(Self { sealed, password, public, fingerprint })
+        Ok(Self { sealed: sealed.write()?, password, public, fingerprint })
     }
 
     /// What tells this private key from another without opening it, see
@@ -211,7 +227,7 @@ impl fmt::Debug for KeyPair {
 /// # Errors
 /// If it is not such a key.
 pub fn opening_cost(encrypted_pem: &[u8]) -> Result<u32, KeyError> {
-    cosign_pem::cost(encrypted_pem)
+    Ok(Sealed::read(encrypted_pem)?.cost())
 }
 
 /// Opens a P-256 private key in cosign's encrypted PEM. Costs what
@@ -220,7 +236,11 @@ pub fn opening_cost(encrypted_pem: &[u8]) -> Result<u32, KeyError> {
 /// # Errors
 /// If it is not such a key, or the password is wrong.
 pub fn open(encrypted_pem: &[u8], password: &[u8]) -> Result<PrivateKey, KeyError> {
-    let der = cosign_pem::open(encrypted_pem, password)?;
+    opened(&Sealed::read(encrypted_pem)?, password)
+}
+
+fn opened(sealed: &Sealed, password: &[u8]) -> Result<PrivateKey, KeyError> {
+    let der = sealed.open(password)?;
     let key = SecretKey::from_pkcs8_der(&der);
     key.map(PrivateKey).map_err(|_| KeyError::Format("it holds no P-256 key in PKCS#8"))
 }
@@ -246,6 +266,18 @@ pub fn fingerprint_of(public_pem: &str) -> Result<Fingerprint, KeyError> {
     let der = key.to_public_key_der().map_err(|_| KeyError::PublicKey)?;
     let hash = Base64::encode_string(&Sha256::digest(der.as_bytes()));
     format!("SHA256:{hash}").parse().map_err(|_| KeyError::Encoding)
+}
+
+/// The fingerprint of a public key in a file, read by cosign's rules: what is
+/// around the PEM is nothing.
+///
+/// # Errors
+/// If the file holds no P-256 public key.
+pub fn fingerprint_of_file(file: &[u8]) -> Result<Fingerprint, KeyError> {
+    let block = pem::first(file).filter(|block| block.label == b"PUBLIC KEY");
+    let block = block.ok_or(KeyError::PublicKey)?;
+    let key = PublicKey::from_public_key_der(&block.bytes).map_err(|_| KeyError::PublicKey)?;
+    fingerprint_of(&key.to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::PublicKey)?)
 }
 
 /// Fills a buffer with the operating system's randomness.

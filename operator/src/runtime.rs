@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Contents, Ledgers, Namespaces, Statuses, UnknownSince, Written},
+    cache::{Cache, Contents, Ledgers, LostLists, Namespaces, Statuses, UnknownSince, Written},
     clock::Clock,
     context::{Announced, Context},
     controllers,
@@ -116,6 +116,7 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
     let cache = Cache {
         rings,
         lists,
+        lost_lists: LostLists::default(),
         policies: policies_writer.as_reader(),
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),

@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod ledgers;
+mod lists;
 mod namespaces;
 
 pub use ledgers::refresh;
@@ -49,7 +50,7 @@ pub const WATCHES: usize = 5;
 pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
     futures::join!(
         watch_rings(context, writers.rings, &listed),
-        watch_lists(context, writers.lists, &listed),
+        lists::watch_lists(context, writers.lists, &listed),
         watch_policies(context, writers.policies, &listed),
         ledgers::watch_ledgers(context, &listed),
         namespaces::watch_namespaces(context, &listed),
@@ -151,24 +152,6 @@ fn relevant_metadata(meta: &ObjectMeta) -> ObjectMeta {
         finalizers: meta.finalizers.clone(),
         deletion_timestamp: meta.deletion_timestamp.clone(),
         ..ObjectMeta::default()
-    }
-}
-
-async fn watch_lists(
-    context: &Context,
-    mut writer: Writer<DeserializeGuard<ImageExclusionList>>,
-    listed: &Arc<Barrier>,
-) {
-    let api: Api<DeserializeGuard<ImageExclusionList>> = Api::all(context.client.clone());
-    let mut stream = events("exclusion lists", watcher(api, watcher::Config::default()));
-    let mut initial_list = InitialList::new(listed);
-    while let Some(event) = stream.next().await {
-        writer.apply_watcher_event(&event);
-        match event {
-            Event::Apply(_) | Event::Delete(_) => wake_all_policies(context),
-            Event::InitDone if !initial_list.complete() => wake_all_policies(context),
-            Event::InitDone | Event::Init | Event::InitApply(_) => {}
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 use crate::{
@@ -21,8 +21,10 @@ use crate::{
 /// The operator's process, with its own ServiceAccount's rights.
 #[derive(Debug)]
 pub struct Operator {
-    /// Ends the operator when its standard input closes.
     guard: Child,
+    /// The guard's standard input: when it closes, the operator ends. Not left
+    /// in the `Child`, which closes it to wait.
+    lifeline: ChildStdin,
     /// Its log.
     pub log: PathBuf,
     /// Where it serves health and metrics.
@@ -55,7 +57,7 @@ impl Operator {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = folder.join("operator.log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let guard = Command::new(guard)
+        let mut guard = Command::new(guard)
             .arg("guard")
             .arg(program)
             .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -64,9 +66,12 @@ impl Operator {
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file)
+            // A terminal's Ctrl-C is for its owner, who ends it then.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let operator = Self { guard, log, port };
+        let lifeline = guard.stdin.take().context("no standard input")?;
+        let operator = Self { guard, lifeline, log, port };
         let ready = wait_until("the operator is ready", async || {
             Ok(http_get(port, "/readyz").await?.starts_with("HTTP/1.1 200"))
         });
@@ -81,7 +86,7 @@ impl Operator {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
-        drop(self.guard.stdin.take());
+        drop(self.lifeline);
         self.guard.wait().await?;
         Ok(())
     }
@@ -91,9 +96,7 @@ impl Operator {
     /// # Errors
     /// If it does not end in time.
     pub async fn stop(mut self) -> Result<Option<i32>> {
-        // Waiting would close it, which ends the operator the hard way.
-        let mut stdin = self.guard.stdin.take().context("it has ended already")?;
-        stdin.write_all(b"term\n").await?;
+        self.lifeline.write_all(b"term\n").await.context("it has ended already")?;
         let status = tokio::time::timeout(DEADLINE, self.guard.wait()).await;
         Ok(status.context("it does not end")??.code())
     }
@@ -135,13 +138,13 @@ impl Operator {
         http_get(self.port, "/metrics").await
     }
 
-    /// Waits for its end, however it comes.
+    /// Waits until it ends by itself; says how, with the end of its log.
     ///
     /// # Errors
     /// If it cannot be waited for.
-    pub async fn wait(&mut self) -> Result<()> {
-        self.guard.wait().await?;
-        Ok(())
+    pub async fn ended(&mut self) -> Result<String> {
+        let status = self.guard.wait().await?;
+        Ok(format!("the operator ended: {status}\n{}", tail(&self.log)))
     }
 }
 

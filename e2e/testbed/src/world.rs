@@ -90,12 +90,12 @@ impl World {
     /// # Errors
     /// If they are refused.
     pub async fn install(&self) -> Result<()> {
-        let deadline = Instant::now() + DEADLINE;
-        // The first time, the CRDs may not be served yet when the list comes.
-        while let Err(error) = self.kubectl(&["apply", "--kustomize=manifests"]).await {
-            ensure!(Instant::now() < deadline, "installing: {error:#}");
-            sleep(Duration::from_millis(500)).await;
-        }
+        self.kubectl(&["apply", "--kustomize=manifests"]).await?;
+        let crds = ["signingkeyrings", "imageexclusionlists"];
+        let crds = crds.map(|plural| format!("crd/{plural}.signing.odj.cloud"));
+        let wait = ["wait", "--for=condition=Established", &crds[0], &crds[1]];
+        self.kubectl(&wait).await?;
+        self.kubectl(&["apply", "--filename=manifests/exclusions.yaml"]).await?;
         Ok(())
     }
 

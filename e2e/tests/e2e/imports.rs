@@ -1,6 +1,9 @@
-//! A key pair that another ring has is not taken over.
+//! Key pairs that are taken over, and which are not: another ring's, and what
+//! cosign would not read.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use base64ct::{Base64, Encoding};
+use serde_json::json;
 use signingkeyring_e2e_testbed::world::{World, manifest, namespaces};
 
 use crate::common::run;
@@ -74,6 +77,84 @@ fn a_key_of_another_ring_is_not_taken_over() {
         world.apply(&manifest("deputy", "")).await?;
         world.wait_for_condition("deputy", "Ready", "True").await?;
         world.wait_until_refused("deputy-dev", &image).await
+    });
+}
+
+#[test]
+fn what_cosign_would_not_read_is_not_taken_over() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply(&namespaces("strict")).await?;
+        grant(world, "strict-ci", "cosign").await?;
+        let password = [("COSIGN_PASSWORD", "")];
+        let folder = world.info.folder.join("strict");
+        std::fs::create_dir_all(&folder)?;
+        for name in ["own", "other"] {
+            let prefix = folder.join(name).display().to_string();
+            let make = ["generate-key-pair", "--output-key-prefix", &prefix];
+            world.run("cosign", &make, &password, "").await?;
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.join(name));
+        let (key, public, other) = (read("own.key")?, read("own.pub")?, read("other.pub")?);
+        let apply = async |key: &str, public: Option<&str>| {
+            let mut data = json!({"cosign.key": key, "cosign.password": ""});
+            if let Some(public) = public {
+                data["cosign.pub"] = public.into();
+            }
+            let secret = json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "cosign", "namespace": "strict-ci"},
+                "stringData": data,
+            });
+            let delete = ["delete", "secret", "cosign", "-n", "strict-ci", "--ignore-not-found"];
+            world.kubectl(&delete).await?;
+            world.apply(&secret.to_string()).await
+        };
+        let refused = async |why: &str| {
+            let wanted = format!(
+                "False ImportFailed the key pair in Secret strict-ci/cosign {REFUSED} {why}"
+            );
+            world.wait_for_condition("strict", "KeysAvailable", &wanted).await
+        };
+
+        // On one line. cosign itself refuses it, which is why.
+        let one_line = key.trim_end().replace('\n', "");
+        apply(&one_line, Some(&public)).await?;
+        let image = world.push("strict/app", "v0").await?;
+        let by_cosign = world.sign(&image, "strict-ci/cosign").await.unwrap_err().to_string();
+        ensure!(by_cosign.contains("invalid pem block"), "{by_cosign}");
+        world.apply(&importing("strict", "strict-ci", "cosign")).await?;
+        refused("not an encrypted cosign private key: it has no PEM block as cosign reads it")
+            .await?;
+
+        apply(&key, Some("none")).await?;
+        refused("its cosign.pub is no P-256 public key in PEM.").await?;
+        apply(&key, Some(&other)).await?;
+        let said =
+            refused("its cosign.pub belongs to another private key than its cosign.key.").await?;
+        ensure!(world.ring("strict", "{.status.versions}").await?.is_empty());
+        // What it says prints what it says.
+        let (_, command) = said.split_once("prints: cosign ").context("no command")?;
+        let command: Vec<&str> = command.split_whitespace().collect();
+        ensure!(world.run("cosign", &command, &[], "").await? == public, "{command:?}");
+
+        // Text around the key and no public key are nothing to cosign.
+        let around = format!("of strict\r\n{}the end", key.replace('\n', "  \r\n"));
+        apply(&around, None).await?;
+        world.sign(&image, "strict-ci/cosign").await?;
+        world.wait_for_condition("strict", "Ready", "True").await?;
+        world.wait_until_admitted("strict-dev", &image).await?;
+        let published = ["secret", "image-signing", "-n", "strict-ci"];
+        for (entry, wanted) in [("cosign.key", &key), ("cosign.pub", &public)] {
+            let path = format!("{{.data.{}}}", entry.replace('.', "\\."));
+            let sealed = world.get(&published, &path).await?;
+            let found = Base64::decode_vec(&sealed).map_err(|error| anyhow!("{error}"))?;
+            ensure!(found == wanted.as_bytes(), "{entry} is published in another way");
+        }
+        let next = world.push("strict/app", "v1").await?;
+        world.sign(&next, "strict-ci/image-signing").await?;
+        world.wait_until_admitted("strict-dev", &next).await
     });
 }
 

@@ -13,6 +13,7 @@ mod common;
 
 mod attack;
 mod gate;
+mod kindless;
 mod ledger;
 mod operator;
 mod packing;

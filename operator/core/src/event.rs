@@ -33,6 +33,8 @@ api_enum! {
         ExclusionExpired,
         /// What an exclusion list excludes beyond what is in force is too much.
         ExclusionListTooLarge,
+        /// Exclusion lists are gone with their kind, and stay in force.
+        ExclusionListsRemembered,
         /// A pass over the object ended in a panic: a defect of the operator.
         PassPanicked,
     }

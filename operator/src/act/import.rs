@@ -11,7 +11,7 @@ use super::Halt;
 use crate::{
     context::Context,
     error::{Error, brief, is_code},
-    keys::{KeyPair, fingerprint_of, opening_cost},
+    keys::{KeyPair, fingerprint_of_file, opening_cost},
     observe::{Observed, belongs_to_a_ring, is_known, known_to},
     secrets::Wiped,
 };
@@ -45,14 +45,21 @@ pub(super) async fn read(
     };
     let private = entry("cosign.key")?;
     let password = entry("cosign.password")?;
-    let public = entry("cosign.pub")?;
+    let public = secret.take("cosign.pub");
     let cost = opening_cost(&private).map_err(|e| unfit(e.to_string()))?;
     let pair = context.sealings.compute(cost, move || KeyPair::imported(private, password)).await?;
     let pair = pair.map_err(|e| unfit(e.to_string()))?;
-    let public = String::from_utf8_lossy(&public);
-    if fingerprint_of(&public).as_ref() != Ok(pair.fingerprint()) {
-        let why = "its cosign.pub is not the public key of its cosign.key".to_owned();
-        return Err(unfit(why));
+    // Without one nothing is missing: it is computed.
+    if let Some(public) = public {
+        let found = fingerprint_of_file(&public);
+        let why = match &found {
+            Ok(found) if found == pair.fingerprint() => None,
+            Ok(_) => Some("belongs to another private key than its cosign.key"),
+            Err(_) => Some("is no P-256 public key in PEM"),
+        };
+        if let Some(why) = why {
+            return Err(unfit(misfit(from, why)));
+        }
     }
     let (ring, fingerprint) = (&observed.snapshot.name, pair.fingerprint());
     if let Some(other) = known_to(context, ring, fingerprint) {
@@ -64,6 +71,17 @@ pub(super) async fn read(
         return Err(unfit(why.to_owned()));
     }
     Ok(pair)
+}
+
+/// What to do about a public key that does not belong to the private one. Which
+/// of the two is meant only its owner knows.
+fn misfit(from: &PipelineRef, why: &str) -> String {
+    let PipelineRef { namespace, name } = from;
+    format!(
+        "its cosign.pub {why}. If cosign.key is the key you mean, take \
+         cosign.pub out of the Secret, or put in what this prints: cosign public-key --key \
+         k8s://{namespace}/{name}"
+    )
 }
 
 fn unfit(why: String) -> Halt {

@@ -1,9 +1,11 @@
-//! Says which exclusion lists are too large, and how much there is room for.
+//! Says which exclusion lists are too large, how much there is room for, and
+//! which are gone with their kind and stay in force.
 
 use kube::ResourceExt;
 use signingkeyring_core::{
     event::{Action, Occurrence},
-    policy::exclusions::{Selection, TooLarge},
+    policy::exclusions::{Selection, TooLarge, remembered::FROM_POLICIES},
+    policy_ref::PolicyRef,
 };
 use tracing::warn;
 
@@ -11,7 +13,8 @@ use crate::{context::Context, telemetry};
 
 /// Says of each list that is too large, once for each content, what does not
 /// count and what to do.
-pub(super) async fn report(context: &Context, selection: &Selection) {
+pub(super) async fn report(context: &Context, policy: PolicyRef, selection: &Selection) {
+    remembered(context, policy, &selection.remembered).await;
     let limit = context.settings.policy_limit().bytes_for_exclusions();
     context.metrics.exclusions(selection.bytes, limit, selection.too_large.len());
     for TooLarge { list: name, left_out } in &selection.too_large {
@@ -40,4 +43,38 @@ pub(super) async fn report(context: &Context, selection: &Selection) {
         let reason = Occurrence::ExclusionListTooLarge;
         context.events.publish(&on, true, reason, Action::Limit, &note).await;
     }
+}
+
+/// The most names in a sentence.
+const NAMES: usize = 10;
+
+/// Says of each policy, once each time, which lists are remembered.
+async fn remembered(context: &Context, policy: PolicyRef, lists: &[String]) {
+    context.metrics.exclusions_remembered(lists.len());
+    let times = context.cache.lost_lists.times();
+    if lists.is_empty()
+        || !context.announced.first_time(&format!("{policy} {times} {lists:?} remembered"))
+    {
+        return;
+    }
+    warn!(%policy, ?lists, "exclusion lists are gone with their kind: what they exclude stays so");
+    let names = match lists {
+        [only] if only == FROM_POLICIES => {
+            "exclusion lists, as far as the policies show them,".into()
+        }
+        lists => {
+            let more = lists.len().saturating_sub(NAMES);
+            let named: Vec<&str> = lists.iter().take(NAMES).map(String::as_str).collect();
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("the exclusion lists {}{more}", named.join(", "))
+        }
+    };
+    let note = format!(
+        "{names} are gone with their kind, and nobody deleted them: what they exclude stays \
+         excluded. Apply the CRD and the lists again; to let one go, apply it and delete it"
+    );
+    let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
+    let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+    let reason = Occurrence::ExclusionListsRemembered;
+    context.events.publish(&on, true, reason, Action::Keep, &note).await;
 }

@@ -113,7 +113,7 @@ async fn reconcile(
     }
     *key = Some(progress::of_policy(&observed.snapshot.rings, &plan.step));
     announce_kept(context, &observed, &plan.kept).await;
-    exclusions::report(context, &observed.exclusions).await;
+    exclusions::report(context, policy, &observed.exclusions).await;
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
     }

@@ -44,7 +44,7 @@ pub(super) async fn reconcile(
     let UnknownPlan { step, left_out, requeue_after } =
         plan_unknown(&observed.snapshot, &observed.backend(context));
     *key = Some(progress::of_unknown(&step));
-    exclusions::report(context, &observed.exclusions).await;
+    exclusions::report(context, policy, &observed.exclusions).await;
     if left_out > 0 && context.announced.first_time(&format!("{policy} {left_out} left out")) {
         warn!(%policy, left_out, "too many labels name no ring: some are not covered");
     }

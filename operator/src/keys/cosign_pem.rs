@@ -3,10 +3,13 @@
 //! around PKCS#8. See `pkg/cosign/keys.go` in sigstore/cosign.
 
 use base64ct::{Base64, Encoding};
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{KeyError, fill, secretbox};
+use super::{
+    KeyError,
+    envelope::{self, Bytes, Cipher, Damage, Envelope, Kdf, Params},
+    fill, pem, secretbox,
+};
 
 const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
 /// What older cosigns wrote, and all of them read.
@@ -19,35 +22,82 @@ const N: u32 = 1 << 15;
 const R: u32 = 8;
 const P: u32 = 1;
 
+/// Why there is no block, in the commonest case.
+const NO_BLOCK: &str = "it has no PEM block as cosign reads it, in which the BEGIN and the END \
+                        line stand alone and begin at the left";
+
 /// No sealed key is longer, in bytes: a P-256 key's PEM has about 650.
 const LONGEST: usize = 16 * 1024;
 
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    kdf: Kdf,
-    cipher: Cipher,
-    ciphertext: String,
+/// A private key as it is sealed, read and not yet opened.
+pub(super) struct Sealed {
+    /// What its PEM is called.
+    label: &'static str,
+    envelope: Envelope,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Kdf {
-    name: String,
-    params: Params,
-    salt: String,
-}
+impl Sealed {
+    /// Reads a file by cosign's rules: [`pem`], then [`envelope`].
+    ///
+    /// # Errors
+    /// If it is not cosign's format, or its costs are not cosign's.
+    pub(super) fn read(file: &[u8]) -> Result<Self, KeyError> {
+        if file.len() > LONGEST {
+            return Err(KeyError::Format("it is too long"));
+        }
+        let block = pem::first(file).ok_or(KeyError::Format(NO_BLOCK))?;
+        let label = [LABEL, OLD_LABEL].into_iter().find(|label| block.label == label.as_bytes());
+        let label = label.ok_or(KeyError::Format("its PEM header is another"))?;
+        let envelope = envelope::read(&block.bytes).map_err(|damage| match damage {
+            Damage::Json => KeyError::Format("its JSON is damaged"),
+            Damage::Base64 => KeyError::Format("its base64 is damaged"),
+        })?;
+        if envelope.kdf.name != "scrypt" || envelope.cipher.name != "nacl/secretbox" {
+            return Err(KeyError::Format("it is sealed in a way cosign does not use"));
+        }
+        let params = envelope.kdf.params;
+        // Anything else would let a key's author choose how much memory we spend.
+        if !matches!(params, Params { n: 0x8000 | 0x1_0000 | 0x2_0000, r: R, p: P }) {
+            return Err(KeyError::Format("its scrypt parameters are not cosign's"));
+        }
+        Ok(Self { label, envelope })
+    }
 
-#[derive(Serialize, Deserialize, PartialEq, Clone, Copy)]
-struct Params {
-    #[serde(rename = "N")]
-    n: u32,
-    r: u32,
-    p: u32,
-}
+    /// What it costs to open it, in units of what [`seal`] costs.
+    pub(super) fn cost(&self) -> u32 {
+        self.envelope.kdf.params.n / N
+    }
 
-#[derive(Serialize, Deserialize)]
-struct Cipher {
-    name: String,
-    nonce: String,
+    /// Opens it; returns PKCS#8 DER.
+    ///
+    /// # Errors
+    /// If the password is wrong, or what is sealed was damaged.
+    pub(super) fn open(&self, password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let Envelope { kdf, cipher, ciphertext } = &self.envelope;
+        let nonce: &[u8; 24] = cipher
+            .nonce
+            .0
+            .as_slice()
+            .try_into()
+            .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
+        if ciphertext.0.len() <= secretbox::TAG {
+            return Err(KeyError::Format("its ciphertext is too short"));
+        }
+        let key = derive(password, &kdf.salt.0, kdf.params)?;
+        secretbox::open(&key, nonce, &ciphertext.0).ok_or(KeyError::Password)
+    }
+
+    /// The file as cosign writes it, whatever it was read from.
+    ///
+    /// # Errors
+    /// If it cannot be encoded, which does not happen.
+    pub(super) fn write(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        // With room from the start: what grows leaves copies behind.
+        let mut json = Zeroizing::new(Vec::with_capacity(LONGEST));
+        serde_json::to_writer(&mut *json, &self.envelope).map_err(|_| KeyError::Encoding)?;
+        let base64 = Zeroizing::new(Base64::encode_string(&json));
+        Ok(Zeroizing::new(armour(self.label, &base64).into_bytes()))
+    }
 }
 
 /// Seals PKCS#8 DER with a password.
@@ -60,59 +110,10 @@ pub(super) fn seal(der: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ke
     fill(&mut nonce)?;
     let params = Params { n: N, r: R, p: P };
     let key = derive(password, &salt, params)?;
-    let envelope = Envelope {
-        kdf: Kdf { name: "scrypt".to_owned(), params, salt: Base64::encode_string(&salt) },
-        cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: Base64::encode_string(&nonce) },
-        ciphertext: Base64::encode_string(&secretbox::seal(&key, &nonce, der)),
-    };
-    // With room from the start: what grows leaves copies behind.
-    let mut json = Zeroizing::new(Vec::with_capacity(LONGEST));
-    serde_json::to_writer(&mut *json, &envelope).map_err(|_| KeyError::Encoding)?;
-    let base64 = Zeroizing::new(Base64::encode_string(&json));
-    Ok(Zeroizing::new(armour(&base64).into_bytes()))
-}
-
-/// What it costs to open a sealed key, in units of what [`seal`] costs.
-///
-/// # Errors
-/// If it is not cosign's format.
-pub(super) fn cost(pem: &[u8]) -> Result<u32, KeyError> {
-    Ok(envelope(pem)?.kdf.params.n / N)
-}
-
-/// Opens a sealed key; returns PKCS#8 DER.
-///
-/// # Errors
-/// If it is not cosign's format or the password is wrong.
-pub(super) fn open(pem: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let envelope = envelope(pem)?;
-    let params = envelope.kdf.params;
-    let salt = decode(&envelope.kdf.salt)?;
-    let nonce: [u8; 24] = decode(&envelope.cipher.nonce)?
-        .try_into()
-        .map_err(|_| KeyError::Format("its nonce has the wrong length"))?;
-    let sealed = decode(&envelope.ciphertext)?;
-    if sealed.len() <= secretbox::TAG {
-        return Err(KeyError::Format("its ciphertext is too short"));
-    }
-    let key = derive(password, &salt, params)?;
-    secretbox::open(&key, &nonce, &sealed).ok_or(KeyError::Password)
-}
-
-/// The envelope of a sealed key whose costs are cosign's.
-fn envelope(pem: &[u8]) -> Result<Envelope, KeyError> {
-    let json = unarmour(pem)?;
-    let envelope: Envelope =
-        serde_json::from_slice(&json).map_err(|_| KeyError::Format("its JSON is damaged"))?;
-    if envelope.kdf.name != "scrypt" || envelope.cipher.name != "nacl/secretbox" {
-        return Err(KeyError::Format("it is sealed in a way cosign does not use"));
-    }
-    let params = envelope.kdf.params;
-    // Anything else would let a key's author choose how much memory we spend.
-    if !matches!(params, Params { n: 0x8000 | 0x1_0000 | 0x2_0000, r: R, p: P }) {
-        return Err(KeyError::Format("its scrypt parameters are not cosign's"));
-    }
-    Ok(envelope)
+    let kdf = Kdf { name: "scrypt".to_owned(), params, salt: Bytes(salt.to_vec()) };
+    let cipher = Cipher { name: "nacl/secretbox".to_owned(), nonce: Bytes(nonce.to_vec()) };
+    let ciphertext = Bytes(secretbox::seal(&key, &nonce, der));
+    Sealed { label: LABEL, envelope: Envelope { kdf, cipher, ciphertext } }.write()
 }
 
 fn derive(password: &[u8], salt: &[u8], params: Params) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -123,14 +124,10 @@ fn derive(password: &[u8], salt: &[u8], params: Params) -> Result<Zeroizing<[u8;
     Ok(key)
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, KeyError> {
-    Base64::decode_vec(text).map_err(|_| KeyError::Format("its base64 is damaged"))
-}
-
 /// PEM as Go writes it: 64 characters a line, a newline at the end.
-fn armour(base64: &str) -> String {
+fn armour(label: &str, base64: &str) -> String {
     let mut pem = String::with_capacity(LONGEST);
-    pem.push_str(&format!("-----BEGIN {LABEL}-----\n"));
+    pem.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = base64;
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));
@@ -138,25 +135,8 @@ fn armour(base64: &str) -> String {
         pem.push('\n');
         rest = tail;
     }
-    pem.push_str(&format!("-----END {LABEL}-----\n"));
+    pem.push_str(&format!("-----END {label}-----\n"));
     pem
-}
-
-fn unarmour(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    if pem.len() > LONGEST {
-        return Err(KeyError::Format("it is too long"));
-    }
-    let text = std::str::from_utf8(pem).map_err(|_| KeyError::Format("it is not text"))?.trim();
-    let body = [LABEL, OLD_LABEL]
-        .iter()
-        .find_map(|label| {
-            text.strip_prefix(&format!("-----BEGIN {label}-----"))?
-                .strip_suffix(&format!("-----END {label}-----"))
-        })
-        .ok_or(KeyError::Format("its PEM header is another"))?;
-    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
-    base64.extend(body.split_ascii_whitespace());
-    decode(&base64).map(Zeroizing::new)
 }
 
 #[cfg(test)]

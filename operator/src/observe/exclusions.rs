@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::{
     ledger::Exclusion,
     policy::{
-        cluster_policy,
-        exclusions::{self, List, Selection},
+        cluster_policy::{self, Metadata},
+        exclusions::{self, List, Selection, remembered},
     },
 };
-use signingkeyring_crds::ImageExclusionListSpec;
+use signingkeyring_crds::{ImageExclusionList, ImageExclusionListSpec};
 use tracing::warn;
 
 use super::exclusion;
@@ -20,23 +20,49 @@ use crate::context::Context;
 /// Reads every list. An entry that cannot be read does not count, and what is
 /// too much neither: the gate stays closed for it.
 pub(super) fn select(context: &Context, now: Timestamp) -> Selection {
-    let lists = context.cache.lists.state();
-    let lists = lists.iter().map(|list| {
-        let name = list.name_any();
-        let exclusions = match &list.0 {
-            Ok(list) => entries(context, &name, &list.spec),
-            Err(invalid) => {
-                if context.announced.first_time(&format!("{name} {}", invalid.error)) {
-                    warn!(list = name, error = invalid.error, "exclusion list cannot be read");
-                }
-                Vec::new()
-            }
-        };
-        let created = list.creation_timestamp().map(|created| created.0);
-        List { name, created, exclusions }
-    });
+    let (lost, is_missing) = context.cache.lost_lists.lists();
+    let known = context.cache.lists.state();
+    let known = known.iter().map(|object| list(context, object, is_missing));
+    let lost = lost.iter().map(|object| list(context, object, true));
+    let shown = context.cache.lost_lists.from_policies(|| from_policies(context));
     let limit = context.settings.policy_limit().bytes_for_exclusions();
-    exclusions::select(lists.collect(), limit, now, || in_force(context))
+    let lists = known.chain(lost).chain(shown).collect();
+    exclusions::select(lists, limit, now, || in_force(context))
+}
+
+fn list(
+    context: &Context,
+    object: &DeserializeGuard<ImageExclusionList>,
+    remembered: bool,
+) -> List {
+    let name = object.name_any();
+    let exclusions = match &object.0 {
+        Ok(list) => entries(context, &name, &list.spec),
+        Err(invalid) => {
+            if context.announced.first_time(&format!("{name} {}", invalid.error)) {
+                warn!(list = name, error = invalid.error, "exclusion list cannot be read");
+            }
+            Vec::new()
+        }
+    };
+    let created = object.creation_timestamp().map(|created| created.0);
+    List { name, created, exclusions, remembered }
+}
+
+/// What the policies show of lists that this process has never seen.
+fn from_policies(context: &Context) -> List {
+    let mut rules = Vec::new();
+    for (_, policy) in context.cache.our_policies() {
+        let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
+        let Some(spec) = policy.data.get("spec") else { continue };
+        for (ring, globs) in cluster_policy::skipped_by_rings(metadata, spec) {
+            let row = context.cache.ledgers.get(&ring);
+            let table = row.and_then(|row| row.shared_table());
+            let own = table.map(|table| table.rule.settings.exclude.clone()).unwrap_or_default();
+            rules.push((globs, own));
+        }
+    }
+    remembered::from_policies(rules.iter().map(|(globs, own)| (globs.clone(), &own[..])))
 }
 
 fn entries(context: &Context, list: &str, spec: &ImageExclusionListSpec) -> Vec<Exclusion> {

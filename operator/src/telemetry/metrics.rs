@@ -29,6 +29,7 @@ pub struct Metrics {
     exclusion_bytes: Gauge,
     exclusion_bytes_limit: Gauge,
     exclusion_lists_too_large: Gauge,
+    exclusion_lists_remembered: Gauge,
     unknown_ring_namespaces: Gauge,
     gate_state: Family<GateLabels, Gauge>,
     gate_asked: Family<PolicyLabels, Gauge>,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             exclusion_bytes: Gauge::default(),
             exclusion_bytes_limit: Gauge::default(),
             exclusion_lists_too_large: Gauge::default(),
+            exclusion_lists_remembered: Gauge::default(),
             unknown_ring_namespaces: Gauge::default(),
             gate_state: Family::default(),
             gate_asked: Family::default(),
@@ -130,6 +132,11 @@ impl Metrics {
             "exclusion_lists_too_large",
             "Exclusion lists of which something does not count",
             self.exclusion_lists_too_large.clone(),
+        );
+        r.register(
+            "exclusion_lists_remembered",
+            "Exclusion lists that are gone with their kind and stay in force",
+            self.exclusion_lists_remembered.clone(),
         );
         r.register(
             "unknown_ring_namespaces",
@@ -197,6 +204,11 @@ impl Metrics {
     /// Counts an edit by others that was undone.
     pub fn drift_undone(&self, kind: &'static str) {
         self.drift.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// Says how many exclusion lists are gone with their kind.
+    pub fn exclusions_remembered(&self, lists: usize) {
+        self.exclusion_lists_remembered.set(i64::try_from(lists).unwrap_or(i64::MAX));
     }
 
     /// Says how much the exclusion lists take up, of how much, and how many do

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use signingkeyring_e2e_testbed::{
     cluster::Cluster,
@@ -29,6 +29,9 @@ struct Arguments {
     /// Leave the cluster and the operator running, and say how to look around.
     #[arg(long)]
     keep: bool,
+    /// The name of the cluster's folder, which is emptied first.
+    #[arg(long, default_value = "demo", hide = true)]
+    folder: String,
 }
 
 #[tokio::main]
@@ -37,7 +40,7 @@ async fn main() -> Result<()> {
     let start = Instant::now();
     say("Starting etcd, kube-apiserver, controller manager, registry and Kyverno");
     let program = std::env::current_exe()?.with_file_name("cluster");
-    let cluster = Cluster::start(&program, "demo").await?;
+    let cluster = Cluster::start(&program, &arguments.folder).await?;
     let world = World { info: cluster.info.clone() };
     let mut steps = vec![("cluster started".to_owned(), start.elapsed())];
     let result = tokio::select! {
@@ -55,7 +58,7 @@ async fn main() -> Result<()> {
     if arguments.keep {
         explain(&world);
         tokio::select! {
-            ended = operator.wait() => ended?,
+            ended = operator.ended() => bail!("{}", ended?),
             _ = tokio::signal::ctrl_c() => {}
         }
     }
@@ -69,7 +72,7 @@ async fn run(
     guard: &Path,
     steps: &mut Vec<(String, Duration)>,
 ) -> Result<(Operator, usize)> {
-    say("Installing: kubectl apply -k manifests");
+    say("Installing: kubectl apply -k manifests, and then the exclusion list");
     let (installed, took) = timed(world.install()).await;
     installed?;
     steps.push(("installed".to_owned(), took));

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     high_water::{HighWater, HighWaters},
     ledger::{Exclusion, Ledger},
-    marks::{Mark, Marks, RuleState, short},
+    marks::{Mark, Marks, RuleState},
     names,
     policy_ref::{Action, PolicyRef},
 };
@@ -29,7 +29,7 @@ mod references;
 mod rules;
 mod unknown;
 
-pub use read::{Metadata, keys_of, read, rules_of, skipped};
+pub use read::{Metadata, keys_of, read, rules_of, skipped, skipped_by_rings};
 pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.
@@ -108,11 +108,10 @@ impl ClusterPolicy<'_> {
     ) -> (Rule, RuleSeen) {
         let rules = rules::of_ring(self, ring, ledger, keys);
         let rules_seen: Vec<&Value> = rules.iter().collect();
-        let mark = Mark { state, rule: String::new() };
+        let mark = Mark { state, rule: read::body_hash(&rules_seen) };
         // Nobody asks for the fingerprint of a key that is rendered.
-        let mut seen = read::rule_seen(&rules_seen, mark, high_water.clone(), |_| None);
-        seen.mark.rule = short(&seen.body().digest.0);
-        (Rule { mark: seen.mark.clone(), high_water, rules }, seen)
+        let seen = read::rule_seen(&rules_seen, mark.clone(), high_water.clone(), |_| None);
+        (Rule { mark, high_water, rules }, seen)
     }
 
     /// The policy that holds these rules.

@@ -5,7 +5,8 @@
 //! together is bounded. Beyond that, what is in force stays in force and what
 //! is new does not count: the gate stays closed for it. What is in force is
 //! read from the policies, so a restart changes nothing. They only say which
-//! entries come first: nothing counts but what a list has.
+//! entries come first: nothing counts but what a list has. A list that is gone
+//! because its kind is counts as it was last known ([`remembered`]).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,6 +18,8 @@ use crate::{
     ledger::Exclusion,
 };
 
+pub mod remembered;
+
 /// An exclusion list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
@@ -26,6 +29,8 @@ pub struct List {
     pub created: Option<Timestamp>,
     /// What it excludes.
     pub exclusions: Vec<Exclusion>,
+    /// Whether it is gone with its kind. One of the same name takes its place.
+    pub remembered: bool,
 }
 
 /// What counts of the lists.
@@ -37,6 +42,8 @@ pub struct Selection {
     pub too_large: Vec<TooLarge>,
     /// The bytes of what counts, in each ring's rule.
     pub bytes: usize,
+    /// The lists that are gone with their kind.
+    pub remembered: Vec<String>,
     /// How long until the first exclusion that does not count expires, and so
     /// weighs nothing any more.
     pub until: Option<Duration>,
@@ -63,6 +70,11 @@ pub fn select(
     now: Timestamp,
     in_force: impl FnOnce() -> BTreeSet<String>,
 ) -> Selection {
+    let there: BTreeSet<String> =
+        lists.iter().filter(|list| !list.remembered).map(|list| list.name.clone()).collect();
+    lists.retain(|list| !list.remembered || !there.contains(&list.name));
+    let remembered = lists.iter().filter(|list| list.remembered).map(|list| list.name.clone());
+    let remembered = remembered.collect::<BTreeSet<_>>().into_iter().collect();
     lists.sort_by_cached_key(|list| (list.created.unwrap_or(Timestamp::MAX), list.name.clone()));
     let entry = |exclusion: Exclusion| {
         let parsed = Pattern::parse(&exclusion.image).ok();
@@ -75,7 +87,7 @@ pub fn select(
         .collect();
     let all: Cover = lists.iter().flat_map(|(_, entries)| patterns(entries)).cloned().collect();
     let chosen = if all.bytes() <= limit { all } else { choose(&lists, limit, &in_force()) };
-    let mut selection = Selection { bytes: chosen.bytes(), ..Selection::default() };
+    let mut selection = Selection { bytes: chosen.bytes(), remembered, ..Selection::default() };
     for (list, entries) in lists {
         let is_chosen =
             |entry: &Entry| entry.1.as_ref().is_none_or(|pattern| chosen.covers(pattern));

@@ -8,15 +8,27 @@ use super::*;
 const PASSWORD: &[u8] = b"password";
 const DER: &[u8] = b"stands for PKCS#8";
 
+fn open(file: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    Sealed::read(file)?.open(password)
+}
+
+fn cost(file: &[u8]) -> Result<u32, KeyError> {
+    Ok(Sealed::read(file)?.cost())
+}
+
+fn json_of(sealed: &[u8]) -> Value {
+    serde_json::from_slice(&pem::first(sealed).unwrap().bytes).unwrap()
+}
+
 /// A sealed key's JSON, after `change` was done to it, as PEM.
 fn changed(sealed: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let mut json: Value = serde_json::from_slice(&unarmour(sealed).unwrap()).unwrap();
+    let mut json = json_of(sealed);
     change(&mut json);
     wrap(json.to_string().as_bytes())
 }
 
 fn wrap(json: &[u8]) -> Vec<u8> {
-    armour(&Base64::encode_string(json)).into_bytes()
+    armour(LABEL, &Base64::encode_string(json)).into_bytes()
 }
 
 #[test]
@@ -27,6 +39,10 @@ fn opens_with_its_password_under_both_headers() {
     assert_eq!(*open(old.as_bytes(), PASSWORD).unwrap(), DER);
     let windows = old.replace('\n', "\r\n");
     assert_eq!(*open(windows.as_bytes(), PASSWORD).unwrap(), DER);
+    // Whatever it was read from, it is written as cosign writes it.
+    let around = format!("Key:\n\n{}and more\n", windows.replacen('\n', "\nA: b\n\n", 1));
+    assert_eq!(*Sealed::read(around.as_bytes()).unwrap().write().unwrap(), *old.as_bytes());
+    assert_eq!(Sealed::read(&sealed).unwrap().write().unwrap(), sealed);
 }
 
 /// Before anything is computed, so that there is room for it.
@@ -51,9 +67,7 @@ fn no_other_password_opens_it() {
 
 #[test]
 fn two_seals_of_one_key_share_nothing() {
-    let json =
-        |sealed: &[u8]| -> Value { serde_json::from_slice(&unarmour(sealed).unwrap()).unwrap() };
-    let (a, b) = (json(&seal(DER, PASSWORD).unwrap()), json(&seal(DER, PASSWORD).unwrap()));
+    let (a, b) = (json_of(&seal(DER, PASSWORD).unwrap()), json_of(&seal(DER, PASSWORD).unwrap()));
     for field in ["/kdf/salt", "/cipher/nonce", "/ciphertext"] {
         assert_ne!(a.pointer(field).unwrap(), b.pointer(field).unwrap(), "{field}");
     }
@@ -108,7 +122,7 @@ fn a_changed_salt_nonce_or_ciphertext_is_refused() {
     for field in ["/kdf/salt", "/cipher/nonce", "/ciphertext"] {
         let tampered = changed(&sealed, |json| {
             let value = json.pointer_mut(field).unwrap();
-            let mut bytes = decode(value.as_str().unwrap()).unwrap();
+            let mut bytes = Base64::decode_vec(value.as_str().unwrap()).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             *value = Base64::encode_string(&bytes).into();
         });

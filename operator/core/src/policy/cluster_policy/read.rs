@@ -9,7 +9,7 @@ use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, naming, rules::key_entry};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, short},
     names::{self, RingName},
     policy::{
         digest::{Digest, Part},
@@ -159,6 +159,11 @@ pub(super) fn rule_seen(
     RuleSeen { mark, high_water, parts }
 }
 
+/// A short hash of rules without their names and key entries, for their mark.
+pub(super) fn body_hash(rules: &[&Value]) -> String {
+    short(&Part::list(rules.iter().map(|rule| split_rule(rule).0)).digest.0)
+}
+
 /// One rule of a ring's, as the planner sees it.
 pub(super) fn part_seen(
     rule: &Value,
@@ -209,4 +214,17 @@ pub fn skipped(spec: &Value) -> BTreeSet<String> {
         .flatten()
         .filter_map(|glob| glob.as_str().map(str::to_owned))
         .collect()
+}
+
+/// The image globs that each ring's rule skips, of the rules that are as this
+/// operator wrote them: one that somebody edited says nothing of the lists.
+#[must_use]
+pub fn skipped_by_rings(metadata: Metadata<'_>, spec: &Value) -> Vec<(String, BTreeSet<String>)> {
+    let marks: Marks = metadata.read(names::ANNOTATION_MARKS);
+    let written = marks.0.into_iter().filter_map(|(ring, mark)| {
+        let rules = rules_of(spec, &ring);
+        let as_written = body_hash(&rules) == mark.rule;
+        as_written.then(|| (ring, skipped(&json!({"rules": rules}))))
+    });
+    written.collect()
 }

@@ -15,7 +15,7 @@ fn exclusion(image: &str) -> Exclusion {
 fn list(name: &str, age: i64, images: &[&str]) -> List {
     let created = Timestamp::from_second(now().as_second() - age).unwrap();
     let exclusions = images.iter().map(|image| exclusion(image)).collect();
-    List { name: name.to_owned(), created: Some(created), exclusions }
+    List { name: name.to_owned(), created: Some(created), exclusions, remembered: false }
 }
 
 /// What counts, without what something else covers.
@@ -113,6 +113,20 @@ fn what_a_policy_says_adds_nothing() {
     assert_eq!(counting(&selection), [""; 0]);
     let selection = select(vec![lists().remove(0)], WEIGHT, now(), foreign);
     assert_eq!(counting(&selection), ["quay.io/a/1:x"]);
+}
+
+#[test]
+fn a_remembered_list_counts_until_one_of_its_name_is_back() {
+    let gone = |name, images| List { remembered: true, ..list(name, 9, images) };
+    let lists = vec![gone("a", &["quay.io/a/1:x"]), gone("b", &["quay.io/b/1:x"])];
+    let selection = select(lists.clone(), 10 * WEIGHT, now(), BTreeSet::new);
+    assert_eq!(counting(&selection), ["quay.io/a/1:x", "quay.io/b/1:x"]);
+    assert_eq!(selection.remembered, ["a", "b"]);
+    // What it says now counts, and not what it said.
+    let back = [lists, vec![list("a", 1, &["quay.io/a/2:x"])]].concat();
+    let selection = select(back, 10 * WEIGHT, now(), BTreeSet::new);
+    assert_eq!(counting(&selection), ["quay.io/a/2:x", "quay.io/b/1:x"]);
+    assert_eq!(selection.remembered, ["b"]);
 }
 
 #[test]

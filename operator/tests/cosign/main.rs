@@ -9,6 +9,8 @@ use std::{
 
 use signingkeyring_operator::keys::{self, KeyError, KeyPair};
 
+mod corpus;
+
 /// cosign with a folder of its own, where the keys are files. The folder goes
 /// when this does.
 struct Cosign {
