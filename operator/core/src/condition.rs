@@ -121,6 +121,8 @@ api_enum! {
         AccessNotGranted,
         /// A pipeline's namespace does not exist.
         NamespaceMissing,
+        /// A pipeline's namespace is being deleted.
+        NamespaceTerminating,
         /// A Secret with the pipeline's name is not ours.
         SecretConflict,
         /// A Secret could not be read or written.

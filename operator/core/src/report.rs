@@ -197,7 +197,7 @@ fn deleting(snapshot: &Snapshot, facts: &Facts<'_>) -> String {
         return text;
     }
     pipelines::left_behind(snapshot, ledger, |_| true)
-        .unwrap_or_else(|| "its Secrets and its ledger are being deleted".to_owned())
+        .map_or_else(|| "its Secrets and its ledger are being deleted".to_owned(), |(_, text)| text)
 }
 
 /// A token is done when the version that it asked for is current, or was.

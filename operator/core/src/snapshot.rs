@@ -56,6 +56,9 @@ pub struct Snapshot {
     pub covers: BTreeMap<PolicyRef, CoverSeen>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
+    /// The namespaces, of those that are named here, that are being deleted:
+    /// nothing can be created there.
+    pub terminating: BTreeSet<String>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
     /// Where its rule may stand.
@@ -68,6 +71,14 @@ pub struct Snapshot {
     pub operator: OperatorFacts,
     /// Why this pass could not do what it planned, if it could not.
     pub trouble: Option<String>,
+}
+
+impl Snapshot {
+    /// Whether a Secret's namespace is being deleted.
+    #[must_use]
+    pub fn is_ending(&self, secret: &PipelineRef) -> bool {
+        self.terminating.contains(&secret.namespace)
+    }
 }
 
 /// Somebody outside the ledger who remembers how far the ring had come.

@@ -111,6 +111,7 @@ fn stale<'a>(
 ) -> impl Iterator<Item = (&'a PipelineRef, Layout, bool)> {
     snapshot.ring.pipelines.iter().filter_map(move |(pipeline, wanted)| {
         match snapshot.pipelines.get(pipeline)? {
+            PipelineFound::Absent if snapshot.is_ending(pipeline) => None,
             PipelineFound::Absent => {
                 let drifted = snapshot.reported.published.contains(pipeline);
                 Some((pipeline, *wanted, drifted))
@@ -140,11 +141,17 @@ pub(super) fn unpublish(
 ) -> (Vec<Action>, BTreeSet<PipelineRef>) {
     let mut deletions = Vec::new();
     let mut strike = BTreeSet::new();
-    let reachable = |p: &&PipelineRef| unwanted(p) && !is_out_of_reach(snapshot, p);
-    for pipeline in ledger.publications.iter().filter(reachable) {
+    for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
+        // Of a ring that is on its way out no key is accepted, and what is left
+        // in a namespace that is being deleted goes with it.
+        let goes_anyway = ledger.removed && snapshot.is_ending(pipeline);
         match snapshot.pipelines.get(pipeline) {
+            _ if is_out_of_reach(snapshot, pipeline) && !goes_anyway => {}
             Some(PipelineFound::Ours { leaving: false, .. }) => {
                 deletions.push(Action::DeleteSecret(pipeline.clone()));
+            }
+            Some(PipelineFound::Ours { leaving: true, .. }) if goes_anyway => {
+                strike.insert(pipeline.clone());
             }
             Some(PipelineFound::Ours { leaving: true, .. }) => {}
             // Of a ring that is on its way out nothing is accepted any more.

@@ -42,11 +42,11 @@ pub(super) fn condition(
             .iter()
             .filter(|(line, _)| line.reason != Reason::Published)
             .map(|(_, text)| text.as_str())
-            .chain(left_behind.as_deref())
+            .chain(left_behind.iter().map(|(_, text)| text.as_str()))
             .collect();
         new(Status::False, first.reason, texts.join("; "))
     } else if let Some(text) = left_behind {
-        new(Status::True, Reason::SecretLeftBehind, text)
+        new(Status::True, text.0, text.1)
     } else if lines.is_empty() {
         new(Status::True, Reason::NoPipelines, "the ring names no pipeline".to_owned())
     } else {
@@ -67,6 +67,18 @@ fn line(
         _ => None,
     };
     let (reason, text) = match found {
+        Some(found) if snapshot.is_ending(pipeline) && *found != PipelineFound::NoNamespace => {
+            let namespace = &pipeline.namespace;
+            (
+                Reason::NamespaceTerminating,
+                format!(
+                    "{pipeline}: namespace {namespace} is being deleted, so nothing can be created \
+                     there; rotations go on without it. Take the pipeline out of spec.pipelines; \
+                     or look what holds the namespace up (kubectl get namespace {namespace} -o \
+                     yaml), and create it anew once it is gone"
+                ),
+            )
+        }
         Some(PipelineFound::Ours { .. }) => {
             // One that is about to be switched still holds the key that signs.
             let signing = ledger.and_then(Ledger::current).map(|current| current.number);
@@ -169,7 +181,7 @@ pub(super) fn left_behind(
     snapshot: &Snapshot,
     ledger: &Ledger,
     unwanted: impl Fn(&PipelineRef) -> bool,
-) -> Option<String> {
+) -> Option<(Reason, String)> {
     let (mut unreachable, mut leaving) = (Vec::new(), Vec::new());
     let (mut unnamed, mut failed) = (Vec::new(), Vec::new());
     for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
@@ -185,12 +197,24 @@ pub(super) fn left_behind(
         }
     }
     let mut texts = Vec::new();
-    if let Some(first) = unreachable.first() {
+    let (ending, unreachable): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        unreachable.into_iter().partition(|pipeline| snapshot.is_ending(pipeline));
+    if !unreachable.is_empty() {
+        let grants: Vec<String> = unreachable.iter().map(|p| grant(snapshot, p)).collect();
         texts.push(format!(
-            "left behind with a private key, because access was withdrawn: {}. Let the operator \
-             delete it: {}",
+            "perhaps left behind with a private key, because access was withdrawn, so the operator \
+             can neither look nor delete: {}. Let it: {}",
             list(&unreachable),
-            grant(snapshot, first)
+            grants.join(" && ")
+        ));
+    }
+    if let Some(first) = ending.first() {
+        texts.push(format!(
+            "looked for once that is possible: {}. The namespace is being deleted, so the operator \
+             may not look any more, and what is there goes with it. Look what holds it up: kubectl \
+             get namespace {} -o yaml",
+            list(&ending),
+            first.namespace
         ));
     }
     if let Some(first) = leaving.first() {
@@ -203,7 +227,7 @@ pub(super) fn left_behind(
         ));
     }
     for (pipeline, text) in failed {
-        texts.push(format!("left behind with a private key: {pipeline}: {text}"));
+        texts.push(format!("perhaps left behind with a private key: {pipeline}: {text}"));
     }
     for (pipeline, version) in unnamed {
         texts.push(format!(
@@ -213,7 +237,13 @@ pub(super) fn left_behind(
             pipeline.name, pipeline.namespace
         ));
     }
-    (!texts.is_empty()).then(|| texts.join("; "))
+    // Of a Secret that may be gone it is not said that it was left behind.
+    let reason = if texts.len() == usize::from(!ending.is_empty()) {
+        Reason::NamespaceTerminating
+    } else {
+        Reason::SecretLeftBehind
+    };
+    (!texts.is_empty()).then(|| (reason, texts.join("; ")))
 }
 
 /// Names of pipelines for a sentence.

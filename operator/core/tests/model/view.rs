@@ -90,6 +90,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,
+        terminating: Default::default(),
         enrolled: ["shop-dev".to_owned()].into(),
         now: now(sight.day),
         operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },

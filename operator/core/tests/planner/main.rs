@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod endings;
 mod findings;
 mod imports;
 mod moves;

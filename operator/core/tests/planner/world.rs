@@ -61,6 +61,8 @@ pub struct World {
     /// The fingerprint each Secret holds.
     pub secrets: BTreeMap<PipelineRef, Fingerprint>,
     pub forbidden: BTreeSet<PipelineRef>,
+    /// The namespaces that are being deleted.
+    pub terminating: BTreeSet<String>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
     /// The key pair that the ring is to take over, if it is.
@@ -132,6 +134,7 @@ impl World {
             key_secrets: BTreeMap::new(),
             secrets: BTreeMap::new(),
             forbidden: BTreeSet::new(),
+            terminating: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
             import: None,
@@ -178,6 +181,19 @@ impl World {
     pub fn restart(&mut self) {
         self.heard.clear();
         self.written.clear();
+    }
+
+    /// The namespace of a pipeline is being deleted, and its owner's consent with it.
+    pub fn end_namespace(&mut self, pipeline: &PipelineRef) {
+        self.terminating.insert(pipeline.namespace.clone());
+        self.forbidden.insert(pipeline.clone());
+    }
+
+    /// Those that were being deleted are gone with what was in them, and are there again.
+    pub fn namespaces_are_created_anew(&mut self) {
+        let ended = std::mem::take(&mut self.terminating);
+        self.secrets.retain(|secret, _| !ended.contains(&secret.namespace));
+        self.forbidden.retain(|secret| !ended.contains(&secret.namespace));
     }
 
     pub fn tick(&mut self, seconds: i64) {

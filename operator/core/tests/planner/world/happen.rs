@@ -59,6 +59,9 @@ impl World {
                 let secret = held.secret.as_ref();
                 assert!(secret.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
+                let creates = !self.secrets.contains_key(pipeline);
+                let ends = self.terminating.contains(&pipeline.namespace);
+                assert!(!(creates && ends), "nothing can be created where {pipeline} was to be");
                 let fingerprint = row.fingerprint.clone();
                 for rule in self.loaded.values().filter_map(|policy| policy.rule()) {
                     assert!(

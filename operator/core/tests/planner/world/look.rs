@@ -51,6 +51,7 @@ impl World {
             covers: self.covers.clone(),
             policies,
             pipelines,
+            terminating: self.terminating.clone(),
             enrolled: self.enrolled.clone(),
             now: self.now,
             operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
