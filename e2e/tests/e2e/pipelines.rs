@@ -1,7 +1,7 @@
 //! Pipelines come, move and go without a rotation.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::{consent, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{consent, manifest, namespaces, wait_until};
 
 use crate::common::run;
 
@@ -66,6 +66,56 @@ fn a_foreign_secret_is_left_alone_and_reported() {
 
         world.kubectl(&["delete", "secret", "image-signing", "-n", "conflict-ci"]).await?;
         world.wait_for_condition("conflict", "Ready", "True").await?;
+        Ok(())
+    });
+}
+
+/// Its owner's consent goes first, so nobody can grant it any more.
+#[test]
+fn a_namespace_that_hangs_in_deletion_holds_nothing_back() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: hangs-ci2}}").await?;
+        world.apply(&consent("hangs-ci2")).await?;
+        world.apply(&namespaces("hangs")).await?;
+        let both = "[{namespace: hangs-ci}, {namespace: hangs-ci2}]";
+        let ring = manifest("hangs", "").replace("[{namespace: hangs-ci}]", both);
+        world.apply(&ring).await?;
+        world.wait_for_condition("hangs", "Ready", "True").await?;
+
+        let held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, namespace: hangs-ci2, finalizers: [example.com/held]}}";
+        world.apply(held).await?;
+        world.kubectl(&["delete", "namespace", "hangs-ci2", "--wait=false"]).await?;
+        wait_until("consent is gone with what else was there", async || {
+            let left = world
+                .kubectl(&["get", "rolebindings,secrets", "-n", "hangs-ci2", "-o", "name"])
+                .await?;
+            Ok(left.is_empty())
+        })
+        .await?;
+        let text = world
+            .wait_for_condition("hangs", "PipelinesPublished", "False NamespaceTerminating")
+            .await?;
+        ensure!(text.contains("namespace hangs-ci2 is being deleted"), "{text}");
+        world.rotate("hangs", "goes-on").await?;
+
+        // Taken out, and the Secret is gone: nobody says that it was left behind.
+        world.apply(&manifest("hangs", "")).await?;
+        let text = world
+            .wait_for_condition("hangs", "PipelinesPublished", "True NamespaceTerminating")
+            .await?;
+        ensure!(!text.contains("left behind") && !text.contains("rolebinding"), "{text}");
+
+        // What the message says shows what holds the namespace up.
+        let from = text.find("kubectl").ok_or_else(|| anyhow::anyhow!("{text}"))?;
+        let words: Vec<&str> = text[from..].split_whitespace().skip(1).collect();
+        let shown = world.kubectl(&words).await?;
+        ensure!(shown.contains("example.com/held"), "{shown}");
+        let release = r#"{"metadata":{"finalizers":null}}"#;
+        world
+            .kubectl(&["patch", "configmap", "held", "-n", "hangs-ci2", "--type=merge", "-p", release])
+            .await?;
+        world.wait_for_condition("hangs", "PipelinesPublished", "True Published").await?;
         Ok(())
     });
 }
