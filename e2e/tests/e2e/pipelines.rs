@@ -107,15 +107,31 @@ fn a_namespace_that_hangs_in_deletion_holds_nothing_back() {
         ensure!(!text.contains("left behind") && !text.contains("rolebinding"), "{text}");
 
         // What the message says shows what holds the namespace up.
-        let from = text.find("kubectl").ok_or_else(|| anyhow::anyhow!("{text}"))?;
-        let words: Vec<&str> = text[from..].split_whitespace().skip(1).collect();
-        let shown = world.kubectl(&words).await?;
+        let shown = world.do_as_told(&text).await?;
         ensure!(shown.contains("example.com/held"), "{shown}");
         let release = r#"{"metadata":{"finalizers":null}}"#;
         world
             .kubectl(&["patch", "configmap", "held", "-n", "hangs-ci2", "--type=merge", "-p", release])
             .await?;
         world.wait_for_condition("hangs", "PipelinesPublished", "True Published").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_immutable_secret_holds_up_a_rotation_and_the_message_says_how_to_go_on() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("solid").await?;
+        let fix = r#"{"immutable":true}"#;
+        let patch = ["patch", "secret", "image-signing", "-n", "solid-ci", "--type=merge", "-p", fix];
+        world.kubectl(&patch).await?;
+        world.ask_for_rotation("solid", "next").await?;
+        let text = world.wait_for_condition("solid", "Stalled", "True SecretImmutable").await?;
+        ensure!(world.ring("solid", "{.status.currentVersion}").await? == "1");
+        world.do_as_told(&text).await?;
+        world.wait_for_field("solid", "{.status.observedRotation}", "next").await?;
+        world.wait_for_condition("solid", "Ready", "True").await?;
         Ok(())
     });
 }

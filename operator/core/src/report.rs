@@ -141,7 +141,7 @@ fn rotating(
         (_, false) => Reason::Rotating,
     };
     let waiting = policy::waiting_on(snapshot, facts, ledger)
-        .or_else(|| pipelines::waiting_on(facts))
+        .or_else(|| pipelines::waiting_on(snapshot, facts, ledger))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
     (reason, format!("version {number} is pending: {waiting}"))
 }
@@ -164,6 +164,7 @@ fn stalled(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Optio
                 | Reason::PolicyRejected
                 | Reason::ImportFailed
                 | Reason::SecretConflict
+                | Reason::SecretImmutable
         )
     };
     parts

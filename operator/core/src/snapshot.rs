@@ -357,6 +357,9 @@ pub enum PipelineFound {
         /// Whether its data and annotations are exactly what this operator
         /// writes for that version.
         intact: bool,
+        /// Whether the API server lets nobody change it: it is immutable, or of
+        /// another type than this operator writes.
+        fixed: bool,
         /// Whether it is being deleted and somebody's finalizer holds it.
         leaving: bool,
     },

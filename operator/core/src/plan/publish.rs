@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Action;
 use crate::{
-    facts::{Facts, is_out_of_reach},
+    facts::{Facts, is_out_of_reach, is_stale, target},
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
@@ -76,13 +76,6 @@ fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Opti
     may_sign.then_some(pending.number)
 }
 
-/// The version that the pipelines should hold: the pending one once Kyverno
-/// has accepted it, until then the current one. The ledger alone decides, so
-/// that two replicas never write two versions.
-fn target(ledger: &Ledger) -> Option<&Version> {
-    ledger.pending().filter(|v| v.acknowledged_at().is_some()).or_else(|| ledger.current())
-}
-
 /// The Secrets that hold a revoked key and cannot be given another one yet.
 fn revoked_keys<'a>(
     snapshot: &'a Snapshot,
@@ -116,16 +109,10 @@ fn stale<'a>(
                 let drifted = snapshot.reported.published.contains(pipeline);
                 Some((pipeline, *wanted, drifted))
             }
-            PipelineFound::Ours { holds, layout, intact, .. } => {
-                let held = holds.and_then(|number| ledger.by_number(number));
-                // A suspended ring mends what is broken and switches nothing.
-                let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state().is_accepted());
-                let newer =
-                    held.is_some_and(|v| v.number > target.number && v.state().is_accepted());
-                let is_target = *holds == Some(target.number);
-                let sound = *layout == Some(*wanted) && *intact;
-                let right = sound && (is_target || keeps);
-                (!right && !newer).then_some((pipeline, *wanted, !intact))
+            PipelineFound::Ours { fixed: true, .. } => None,
+            found @ PipelineFound::Ours { intact, .. } => {
+                let stale = is_stale(snapshot, ledger, target, *wanted, found);
+                stale.then_some((pipeline, *wanted, !intact))
             }
             _ => None,
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    facts::{Facts, is_out_of_reach},
+    facts::{Facts, is_in_the_way, is_out_of_reach},
     ledger::{Ledger, PipelineRef},
     names,
     snapshot::{PipelineFound, Snapshot},
@@ -78,6 +78,12 @@ fn line(
                      yaml), and create it anew once it is gone"
                 ),
             )
+        }
+        Some(PipelineFound::Ours { .. })
+            if ledger.is_some_and(|ledger| is_in_the_way(snapshot, ledger, pipeline)) =>
+        {
+            let what = "has to be written and cannot be changed";
+            (Reason::SecretImmutable, format!("{pipeline} {what}. {}", replace(pipeline)))
         }
         Some(PipelineFound::Ours { .. }) => {
             // One that is about to be switched still holds the key that signs.
@@ -165,14 +171,42 @@ fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
     )
 }
 
+/// What helps where a Secret cannot be changed.
+fn replace(pipeline: &PipelineRef) -> String {
+    format!(
+        "It is immutable, or of a type other than Opaque. Delete it, and it is written anew: \
+         kubectl delete secret {} --namespace={}; or take the pipeline out of spec.pipelines",
+        pipeline.name, pipeline.namespace
+    )
+}
+
 /// Why a rotation waits for pipelines, if it does.
-pub(super) fn waiting_on(facts: &Facts<'_>) -> Option<String> {
-    (!facts.holding_back.is_empty()).then(|| {
-        format!(
-            "{} hold an older key, or may; make them reachable or take them out of spec.pipelines",
-            list(&facts.holding_back)
-        )
-    })
+pub(super) fn waiting_on(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &Ledger,
+) -> Option<String> {
+    let fixed = |pipeline: &&PipelineRef| is_in_the_way(snapshot, ledger, pipeline);
+    let out_of_reach = |pipeline: &&PipelineRef| is_out_of_reach(snapshot, pipeline);
+    let (fixed, others): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        facts.holding_back.iter().copied().partition(fixed);
+    let (out_of_reach, others): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        others.into_iter().partition(out_of_reach);
+    let mut texts: Vec<String> = Vec::new();
+    if !out_of_reach.is_empty() {
+        texts.push(format!(
+            "{} hold an older key, or may; let the operator in (PipelinesPublished says how), or take \
+             them out of spec.pipelines",
+            list(&out_of_reach)
+        ));
+    }
+    texts.extend(fixed.into_iter().map(|pipeline| {
+        format!("{pipeline} holds an older key and cannot be changed. {}", replace(pipeline))
+    }));
+    if texts.is_empty() && !others.is_empty() {
+        texts.push(format!("{} are being switched", list(&others)));
+    }
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// Published Secrets that should be gone and are not: that we may not delete,

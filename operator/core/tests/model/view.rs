@@ -200,7 +200,7 @@ fn look(sight: &Sight, pipeline: &PipelineRef) -> PipelineFound {
             };
             let holds = row.state().is_accepted().then_some(row.number);
             let layout = Some(Layout::Cosign);
-            PipelineFound::Ours { holds, layout, intact: true, leaving: false }
+            PipelineFound::Ours { holds, layout, intact: true, fixed: false, leaving: false }
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct World {
     /// The fingerprint each Secret holds.
     pub secrets: BTreeMap<PipelineRef, Fingerprint>,
     pub forbidden: BTreeSet<PipelineRef>,
+    /// The Secrets that nobody can change.
+    pub fixed: BTreeSet<PipelineRef>,
     /// The namespaces that are being deleted.
     pub terminating: BTreeSet<String>,
     pub enrolled: BTreeSet<String>,
@@ -134,6 +136,7 @@ impl World {
             key_secrets: BTreeMap::new(),
             secrets: BTreeMap::new(),
             forbidden: BTreeSet::new(),
+            fixed: BTreeSet::new(),
             terminating: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),

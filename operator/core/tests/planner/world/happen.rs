@@ -62,6 +62,7 @@ impl World {
                 let creates = !self.secrets.contains_key(pipeline);
                 let ends = self.terminating.contains(&pipeline.namespace);
                 assert!(!(creates && ends), "nothing can be created where {pipeline} was to be");
+                assert!(!self.fixed.contains(pipeline), "{pipeline} cannot be changed");
                 let fingerprint = row.fingerprint.clone();
                 for rule in self.loaded.values().filter_map(|policy| policy.rule()) {
                     assert!(
@@ -73,6 +74,7 @@ impl World {
             }
             Action::DeleteSecret(pipeline) => {
                 self.secrets.remove(pipeline);
+                self.fixed.remove(pipeline);
             }
             Action::RecordHighWater(mark) => self.recorded = Some(mark.clone()),
             Action::DeleteKeySecret(name) => {

@@ -132,7 +132,8 @@ impl World {
                 let Some(row) = row else { return PipelineFound::OursUnknownKey { holds: None } };
                 let holds = row.state().is_accepted().then_some(row.number);
                 let layout = Some(Layout::Cosign);
-                PipelineFound::Ours { holds, layout, intact: true, leaving: false }
+                let fixed = self.fixed.contains(pipeline);
+                PipelineFound::Ours { holds, layout, intact: true, fixed, leaving: false }
             }
         }
     }
