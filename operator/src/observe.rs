@@ -12,6 +12,7 @@ use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     facts::is_doubtful,
+    grant::Account,
     ledger::{Damage, Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,
@@ -96,6 +97,8 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         operator: OperatorFacts {
             namespace: context.settings.namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),
+            account: Account::clone(&context.account),
+            pipeline_role: context.settings.pipeline_role.clone(),
         },
         trouble: None,
         name: name.clone(),

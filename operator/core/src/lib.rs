@@ -24,6 +24,7 @@ pub mod duration;
 pub mod event;
 pub mod facts;
 pub mod fingerprint;
+pub mod grant;
 pub mod high_water;
 pub mod images;
 pub mod ledger;

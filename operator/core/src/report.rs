@@ -179,13 +179,12 @@ fn blocked(snapshot: &Snapshot) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let label = &snapshot.operator.enrolment_label;
+    let (label, ring) = (&snapshot.operator.enrolment_label, &snapshot.name);
     format!(
         "namespaces are still enrolled and would be left without a check: {}{more}. Take their \
-         label off (kubectl label namespace NAME {label}-), or let the ring go: kubectl annotate \
-         skr {} {}=true",
+         label off (kubectl label namespace --selector={label}={ring} {label}-), or let the ring \
+         go: kubectl annotate --overwrite skr {ring} {}=true",
         names.join(", "),
-        snapshot.name,
         crate::names::ANNOTATION_ALLOW_UNENFORCED,
     )
 }

@@ -12,6 +12,7 @@ use crate::{
     api_enum::api_enum,
     condition::Condition,
     fingerprint::Fingerprint,
+    grant::Account,
     high_water::HighWater,
     ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     marks::Mark,
@@ -133,6 +134,10 @@ pub struct OperatorFacts {
     pub namespace: String,
     /// The key of the namespace label that enrols.
     pub enrolment_label: String,
+    /// Who it is to the API server.
+    pub account: Account,
+    /// The ClusterRole that a namespace's owner binds to let it publish there.
+    pub pipeline_role: String,
 }
 
 /// What a ring asks for, read once from its object.

@@ -3,7 +3,8 @@
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
-    ledger::{Ledger, PipelineRef},
+    grant,
+    ledger::Ledger,
     names,
     snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness, known_to},
 };
@@ -78,7 +79,7 @@ pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
         ImportFound::Present => return None,
         ImportFound::Absent => "the Secret does not exist".to_owned(),
         ImportFound::Forbidden => {
-            format!("its namespace's owner has to grant access: {}", grant(snapshot, from))
+            format!("its namespace's owner has to grant access: {}", grant::import(&snapshot.operator, from))
         }
         ImportFound::Failed(why) => why.clone(),
     };
@@ -105,17 +106,6 @@ fn mark_above(snapshot: &Snapshot, ledger: &Ledger, witness: Option<&Witness>) -
         snapshot.operator.namespace,
         marks = names::ANNOTATION_MARKS,
     ))
-}
-
-fn grant(snapshot: &Snapshot, from: &PipelineRef) -> String {
-    let PipelineRef { namespace, name } = from;
-    let role = format!("signingkeyring-import-{name}");
-    let account = format!("{}:{}", snapshot.operator.namespace, names::SERVICE_ACCOUNT);
-    format!(
-        "kubectl create role {role} --namespace={namespace} --verb=get --resource=secrets \
-         --resource-name={name} && kubectl create rolebinding {role} --namespace={namespace} \
-         --role={role} --serviceaccount={account}"
-    )
 }
 
 /// What happened to the keys, and what to do.

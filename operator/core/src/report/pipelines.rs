@@ -3,8 +3,8 @@
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, is_in_the_way, is_out_of_reach},
+    grant,
     ledger::{Ledger, PipelineRef},
-    names,
     snapshot::{PipelineFound, Snapshot},
 };
 
@@ -107,7 +107,7 @@ fn line(
             Reason::AccessNotGranted,
             format!(
                 "{pipeline}: the namespace's owner has to grant access: {}",
-                grant(snapshot, pipeline)
+                grant::publish(&snapshot.operator, pipeline)
             ),
         ),
         Some(PipelineFound::Foreign { ring: Some(ring), .. }) => (
@@ -150,25 +150,6 @@ fn line(
         Some(PipelineFound::Failed(text)) => (Reason::SecretFailed, format!("{pipeline}: {text}")),
     };
     (PipelineReport { pipeline: pipeline.clone(), version: held, reason }, text)
-}
-
-/// The command that lets the operator publish into a pipeline's namespace.
-fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
-    let PipelineRef { namespace, name } = pipeline;
-    let role = names::PIPELINE_ROLE;
-    let account = format!("{}:{}", snapshot.operator.namespace, names::SERVICE_ACCOUNT);
-    let bind = format!(
-        "kubectl create rolebinding {role} --namespace={namespace} --clusterrole={role} --serviceaccount={account}"
-    );
-    if name == names::DEFAULT_SECRET_NAME {
-        return bind;
-    }
-    format!(
-        "{bind} && kubectl create role {role}-{name} --namespace={namespace} \
-         --verb=get,update,patch,delete --resource=secrets --resource-name={name} && kubectl \
-         create rolebinding {role}-{name} --namespace={namespace} --role={role}-{name} \
-         --serviceaccount={account}"
-    )
 }
 
 /// What helps where a Secret cannot be changed.
@@ -234,7 +215,7 @@ pub(super) fn left_behind(
     let (ending, unreachable): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
         unreachable.into_iter().partition(|pipeline| snapshot.is_ending(pipeline));
     if !unreachable.is_empty() {
-        let grants: Vec<String> = unreachable.iter().map(|p| grant(snapshot, p)).collect();
+        let grants: Vec<String> = unreachable.iter().map(|p| grant::publish(&snapshot.operator, p)).collect();
         texts.push(format!(
             "perhaps left behind with a private key, because access was withdrawn, so the operator \
              can neither look nor delete: {}. Let it: {}",

@@ -34,6 +34,7 @@ use policies::{Policy, Written};
 
 pub const RING: &str = "shop";
 pub const NAMESPACE: &str = "signing-system";
+pub const ACCOUNT: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const SOAK: u64 = 10;
 pub const ENFORCE: PolicyRef = PolicyRef::new(RuleAction::Enforce, 1);

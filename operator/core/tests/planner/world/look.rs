@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
+    grant::Account,
     high_water::HighWater,
     ledger::{Ledger, PipelineRef},
+    names::PIPELINE_ROLE,
     policy::{packing, snapshot::RuleSeen},
     policy_ref::PolicyRef,
     snapshot::{
@@ -13,7 +15,7 @@ use signingkeyring_core::{
     },
 };
 
-use super::{LABEL, NAMESPACE, RING, World};
+use super::{ACCOUNT, LABEL, NAMESPACE, RING, World};
 
 impl World {
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -54,7 +56,12 @@ impl World {
             terminating: self.terminating.clone(),
             enrolled: self.enrolled.clone(),
             now: self.now,
-            operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
+            operator: OperatorFacts {
+                namespace: NAMESPACE.into(),
+                enrolment_label: LABEL.into(),
+                account: Account::of_user_name(ACCOUNT),
+                pipeline_role: PIPELINE_ROLE.into(),
+            },
             trouble: None,
         })
     }
