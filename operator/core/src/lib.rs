@@ -34,6 +34,7 @@ pub mod pass;
 pub mod plan;
 pub mod policy;
 pub mod policy_ref;
+pub mod promise;
 pub mod report;
 pub mod snapshot;
 pub mod token;

@@ -147,7 +147,13 @@ fn line(
                 ),
             )
         }
-        Some(PipelineFound::Failed(text)) => (Reason::SecretFailed, format!("{pipeline}: {text}")),
+        Some(PipelineFound::Failed(text)) => (
+            Reason::SecretFailed,
+            format!(
+                "{pipeline}: {text}. It is tried again; mend that, or take the pipeline out of \
+                 spec.pipelines"
+            ),
+        ),
     };
     (PipelineReport { pipeline: pipeline.clone(), version: held, reason }, text)
 }

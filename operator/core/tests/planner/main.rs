@@ -12,6 +12,7 @@ mod endings;
 mod findings;
 mod imports;
 mod moves;
+mod promises;
 mod safety;
 mod secrets;
 mod settles;

@@ -28,8 +28,11 @@ use signingkeyring_core::{
 mod happen;
 mod judge;
 mod look;
+mod obey;
+mod obstacles;
 mod policies;
 
+pub use obstacles::Obstacle;
 use policies::{Policy, Written};
 
 pub const RING: &str = "shop";
@@ -68,6 +71,12 @@ pub struct World {
     pub terminating: BTreeSet<String>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
+    /// What is in the way.
+    pub obstacles: Vec<Obstacle>,
+    /// Whether nobody knows any more what the pipelines sign with.
+    pub forgotten: bool,
+    /// The newest backup of the ledger.
+    pub backup: Option<Ledger>,
     /// The key pair that the ring is to take over, if it is.
     pub import: Option<ImportFound>,
     /// The ring that has it first.
@@ -141,6 +150,9 @@ impl World {
             terminating: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
+            obstacles: Vec::new(),
+            forgotten: false,
+            backup: None,
             import: None,
             shares_key_with: None,
             heard: BTreeMap::new(),
@@ -171,6 +183,7 @@ impl World {
 
     /// One pass; a crash comes after so many actions.
     pub fn pass(&mut self, crash_after: usize) {
+        self.rid_of(|obstacle| *obstacle == Obstacle::Trouble);
         let Some(plan) = self.plan() else { return };
         for action in plan.actions.into_iter().take(crash_after) {
             self.execute(&action);

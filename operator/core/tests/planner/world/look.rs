@@ -28,7 +28,7 @@ impl World {
         let holding = self.policies.keys().copied();
         let seen = |policy| AskedPolicy { found: self.policy(policy), answer: self.answer(policy) };
         let policies = placed.chain(holding).map(|policy| (policy, seen(policy))).collect();
-        Some(Snapshot {
+        Some(self.with_obstacles(Snapshot {
             name: RING.parse().unwrap(),
             can_seal: self.can_seal,
             place: Place {
@@ -63,7 +63,7 @@ impl World {
                 pipeline_role: PIPELINE_ROLE.into(),
             },
             trouble: None,
-        })
+        }))
     }
 
     fn import(&self) -> Option<Import> {
