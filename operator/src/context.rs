@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::Client;
-use signingkeyring_core::policy_ref::PolicyRef;
+use signingkeyring_core::{grant::Account, policy_ref::PolicyRef};
 
 use crate::{
     cache::Cache,
@@ -27,6 +27,8 @@ pub struct Context {
     pub clock: Clock,
     /// As given on the command line.
     pub settings: Arc<Settings>,
+    /// Who this is to the API server.
+    pub account: Arc<Account>,
     /// What the watches have seen.
     pub cache: Arc<Cache>,
     /// What the policies' gates have answered.

@@ -16,6 +16,7 @@ mod controllers;
 mod error;
 mod gate;
 mod http;
+mod identity;
 pub mod keys;
 mod kyverno;
 mod observe;

@@ -12,6 +12,7 @@ use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     facts::is_doubtful,
+    grant::Account,
     ledger::{Damage, Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,
@@ -21,8 +22,8 @@ use signingkeyring_core::{
     },
     policy_ref::PolicyRef,
     snapshot::{
-        AskedPolicy, Difference, KeySecret, LedgerFound, OperatorFacts, Place, PolicyFound,
-        Reported, Ring, Snapshot, WriteFailure,
+        AskedPolicy, Difference, KeySecret, LedgerFound, OperatorFacts, PipelineFound, Place,
+        PolicyFound, Reported, Ring, Snapshot, WriteFailure,
     },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
@@ -97,9 +98,12 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         covers: unknown::covers(context, ring_name),
         enrolled: context.cache.namespaces.enrolled(ring_name),
         now: context.clock.now(),
+        terminating: terminating(context, &pipelines),
         operator: OperatorFacts {
             namespace: context.settings.namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),
+            account: Account::clone(&context.account),
+            pipeline_role: context.settings.pipeline_role.clone(),
         },
         trouble: None,
         name: name.clone(),
@@ -109,6 +113,15 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         pipelines,
     };
     Observed { snapshot, ledger_version: row.map(|row| row.resource_version), secrets }
+}
+
+/// The namespaces, of those with pipelines, that are being deleted.
+fn terminating(
+    context: &Context,
+    pipelines: &BTreeMap<PipelineRef, PipelineFound>,
+) -> BTreeSet<String> {
+    let namespaces = pipelines.keys().map(|pipeline| &pipeline.namespace);
+    namespaces.filter(|name| context.cache.namespaces.is_ending(name)).cloned().collect()
 }
 
 fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, KeySecret>) -> LedgerFound {

@@ -11,6 +11,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::reflector,
 };
+use signingkeyring_core::grant::Account;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Barrier,
@@ -23,7 +24,7 @@ use crate::{
     context::{Announced, Context},
     controllers,
     gate::Gate,
-    http, kyverno, probe,
+    http, identity, kyverno, probe,
     sealings::Sealings,
     settings::Settings,
     telemetry::{Events, Metrics},
@@ -56,7 +57,8 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
 /// # Errors
 /// If it cannot start, or one of its parts ends on its own.
 pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow::Result<()> {
-    let (context, writers) = assemble(client, settings, clock);
+    let account = identity::ask(&client, &settings.namespace).await;
+    let (context, writers) = assemble(client, settings, clock, account);
     let ready = Arc::new(AtomicBool::new(false));
     let listed = Arc::new(Barrier::new(watches::WATCHES + 1));
     info!(
@@ -109,7 +111,12 @@ async fn connect(settings: &Settings) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watches::Writers) {
+fn assemble(
+    client: Client,
+    settings: Settings,
+    clock: Clock,
+    account: Account,
+) -> (Context, watches::Writers) {
     let (rings, rings_writer) = reflector::store();
     let (lists, lists_writer) = reflector::store();
     let policies_writer = reflector::store::Writer::new(kyverno::resource());
@@ -132,6 +139,7 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
         clock,
         sealings: Arc::new(Sealings::new(&settings)),
         settings: Arc::new(settings),
+        account: Arc::new(account),
         cache: Arc::new(cache),
         gate: Arc::new(Gate::default()),
         rings: Arc::new(WorkQueue::default()),

@@ -13,6 +13,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::keys::digest_of;
 
+/// The type of the pipelines' Secrets, which the API server never changes.
+pub(crate) const TYPE: &str = "Opaque";
+
 /// What asks the API server for the metadata of what it has stored.
 const METADATA: http::HeaderValue =
     http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
@@ -47,6 +50,8 @@ pub(crate) struct Content {
     /// Whether it has no others.
     exact: bool,
     public_key: Option<String>,
+    /// Whether nobody can change it into what this operator writes.
+    pub(crate) fixed: bool,
     /// The public keys of its private keys, once the boxes were opened; of one
     /// that its password does not open there is none.
     pub(crate) opened: OnceCell<Vec<String>>,
@@ -55,7 +60,9 @@ pub(crate) struct Content {
 impl Content {
     /// Reads a Secret's data.
     pub(crate) fn of(secret: &Wiped) -> Self {
-        let Some(data) = &secret.0.data else { return Self::default() };
+        let other_type = secret.0.type_.as_deref().is_some_and(|type_| type_ != TYPE);
+        let fixed = secret.0.immutable == Some(true) || other_type;
+        let Some(data) = &secret.0.data else { return Self { fixed, ..Self::default() } };
         let digest = |layout: &Layout| {
             let [private, password, _] = entries(*layout);
             Some(digest_of(&data.get(private)?.0, &data.get(password)?.0))
@@ -70,6 +77,7 @@ impl Content {
             layout,
             exact: layout.is_some_and(|layout| data.len() == entries(layout).len()),
             public_key: public_key.map(str::to_owned),
+            fixed,
             opened: OnceCell::new(),
         }
     }
@@ -175,6 +183,15 @@ mod tests {
         assert!(!Content::of(&secret(&more)).is_exactly(Layout::Cosign, &version()));
         assert_eq!(Content::of(&secret(&OURS[1..])).digests, [""; 0]);
         assert_eq!(Content::of(&Wiped(Secret::default())).digests, [""; 0]);
+        // Who cannot be changed is not written.
+        let mut fixed = secret(&OURS);
+        assert!(!Content::of(&fixed).fixed);
+        fixed.0.type_ = Some("Opaque".to_owned());
+        assert!(!Content::of(&fixed).fixed);
+        fixed.0.immutable = Some(true);
+        assert!(Content::of(&fixed).fixed);
+        let of_type = Secret { type_: Some("theirs".to_owned()), ..Secret::default() };
+        assert!(Content::of(&Wiped(of_type)).fixed);
         // A key beside another one's entries is not overlooked.
         let beside = [("COSIGN_PRIVATE_KEY", "sealed"), ("COSIGN_PASSWORD", "word")];
         let both = Content::of(&secret(&[&wrong[..], &beside].concat()));

@@ -36,6 +36,16 @@ pub struct Settings {
     #[arg(long, env = "SIGNING_NAMESPACE", default_value = "signing-system")]
     pub namespace: String,
 
+    /// The ClusterRole that the owner of a pipeline's namespace binds there to let
+    /// the operator publish: messages print the command that does.
+    #[arg(
+        long,
+        env = "SIGNING_PIPELINE_ROLE",
+        default_value = names::PIPELINE_ROLE,
+        value_name = "NAME"
+    )]
+    pub pipeline_role: String,
+
     /// The key of the namespace label whose value names the namespace's ring.
     #[arg(
         long,

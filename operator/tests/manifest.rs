@@ -32,3 +32,18 @@ fn what_sealing_takes_by_default_does_not_depend_on_the_cores() {
     assert!((1..=4).contains(&settings.sealings));
     assert_eq!(settings.sealing_memory_mib(), 128);
 }
+
+/// Its messages print that name, whatever kustomize has made of it.
+#[test]
+fn the_operator_is_told_how_the_role_is_called_that_owners_bind() {
+    let deployment: Value =
+        serde_saphyr::from_str(include_str!("../../manifests/deployment.yaml")).unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let environment = container["env"].as_array().unwrap();
+    let told = environment.iter().find(|v| v["name"] == "SIGNING_PIPELINE_ROLE").unwrap();
+    let settings = Settings::parse_from(["signingkeyring-operator"]);
+    assert_eq!(told["value"], settings.pipeline_role);
+    let rights = include_str!("../../manifests/rbac.yaml");
+    let named = format!("kind: ClusterRole\nmetadata:\n  name: {}\n", settings.pipeline_role);
+    assert!(rights.contains(&named), "{named}");
+}

@@ -31,6 +31,27 @@ pub struct Operator {
     pub port: u16,
 }
 
+/// How the operator was installed.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its ServiceAccount.
+    pub account: String,
+    /// What its Deployment says of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Default for Installed {
+    fn default() -> Self {
+        Self {
+            namespace: "signing-system".to_owned(),
+            account: "signingkeyring-operator".to_owned(),
+            environment: Vec::new(),
+        }
+    }
+}
+
 impl Operator {
     /// Starts the operator and waits until it is ready.
     ///
@@ -42,13 +63,22 @@ impl Operator {
         program: &Path,
         arguments: &[&str],
     ) -> Result<Self> {
-        let account = [
-            "create",
-            "token",
-            "signingkeyring-operator",
-            "--namespace=signing-system",
-            "--duration=8h",
-        ];
+        Self::start_as(world, guard, program, &Installed::default(), arguments).await
+    }
+
+    /// Starts one that was installed under another name.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub async fn start_as(
+        world: &World,
+        guard: &Path,
+        program: &Path,
+        installed: &Installed,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let namespace = format!("--namespace={}", installed.namespace);
+        let account = ["create", "token", &installed.account, &namespace, "--duration=8h"];
         let token = world.kubectl(&account).await?;
         let folder = &world.info.folder;
         let credential = Credential::Token(token.trim());
@@ -63,6 +93,7 @@ impl Operator {
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(arguments)
             .env("KUBECONFIG", &path)
+            .envs(installed.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file)

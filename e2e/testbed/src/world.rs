@@ -76,6 +76,22 @@ impl World {
         self.run("kubectl", arguments, &[], "").await
     }
 
+    /// Runs the commands in a message, as who reads it would. Returns what they
+    /// printed.
+    ///
+    /// # Errors
+    /// If it names none, or one fails.
+    pub async fn do_as_told(&self, message: &str) -> Result<String> {
+        let commands: Vec<&str> = commands(message).collect();
+        ensure!(!commands.is_empty(), "it names no command: {message}");
+        let mut printed = String::new();
+        for command in commands {
+            let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+            printed.push_str(&self.kubectl(&words).await?);
+        }
+        Ok(printed)
+    }
+
     /// Applies YAML.
     ///
     /// # Errors
@@ -240,6 +256,15 @@ pub fn manifest(ring: &str, more: &str) -> String {
         "apiVersion: signing.odj.cloud/v1alpha1\nkind: SigningKeyRing\nmetadata: {{name: {ring}}}\n\
          spec:\n  rotation: {{soak: 1s}}\n  pipelines: [{{namespace: {ring}-ci}}]\n{more}"
     )
+}
+
+/// The commands in a message: from each `kubectl` to the end of its sentence.
+pub fn commands(message: &str) -> impl Iterator<Item = &str> {
+    let starts = message.match_indices("kubectl ").map(|(start, _)| &message[start..]);
+    starts.map(|from| {
+        let ends = [";", ". ", " && ", ")", ", "].iter().filter_map(|end| from.find(end));
+        from[..ends.min().unwrap_or(from.len())].trim_end()
+    })
 }
 
 /// Waits until something holds.

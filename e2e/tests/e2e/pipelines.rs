@@ -1,7 +1,7 @@
 //! Pipelines come, move and go without a rotation.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::{consent, manifest, wait_until};
+use signingkeyring_e2e_testbed::world::{consent, manifest, namespaces, wait_until};
 
 use crate::common::run;
 
@@ -66,6 +66,82 @@ fn a_foreign_secret_is_left_alone_and_reported() {
 
         world.kubectl(&["delete", "secret", "image-signing", "-n", "conflict-ci"]).await?;
         world.wait_for_condition("conflict", "Ready", "True").await?;
+        Ok(())
+    });
+}
+
+/// Its owner's consent goes first, so nobody can grant it any more.
+#[test]
+fn a_namespace_that_hangs_in_deletion_holds_nothing_back() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: hangs-ci2}}").await?;
+        world.apply(&consent("hangs-ci2")).await?;
+        world.apply(&namespaces("hangs")).await?;
+        let both = "[{namespace: hangs-ci}, {namespace: hangs-ci2}]";
+        let ring = manifest("hangs", "").replace("[{namespace: hangs-ci}]", both);
+        world.apply(&ring).await?;
+        world.wait_for_condition("hangs", "Ready", "True").await?;
+
+        let held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, namespace: hangs-ci2, finalizers: [example.com/held]}}";
+        world.apply(held).await?;
+        world.kubectl(&["delete", "namespace", "hangs-ci2", "--wait=false"]).await?;
+        wait_until("consent is gone with what else was there", async || {
+            let left = world
+                .kubectl(&["get", "rolebindings,secrets", "-n", "hangs-ci2", "-o", "name"])
+                .await?;
+            Ok(left.is_empty())
+        })
+        .await?;
+        let text = world
+            .wait_for_condition("hangs", "PipelinesPublished", "False NamespaceTerminating")
+            .await?;
+        ensure!(text.contains("namespace hangs-ci2 is being deleted"), "{text}");
+        world.rotate("hangs", "goes-on").await?;
+
+        // Taken out, and the Secret is gone: nobody says that it was left behind.
+        world.apply(&manifest("hangs", "")).await?;
+        let text = world
+            .wait_for_condition("hangs", "PipelinesPublished", "True NamespaceTerminating")
+            .await?;
+        ensure!(!text.contains("left behind") && !text.contains("rolebinding"), "{text}");
+
+        // What the message says shows what holds the namespace up.
+        let shown = world.do_as_told(&text).await?;
+        ensure!(shown.contains("example.com/held"), "{shown}");
+        let release = r#"{"metadata":{"finalizers":null}}"#;
+        world
+            .kubectl(&[
+                "patch",
+                "configmap",
+                "held",
+                "-n",
+                "hangs-ci2",
+                "--type=merge",
+                "-p",
+                release,
+            ])
+            .await?;
+        world.wait_for_condition("hangs", "PipelinesPublished", "True Published").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_immutable_secret_holds_up_a_rotation_and_the_message_says_how_to_go_on() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("solid").await?;
+        let fix = r#"{"immutable":true}"#;
+        let patch =
+            ["patch", "secret", "image-signing", "-n", "solid-ci", "--type=merge", "-p", fix];
+        world.kubectl(&patch).await?;
+        world.ask_for_rotation("solid", "next").await?;
+        let text = world.wait_for_condition("solid", "Stalled", "True SecretImmutable").await?;
+        ensure!(world.ring("solid", "{.status.currentVersion}").await? == "1");
+        world.do_as_told(&text).await?;
+        world.wait_for_field("solid", "{.status.observedRotation}", "next").await?;
+        world.wait_for_condition("solid", "Ready", "True").await?;
         Ok(())
     });
 }

@@ -121,8 +121,12 @@ api_enum! {
         AccessNotGranted,
         /// A pipeline's namespace does not exist.
         NamespaceMissing,
+        /// A pipeline's namespace is being deleted.
+        NamespaceTerminating,
         /// A Secret with the pipeline's name is not ours.
         SecretConflict,
+        /// A Secret has to be written and cannot be changed by anybody.
+        SecretImmutable,
         /// A Secret could not be read or written.
         SecretFailed,
         /// A Secret of a pipeline that was taken out could not be deleted.

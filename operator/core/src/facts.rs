@@ -19,7 +19,7 @@ mod stage;
 mod witness;
 
 pub(crate) use enforcement::Enforcement;
-pub(crate) use pipelines::is_out_of_reach;
+pub(crate) use pipelines::{is_in_the_way, is_out_of_reach, is_stale, target};
 pub(crate) use stage::Stage;
 pub use witness::{Evidence, is_doubtful};
 pub(crate) use witness::{carrying, highest_sequence};

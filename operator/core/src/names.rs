@@ -75,15 +75,15 @@ pub(crate) const REFERENCE_RULE: &str = "signing-gate.references";
 /// its policy.
 pub(crate) const UNKNOWN_RULE: &str = "signing-gate.unknown";
 
-/// Name of the ClusterRole that a namespace's owner binds to let the operator
-/// publish there.
-pub(crate) const PIPELINE_ROLE: &str = "signingkeyring-pipeline";
+/// Name, in the manifests, of the ClusterRole that a namespace's owner binds to let
+/// the operator publish there.
+pub const PIPELINE_ROLE: &str = "signingkeyring-pipeline";
 
 /// Name of the Secret that [`PIPELINE_ROLE`] covers.
 pub(crate) const DEFAULT_SECRET_NAME: &str = "image-signing";
 
-/// Name of the operator's ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
+/// Name, in the manifests, of the operator's ServiceAccount.
+pub const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
 
 /// Prefix of the ledgers' names.
 const LEDGER_PREFIX: &str = "ring-";

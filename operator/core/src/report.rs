@@ -11,12 +11,14 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
     ledger::{Ledger, Version},
+    promise::Promise,
     snapshot::Snapshot,
 };
 
 mod keys;
 mod pipelines;
 mod policy;
+mod promises;
 mod revocations;
 
 pub use pipelines::PipelineReport;
@@ -26,6 +28,8 @@ pub use pipelines::PipelineReport;
 pub struct Report {
     /// `Ready` first. `Reconciling` and `Stalled` are absent unless true.
     pub conditions: Vec<Condition>,
+    /// What each of them promises.
+    pub promises: Vec<Promise>,
     /// The rotation token whose version is current.
     pub observed_rotation: Option<String>,
     /// When the schedule rotates next.
@@ -50,6 +54,7 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
     conditions.extend(parts);
     conditions.extend(revocations::condition(snapshot, facts));
     Report {
+        promises: conditions.iter().map(|said| promises::of(snapshot, facts, said)).collect(),
         conditions,
         observed_rotation: observed_rotation(snapshot, facts),
         next_rotation: facts.next_rotation,
@@ -63,7 +68,9 @@ fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Conditi
         |reason, message| Condition { kind: Kind::Ready, status: Status::False, reason, message };
     match facts.stage {
         Stage::Deleting => return not_ready(Reason::Deleting, deleting(snapshot, facts)),
-        Stage::DeletionBlocked => return not_ready(Reason::DeletionBlocked, blocked(snapshot)),
+        Stage::DeletionBlocked => {
+            return not_ready(Reason::DeletionBlocked, blocked(snapshot, facts));
+        }
         Stage::Serving | Stage::Lost => {}
     }
     if !snapshot.ring.problems.is_empty() {
@@ -97,7 +104,7 @@ fn reconciling(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {
     }
     let (reason, message) = match (facts.stage, facts.ledger) {
         (Stage::Deleting, _) => (Reason::Deleting, deleting(snapshot, facts)),
-        (Stage::DeletionBlocked, _) => (Reason::DeletionBlocked, blocked(snapshot)),
+        (Stage::DeletionBlocked, _) => (Reason::DeletionBlocked, blocked(snapshot, facts)),
         (Stage::Lost, _) => return None,
         (Stage::Serving, None) if keys::import(snapshot).is_some() || snapshot.ring.suspend => {
             return None;
@@ -132,7 +139,8 @@ fn rotating(
 ) -> (Reason, String) {
     let number = pending.number;
     if snapshot.ring.suspend {
-        let message = format!("version {number} is pending and waits: spec.suspend is true");
+        let message =
+            format!("version {number} is pending and waits: spec.suspend is true; take it out");
         return (Reason::Suspended, message);
     }
     let reason = match (number, pending.is_spare()) {
@@ -141,7 +149,7 @@ fn rotating(
         (_, false) => Reason::Rotating,
     };
     let waiting = policy::waiting_on(snapshot, facts, ledger)
-        .or_else(|| pipelines::waiting_on(facts))
+        .or_else(|| pipelines::waiting_on(snapshot, facts, ledger))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
     (reason, format!("version {number} is pending: {waiting}"))
 }
@@ -164,6 +172,7 @@ fn stalled(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Optio
                 | Reason::PolicyRejected
                 | Reason::ImportFailed
                 | Reason::SecretConflict
+                | Reason::SecretImmutable
         )
     };
     parts
@@ -172,19 +181,23 @@ fn stalled(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Optio
         .map(|part| stalled(part.reason, part.message.clone()))
 }
 
-fn blocked(snapshot: &Snapshot) -> String {
+fn blocked(snapshot: &Snapshot, facts: &Facts<'_>) -> String {
     let names: Vec<&str> = snapshot.enrolled.iter().take(5).map(String::as_str).collect();
     let more = match snapshot.enrolled.len().saturating_sub(names.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let label = &snapshot.operator.enrolment_label;
+    let unanswered = match facts.asked {
+        Some(_) => ", and the rotation that is asked for is not answered",
+        None => "",
+    };
+    let (label, ring) = (&snapshot.operator.enrolment_label, &snapshot.name);
     format!(
         "namespaces are still enrolled and would be left without a check: {}{more}. Take their \
-         label off (kubectl label namespace NAME {label}-), or let the ring go: kubectl annotate \
-         skr {} {}=true",
+         label off (kubectl label namespace --selector={label}={ring} {label}-), or let the ring \
+         go: kubectl annotate --overwrite skr {ring} {}=true. Until then its rule stays in force and \
+         no version is minted{unanswered}",
         names.join(", "),
-        snapshot.name,
         crate::names::ANNOTATION_ALLOW_UNENFORCED,
     )
 }
@@ -197,7 +210,7 @@ fn deleting(snapshot: &Snapshot, facts: &Facts<'_>) -> String {
         return text;
     }
     pipelines::left_behind(snapshot, ledger, |_| true)
-        .unwrap_or_else(|| "its Secrets and its ledger are being deleted".to_owned())
+        .map_or_else(|| "its Secrets and its ledger are being deleted".to_owned(), |(_, text)| text)
 }
 
 /// A token is done when the version that it asked for is current, or was.

@@ -12,6 +12,7 @@ use crate::{
     api_enum::api_enum,
     condition::Condition,
     fingerprint::Fingerprint,
+    grant::Account,
     high_water::HighWater,
     ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     marks::Mark,
@@ -55,6 +56,9 @@ pub struct Snapshot {
     pub covers: BTreeMap<PolicyRef, CoverSeen>,
     /// The pipeline Secrets of the spec and of the ledger.
     pub pipelines: BTreeMap<PipelineRef, PipelineFound>,
+    /// The namespaces, of those that are named here, that are being deleted:
+    /// nothing can be created there.
+    pub terminating: BTreeSet<String>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
     /// Where its rule may stand.
@@ -77,6 +81,14 @@ pub struct KeySecret {
     /// Whether it holds the key that the ledger means. Somebody may have put
     /// something else there.
     pub is_fit: bool,
+}
+
+impl Snapshot {
+    /// Whether a Secret's namespace is being deleted.
+    #[must_use]
+    pub fn is_ending(&self, secret: &PipelineRef) -> bool {
+        self.terminating.contains(&secret.namespace)
+    }
 }
 
 /// Somebody outside the ledger who remembers how far the ring had come.
@@ -131,6 +143,10 @@ pub struct OperatorFacts {
     pub namespace: String,
     /// The key of the namespace label that enrols.
     pub enrolment_label: String,
+    /// Who it is to the API server.
+    pub account: Account,
+    /// The ClusterRole that a namespace's owner binds to let it publish there.
+    pub pipeline_role: String,
 }
 
 /// What a ring asks for, read once from its object.
@@ -355,6 +371,9 @@ pub enum PipelineFound {
         /// Whether its data and annotations are exactly what this operator
         /// writes for that version.
         intact: bool,
+        /// Whether the API server lets nobody change it: it is immutable, or of
+        /// another type than this operator writes.
+        fixed: bool,
         /// Whether it is being deleted and somebody's finalizer holds it.
         leaving: bool,
     },

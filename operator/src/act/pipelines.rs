@@ -70,7 +70,7 @@ pub(super) async fn write(
             ..ObjectMeta::default()
         },
         data: Some(data),
-        type_: Some("Opaque".to_owned()),
+        type_: Some(secrets::TYPE.to_owned()),
         ..Secret::default()
     };
     let secret = Wiped(secret);

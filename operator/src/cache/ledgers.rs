@@ -227,6 +227,17 @@ impl Ledgers {
         self.read().rows.keys().cloned().collect()
     }
 
+    /// The rings whose ledger lists a Secret in a namespace.
+    #[must_use]
+    pub fn publishing_in(&self, namespace: &str) -> Vec<RingName> {
+        let lists = |row: &LedgerRow| {
+            let listed = row.table().map(|table| table.publications.iter());
+            listed.into_iter().flatten().any(|secret| secret.namespace == namespace)
+        };
+        let rows = &self.read().rows;
+        rows.iter().filter(|(_, row)| lists(row)).map(|(ring, _)| ring.clone()).collect()
+    }
+
     /// The policies that ledgers name.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyRef> {

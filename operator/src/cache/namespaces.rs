@@ -19,6 +19,16 @@ struct NamespaceIndex {
 struct Namespace {
     uid: Option<String>,
     ring: Option<String>,
+    is_ending: bool,
+}
+
+/// What has become of a namespace by taking it in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The ring that it was enrolled in before.
+    pub left: Option<String>,
+    /// Whether it has come, or is being deleted by now.
+    pub matters_to_publishers: bool,
 }
 
 impl NamespaceIndex {
@@ -35,17 +45,26 @@ impl NamespaceIndex {
 }
 
 impl Namespaces {
-    /// Takes in a namespace and the ring it is enrolled in, if it is and if it
-    /// is not being deleted. Returns the ring it was enrolled in before.
-    pub fn put(&self, name: &str, uid: Option<String>, ring: Option<&str>) -> Option<String> {
+    /// Takes in a namespace, the ring it is enrolled in, if it is, and whether it
+    /// is being deleted, which ends that.
+    pub fn put(
+        &self,
+        name: &str,
+        uid: Option<String>,
+        ring: Option<&str>,
+        is_ending: bool,
+    ) -> Taken {
+        let ring = ring.filter(|_| !is_ending);
         let mut index = self.write();
-        let before = index.leave(name);
-        let namespace = Namespace { uid, ring: ring.map(str::to_owned) };
+        let was_ending = index.known.get(name).map(|known| known.is_ending);
+        let matters_to_publishers = was_ending != Some(is_ending);
+        let left = index.leave(name);
+        let namespace = Namespace { uid, ring: ring.map(str::to_owned), is_ending };
         index.known.insert(name.to_owned(), namespace);
         if let Some(ring) = ring {
             index.by_ring.entry(ring.to_owned()).or_default().insert(name.to_owned());
         }
-        before
+        Taken { left, matters_to_publishers }
     }
 
     /// Forgets a namespace. Returns the ring it was enrolled in.
@@ -57,6 +76,12 @@ impl Namespaces {
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         self.read().known.contains_key(name)
+    }
+
+    /// Whether the namespace exists and is being deleted.
+    #[must_use]
+    pub fn is_ending(&self, name: &str) -> bool {
+        self.read().known.get(name).is_some_and(|known| known.is_ending)
     }
 
     /// The namespaces that are known.
@@ -99,5 +124,27 @@ impl Namespaces {
 
     fn write(&self) -> RwLockWriteGuard<'_, NamespaceIndex> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_enrolled_nowhere() {
+        let namespaces = Namespaces::default();
+        let taken = namespaces.put("dev", None, Some("shop"), false);
+        assert_eq!(taken, Taken { left: None, matters_to_publishers: true });
+        let taken = namespaces.put("dev", None, Some("shop"), false);
+        assert_eq!(taken, Taken { left: Some("shop".into()), matters_to_publishers: false });
+        let taken = namespaces.put("dev", None, Some("shop"), true);
+        assert_eq!(taken, Taken { left: Some("shop".into()), matters_to_publishers: true });
+        assert!(namespaces.exists("dev") && namespaces.is_ending("dev"));
+        assert!(!namespaces.names_ring("shop"));
+        assert_eq!(namespaces.remove("dev"), None);
+        assert!(!namespaces.exists("dev") && !namespaces.is_ending("dev"));
+        // One of that name is another one.
+        assert!(namespaces.put("dev", None, None, false).matters_to_publishers);
     }
 }

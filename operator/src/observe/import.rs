@@ -32,6 +32,10 @@ pub(super) async fn look(
     let asked = spec.import_from.as_ref().filter(|_| has_none)?;
     let from =
         PipelineRef { namespace: asked.secret.namespace.clone(), name: asked.secret.name.clone() };
+    let namespaces = &context.cache.namespaces;
+    if !namespaces.exists(&from.namespace) {
+        return Some(Import { from, found: ImportFound::Absent });
+    }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &from.namespace);
     let found = match api.get_metadata_opt(&from.name).await {
         Ok(Some(secret)) => match belongs_to_a_ring(secret.annotations()) {
@@ -39,6 +43,10 @@ pub(super) async fn look(
             None => ImportFound::Present,
         },
         Ok(None) => ImportFound::Absent,
+        // No access can be granted there any more.
+        Err(error) if is_rights_problem(&error) && namespaces.is_ending(&from.namespace) => {
+            ImportFound::Failed("its namespace is being deleted".to_owned())
+        }
         Err(error) if is_rights_problem(&error) => ImportFound::Forbidden,
         Err(error) => ImportFound::Failed(brief(&error)),
     };

@@ -133,6 +133,7 @@ async fn found(
                     }),
                 holds: holds.map(|version| version.number),
                 layout,
+                fixed: content.fixed,
                 leaving: meta.deletion_timestamp.is_some(),
             },
         }

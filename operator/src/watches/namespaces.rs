@@ -9,6 +9,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
+use signingkeyring_crds::SigningKeyRingSpec;
 use tokio::sync::Barrier;
 
 use super::{InitialList, events, wake_all};
@@ -55,41 +56,49 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
 /// Takes in a namespace and wakes whoever it concerns.
 fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let name = namespace.name_any();
-    let is_new = !context.cache.namespaces.exists(&name);
-    let concerned = enrol(context, namespace);
+    let (concerned, matters_to_publishers) = enrol(context, namespace);
     if !concerned.is_empty() {
         context.wake_unknown();
     }
     for ring in concerned {
         context.rings.wake(&ring);
     }
-    if is_new {
+    if matters_to_publishers {
         wake_publishers(context, &name);
     }
 }
 
-/// Takes in a namespace; returns the rings that it left and joined.
-fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> Vec<String> {
+/// Takes in a namespace; returns the rings that it left and joined, and whether
+/// those that publish there are concerned.
+fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> (Vec<String>, bool) {
     let name = namespace.name_any();
     let deleting = namespace.metadata.deletion_timestamp.is_some();
     let label = namespace.labels().get(&context.settings.enrolment_label);
     let ring = label.filter(|_| !deleting).map(String::as_str);
-    let before = context.cache.namespaces.put(&name, namespace.uid(), ring);
-    if before.as_deref() == ring {
-        return Vec::new();
+    let taken = context.cache.namespaces.put(&name, namespace.uid(), ring, deleting);
+    let mut concerned = Vec::new();
+    if taken.left.as_deref() != ring {
+        concerned.extend(taken.left.into_iter().chain(ring.map(str::to_owned)));
     }
-    before.into_iter().chain(ring.map(str::to_owned)).collect()
+    (concerned, taken.matters_to_publishers)
 }
 
-/// Wakes the rings that publish into a namespace that came or went.
+/// Whether a ring names a Secret in a namespace.
+fn names(spec: &SigningKeyRingSpec, namespace: &str) -> bool {
+    spec.pipelines.iter().any(|pipeline| pipeline.namespace == namespace)
+        || spec.import_from.as_ref().is_some_and(|from| from.secret.namespace == namespace)
+}
+
+/// Wakes the rings that publish into a namespace that came or went, or is being
+/// deleted, and those that did.
 fn wake_publishers(context: &Context, namespace: &str) {
     for ring in context.cache.rings.state() {
-        let publishes = ring
-            .0
-            .as_ref()
-            .is_ok_and(|r| r.spec.pipelines.iter().any(|p| p.namespace == namespace));
+        let publishes = ring.0.as_ref().is_ok_and(|r| names(&r.spec, namespace));
         if publishes {
             context.rings.wake(&ring.name_any());
         }
+    }
+    for ring in context.cache.ledgers.publishing_in(namespace) {
+        context.rings.wake(ring.as_str());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Action;
 use crate::{
-    facts::{Facts, is_out_of_reach},
+    facts::{Facts, is_out_of_reach, is_stale, target},
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
@@ -76,13 +76,6 @@ fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Opti
     may_sign.then_some(pending.number)
 }
 
-/// The version that the pipelines should hold: the pending one once Kyverno
-/// has accepted it, until then the current one. The ledger alone decides, so
-/// that two replicas never write two versions.
-fn target(ledger: &Ledger) -> Option<&Version> {
-    ledger.pending().filter(|v| v.acknowledged_at().is_some()).or_else(|| ledger.current())
-}
-
 /// The Secrets that hold a revoked key and cannot be given another one yet.
 fn revoked_keys<'a>(
     snapshot: &'a Snapshot,
@@ -111,20 +104,15 @@ fn stale<'a>(
 ) -> impl Iterator<Item = (&'a PipelineRef, Layout, bool)> {
     snapshot.ring.pipelines.iter().filter_map(move |(pipeline, wanted)| {
         match snapshot.pipelines.get(pipeline)? {
+            PipelineFound::Absent if snapshot.is_ending(pipeline) => None,
             PipelineFound::Absent => {
                 let drifted = snapshot.reported.published.contains(pipeline);
                 Some((pipeline, *wanted, drifted))
             }
-            PipelineFound::Ours { holds, layout, intact, .. } => {
-                let held = holds.and_then(|number| ledger.by_number(number));
-                // A suspended ring mends what is broken and switches nothing.
-                let keeps = snapshot.ring.suspend && held.is_some_and(|v| v.state().is_accepted());
-                let newer =
-                    held.is_some_and(|v| v.number > target.number && v.state().is_accepted());
-                let is_target = *holds == Some(target.number);
-                let sound = *layout == Some(*wanted) && *intact;
-                let right = sound && (is_target || keeps);
-                (!right && !newer).then_some((pipeline, *wanted, !intact))
+            PipelineFound::Ours { fixed: true, .. } => None,
+            found @ PipelineFound::Ours { intact, .. } => {
+                let stale = is_stale(snapshot, ledger, target, *wanted, found);
+                stale.then_some((pipeline, *wanted, !intact))
             }
             _ => None,
         }
@@ -140,11 +128,17 @@ pub(super) fn unpublish(
 ) -> (Vec<Action>, BTreeSet<PipelineRef>) {
     let mut deletions = Vec::new();
     let mut strike = BTreeSet::new();
-    let reachable = |p: &&PipelineRef| unwanted(p) && !is_out_of_reach(snapshot, p);
-    for pipeline in ledger.publications.iter().filter(reachable) {
+    for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
+        // Of a ring that is on its way out no key is accepted, and what is left
+        // in a namespace that is being deleted goes with it.
+        let goes_anyway = ledger.removed && snapshot.is_ending(pipeline);
         match snapshot.pipelines.get(pipeline) {
+            _ if is_out_of_reach(snapshot, pipeline) && !goes_anyway => {}
             Some(PipelineFound::Ours { leaving: false, .. }) => {
                 deletions.push(Action::DeleteSecret(pipeline.clone()));
+            }
+            Some(PipelineFound::Ours { leaving: true, .. }) if goes_anyway => {
+                strike.insert(pipeline.clone());
             }
             Some(PipelineFound::Ours { leaving: true, .. }) => {}
             // Of a ring that is on its way out nothing is accepted any more.

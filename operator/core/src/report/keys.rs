@@ -3,7 +3,8 @@
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
-    ledger::{Ledger, PipelineRef},
+    grant,
+    ledger::Ledger,
     names,
     snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness, known_to},
 };
@@ -14,6 +15,11 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
         (Stage::Lost, _) => {
             let (reason, message) = lost(snapshot, facts);
             (Status::False, reason, message)
+        }
+        (Stage::DeletionBlocked, None) if facts.ledger.is_none() => {
+            let message = "the ring's ledger is gone or damaged, and the ring is being deleted, so \
+                           no version is minted; its last rule stays in force until it goes";
+            (Status::False, Reason::KeyMaterialLost, message.to_owned())
         }
         (_, Some(current)) => {
             let message = format!("version {} signs", current.number);
@@ -76,18 +82,31 @@ pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
     let Import { from, found } = snapshot.import.as_ref()?;
     let why = match found {
         ImportFound::Present => return None,
-        ImportFound::Absent => "the Secret does not exist".to_owned(),
-        ImportFound::Forbidden => {
-            format!("its namespace's owner has to grant access: {}", grant(snapshot, from))
+        ImportFound::Absent => {
+            "the Secret does not exist. Create it; or take spec.importFrom out, and one is \
+             generated"
+                .to_owned()
         }
-        ImportFound::Failed(why) => why.clone(),
+        ImportFound::Forbidden => {
+            let grant = grant::import(&snapshot.operator, from);
+            format!("its namespace's owner has to grant access: {grant}")
+        }
+        ImportFound::Failed(why) if why.contains("take it out") => why.clone(),
+        ImportFound::Failed(why) => format!(
+            "{why}. Have spec.importFrom name another key pair, or take it out, and one is \
+             generated"
+        ),
     };
     Some(format!("the key pair in Secret {from} cannot be taken over, and none is minted: {why}"))
 }
 
 /// What is said where nothing but a policy's mark is ahead of the ledger: an
 /// older ledger looks so, and so does a mark that somebody raised.
-fn mark_above(snapshot: &Snapshot, ledger: &Ledger, witness: Option<&Witness>) -> Option<String> {
+pub(super) fn mark_above(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    witness: Option<&Witness>,
+) -> Option<String> {
     let Witness { who, policy, high_water, sequence } = witness?;
     let (policy, sequence) = ((*policy)?, (*sequence)?);
     if !ledger.knows(high_water) {
@@ -107,17 +126,6 @@ fn mark_above(snapshot: &Snapshot, ledger: &Ledger, witness: Option<&Witness>) -
     ))
 }
 
-fn grant(snapshot: &Snapshot, from: &PipelineRef) -> String {
-    let PipelineRef { namespace, name } = from;
-    let role = format!("signingkeyring-import-{name}");
-    let account = format!("{}:{}", snapshot.operator.namespace, names::SERVICE_ACCOUNT);
-    format!(
-        "kubectl create role {role} --namespace={namespace} --verb=get --resource=secrets \
-         --resource-name={name} && kubectl create rolebinding {role} --namespace={namespace} \
-         --role={role} --serviceaccount={account}"
-    )
-}
-
 /// What happened to the keys, and what to do.
 pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
     let secret =
@@ -126,7 +134,9 @@ pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
         LedgerFound::Foreign => {
             let message = format!(
                 "{secret} has the name of the ring's ledger and is not one, so it is left alone. \
-                 Delete it, or name the ring otherwise"
+                 Delete it (kubectl delete secret {} --namespace={}), or name the ring otherwise",
+                names::ledger(&snapshot.name),
+                snapshot.operator.namespace
             );
             return (Reason::SecretConflict, message);
         }

@@ -2,9 +2,9 @@
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    facts::{Facts, is_out_of_reach},
+    facts::{Facts, is_in_the_way, is_out_of_reach},
+    grant,
     ledger::{Ledger, PipelineRef},
-    names,
     snapshot::{PipelineFound, Snapshot},
 };
 
@@ -42,11 +42,11 @@ pub(super) fn condition(
             .iter()
             .filter(|(line, _)| line.reason != Reason::Published)
             .map(|(_, text)| text.as_str())
-            .chain(left_behind.as_deref())
+            .chain(left_behind.iter().map(|(_, text)| text.as_str()))
             .collect();
         new(Status::False, first.reason, texts.join("; "))
     } else if let Some(text) = left_behind {
-        new(Status::True, Reason::SecretLeftBehind, text)
+        new(Status::True, text.0, text.1)
     } else if lines.is_empty() {
         new(Status::True, Reason::NoPipelines, "the ring names no pipeline".to_owned())
     } else {
@@ -67,6 +67,24 @@ fn line(
         _ => None,
     };
     let (reason, text) = match found {
+        Some(found) if snapshot.is_ending(pipeline) && *found != PipelineFound::NoNamespace => {
+            let namespace = &pipeline.namespace;
+            (
+                Reason::NamespaceTerminating,
+                format!(
+                    "{pipeline}: namespace {namespace} is being deleted, so nothing can be created \
+                     there; rotations go on without it. Take the pipeline out of spec.pipelines; \
+                     or look what holds the namespace up (kubectl get namespace {namespace} -o \
+                     yaml), and create it anew once it is gone"
+                ),
+            )
+        }
+        Some(PipelineFound::Ours { .. })
+            if ledger.is_some_and(|ledger| is_in_the_way(snapshot, ledger, pipeline)) =>
+        {
+            let what = "has to be written and cannot be changed";
+            (Reason::SecretImmutable, format!("{pipeline} {what}. {}", replace(pipeline)))
+        }
         Some(PipelineFound::Ours { .. }) => {
             // One that is about to be switched still holds the key that signs.
             let signing = ledger.and_then(Ledger::current).map(|current| current.number);
@@ -89,7 +107,7 @@ fn line(
             Reason::AccessNotGranted,
             format!(
                 "{pipeline}: the namespace's owner has to grant access: {}",
-                grant(snapshot, pipeline)
+                grant::publish(&snapshot.operator, pipeline)
             ),
         ),
         Some(PipelineFound::Foreign { ring: Some(ring), .. }) => (
@@ -129,38 +147,53 @@ fn line(
                 ),
             )
         }
-        Some(PipelineFound::Failed(text)) => (Reason::SecretFailed, format!("{pipeline}: {text}")),
+        Some(PipelineFound::Failed(text)) => (
+            Reason::SecretFailed,
+            format!(
+                "{pipeline}: {text}. It is tried again; mend that, or take the pipeline out of \
+                 spec.pipelines"
+            ),
+        ),
     };
     (PipelineReport { pipeline: pipeline.clone(), version: held, reason }, text)
 }
 
-/// The command that lets the operator publish into a pipeline's namespace.
-fn grant(snapshot: &Snapshot, pipeline: &PipelineRef) -> String {
-    let PipelineRef { namespace, name } = pipeline;
-    let role = names::PIPELINE_ROLE;
-    let account = format!("{}:{}", snapshot.operator.namespace, names::SERVICE_ACCOUNT);
-    let bind = format!(
-        "kubectl create rolebinding {role} --namespace={namespace} --clusterrole={role} --serviceaccount={account}"
-    );
-    if name == names::DEFAULT_SECRET_NAME {
-        return bind;
-    }
+/// What helps where a Secret cannot be changed.
+fn replace(pipeline: &PipelineRef) -> String {
     format!(
-        "{bind} && kubectl create role {role}-{name} --namespace={namespace} \
-         --verb=get,update,patch,delete --resource=secrets --resource-name={name} && kubectl \
-         create rolebinding {role}-{name} --namespace={namespace} --role={role}-{name} \
-         --serviceaccount={account}"
+        "It is immutable, or of a type other than Opaque. Delete it, and it is written anew: \
+         kubectl delete secret {} --namespace={}; or take the pipeline out of spec.pipelines",
+        pipeline.name, pipeline.namespace
     )
 }
 
 /// Why a rotation waits for pipelines, if it does.
-pub(super) fn waiting_on(facts: &Facts<'_>) -> Option<String> {
-    (!facts.holding_back.is_empty()).then(|| {
-        format!(
-            "{} hold an older key, or may; make them reachable or take them out of spec.pipelines",
-            list(&facts.holding_back)
-        )
-    })
+pub(super) fn waiting_on(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &Ledger,
+) -> Option<String> {
+    let fixed = |pipeline: &&PipelineRef| is_in_the_way(snapshot, ledger, pipeline);
+    let out_of_reach = |pipeline: &&PipelineRef| is_out_of_reach(snapshot, pipeline);
+    let (fixed, others): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        facts.holding_back.iter().copied().partition(fixed);
+    let (out_of_reach, others): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        others.into_iter().partition(out_of_reach);
+    let mut texts: Vec<String> = Vec::new();
+    if !out_of_reach.is_empty() {
+        texts.push(format!(
+            "{} hold an older key, or may; let the operator in (PipelinesPublished says how), or take \
+             them out of spec.pipelines",
+            list(&out_of_reach)
+        ));
+    }
+    texts.extend(fixed.into_iter().map(|pipeline| {
+        format!("{pipeline} holds an older key and cannot be changed. {}", replace(pipeline))
+    }));
+    if texts.is_empty() && !others.is_empty() {
+        texts.push(format!("{} are being switched", list(&others)));
+    }
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// Published Secrets that should be gone and are not: that we may not delete,
@@ -169,7 +202,7 @@ pub(super) fn left_behind(
     snapshot: &Snapshot,
     ledger: &Ledger,
     unwanted: impl Fn(&PipelineRef) -> bool,
-) -> Option<String> {
+) -> Option<(Reason, String)> {
     let (mut unreachable, mut leaving) = (Vec::new(), Vec::new());
     let (mut unnamed, mut failed) = (Vec::new(), Vec::new());
     for pipeline in ledger.publications.iter().filter(|p| unwanted(p)) {
@@ -185,12 +218,25 @@ pub(super) fn left_behind(
         }
     }
     let mut texts = Vec::new();
-    if let Some(first) = unreachable.first() {
+    let (ending, unreachable): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
+        unreachable.into_iter().partition(|pipeline| snapshot.is_ending(pipeline));
+    if !unreachable.is_empty() {
+        let grants: Vec<String> =
+            unreachable.iter().map(|p| grant::publish(&snapshot.operator, p)).collect();
         texts.push(format!(
-            "left behind with a private key, because access was withdrawn: {}. Let the operator \
-             delete it: {}",
+            "perhaps left behind with a private key, because access was withdrawn, so the operator \
+             can neither look nor delete: {}. Let it: {}",
             list(&unreachable),
-            grant(snapshot, first)
+            grants.join(" && ")
+        ));
+    }
+    if let Some(first) = ending.first() {
+        texts.push(format!(
+            "looked for once that is possible: {}. The namespace is being deleted, so the operator \
+             may not look any more, and what is there goes with it. Look what holds it up: kubectl \
+             get namespace {} -o yaml",
+            list(&ending),
+            first.namespace
         ));
     }
     if let Some(first) = leaving.first() {
@@ -203,7 +249,7 @@ pub(super) fn left_behind(
         ));
     }
     for (pipeline, text) in failed {
-        texts.push(format!("left behind with a private key: {pipeline}: {text}"));
+        texts.push(format!("perhaps left behind with a private key: {pipeline}: {text}"));
     }
     for (pipeline, version) in unnamed {
         texts.push(format!(
@@ -213,7 +259,13 @@ pub(super) fn left_behind(
             pipeline.name, pipeline.namespace
         ));
     }
-    (!texts.is_empty()).then(|| texts.join("; "))
+    // Of a Secret that may be gone it is not said that it was left behind.
+    let reason = if texts.len() == usize::from(!ending.is_empty()) {
+        Reason::NamespaceTerminating
+    } else {
+        Reason::SecretLeftBehind
+    };
+    (!texts.is_empty()).then(|| (reason, texts.join("; ")))
 }
 
 /// Names of pipelines for a sentence.

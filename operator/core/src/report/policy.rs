@@ -8,6 +8,7 @@ use crate::{
     ledger::Ledger,
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
+    promise::Act,
     snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
 };
 
@@ -84,7 +85,7 @@ fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
 
 /// Kyverno answers with the ring's keys, but for long with another rule than the
 /// one that the policy holds.
-fn outdated(snapshot: &Snapshot) -> Option<Condition> {
+pub(super) fn outdated(snapshot: &Snapshot) -> Option<Condition> {
     let (policy, _) = snapshot.policies.iter().find(
         |(_, seen)| matches!(&seen.answer, Answer::Answered { behind, .. } if *behind >= PATIENCE),
     )?;
@@ -93,6 +94,39 @@ fn outdated(snapshot: &Snapshot) -> Option<Condition> {
          other exclusions; look at the logs of its admission controller"
     );
     Some(new(Status::False, Reason::PolicyBehind, message))
+}
+
+/// Whether Kyverno has had its time to catch up.
+pub(super) fn is_late(held: Duration) -> bool {
+    held >= PATIENCE
+}
+
+/// Whether a policy that the ring has left cannot be written.
+pub(super) fn failure_elsewhere(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
+    facts.left_behind.is_some_and(|policy| is_unwritable(snapshot, policy))
+}
+
+fn is_unwritable(snapshot: &Snapshot, policy: PolicyRef) -> bool {
+    let found = snapshot.policies.get(&policy).map(|seen| &seen.found);
+    matches!(found, Some(PolicyFound::Ours { failure: Some(_), .. }))
+}
+
+/// What a person has to do before a removed ring's rule is out of the policies.
+pub(super) fn leaving_waits_for(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &Ledger,
+) -> Option<Act> {
+    let named = ledger.rule.settings.policies().find_map(|policy| {
+        match &snapshot.policies.get(&policy)?.answer {
+            Answer::Unreachable(_) => Some(Act::MendKyverno),
+            Answer::Answered { mark: Some(_), .. } if is_unwritable(snapshot, policy) => {
+                Some(Act::MendPolicy)
+            }
+            _ => None,
+        }
+    });
+    named.or_else(|| failure_elsewhere(snapshot, facts).then_some(Act::MendPolicy))
 }
 
 fn not_asked() -> Condition {
@@ -226,15 +260,16 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
         Enforcement::Rejected(policy, text) => (
             Reason::PolicyRejected,
             format!(
-                "Kyverno refused the ring's rule in policy {policy}, what it accepted last stays: \
-                 {text}"
+                "Kyverno refused the ring's rule in policy {policy}, what it accepted last stays. \
+                 The rule is tried again every minute: take out of spec.policy.exclude, or of the \
+                 exclusion lists, what Kyverno names in these words: {text}"
             ),
         ),
         Enforcement::PolicyMissing(policy, Some(text)) => (
             Reason::PolicyMissing,
             format!(
                 "OPEN: policy {policy} does not exist and could not be created, so images are \
-                 not verified: {text}"
+                 not verified. Mend what the API server says, it is tried again: {text}"
             ),
         ),
         Enforcement::PolicyMissing(policy, None) => (
@@ -270,7 +305,10 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
         ),
         Enforcement::Behind { policy, failure: Some(failure), .. } => (
             Reason::PolicyBehind,
-            format!("policy {policy} could not be written and holds an older key set: {failure}"),
+            format!(
+                "policy {policy} could not be written and holds an older key set. Mend what the \
+                 API server says, it is tried again: {failure}"
+            ),
         ),
         Enforcement::Behind { policy, failure: None, .. } => (
             Reason::PolicyBehind,

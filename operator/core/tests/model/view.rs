@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
+    grant::Account,
     high_water::HighWater,
     ledger::PipelineRef,
+    names::PIPELINE_ROLE,
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
     snapshot::{
@@ -24,6 +26,7 @@ use crate::{
 /// The ring under test, and the one beside it.
 pub const RINGS: [&str; 2] = ["shop", "pay"];
 pub const NAMESPACE: &str = "signing-system";
+pub const ACCOUNT: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const POLICIES: [PolicyRef; 2] =
     [PolicyRef::new(Action::Enforce, 1), PolicyRef::new(Action::Audit, 1)];
@@ -90,9 +93,15 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,
+        terminating: Default::default(),
         enrolled: ["shop-dev".to_owned()].into(),
         now: now(sight.day),
-        operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
+        operator: OperatorFacts {
+            namespace: NAMESPACE.into(),
+            enrolment_label: LABEL.into(),
+            account: Account::of_user_name(ACCOUNT),
+            pipeline_role: PIPELINE_ROLE.into(),
+        },
         trouble: None,
     }
 }
@@ -199,7 +208,7 @@ fn look(sight: &Sight, pipeline: &PipelineRef) -> PipelineFound {
             };
             let holds = row.state().is_accepted().then_some(row.number);
             let layout = Some(Layout::Cosign);
-            PipelineFound::Ours { holds, layout, intact: true, leaving: false }
+            PipelineFound::Ours { holds, layout, intact: true, fixed: false, leaving: false }
         }
     }
 }

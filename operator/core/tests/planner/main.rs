@@ -8,9 +8,11 @@
 )]
 
 mod cases;
+mod endings;
 mod findings;
 mod imports;
 mod moves;
+mod promises;
 mod safety;
 mod secrets;
 mod settles;

@@ -20,7 +20,7 @@ fn with(world: &World, pipeline: PipelineRef, found: PipelineFound) -> Snapshot 
 }
 
 fn ours(holds: Option<u32>, intact: bool, leaving: bool) -> PipelineFound {
-    PipelineFound::Ours { holds, layout: Some(Layout::Cosign), intact, leaving }
+    PipelineFound::Ours { holds, layout: Some(Layout::Cosign), intact, fixed: false, leaving }
 }
 
 fn published(snapshot: &Snapshot) -> Condition {
@@ -123,4 +123,27 @@ fn a_conflict_names_the_owner_and_no_deletion_of_what_is_a_rings() {
     let told = foreign(None).message;
     let (name, delete) = (told.find("secretName").unwrap(), told.find("kubectl delete").unwrap());
     assert!(name < delete, "another name comes first: {told}");
+}
+
+#[test]
+fn a_secret_that_nobody_can_change_is_not_written_in_vain_and_its_deletion_helps() {
+    let mut world = settled();
+    world.fixed.insert(pipeline(1));
+    assert_eq!(published(&world.snapshot().unwrap()).reason, Reason::Published);
+    world.ring_mut().token = Some("b".into());
+    assert!(!world.settle(), "it holds an older key");
+    let command = "kubectl delete secret image-signing --namespace=ci-1";
+    for (kind, reason) in [
+        (Kind::PipelinesPublished, Reason::SecretImmutable),
+        (Kind::Stalled, Reason::SecretImmutable),
+        (Kind::Reconciling, Reason::Rotating),
+    ] {
+        let told = world.condition(kind).unwrap();
+        assert_eq!(told.reason, reason, "{told:?}");
+        assert!(told.message.contains(command), "{told:?}");
+    }
+    world.secrets.remove(&pipeline(1));
+    world.fixed.clear();
+    assert!(world.settle());
+    assert_eq!(world.condition(Kind::Ready).unwrap().status, Status::True);
 }

@@ -16,6 +16,8 @@ enum Event {
     Pipeline(u8, bool),
     Consent(u8, bool),
     DeleteSecret(u8),
+    /// A pipeline's namespace is being deleted, and consent goes first.
+    EndNamespace(u8),
     Audit(bool),
     Kyverno(bool),
     Revoke(u32),
@@ -40,6 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..4u8, any::<bool>()).prop_map(|(p, there)| Event::Pipeline(p, there)),
         1 => (1..4u8, any::<bool>()).prop_map(|(p, given)| Event::Consent(p, given)),
         1 => (1..4u8).prop_map(Event::DeleteSecret),
+        1 => (1..4u8).prop_map(Event::EndNamespace),
         1 => any::<bool>().prop_map(Event::Audit),
         1 => any::<bool>().prop_map(Event::Kyverno),
         1 => (1..6u32).prop_map(Event::Revoke),
@@ -81,6 +84,7 @@ proptest! {
                 Event::Consent(number, true) => { world.forbidden.remove(&pipeline(number)); }
                 Event::Consent(number, false) => { world.forbidden.insert(pipeline(number)); }
                 Event::DeleteSecret(number) => { world.secrets.remove(&pipeline(number)); }
+                Event::EndNamespace(number) => world.end_namespace(&pipeline(number)),
                 Event::Audit(true) => world.ring_mut().action = RuleAction::Audit,
                 Event::Audit(false) => world.ring_mut().action = RuleAction::Enforce,
                 Event::Revoke(number) => {
@@ -117,6 +121,9 @@ proptest! {
         world.kyverno_up = true;
         world.forbidden.clear();
         world.ring_mut().suspend = false;
+        // Where a namespace ends, the ring rests without it.
+        prop_assert!(world.settle(), "it does not settle: {:?}", world.plan().map(|p| p.actions));
+        world.namespaces_are_created_anew();
         prop_assert!(world.settle(), "it does not settle: {:?}", world.plan().map(|p| p.actions));
 
         // Exactly the newest versions that signed are accepted, less those

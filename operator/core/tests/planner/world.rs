@@ -28,12 +28,16 @@ use signingkeyring_core::{
 mod happen;
 mod judge;
 mod look;
+mod obey;
+mod obstacles;
 mod policies;
 
+pub use obstacles::Obstacle;
 use policies::{Policy, Written};
 
 pub const RING: &str = "shop";
 pub const NAMESPACE: &str = "signing-system";
+pub const ACCOUNT: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const SOAK: u64 = 10;
 pub const ENFORCE: PolicyRef = PolicyRef::new(RuleAction::Enforce, 1);
@@ -61,8 +65,18 @@ pub struct World {
     /// The fingerprint each Secret holds.
     pub secrets: BTreeMap<PipelineRef, Fingerprint>,
     pub forbidden: BTreeSet<PipelineRef>,
+    /// The Secrets that nobody can change.
+    pub fixed: BTreeSet<PipelineRef>,
+    /// The namespaces that are being deleted.
+    pub terminating: BTreeSet<String>,
     pub enrolled: BTreeSet<String>,
     pub now: Timestamp,
+    /// What is in the way.
+    pub obstacles: Vec<Obstacle>,
+    /// Whether nobody knows any more what the pipelines sign with.
+    pub forgotten: bool,
+    /// The newest backup of the ledger.
+    pub backup: Option<Ledger>,
     /// The key pair that the ring is to take over, if it is.
     pub import: Option<ImportFound>,
     /// The ring that has it first.
@@ -132,8 +146,13 @@ impl World {
             key_secrets: BTreeMap::new(),
             secrets: BTreeMap::new(),
             forbidden: BTreeSet::new(),
+            fixed: BTreeSet::new(),
+            terminating: BTreeSet::new(),
             enrolled: BTreeSet::from(["shop-dev".to_owned()]),
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
+            obstacles: Vec::new(),
+            forgotten: false,
+            backup: None,
             import: None,
             shares_key_with: None,
             heard: BTreeMap::new(),
@@ -164,6 +183,7 @@ impl World {
 
     /// One pass; a crash comes after so many actions.
     pub fn pass(&mut self, crash_after: usize) {
+        self.rid_of(|obstacle| *obstacle == Obstacle::Trouble);
         let Some(plan) = self.plan() else { return };
         for action in plan.actions.into_iter().take(crash_after) {
             self.execute(&action);
@@ -178,6 +198,19 @@ impl World {
     pub fn restart(&mut self) {
         self.heard.clear();
         self.written.clear();
+    }
+
+    /// The namespace of a pipeline is being deleted, and its owner's consent with it.
+    pub fn end_namespace(&mut self, pipeline: &PipelineRef) {
+        self.terminating.insert(pipeline.namespace.clone());
+        self.forbidden.insert(pipeline.clone());
+    }
+
+    /// Those that were being deleted are gone with what was in them, and are there again.
+    pub fn namespaces_are_created_anew(&mut self) {
+        let ended = std::mem::take(&mut self.terminating);
+        self.secrets.retain(|secret, _| !ended.contains(&secret.namespace));
+        self.forbidden.retain(|secret| !ended.contains(&secret.namespace));
     }
 
     pub fn tick(&mut self, seconds: i64) {

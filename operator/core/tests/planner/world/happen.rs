@@ -7,10 +7,10 @@ use signingkeyring_core::{
     marks::RuleState,
     plan::Action,
     policy_ref::PolicyRef,
-    snapshot::Answer,
+    snapshot::{Answer, ImportFound, known_to},
 };
 
-use super::{World, judge::accepts};
+use super::{Obstacle, World, judge::accepts};
 
 impl World {
     /// Executes an action that was planned from `seen`, as the API server
@@ -32,7 +32,15 @@ impl World {
         match action {
             Action::AddFinalizer => self.ring_mut().finalizer = true,
             Action::RemoveFinalizer => self.ring = None,
+            Action::Mint(Mint::Import { .. }) if self.shares_key_with.is_some() => {
+                self.import =
+                    self.shares_key_with.take().map(|r| ImportFound::Failed(known_to(&r)));
+            }
             Action::Mint(mint) => {
+                if matches!(mint, Mint::Recover(_)) {
+                    let was = [Obstacle::Damaged, Obstacle::DamagedAsAWhole];
+                    self.rid_of(|obstacle| was.contains(obstacle));
+                }
                 self.minted += 1;
                 let mut key = key(mint.version());
                 self.keys.insert(key.public_key.clone());
@@ -50,6 +58,9 @@ impl World {
             }
             Action::Commit(change) => {
                 let next = Ledger::apply(self.ledger.as_ref(), change, self.now).unwrap();
+                if let Change::Remove { .. } = change {
+                    self.rid_of(|obstacle| *obstacle == Obstacle::Damaged);
+                }
                 if let Change::Activate { version, .. } = change {
                     self.judge_activation(&next, *version);
                 }
@@ -62,6 +73,10 @@ impl World {
                 let secret = held.secret.as_ref();
                 assert!(secret.is_none_or(|secret| self.key_secrets.contains_key(secret)));
                 assert!(ledger.publications.contains(pipeline), "{pipeline} was not written down");
+                let creates = !self.secrets.contains_key(pipeline);
+                let ends = self.terminating.contains(&pipeline.namespace);
+                assert!(!(creates && ends), "nothing can be created where {pipeline} was to be");
+                assert!(!self.fixed.contains(pipeline), "{pipeline} cannot be changed");
                 let fingerprint = row.fingerprint.clone();
                 for rule in self.loaded.values().filter_map(|policy| policy.rule()) {
                     assert!(
@@ -73,6 +88,7 @@ impl World {
             }
             Action::DeleteSecret(pipeline) => {
                 self.secrets.remove(pipeline);
+                self.fixed.remove(pipeline);
             }
             Action::RecordHighWater(mark) => self.recorded = Some(mark.clone()),
             Action::DeleteKeySecret(name) => {

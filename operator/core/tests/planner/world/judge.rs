@@ -2,7 +2,7 @@
 
 use signingkeyring_core::{
     fingerprint::Fingerprint,
-    ledger::{Ledger, State},
+    ledger::{Ledger, PipelineRef, State},
     policy::{cluster_policy::NOBODYS_KEY, snapshot::RuleSeen},
     policy_ref::PolicyRef,
 };
@@ -27,9 +27,11 @@ impl World {
     pub(super) fn judge_activation(&self, ledger: &Ledger, version: u32) {
         let row = ledger.versions.iter().find(|v| v.number == version).unwrap();
         let spec = self.ring.as_ref().unwrap();
-        for (pipeline, held) in &self.secrets {
+        for (pipeline, held) in self.secrets_in_use() {
             assert!(
-                !spec.pipelines.contains_key(pipeline) || *held == row.fingerprint,
+                self.forgotten
+                    || !spec.pipelines.contains_key(pipeline)
+                    || *held == row.fingerprint,
                 "version {version} is current while {pipeline} signs with {held}"
             );
         }
@@ -55,10 +57,10 @@ impl World {
     /// removed signs with, every policy of the ring accepts.
     pub(super) fn judge(&self) {
         self.judge_keys();
-        if self.removed {
+        if self.removed || self.forgotten {
             return;
         }
-        for (pipeline, fingerprint) in &self.secrets {
+        for (pipeline, fingerprint) in self.secrets_in_use() {
             let spec = self.ring.as_ref().is_none_or(|ring| ring.pipelines.contains_key(pipeline));
             for (name, policy) in self.policies.iter().filter(|_| spec) {
                 if let Some(rule) = policy.rule() {
@@ -83,6 +85,12 @@ impl World {
             let known = keys.all(|key| key.public_key.as_deref().is_some_and(known));
             assert!(known, "{name} accepts a key that no ledger ever had");
         }
+    }
+
+    /// What pipelines sign with. In a namespace that is being deleted nothing new
+    /// runs.
+    fn secrets_in_use(&self) -> impl Iterator<Item = (&PipelineRef, &Fingerprint)> {
+        self.secrets.iter().filter(|(secret, _)| !self.terminating.contains(&secret.namespace))
     }
 
     fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {

@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
+    grant::Account,
     high_water::HighWater,
     ledger::{Ledger, PipelineRef},
+    names::PIPELINE_ROLE,
     policy::{packing, snapshot::RuleSeen},
     policy_ref::PolicyRef,
     snapshot::{
@@ -13,7 +15,7 @@ use signingkeyring_core::{
     },
 };
 
-use super::{LABEL, NAMESPACE, RING, World};
+use super::{ACCOUNT, LABEL, NAMESPACE, RING, World};
 
 impl World {
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -26,7 +28,7 @@ impl World {
         let holding = self.policies.keys().copied();
         let seen = |policy| AskedPolicy { found: self.policy(policy), answer: self.answer(policy) };
         let policies = placed.chain(holding).map(|policy| (policy, seen(policy))).collect();
-        Some(Snapshot {
+        Some(self.with_obstacles(Snapshot {
             name: RING.parse().unwrap(),
             can_seal: self.can_seal,
             place: Place {
@@ -51,11 +53,17 @@ impl World {
             covers: self.covers.clone(),
             policies,
             pipelines,
+            terminating: self.terminating.clone(),
             enrolled: self.enrolled.clone(),
             now: self.now,
-            operator: OperatorFacts { namespace: NAMESPACE.into(), enrolment_label: LABEL.into() },
+            operator: OperatorFacts {
+                namespace: NAMESPACE.into(),
+                enrolment_label: LABEL.into(),
+                account: Account::of_user_name(ACCOUNT),
+                pipeline_role: PIPELINE_ROLE.into(),
+            },
             trouble: None,
-        })
+        }))
     }
 
     fn import(&self) -> Option<Import> {
@@ -131,7 +139,8 @@ impl World {
                 let Some(row) = row else { return PipelineFound::OursUnknownKey { holds: None } };
                 let holds = row.state().is_accepted().then_some(row.number);
                 let layout = Some(Layout::Cosign);
-                PipelineFound::Ours { holds, layout, intact: true, leaving: false }
+                let fixed = self.fixed.contains(pipeline);
+                PipelineFound::Ours { holds, layout, intact: true, fixed, leaving: false }
             }
         }
     }

@@ -1,0 +1,137 @@
+//! Installed in another namespace and under other names, the operator's messages
+//! print commands that work there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use signingkeyring_e2e_testbed::{
+    cluster::Cluster,
+    operator::{Installed, Operator},
+    tools,
+    world::{DEADLINE, World, manifest, namespaces, wait_until},
+};
+use tokio::time::{Instant, sleep};
+
+const NAMESPACE: &str = "acme-signing";
+
+/// Somebody's own overlay of the manifests.
+const OVERLAY: &str = "namespace: acme-signing
+namePrefix: acme-
+resources: [../../manifests]
+";
+
+/// Installs the overlay, and reads how from what is in the cluster by then.
+async fn install(world: &World) -> Result<Installed> {
+    let folder = tools::root().join("target/elsewhere");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("kustomization.yaml"), OVERLAY)?;
+    let apply = format!("--kustomize={}", folder.display());
+    let deadline = Instant::now() + DEADLINE;
+    // The first time, the CRDs may not be served yet when the list comes.
+    while let Err(error) = world.kubectl(&["apply", &apply]).await {
+        ensure!(Instant::now() < deadline, "installing: {error:#}");
+        sleep(std::time::Duration::from_millis(500)).await;
+    }
+    let name = "acme-signingkeyring-operator";
+    let deployment = ["deployment", name, "-n", NAMESPACE];
+    let pod = "{.spec.template.spec";
+    let account = world.get(&deployment, &format!("{pod}.serviceAccountName}}")).await?;
+    let environment = world.get(&deployment, &format!("{pod}.containers[0].env}}")).await?;
+    let environment: Vec<serde_json::Value> = serde_json::from_str(&environment)?;
+    let mut values = vec![("SIGNING_NAMESPACE".to_owned(), NAMESPACE.to_owned())];
+    values.extend(environment.iter().filter_map(|variable| {
+        Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()))
+    }));
+    Ok(Installed { namespace: NAMESPACE.to_owned(), account, environment: values })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_printed_works_where_it_is_installed() {
+    let guard = tools::built("cluster").unwrap();
+    let cluster = Cluster::start(&guard, "elsewhere").await.unwrap();
+    let world = World { info: cluster.info.clone() };
+    if let Err(error) = promise(&world, &guard).await {
+        panic!("{error:#}\n{}", cluster.logs());
+    }
+}
+
+async fn promise(world: &World, guard: &std::path::Path) -> Result<()> {
+    let installed = install(world).await?;
+    let program = tools::built("signingkeyring-operator")?;
+    let arguments = ["--recheck-interval=2s"];
+    let operator = Operator::start_as(world, guard, &program, &installed, &arguments).await?;
+
+    // Two Secrets in a namespace that does not exist yet, and that nobody has granted.
+    world.apply(&enrolled("here")).await?;
+    let pipelines = "[{namespace: here-ci}, {namespace: here-ci, secretName: other-name}]";
+    let ring = manifest("here", "").replace("[{namespace: here-ci}]", pipelines);
+    world.apply(&ring).await?;
+    let text = world.wait_for_condition("here", "PipelinesPublished", "False NamespaceMissing");
+    let text = text.await?;
+    let create = text.split(';').next().context("no sentence")?;
+    world.do_as_told(create).await?;
+    let text = world.wait_for_condition("here", "PipelinesPublished", "False AccessNotGranted");
+    world.do_as_told(&text.await?).await?;
+    world.wait_for_condition("here", "PipelinesPublished", "True Published").await?;
+    world.wait_for_condition("here", "Ready", "True").await?;
+    let ledger = ["secret", "ring-here", "-n", NAMESPACE];
+    ensure!(world.get(&ledger, "{.kind}").await? == "Secret");
+
+    // Consent that was withdrawn, and is given anew.
+    let bindings = ["delete", "rolebindings", "--all", "-n", "here-ci"];
+    world.kubectl(&bindings).await?;
+    world.kubectl(&["delete", "roles", "--all", "-n", "here-ci"]).await?;
+    world.apply(&manifest("here", "").replace("[{namespace: here-ci}]", "[]")).await?;
+    let text = world.wait_for_condition("here", "PipelinesPublished", "True SecretLeftBehind");
+    world.do_as_told(&text.await?).await?;
+    world.wait_for_condition("here", "PipelinesPublished", "True NoPipelines").await?;
+
+    // A key pair that is to be taken over.
+    let secret = ["secret", "image-signing", "-n", "there-ci"];
+    world.apply(&namespaces("there")).await?;
+    world.apply(THEIRS).await?;
+    let import = "  importFrom: {secret: {namespace: there-ci, name: theirs}}\n";
+    world.apply(&manifest("there", import)).await?;
+    let text = world.wait_for_condition("there", "KeysAvailable", "False ImportFailed").await?;
+    world.do_as_told(&text).await?;
+    wait_until("it may look at it", async || {
+        let text = world.condition("there", "KeysAvailable").await?;
+        Ok(text.contains("ImportFailed") && !text.contains("grant access"))
+    })
+    .await?;
+    world.apply(&manifest("there", "")).await?;
+    let text = world.wait_for_condition("there", "PipelinesPublished", "False AccessNotGranted");
+    world.do_as_told(&text.await?).await?;
+    world.wait_for_condition("there", "Ready", "True").await?;
+    ensure!(world.get(&secret, "{.kind}").await? == "Secret");
+
+    // Their end.
+    for ring in ["here", "there"] {
+        world.kubectl(&["delete", "skr", ring, "--wait=false"]).await?;
+        let text = world.wait_for_condition(ring, "Ready", "False DeletionBlocked").await?;
+        let label = text.split("; ").next().context("no sentence")?;
+        let label = label.split(", or let").next().context("no sentence")?;
+        world.do_as_told(label).await?;
+        wait_until("the ring is gone", async || {
+            Ok(world.ring(ring, "{.metadata.name}").await.is_err())
+        })
+        .await?;
+    }
+    ensure!(operator.stop().await? == Some(0));
+    Ok(())
+}
+
+/// A Secret that holds no key pair, which is only known to who may read it.
+const THEIRS: &str = "{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: there-ci}, stringData: {a: b}}";
+
+/// A ring's enrolled namespace alone.
+fn enrolled(ring: &str) -> String {
+    namespaces(ring).split("---").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,151 @@
+//! What a pass finds in its way that this world does not play out: it is seen as
+//! long as it is there, and goes by what a person does.
+
+use std::{sync::Arc, time::Duration};
+
+use signingkeyring_core::{
+    ledger::{Damage, PipelineRef},
+    snapshot::{
+        Answer, Difference, LedgerFound, PipelineFound, PolicyFound, Snapshot, Witness,
+        WriteFailure,
+    },
+};
+
+use super::{ENFORCE, World};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Obstacle {
+    /// The cluster does not serve Kyverno's kind.
+    NoKyverno,
+    /// Somebody's object has the policy's name.
+    ForeignPolicy,
+    /// Kyverno refuses the rule.
+    Rejected,
+    /// The policy is not what it should be and cannot be written.
+    Unwritable,
+    /// It is gone and cannot be created.
+    Uncreatable,
+    /// Something else answers the gate.
+    Unreadable,
+    /// Kyverno answers with another rest of the rule, for long.
+    Outdated,
+    /// A Secret's namespace is not there.
+    NoNamespace(PipelineRef),
+    /// A Secret is somebody's, or another ring's.
+    Foreign(PipelineRef, Option<&'static str>),
+    /// It holds no key that the ledger knows.
+    UnknownKey(PipelineRef),
+    /// Looking at it fails.
+    Failed(PipelineRef),
+    /// Somebody's finalizers hold it.
+    Leaving(PipelineRef),
+    /// The ring's object asks for something that cannot be served.
+    Problem,
+    /// The ledger's private keys are not the ones that its table means.
+    Damaged,
+    /// The ledger's annotation cannot be read.
+    DamagedAsAWhole,
+    /// Something else has the ledger's name.
+    ForeignLedger,
+    /// Somebody raised the policy's mark.
+    RaisedMark,
+    /// The API server refuses a write.
+    Trouble,
+}
+
+impl World {
+    pub(super) fn with_obstacles(&self, mut snapshot: Snapshot) -> Snapshot {
+        for obstacle in &self.obstacles {
+            obstacle.appear(&mut snapshot, self);
+        }
+        snapshot
+    }
+
+    pub fn meets(&mut self, obstacle: Obstacle) {
+        match &obstacle {
+            Obstacle::NoNamespace(pipeline) | Obstacle::Foreign(pipeline, _) => {
+                self.secrets.remove(pipeline);
+            }
+            _ => {}
+        }
+        self.obstacles.push(obstacle);
+    }
+
+    pub fn rid_of(&mut self, mut is_gone: impl FnMut(&Obstacle) -> bool) {
+        self.obstacles.retain(|obstacle| !is_gone(obstacle));
+    }
+}
+
+impl Obstacle {
+    fn appear(&self, seen: &mut Snapshot, world: &World) {
+        let mut found = |pipeline: &PipelineRef, found: PipelineFound| {
+            if let Some(there) = seen.pipelines.get_mut(pipeline) {
+                *there = found;
+            }
+        };
+        match self {
+            Self::NoNamespace(pipeline) => found(pipeline, PipelineFound::NoNamespace),
+            Self::Foreign(pipeline, ring) => {
+                let ring = ring.map(|ring| ring.parse().unwrap());
+                found(pipeline, PipelineFound::Foreign { ring, holds: None });
+            }
+            Self::UnknownKey(pipeline) => {
+                found(pipeline, PipelineFound::OursUnknownKey { holds: None });
+            }
+            Self::Failed(pipeline) => found(pipeline, PipelineFound::Failed("too slow".into())),
+            Self::Leaving(pipeline) => {
+                if let Some(PipelineFound::Ours { leaving, .. }) = seen.pipelines.get_mut(pipeline)
+                {
+                    *leaving = true;
+                }
+            }
+            Self::NoKyverno => seen.kyverno_served = false,
+            Self::Problem => seen.ring.problems.push("spec.rotation.every: write 1h".into()),
+            Self::Trouble => seen.trouble = Some("ledger: no leader".into()),
+            Self::ForeignLedger => seen.ledger = LedgerFound::Foreign,
+            Self::Damaged => {
+                if let Some(ledger) = &world.ledger {
+                    let (why, table) = ("no key fits".to_owned(), Arc::new(ledger.clone()));
+                    seen.ledger = LedgerFound::Damaged(Damage::KeysUnfit { why, table });
+                }
+            }
+            Self::DamagedAsAWhole => {
+                let why = "it was cut".to_owned();
+                seen.ledger = LedgerFound::Damaged(Damage::Unreadable { why });
+            }
+            Self::RaisedMark => {
+                let high_water = world.ledger.as_ref().map(|l| l.high_water()).unwrap_or_default();
+                seen.witnesses.push(Witness {
+                    who: format!("policy {ENFORCE}"),
+                    policy: Some(ENFORCE),
+                    high_water,
+                    sequence: Some(1_000),
+                });
+            }
+            _ => {
+                for policy in seen.policies.values_mut() {
+                    self.stands_in(&mut policy.found, &mut policy.answer);
+                }
+            }
+        }
+    }
+
+    fn stands_in(&self, found: &mut PolicyFound, answer: &mut Answer) {
+        let failed = |refused| Some(WriteFailure { refused, message: "no".into() });
+        match (self, found) {
+            (Self::ForeignPolicy, found) => *found = PolicyFound::Foreign,
+            (Self::Uncreatable, found) => *found = PolicyFound::Absent { failure: failed(false) },
+            (Self::Unreadable, _) => *answer = Answer::Unreadable("a quota".into()),
+            (Self::Rejected, PolicyFound::Ours { failure, .. }) => *failure = failed(true),
+            (Self::Unwritable, PolicyFound::Ours { failure, differs, .. }) => {
+                (*failure, *differs) = (failed(false), Some(Difference::Other));
+            }
+            (Self::Outdated, _) => {
+                if let Answer::Answered { behind, .. } = answer {
+                    *behind = Duration::from_secs(60);
+                }
+            }
+            _ => {}
+        }
+    }
+}
