@@ -21,12 +21,14 @@ use crate::kyverno::is_ours;
 mod contents;
 mod ledgers;
 mod namespaces;
+mod questions;
 mod unknown;
 mod written;
 
 pub use contents::Contents;
 pub use ledgers::{Claim, LedgerRow, Ledgers};
 pub use namespaces::Namespaces;
+pub use questions::Questions;
 pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
@@ -53,6 +55,8 @@ pub struct Cache {
     pub statuses: Statuses,
     /// Whether the cluster serves ClusterPolicy.
     pub kyverno_served: AtomicBool,
+    /// Whether it serves the kind by which Kyverno is asked.
+    pub questions: Questions,
 }
 
 impl Cache {

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Contents, Ledgers, Namespaces, Statuses, UnknownSince, Written},
+    cache::{Cache, Contents, Ledgers, Namespaces, Questions, Statuses, UnknownSince, Written},
     clock::Clock,
     context::{Announced, Context},
     controllers,
@@ -124,6 +124,7 @@ fn assemble(client: Client, settings: Settings, clock: Clock) -> (Context, watch
         contents: Contents::default(),
         statuses: Statuses::default(),
         kyverno_served: AtomicBool::new(true),
+        questions: Questions::default(),
     };
     let context = Context {
         events: Events::new(client.clone()),

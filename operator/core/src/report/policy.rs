@@ -6,12 +6,14 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     ledger::Ledger,
+    names,
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
-    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
+    snapshot::{Answer, Covered, Difference, PolicyFound, Silence, Snapshot},
 };
 
-/// How long Kyverno may answer with an older key set before that is reported.
+/// How long Kyverno may answer with an older key set, or not at all although
+/// nothing says that it does not verify, before that is reported.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
@@ -40,19 +42,35 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             None => outdated(snapshot).unwrap_or_else(|| enforced(ledger)),
         },
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
-        // The usual seconds of a rotation: the previous key set stands.
-        Enforcement::Behind { held, .. } if held < PATIENCE => match before() {
-            Some(before) if before.status == Status::True => before,
-            _ => new(
-                Status::False,
-                Reason::PolicyPending,
-                "Kyverno was told and has not caught up yet".to_owned(),
-            ),
-        },
-        problem => {
-            let (reason, message) = explain(snapshot, problem);
-            new(Status::False, reason, message)
+        // The usual seconds of a rotation: the previous key set stands. Those of
+        // a policy that Kyverno has yet to load are silent.
+        Enforcement::Behind { held, .. } | Enforcement::Silent(_, _, held) if held < PATIENCE => {
+            match before() {
+                Some(before) if before.status == Status::True => before,
+                _ => new(
+                    Status::False,
+                    Reason::PolicyPending,
+                    "Kyverno was told and has not caught up yet".to_owned(),
+                ),
+            }
         }
+        problem => explained(snapshot, problem),
+    }
+}
+
+fn explained(snapshot: &Snapshot, problem: Enforcement<'_>) -> Condition {
+    let (reason, message) = explain(snapshot, problem);
+    new(status(problem), reason, message)
+}
+
+/// Of what cannot be told, nothing is claimed.
+const fn status(problem: Enforcement<'_>) -> Status {
+    match problem {
+        Enforcement::NotAsked
+        | Enforcement::Silent(..)
+        | Enforcement::Unreadable(..)
+        | Enforcement::Unaskable { exists: true, .. } => Status::Unknown,
+        _ => Status::False,
     }
 }
 
@@ -75,10 +93,7 @@ fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             new(Status::True, reason, text)
         }
         (Enforcement::NotAsked, None) => not_asked(),
-        (problem, _) => {
-            let (reason, message) = explain(snapshot, problem);
-            new(Status::False, reason, message)
-        }
+        (problem, _) => explained(snapshot, problem),
     }
 }
 
@@ -152,6 +167,9 @@ pub(super) fn waiting_on(
         Enforcement::Behind { failure: None, .. } => {
             Some("Kyverno has to catch up with the policy".to_owned())
         }
+        Enforcement::Silent(_, _, held) if held < PATIENCE => {
+            Some("Kyverno has to catch up with the policy".to_owned())
+        }
         problem => Some(explain(snapshot, problem).1),
     }
 }
@@ -162,6 +180,8 @@ pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -
         match &snapshot.policies.get(&policy)?.answer {
             Answer::Unreachable(text) => Some(unreachable_message(policy, text)),
             Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
+            Answer::Silent(silence, _) => Some(silent_message(snapshot, policy, silence)),
+            Answer::Unreadable(text) => Some(unreadable_message(snapshot, policy, text)),
             _ => None,
         }
     });
@@ -250,24 +270,24 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
         Enforcement::Open(policy) => (
             Reason::GateOpen,
             format!(
-                "OPEN: a pod that Kyverno should have answered for passed without an answer, so \
-                 images are not verified. Policy {policy} exists; Kyverno's webhook \
-                 configurations are gone or it has not loaded the policy: kubectl get \
+                "OPEN: Kyverno has no webhook for pods, so images are not verified. Policy {policy} \
+                 exists, but Kyverno's webhook configurations are gone or empty: kubectl get \
                  mutatingwebhookconfigurations; restart Kyverno's admission controller to have \
                  them written again"
             ),
         ),
+        Enforcement::Unaskable { policy, why, exists } => {
+            (Reason::GateNotServed, unaskable_message(policy, why, exists))
+        }
+        Enforcement::Silent(policy, silence, _) => {
+            (Reason::GateSilent, silent_message(snapshot, policy, silence))
+        }
         Enforcement::Unreachable(policy, text) => {
             (Reason::GateMute, unreachable_message(policy, text))
         }
-        Enforcement::Unreadable(policy, text) => (
-            Reason::GateUnreadable,
-            format!(
-                "policy {policy} could not be asked, because something else answered the dry run \
-                 of a Pod in namespace {}: {text}",
-                snapshot.operator.namespace
-            ),
-        ),
+        Enforcement::Unreadable(policy, text) => {
+            (Reason::GateUnreadable, unreadable_message(snapshot, policy, text))
+        }
         Enforcement::Behind { policy, failure: Some(failure), .. } => (
             Reason::PolicyBehind,
             format!("policy {policy} could not be written and holds an older key set: {failure}"),
@@ -329,6 +349,72 @@ fn unreachable_message(policy: PolicyRef, text: &str) -> String {
         "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
          Kyverno's admission controller back; a rotation waits and goes on by itself"
     )
+}
+
+fn unreadable_message(snapshot: &Snapshot, policy: PolicyRef, text: &str) -> String {
+    format!(
+        "it is not known whether images are verified by policy {policy}: something else than \
+         Kyverno answered the operator's question to it, the dry run of a {} in namespace {}, or \
+         nothing did: {text}",
+        names::QUESTION_KIND,
+        snapshot.operator.namespace
+    )
+}
+
+fn unaskable_message(policy: PolicyRef, why: &str, exists: bool) -> String {
+    let kind = names::QUESTION_CRD;
+    let install = format!("Install the CRD {kind}, which comes with the operator's others");
+    if exists {
+        format!(
+            "it is not known whether images are verified by policy {policy}: Kyverno cannot be \
+             asked, because {why}. Until then the policy stays as it stands, but for revoked keys \
+             and somebody's edits. {install}"
+        )
+    } else {
+        format!(
+            "no rule of the ring is in force: policy {policy} is created once the cluster serves \
+             {kind}, by which Kyverno is asked, and {why}. {install}"
+        )
+    }
+}
+
+/// What is known, and nothing more, when a question passed without an answer.
+fn silent_message(snapshot: &Snapshot, policy: PolicyRef, silence: &Silence) -> String {
+    let namespace = &snapshot.operator.namespace;
+    let (unknown, or_down) = match policy.action() {
+        Action::Enforce => ("it is not known whether images are verified", ""),
+        Action::Audit => (
+            "it is not known whether images are reported (this policy refuses none)",
+            "it does not answer, ",
+        ),
+    };
+    let why = match silence {
+        Silence::Passed => format!(
+            "Kyverno let the operator's question to it pass without an answer. Either {or_down}it \
+             has not loaded the policy (look at the logs of its admission controller, or restart \
+             it), or it was told to leave out what the operator asks: by resourceFilters, \
+             excludeUsernames, excludeGroups, excludeRoles or excludeClusterRoles in its ConfigMap, \
+             or by a PolicyException. The operator asks in namespace {namespace} as \
+             system:serviceaccount:{namespace}:{}",
+            names::SERVICE_ACCOUNT
+        ),
+        Silence::NoWebhook => format!(
+            "Kyverno has no webhook for {}, by which it is asked, or for the policies that it \
+             answers for. It writes one when it has loaded the policy: look at the logs of its \
+             admission controller, or restart it",
+            names::QUESTION_CRD
+        ),
+        Silence::LeftOut(field) => format!(
+            "Kyverno cannot be asked here, because the {field} of its webhook configurations \
+             leaves out, or may leave out, what the operator asks in namespace {namespace}. Kyverno \
+             takes it from its ConfigMap: have that include the namespace"
+        ),
+        Silence::NotSeen(text) => format!(
+            "the operator's question to Kyverno passed without an answer, and Kyverno's webhook \
+             configurations could not be looked at: {text}"
+        ),
+    };
+    format!("{unknown} by policy {policy}: {why}")
 }
 
 fn new(status: Status, reason: Reason, message: String) -> Condition {

@@ -9,6 +9,7 @@
 
 mod cases;
 mod findings;
+mod gate;
 mod imports;
 mod moves;
 mod safety;
