@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 /// stopped by what a platform asks of pods: quotas, limits, Pod Security, other
 /// policies, injectors.
 ///
-/// Nobody else needs it. One that is created for real does nothing, and may be
-/// deleted at any time. The kind has to be there before Kyverno loads a policy:
-/// the operator writes none without it.
+/// Nobody else needs it. One that is created for real does nothing, but in the
+/// operator's namespace it stands in the way of the question of its name, and may
+/// be deleted at any time; what refused it would refuse the dry run too. The kind
+/// has to be there before Kyverno loads a policy: the operator writes none without
+/// it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "signing.odj.cloud",

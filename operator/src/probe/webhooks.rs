@@ -32,7 +32,10 @@ const VALIDATING: &str = "kyverno-resource-validating-webhook-cfg";
 /// Kyverno's webhook configurations as they were seen last, so that many silent
 /// policies do not read them each.
 #[derive(Debug, Default)]
-pub(super) struct Webhooks(Mutex<Option<(Instant, Result<Arc<Seen>, String>)>>);
+pub(super) struct Webhooks(Mutex<Option<Look>>);
+
+/// When it was looked, and what was seen, or why nothing was.
+type Look = (Instant, Result<Arc<Seen>, String>);
 
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -163,7 +166,7 @@ mod tests {
 
     const NAME: &str = "mutate.kyverno.svc-fail";
 
-    fn hook(name: &str, groups: &[&str], resources: &[&str], more: Value) -> Hook {
+    fn hook(name: &str, groups: &[&str], resources: &[&str], more: &Value) -> Hook {
         let rules = groups.iter().zip(resources).map(|(group, resource)| RuleWithOperations {
             api_groups: Some(vec![(*group).to_owned()]),
             operations: Some(vec!["CREATE".to_owned()]),
@@ -180,7 +183,7 @@ mod tests {
     }
 
     /// With which pods and questions come to Kyverno.
-    fn whole(more: Value) -> Hook {
+    fn whole(more: &Value) -> Hook {
         hook(NAME, &["", names::GROUP], &["pods", names::QUESTION_PLURAL], more)
     }
 
@@ -193,24 +196,24 @@ mod tests {
     #[test]
     fn the_gate_is_open_only_if_kyverno_sees_no_pods() {
         assert_eq!(said(vec![], vec![]), Response::Open);
-        let others = || hook(NAME, &[""], &["configmaps"], Value::Null);
+        let others = || hook(NAME, &[""], &["configmaps"], &Value::Null);
         assert_eq!(said(vec![others()], vec![others()]), Response::Open);
-        let pods = || hook("validate.kyverno.svc-fail", &[""], &["pods"], Value::Null);
+        let pods = || hook("validate.kyverno.svc-fail", &[""], &["pods"], &Value::Null);
         let silent = Response::Silent(Silence::NoWebhook);
         assert_eq!(said(vec![], vec![pods()]), silent);
         assert_eq!(said(vec![others()], vec![pods()]), silent);
-        let all = hook("validate.kyverno.svc-fail", &["*"], &["*/*"], Value::Null);
+        let all = hook("validate.kyverno.svc-fail", &["*"], &["*/*"], &Value::Null);
         assert_eq!(said(vec![], vec![all]), silent);
     }
 
     #[test]
     fn a_question_that_should_have_come_to_kyverno_tells_nothing() {
         let silent = Response::Silent(Silence::Passed);
-        assert_eq!(said(vec![whole(Value::Null)], vec![]), silent);
+        assert_eq!(said(vec![whole(&Value::Null)], vec![]), silent);
         let chart = json!({"namespaces": {"matchExpressions": [
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kyverno"]},
         ]}, "objects": {}});
-        assert_eq!(said(vec![whole(chart)], vec![]), silent);
+        assert_eq!(said(vec![whole(&chart)], vec![]), silent);
     }
 
     #[test]
@@ -232,13 +235,13 @@ mod tests {
             (json!({"conditions": true}), "matchConditions"),
         ] {
             let silent = Response::Silent(Silence::LeftOut(field));
-            assert_eq!(said(vec![whole(more.clone())], vec![]), silent, "{more}");
+            assert_eq!(said(vec![whole(&more)], vec![]), silent, "{more}");
         }
     }
 
     #[test]
     fn the_webhook_of_the_other_action_is_another() {
-        let ignoring = Hook { name: "mutate.kyverno.svc-ignore".to_owned(), ..whole(Value::Null) };
+        let ignoring = Hook { name: "mutate.kyverno.svc-ignore".to_owned(), ..whole(&Value::Null) };
         let seen = Seen { mutating: vec![ignoring], ..Seen::default() };
         assert_eq!(explain(&seen, Action::Enforce), Response::Silent(Silence::NoWebhook));
         assert_eq!(explain(&seen, Action::Audit), Response::Silent(Silence::Passed));

@@ -6,11 +6,14 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     ledger::Ledger,
-    names,
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
-    snapshot::{Answer, Covered, Difference, PolicyFound, Silence, Snapshot},
+    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
 };
+
+mod unheard;
+
+use unheard::{silent_message, unaskable_message, unreadable_message};
 
 /// How long Kyverno may answer with an older key set, or not at all although
 /// nothing says that it does not verify, before that is reported.
@@ -349,72 +352,6 @@ fn unreachable_message(policy: PolicyRef, text: &str) -> String {
         "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
          Kyverno's admission controller back; a rotation waits and goes on by itself"
     )
-}
-
-fn unreadable_message(snapshot: &Snapshot, policy: PolicyRef, text: &str) -> String {
-    format!(
-        "it is not known whether images are verified by policy {policy}: something else than \
-         Kyverno answered the operator's question to it, the dry run of a {} in namespace {}, or \
-         nothing did: {text}",
-        names::QUESTION_KIND,
-        snapshot.operator.namespace
-    )
-}
-
-fn unaskable_message(policy: PolicyRef, why: &str, exists: bool) -> String {
-    let kind = names::QUESTION_CRD;
-    let install = format!("Install the CRD {kind}, which comes with the operator's others");
-    if exists {
-        format!(
-            "it is not known whether images are verified by policy {policy}: Kyverno cannot be \
-             asked, because {why}. Until then the policy stays as it stands, but for revoked keys \
-             and somebody's edits. {install}"
-        )
-    } else {
-        format!(
-            "no rule of the ring is in force: policy {policy} is created once the cluster serves \
-             {kind}, by which Kyverno is asked, and {why}. {install}"
-        )
-    }
-}
-
-/// What is known, and nothing more, when a question passed without an answer.
-fn silent_message(snapshot: &Snapshot, policy: PolicyRef, silence: &Silence) -> String {
-    let namespace = &snapshot.operator.namespace;
-    let (unknown, or_down) = match policy.action() {
-        Action::Enforce => ("it is not known whether images are verified", ""),
-        Action::Audit => (
-            "it is not known whether images are reported (this policy refuses none)",
-            "it does not answer, ",
-        ),
-    };
-    let why = match silence {
-        Silence::Passed => format!(
-            "Kyverno let the operator's question to it pass without an answer. Either {or_down}it \
-             has not loaded the policy (look at the logs of its admission controller, or restart \
-             it), or it was told to leave out what the operator asks: by resourceFilters, \
-             excludeUsernames, excludeGroups, excludeRoles or excludeClusterRoles in its ConfigMap, \
-             or by a PolicyException. The operator asks in namespace {namespace} as \
-             system:serviceaccount:{namespace}:{}",
-            names::SERVICE_ACCOUNT
-        ),
-        Silence::NoWebhook => format!(
-            "Kyverno has no webhook for {}, by which it is asked, or for the policies that it \
-             answers for. It writes one when it has loaded the policy: look at the logs of its \
-             admission controller, or restart it",
-            names::QUESTION_CRD
-        ),
-        Silence::LeftOut(field) => format!(
-            "Kyverno cannot be asked here, because the {field} of its webhook configurations \
-             leaves out, or may leave out, what the operator asks in namespace {namespace}. Kyverno \
-             takes it from its ConfigMap: have that include the namespace"
-        ),
-        Silence::NotSeen(text) => format!(
-            "the operator's question to Kyverno passed without an answer, and Kyverno's webhook \
-             configurations could not be looked at: {text}"
-        ),
-    };
-    format!("{unknown} by policy {policy}: {why}")
 }
 
 fn new(status: Status, reason: Reason, message: String) -> Condition {

@@ -33,7 +33,7 @@ fn closed_and_open_are_said_only_where_that_is_known() {
         (Answer::Unreachable(text()), Status::False, Reason::GateMute, "CLOSED: "),
         (Answer::Unreadable(text()), Status::Unknown, Reason::GateUnreadable, "words"),
         (silent(Silence::Passed), Status::Unknown, Reason::GateSilent, "resourceFilters"),
-        (silent(Silence::NoWebhook), Status::Unknown, Reason::GateSilent, "no webhook"),
+        (silent(Silence::NoWebhook), Status::Unknown, Reason::GateSilent, "does not take"),
         (
             silent(Silence::LeftOut("namespaceSelector")),
             Status::Unknown,
