@@ -3,11 +3,13 @@
 //! Types and their validation only; what they mean is decided in `operator/core`.
 
 mod exclusion_list;
+mod gate_question;
 mod pattern;
 mod ring;
 mod status;
 
 pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
+pub use gate_question::{GateQuestion, GateQuestionSpec};
 pub use ring::{
     ImportSource, Layout, Pipeline, PolicyAction, PolicySpec, Revocation, RotationSpec, SecretName,
     SigningKeyRing, SigningKeyRingSpec,

@@ -22,6 +22,7 @@ mod contents;
 mod ledgers;
 mod lists;
 mod namespaces;
+mod questions;
 mod unknown;
 mod written;
 
@@ -29,6 +30,7 @@ pub use contents::Contents;
 pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
 pub use lists::LostLists;
 pub use namespaces::Namespaces;
+pub use questions::Questions;
 pub use unknown::UnknownSince;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
@@ -57,6 +59,8 @@ pub struct Cache {
     pub statuses: Statuses,
     /// Whether the cluster serves ClusterPolicy.
     pub kyverno_served: AtomicBool,
+    /// Whether it serves the kind by which Kyverno is asked.
+    pub questions: Questions,
 }
 
 impl Cache {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use signingkeyring_core::{
     marks::{Mark, Marks, RuleState},
     names::RingName,
     policy_ref::PolicyRef,
-    snapshot::{Answer, CoverAnswer},
+    snapshot::{Answer, CoverAnswer, Silence},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -28,23 +28,27 @@ const FAILING_AFTER: u32 = 10;
 pub enum Response {
     /// The policy's marks, as Kyverno has loaded them.
     Marks(Marks),
-    /// The Pod passed without an answer.
+    /// The question passed without an answer, and Kyverno has no webhook for pods.
     Open,
+    /// It passed without an answer otherwise.
+    Silent(Silence),
     /// Kyverno cannot be reached.
     Unreachable(String),
-    /// Something else answered.
+    /// Something else answered, or nothing in time.
     Unreadable(String),
 }
 
 impl Response {
     /// What a gate can say, for metrics.
-    pub(crate) const STATES: [&'static str; 4] = ["answered", "open", "mute", "unreadable"];
+    pub(crate) const STATES: [&'static str; 5] =
+        ["answered", "open", "silent", "mute", "unreadable"];
 
     pub(crate) const fn state(&self) -> &'static str {
-        let [answered, open, mute, unreadable] = Self::STATES;
+        let [answered, open, silent, mute, unreadable] = Self::STATES;
         match self {
             Self::Marks(_) => answered,
             Self::Open => open,
+            Self::Silent(_) => silent,
             Self::Unreachable(_) => mute,
             Self::Unreadable(_) => unreadable,
         }
@@ -55,6 +59,8 @@ impl Response {
 struct Record {
     response: Response,
     asked: Instant,
+    /// When the first of the answers of this kind was in.
+    since: Instant,
     failures: u32,
     /// By ring, how long it has given the same answer to the same state of its
     /// ledger: from when the first such answer was in to when the last was
@@ -85,12 +91,31 @@ pub(crate) struct Wanted {
     pub(crate) covered: Option<bool>,
 }
 
+/// An answer to a question from before what is asked about was written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outdated;
+
 /// The answers of the policies' gates, in memory only: an operator that
 /// starts asks again.
 #[derive(Debug, Default)]
 pub struct Gate {
     records: RwLock<HashMap<PolicyRef, Record>>,
+    forgotten: Mutex<Forgotten>,
     notify: Notify,
+}
+
+/// Since when answers count: those to questions before are dropped.
+#[derive(Debug, Default)]
+struct Forgotten {
+    policies: HashMap<PolicyRef, Instant>,
+    all: Option<Instant>,
+}
+
+impl Forgotten {
+    fn includes(&self, policy: PolicyRef, asked: Instant) -> bool {
+        let since = self.policies.get(&policy).copied().max(self.all);
+        since.is_some_and(|since| asked < since)
+    }
 }
 
 impl Gate {
@@ -101,6 +126,10 @@ impl Gate {
         let Some(record) = records.get(&policy) else { return Answer::NotAsked };
         match &record.response {
             Response::Open => Answer::Open,
+            Response::Silent(silence) => {
+                let held = record.asked.saturating_duration_since(record.since);
+                Answer::Silent(silence.clone(), held)
+            }
             Response::Unreachable(text) => Answer::Unreachable(text.clone()),
             Response::Unreadable(text) => Answer::Unreadable(text.clone()),
             Response::Marks(marks) => {
@@ -120,8 +149,15 @@ impl Gate {
     pub fn cover(&self, policy: PolicyRef, stands: Option<&Marks>) -> CoverAnswer {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
         match records.get(&policy).map(|record| &record.response) {
-            None | Some(Response::Unreachable(_) | Response::Unreadable(_)) => CoverAnswer::Unheard,
-            Some(Response::Open) => CoverAnswer::Open,
+            None
+            | Some(
+                Response::Unreachable(_)
+                | Response::Unreadable(_)
+                | Response::Silent(Silence::LeftOut(_) | Silence::NotSeen(_)),
+            ) => CoverAnswer::Unheard,
+            Some(Response::Open | Response::Silent(Silence::Passed | Silence::NoWebhook)) => {
+                CoverAnswer::Open
+            }
             Some(Response::Marks(marks)) if Some(marks) == stands => CoverAnswer::AsFound,
             Some(Response::Marks(_)) => CoverAnswer::Other,
         }
@@ -137,12 +173,19 @@ impl Gate {
         self.notify.notified().await;
     }
 
-    /// Forgets a policy.
+    /// Forgets a policy, and what comes in of questions that are on their way.
     pub fn forget(&self, policy: PolicyRef) {
+        self.forgotten().policies.insert(policy, Instant::now());
         self.write().remove(&policy);
     }
 
-    /// Takes in an answer; returns the one before.
+    /// Forgets all of them.
+    pub(crate) fn forget_all(&self) {
+        self.forgotten().all = Some(Instant::now());
+        self.write().clear();
+    }
+
+    /// Takes in an answer, unless it is to be forgotten; returns the one before.
     pub(crate) fn record(
         &self,
         policy: PolicyRef,
@@ -150,8 +193,11 @@ impl Gate {
         asked: Instant,
         answered: Instant,
         wanted: &HashMap<RingName, Wanted>,
-    ) -> Option<Response> {
+    ) -> Result<Option<Response>, Outdated> {
         let mut records = self.write();
+        if self.forgotten().includes(policy, asked) {
+            return Err(Outdated);
+        }
         let before = records.remove(&policy);
         let failed = !matches!(response, Response::Marks(_));
         let failures = if failed { before.as_ref().map_or(0, |b| b.failures) + 1 } else { 0 };
@@ -161,9 +207,11 @@ impl Gate {
             }
             _ => HashMap::new(),
         };
-        let record = Record { response, asked, failures, held };
+        let same = before.as_ref().filter(|b| b.response.state() == response.state());
+        let since = same.map_or(answered, |before| before.since);
+        let record = Record { response, asked, since, failures, held };
         records.insert(policy, record);
-        before.map(|b| b.response)
+        Ok(before.map(|b| b.response))
     }
 
     /// How long until a policy is to be asked again; nothing if it rests.
@@ -177,6 +225,10 @@ impl Gate {
             (false, false) => return None,
         };
         Some((record.asked + pause).saturating_duration_since(now))
+    }
+
+    fn forgotten(&self) -> MutexGuard<'_, Forgotten> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<PolicyRef, Record>> {
@@ -216,146 +268,4 @@ fn carry_over(
 }
 
 #[cfg(test)]
-mod tests {
-    use signingkeyring_core::policy_ref::Action;
-
-    use super::*;
-
-    const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
-
-    fn marks(text: &str) -> Response {
-        Response::Marks(text.parse().unwrap())
-    }
-
-    fn wanted(key_set: &str) -> HashMap<RingName, Wanted> {
-        let state = RuleState { sequence: 1, key_set: key_set.to_owned() };
-        let stands = Some(Mark { state: state.clone(), rule: String::new() });
-        HashMap::from([("shop".parse().unwrap(), Wanted { state, stands, covered: Some(false) })])
-    }
-
-    /// Answered as soon as asked.
-    fn record(gate: &Gate, response: Response, at: Instant, wanted: &HashMap<RingName, Wanted>) {
-        gate.record(POLICY, response, at, at, wanted);
-    }
-
-    fn held(gate: &Gate) -> Duration {
-        match gate.answer(POLICY, "shop") {
-            Answer::Answered { held, .. } => held,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO);
-        record(&gate, marks("shop=1.aa"), start + 3 * second, &wanted("aa"));
-        assert_eq!(held(&gate), 3 * second);
-
-        record(&gate, Response::Open, start + 4 * second, &wanted("aa"));
-        assert_eq!(gate.answer(POLICY, "shop"), Answer::Open);
-        record(&gate, marks("shop=1.aa"), start + 5 * second, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO, "an open gate starts the soak again");
-
-        record(&gate, marks("shop=1.aa"), start + 6 * second, &wanted("bb"));
-        assert_eq!(held(&gate), Duration::ZERO, "a new key set starts it again");
-        record(&gate, marks("shop=2.bb"), start + 7 * second, &wanted("bb"));
-        record(&gate, marks("shop=2.bb"), start + 9 * second, &wanted("bb"));
-        assert_eq!(held(&gate), 2 * second);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_rule_than_the_policys_is_behind_and_does_not_touch_the_soak() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        let mut wanted = wanted("aa");
-        for wanted in wanted.values_mut() {
-            wanted.stands.as_mut().unwrap().rule = "new".to_owned();
-        }
-        let said = || match gate.answer(POLICY, "shop") {
-            Answer::Answered { held, behind, .. } => (held, behind),
-            other => panic!("{other:?}"),
-        };
-        record(&gate, marks("shop=1.aa.old"), start, &wanted);
-        record(&gate, marks("shop=1.aa.old"), start + 20 * second, &wanted);
-        assert_eq!(said(), (20 * second, 20 * second));
-        record(&gate, marks("shop=1.aa.new"), start + 21 * second, &wanted);
-        assert_eq!(said(), (21 * second, Duration::ZERO));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_soak_begins_when_nothing_else_covers_the_ring() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        let mut wanted = wanted("aa");
-        let mut ask = |covered, after: u32| {
-            wanted.values_mut().for_each(|wanted| wanted.covered = covered);
-            record(&gate, marks("shop=1.aa"), start + after * second, &wanted);
-            held(&gate)
-        };
-        assert_eq!(ask(None, 0), Duration::ZERO);
-        assert_eq!(ask(Some(true), 5), 5 * second);
-        assert_eq!(ask(Some(false), 9), Duration::ZERO);
-        assert_eq!(ask(Some(false), 12), 3 * second);
-        assert_eq!(ask(None, 13), 4 * second, "what is not certain changes nothing");
-        assert_eq!(ask(Some(true), 14), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_covers_no_ring_is_compared_as_a_whole() {
-        let gate = Gate::default();
-        let policy = PolicyRef::unknown(Action::Audit);
-        let now = Instant::now();
-        let stands: Marks = "signing-gate.unknown=2.aa.bb".parse().unwrap();
-        assert_eq!(gate.cover(policy, Some(&stands)), CoverAnswer::Unheard);
-        for (response, answer) in [
-            (Response::Marks(stands.clone()), CoverAnswer::AsFound),
-            (marks("signing-gate.unknown=1.aa.bb"), CoverAnswer::Other),
-            (Response::Open, CoverAnswer::Open),
-            (Response::Unreachable("down".to_owned()), CoverAnswer::Unheard),
-        ] {
-            gate.record(policy, response, now, now, &HashMap::new());
-            assert_eq!(gate.cover(policy, Some(&stands)), answer);
-        }
-        gate.record(policy, Response::Marks(stands), now, now, &HashMap::new());
-        assert_eq!(gate.cover(policy, None), CoverAnswer::Other, "it is gone");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_counts_from_when_it_was_in() {
-        let gate = Gate::default();
-        let second = Duration::from_secs(1);
-        let start = Instant::now();
-        gate.record(POLICY, marks("shop=1.aa"), start, start + 4 * second, &wanted("aa"));
-        assert_eq!(held(&gate), Duration::ZERO);
-        gate.record(
-            POLICY,
-            marks("shop=1.aa"),
-            start + 5 * second,
-            start + 9 * second,
-            &wanted("aa"),
-        );
-        assert_eq!(held(&gate), second);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
-        let gate = Gate::default();
-        let now = Instant::now();
-        assert_eq!(gate.due(POLICY, false, now), Some(Duration::ZERO));
-        record(&gate, marks("shop=1.aa"), now, &wanted("aa"));
-        assert_eq!(gate.due(POLICY, false, now), None);
-        assert_eq!(gate.due(POLICY, true, now), Some(ACTIVE_INTERVAL));
-        record(&gate, Response::Open, now, &wanted("aa"));
-        assert_eq!(gate.due(POLICY, false, now), Some(ACTIVE_INTERVAL));
-        for _ in 0..FAILING_AFTER {
-            record(&gate, Response::Open, now, &wanted("aa"));
-        }
-        assert_eq!(gate.due(POLICY, false, now), Some(FAILING_INTERVAL));
-    }
-}
+mod tests;

@@ -19,6 +19,12 @@ pub fn api(client: Client) -> Api<DynamicObject> {
     Api::all_with(client, &resource())
 }
 
+/// The UID of the CRD of the gate's questions under which a policy was written.
+#[must_use]
+pub fn asked_by(policy: &DynamicObject) -> Option<&str> {
+    policy.annotations().get(names::ANNOTATION_QUESTIONS).map(String::as_str)
+}
+
 /// Whether a policy was written by this operator: it has our label or our
 /// annotation, and a name of ours. One of the two is enough, so that an edit
 /// that removes the other is undone; a copy under another name is not ours.

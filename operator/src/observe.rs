@@ -95,6 +95,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         import,
         shares_key_with,
         kyverno_served: context.cache.kyverno_served(),
+        questions_missing: context.cache.questions.missing(),
         covers: unknown::covers(context, ring_name),
         enrolled: context.cache.namespaces.enrolled(ring_name),
         now: context.clock.now(),

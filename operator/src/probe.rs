@@ -1,68 +1,86 @@
 //! Asks Kyverno whether it enforces a policy.
 //!
-//! The question is the server-side dry run of a Pod in the operator's own
-//! namespace that names the policy in a label; the policy's gate rule stamps
-//! its answer on the Pod. It goes the way of every pod and creates nothing.
+//! The question is the server-side dry run of a `GateQuestion` in the operator's
+//! own namespace that has the policy's name; the policy's gate rule stamps its
+//! answer on it. It takes the way of every pod to Kyverno, nothing that is asked
+//! of pods stops it, and it creates nothing.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use signingkeyring_core::{
     ledger::Ledger, names::RingName, policy_ref::PolicyRef, snapshot::Answer,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::{
     context::Context,
     gate::{Response, Wanted},
-    kyverno::marks,
+    kyverno::{asked_by, is_ours, marks},
     observe::{is_covered, unsettled_cover},
 };
 
 mod question;
+mod turns;
+mod webhooks;
 
 use question::ask;
+use turns::Turns;
+use webhooks::Webhooks;
 
 /// How often it is looked which policies are to be asked.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// How many policies are asked at once.
-const CONCURRENCY: usize = 8;
-
 /// Asks for ever: what is on its way every second, what rests in turn.
 pub async fn run(context: &Context) {
+    let webhooks = Webhooks::default();
+    let mut asking = FuturesUnordered::new();
+    let mut turns = Turns::default();
     let mut last_at_rest = Instant::now();
     let mut turn = 0;
+    let mut next_look = Instant::now();
     loop {
-        let now = Instant::now();
-        let policies =
-            if context.cache.kyverno_served() { policies(context) } else { BTreeSet::new() };
-        let mut due = Vec::new();
-        let mut at_rest = Vec::new();
-        for policy in policies {
-            match context.gate.due(policy, unsettled(context, policy), now) {
-                Some(pause) if pause.is_zero() => due.push(policy),
-                Some(_) => {}
-                None => at_rest.push(policy),
-            }
-        }
-        if !at_rest.is_empty() && now.duration_since(last_at_rest) >= context.settings.gate_interval
-        {
-            last_at_rest = now;
-            turn += 1;
-            due.extend(at_rest.get(turn % at_rest.len()));
-        }
-        let failed = ask_all(context, due).await;
-        if failed {
-            // One that is open or unreachable: ask the others at once.
-            ask_all(context, at_rest).await;
-        }
         tokio::select! {
-            () = sleep(INTERVAL) => {}
-            () = context.gate.notified() => {}
+            Some((policy, lost)) = asking.next() => {
+                turns.answered(policy);
+                if lost {
+                    // One that is open or unreachable: ask the others at once.
+                    let (_, at_rest) = due(context, Instant::now());
+                    turns.want(at_rest);
+                }
+            }
+            () = sleep_until(next_look) => {
+                next_look = Instant::now() + INTERVAL;
+                let (due, at_rest) = due(context, Instant::now());
+                turns.want(due);
+                if last_at_rest.elapsed() >= context.settings.gate_interval && !at_rest.is_empty() {
+                    last_at_rest = Instant::now();
+                    turn += 1;
+                    turns.want(at_rest.get(turn % at_rest.len()).copied());
+                }
+            }
+            () = context.gate.notified() => next_look = Instant::now(),
+        }
+        while let Some(policy) = turns.next(Instant::now()) {
+            let webhooks = &webhooks;
+            asking.push(async move { (policy, ask_one(context, webhooks, policy).await) });
         }
     }
+}
+
+/// The policies that are to be asked now, and those that rest.
+fn due(context: &Context, now: Instant) -> (Vec<PolicyRef>, Vec<PolicyRef>) {
+    let (mut due, mut at_rest) = (Vec::new(), Vec::new());
+    let policies = if context.cache.kyverno_served() { policies(context) } else { BTreeSet::new() };
+    for policy in policies {
+        match context.gate.due(policy, unsettled(context, policy), now) {
+            Some(pause) if pause.is_zero() => due.push(policy),
+            Some(_) => {}
+            None => at_rest.push(policy),
+        }
+    }
+    (due, at_rest)
 }
 
 /// The policies that ledgers name, those that hold rules whose ledgers are gone,
@@ -70,16 +88,17 @@ pub async fn run(context: &Context) {
 fn policies(context: &Context) -> BTreeSet<PolicyRef> {
     let ours = context.cache.our_policies().map(|(policy, _)| policy);
     let covers = PolicyRef::UNKNOWN.into_iter().filter(|p| unsettled_cover(context, *p));
-    context.cache.ledgers.policies().into_iter().chain(ours).chain(covers).collect()
+    let policies = context.cache.ledgers.policies().into_iter().chain(ours).chain(covers);
+    let Some(questions) = context.cache.questions.uid() else { return BTreeSet::new() };
+    policies.filter(|policy| can_answer(context, *policy, &questions)).collect()
 }
 
-/// Asks policies; returns whether one that had answered before does not any more.
-async fn ask_all(context: &Context, policies: Vec<PolicyRef>) -> bool {
-    stream::iter(policies)
-        .map(|policy| ask_one(context, policy))
-        .buffer_unordered(CONCURRENCY)
-        .fold(false, |any, lost| async move { any || lost })
-        .await
+/// Whether the policy as it stands answers to questions of this kind. One that
+/// was written before them, by an older operator, does not, and that would look
+/// as if Kyverno had not loaded it.
+fn can_answer(context: &Context, policy: PolicyRef, questions: &str) -> bool {
+    let object = context.cache.policy(policy);
+    object.is_none_or(|object| !is_ours(&object) || asked_by(&object) == Some(questions))
 }
 
 /// Whether something about a policy's rings is on its way.
@@ -113,7 +132,8 @@ fn in_progress(ledger: &Ledger) -> bool {
     ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
 }
 
-async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
+/// Asks a policy; returns whether it had answered before and does not any more.
+async fn ask_one(context: &Context, webhooks: &Webhooks, policy: PolicyRef) -> bool {
     let placed = context.cache.ledgers.placed_in(policy);
     let stands = context.cache.policy(policy).map(|policy| marks(&policy)).unwrap_or_default();
     let wanted = placed.iter().filter_map(|(ring, row)| {
@@ -123,7 +143,7 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
     });
     let wanted = wanted.collect();
     let asked = Instant::now();
-    let response = ask(context, policy).await;
+    let response = ask(context, webhooks, policy).await;
     let took = asked.elapsed();
     let state = response.state();
     debug!(%policy, state, latency = ?took, "gate asked");
@@ -133,7 +153,10 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         context.metrics.gate_answered(&policy.to_string(), state, asked_at, took);
     }
     let failed = !matches!(response, Response::Marks(_));
-    let before = context.gate.record(policy, response.clone(), asked, asked + took, &wanted);
+    let answered = asked + took;
+    let Ok(before) = context.gate.record(policy, response.clone(), asked, answered, &wanted) else {
+        return false;
+    };
     let changed = before.as_ref() != Some(&response);
     if changed {
         wake_for_covers(context, policy);
@@ -146,6 +169,9 @@ async fn ask_one(context: &Context, policy: PolicyRef) -> bool {
         match &response {
             Response::Marks(_) => info!(%policy, "the gate answers"),
             Response::Open => warn!(%policy, "the gate is open: images are not verified"),
+            Response::Silent(why) => {
+                warn!(%policy, ?why, "the gate is silent: a question passed without an answer");
+            }
             Response::Unreachable(text) => {
                 warn!(%policy, text, "the gate is mute: pods are refused");
             }

@@ -19,7 +19,9 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    cache::{Cache, Contents, Ledgers, LostLists, Namespaces, Statuses, UnknownSince, Written},
+    cache::{
+        Cache, Contents, Ledgers, LostLists, Namespaces, Questions, Statuses, UnknownSince, Written,
+    },
     clock::Clock,
     context::{Announced, Context},
     controllers,
@@ -132,6 +134,7 @@ fn assemble(
         contents: Contents::default(),
         statuses: Statuses::default(),
         kyverno_served: AtomicBool::new(true),
+        questions: Questions::default(),
     };
     let context = Context {
         events: Events::new(client.clone()),

@@ -32,7 +32,7 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
 
     /// The operator's own namespace: it keeps the ledgers (Secrets with the
-    /// private keys), and the gate's dry-run Pods are asked for there.
+    /// private keys), and the dry runs by which Kyverno is asked take place there.
     #[arg(long, env = "SIGNING_NAMESPACE", default_value = "signing-system")]
     pub namespace: String,
 

@@ -30,6 +30,7 @@ use crate::{
 mod ledgers;
 mod lists;
 mod namespaces;
+mod questions;
 
 pub use ledgers::refresh;
 
@@ -44,7 +45,7 @@ pub struct Writers {
 }
 
 /// How many watches there are; each has to list once before anything is decided.
-pub const WATCHES: usize = 5;
+pub const WATCHES: usize = 6;
 
 /// Follows the cluster for ever. `listed` is passed when all have listed once.
 pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
@@ -54,6 +55,7 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
         watch_policies(context, writers.policies, &listed),
         ledgers::watch_ledgers(context, &listed),
         namespaces::watch_namespaces(context, &listed),
+        questions::watch_questions(context, &listed),
     );
 }
 

@@ -5,15 +5,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt, pin_mut, stream};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::PostParams,
     core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
-use serde_json::json;
-use signingkeyring_crds::SigningKeyRing;
+use signingkeyring_crds::{GateQuestion, GateQuestionSpec, SigningKeyRing};
 use signingkeyring_e2e_observer::{
     ledger::{Ledger, SECRET_TYPE},
     marks::{ANSWER, Marks},
@@ -101,25 +100,10 @@ async fn hear(run: &Run, policy: String) {
 
 /// Asks Kyverno what it has loaded of a policy, by the policy's own gate rule.
 async fn ask(run: &Run, policy: &str) -> Result<Marks> {
-    let pods: Api<Pod> = Api::namespaced(run.client.clone(), NAMESPACE);
-    let question = json!({
-        "metadata": {"generateName": "chaos-", "labels": {"signing.odj.cloud/gate": policy}},
-        "spec": {
-            "automountServiceAccountToken": false,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [{
-                "name": "gate", "image": "gate.invalid/gate",
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
-                },
-            }],
-        },
-    });
+    let questions: Api<GateQuestion> = Api::namespaced(run.client.clone(), NAMESPACE);
+    let question = GateQuestion::new(policy, GateQuestionSpec::default());
     let dry_run = PostParams { dry_run: true, field_manager: None };
-    let pod = pods.create(&dry_run, &serde_json::from_value(question)?).await?;
-    let answer = pod.annotations().get(ANSWER).context("no answer")?;
+    let answered = questions.create(&dry_run, &question).await?;
+    let answer = answered.annotations().get(ANSWER).context("no answer")?;
     Marks::parse(answer)
 }

@@ -31,7 +31,7 @@ use super::{
     watches::{WatchFaults, relay},
 };
 
-/// After this long without an answer the gate counts as unreachable.
+/// A question to the gate that takes so long is written down.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The transport below one operator's client.
@@ -239,8 +239,8 @@ impl Transport {
 
     /// Writes down what the gate answered.
     fn hear(&self, asked: Instant, body: &[u8]) {
-        let pod: Value = serde_json::from_slice(body).unwrap_or_default();
-        if let Ok(marks) = Marks::of_answer(&pod) {
+        let question: Value = serde_json::from_slice(body).unwrap_or_default();
+        if let Ok(marks) = Marks::of_answer(&question) {
             self.0.log.add_at(asked, &self.0.who, What::Answer { marks });
         }
     }

@@ -59,7 +59,7 @@ impl Target {
     /// Whether the operator's names of policies stand in request and answer.
     #[must_use]
     pub fn names_policies(&self) -> bool {
-        matches!(self.resource.as_str(), "clusterpolicies" | "pods")
+        matches!(self.resource.as_str(), "clusterpolicies" | "gatequestions")
     }
 
     /// What is addressed, for a log.
@@ -203,7 +203,9 @@ mod tests {
         assert_eq!((ledger.resource.as_str(), ledger.name.as_str()), ("secrets", "ring-x01"));
         assert_eq!(ledger.namespace, "x01-system");
         assert!(target("/api/v1/namespaces?&watch=true").watch);
-        assert!(target("/api/v1/namespaces/x01-system/pods?&dryRun=All").dry_run);
+        let question = "/apis/signing.odj.cloud/v1alpha1/namespaces/x01-system/gatequestions";
+        let question = target(&format!("{question}?&dryRun=All"));
+        assert!(question.dry_run && question.names_policies());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The annotation of a policy that holds them.
 pub const ANNOTATION: &str = "signing.odj.cloud/rings";
 
-/// The annotation of a Pod that holds them, as the gate rule's answer.
+/// The annotation of a question that holds them, as the gate rule's answer.
 pub const ANSWER: &str = "signing.odj.cloud/gate-answer";
 
 /// Which state of a ring a policy holds.
@@ -53,8 +53,8 @@ impl Marks {
     ///
     /// # Errors
     /// If it is no answer.
-    pub fn of_answer(pod: &Value) -> Result<Self> {
-        let text = &pod["metadata"]["annotations"][ANSWER];
+    pub fn of_answer(question: &Value) -> Result<Self> {
+        let text = &question["metadata"]["annotations"][ANSWER];
         Self::parse(text.as_str().context("no answer")?)
     }
 

@@ -113,11 +113,20 @@ fn the_operator_has_no_right_it_does_not_use() {
             ("create", "signingkeyrings.signing.odj.cloud"),
             ("delete", "signingkeyrings.signing.odj.cloud"),
             ("update", "imageexclusionlists.signing.odj.cloud"),
+            ("create", "gatequestions.signing.odj.cloud"),
+            ("get", "customresourcedefinitions.apiextensions.k8s.io"),
+            ("get", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+            ("get", "validatingwebhookconfigurations.admissionregistration.k8s.io"),
             ("delete", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
             ("impersonate", "users"),
         ] {
             ensure!(!can(verb, what, "default").await?, "{verb} {what}");
         }
+        let questions = "gatequestions.signing.odj.cloud";
+        for (verb, may) in [("create", true), ("get", false), ("update", false)] {
+            ensure!(can(verb, questions, "signing-system").await? == may, "{verb} {questions}");
+        }
+        ensure!(!can("create", "pods", "signing-system").await?, "create pods");
         Ok(())
     });
 }

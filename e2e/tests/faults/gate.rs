@@ -115,11 +115,6 @@ fn without_any_webhooks_the_gate_is_open() {
 }
 
 #[test]
-fn without_the_mutating_webhooks_pods_are_still_refused() {
-    in_turn(async |shared| webhooks_gone(shared, "open-mutating", &[MUTATING], "GateMute").await);
-}
-
-#[test]
 fn without_the_validating_webhooks_pods_are_still_refused() {
     in_turn(async |shared| {
         webhooks_gone(shared, "open-validating", &[VALIDATING], "GateMute").await

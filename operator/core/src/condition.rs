@@ -107,6 +107,10 @@ api_enum! {
         PolicyMissing,
         /// Pods pass without being verified.
         GateOpen,
+        /// The kind of the questions to Kyverno is not served.
+        GateNotServed,
+        /// A question passed Kyverno without an answer.
+        GateSilent,
         /// Kyverno does not answer and pods are refused.
         GateMute,
         /// Something that is not our gate answered.

@@ -16,10 +16,23 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Default key of the namespace label whose value names the namespace's ring.
 pub const LABEL_RING: &str = "signing.odj.cloud/ring";
 
-/// Label of the gate's dry-run Pod; its value names the policy that is asked.
-pub const LABEL_GATE: &str = "signing.odj.cloud/gate";
+/// API version of the operator's kinds.
+pub const API_VERSION: &str = "signing.odj.cloud/v1alpha1";
 
-/// Annotation that a policy's gate rule stamps on that Pod.
+/// Kind of the question to a policy's gate; its name is the policy's.
+pub const QUESTION_KIND: &str = "GateQuestion";
+
+/// The same as a resource.
+pub const QUESTION_PLURAL: &str = "gatequestions";
+
+/// The CRD of that kind.
+pub const QUESTION_CRD: &str = "gatequestions.signing.odj.cloud";
+
+/// Annotation of a policy: the UID of that CRD when it was written. Kyverno can
+/// be asked about a policy only if it has loaded it since the CRD is there.
+pub const ANNOTATION_QUESTIONS: &str = "signing.odj.cloud/questions";
+
+/// Annotation that a policy's gate rule stamps on the question.
 pub const ANNOTATION_GATE_ANSWER: &str = "signing.odj.cloud/gate-answer";
 
 /// Annotation of a policy: the marks of the rings it holds.

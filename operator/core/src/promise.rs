@@ -72,7 +72,7 @@ pub enum Act {
     MendSecret(PipelineRef),
     /// Mends what the API server says of a policy.
     MendPolicy,
-    /// Brings Kyverno, its webhooks or its CRDs back.
+    /// Brings Kyverno, its webhooks, or the CRDs by which it is told and asked back.
     MendKyverno,
     /// Takes away what answers in Kyverno's place.
     MendGate,

@@ -50,6 +50,9 @@ pub struct Snapshot {
     pub shares_key_with: Option<RingName>,
     /// Whether the cluster serves Kyverno's ClusterPolicy.
     pub kyverno_served: bool,
+    /// Why the cluster is not known to serve the kind by which Kyverno is asked,
+    /// unless it is.
+    pub questions_missing: Option<String>,
     /// The policies that should hold the ring's rule, and those that do.
     pub policies: BTreeMap<PolicyRef, AskedPolicy>,
     /// The policies for namespaces whose label names no ring.
@@ -336,12 +339,30 @@ pub enum Answer {
         /// says of this ring; zero while it says that.
         behind: Duration,
     },
-    /// The Pod passed without an answer: nothing verifies images.
+    /// Kyverno has no webhook for pods: nothing verifies images.
     Open,
-    /// Kyverno cannot be reached: pods are refused.
+    /// The question passed without an answer, for this long, although Kyverno
+    /// has a webhook for pods.
+    Silent(Silence, Duration),
+    /// Kyverno's own webhook cannot be reached: pods are refused.
     Unreachable(String),
-    /// Something else answered.
+    /// Something else answered, or nothing in time.
     Unreadable(String),
+}
+
+/// What Kyverno's webhook configurations say of a question that passed without
+/// an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It should have come to Kyverno: that has not loaded the policy, was told
+    /// to leave the question out, or, where its failures are ignored, is down.
+    Passed,
+    /// There is no webhook for questions.
+    NoWebhook,
+    /// This field of the webhook leaves out what the operator asks, or may.
+    LeftOut(&'static str),
+    /// They could not be looked at, for this reason.
+    NotSeen(String),
 }
 
 /// A pipeline Secret as found.

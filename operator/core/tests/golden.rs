@@ -62,6 +62,7 @@ fn rendered(
         excluded: &excluded,
         operator_namespace: "signing-system",
         enrolment_label: "signing.odj.cloud/ring",
+        questions: Some("crd-1"),
         now: now(),
     };
     let mut rules = kept;
@@ -93,6 +94,7 @@ fn policies_for_labels_that_name_no_ring() {
             excluded: &[exclusion("quay.io/jetstack/*", None)],
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
+            questions: Some("crd-1"),
             now: now(),
         };
         let values = ["", "chekout"].map(str::to_owned).into();
@@ -198,6 +200,7 @@ fn the_name_of_a_rule_for_gates_says_what_it_verifies_with() {
             excluded: lists,
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
+            questions: Some("crd-1"),
             now: now(),
         };
         let rules = kind.ring_rule("shop", &ledger).rules;

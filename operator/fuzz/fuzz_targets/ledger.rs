@@ -28,6 +28,7 @@ fuzz_target!(|text: &str| {
             excluded: &ledger.rule.settings.exclude,
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
+            questions: Some("crd-1"),
             now: Timestamp::UNIX_EPOCH,
         };
         let rules = BTreeMap::from([("shop".to_owned(), kind.ring_rule("shop", &ledger))]);

@@ -43,6 +43,7 @@ pub struct ObservedPolicy {
     pub exclusions: Selection,
     written: Option<WrittenPolicy>,
     excluded: Vec<Exclusion>,
+    questions: Option<String>,
 }
 
 /// The objects of rings that were read anew, after their ledgers were.
@@ -65,9 +66,11 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
     let mut excluded: Vec<Exclusion> = listed.iter().map(|(_, e)| e.clone()).collect();
     excluded.sort();
     excluded.dedup();
+    let questions = context.cache.questions.uid();
     let mut snapshot = PolicySnapshot {
         policy,
         served: context.cache.kyverno_served(),
+        can_be_asked: questions.is_some(),
         found,
         written: written.as_ref().map(|written| WrittenSeen {
             sent: written.sent,
@@ -82,7 +85,7 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         now,
     };
     snapshot.rings = rings(context, &snapshot, anew);
-    ObservedPolicy { snapshot, object, exclusions, written, excluded }
+    ObservedPolicy { snapshot, object, exclusions, written, excluded, questions }
 }
 
 impl ObservedPolicy {
@@ -94,6 +97,7 @@ impl ObservedPolicy {
             excluded: &self.excluded,
             operator_namespace: &context.settings.namespace,
             enrolment_label: &context.settings.enrolment_label,
+            questions: self.questions.as_deref(),
             now: self.snapshot.now,
         }
     }

@@ -35,6 +35,7 @@ pub struct ObservedUnknown {
     pub object: Option<Arc<DynamicObject>>,
     /// What does not count of the exclusion lists; what does is in the snapshot.
     pub exclusions: Selection,
+    questions: Option<String>,
 }
 
 /// Observes everything that bears on such a policy.
@@ -53,10 +54,12 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         Some(object) if is_ours(object) => CoverObject::Ours(held(object)),
         Some(_) => CoverObject::Foreign,
     };
+    let questions = context.cache.questions.uid();
     let snapshot = UnknownSnapshot {
         policy,
         asked,
         served: context.cache.kyverno_served(),
+        can_be_asked: questions.is_some(),
         written: context.cache.written.get(policy).map(|w| written(&w, object.as_deref())),
         found,
         values: values(context),
@@ -65,7 +68,7 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         excluded,
         now,
     };
-    ObservedUnknown { snapshot, object, exclusions }
+    ObservedUnknown { snapshot, object, exclusions, questions }
 }
 
 impl ObservedUnknown {
@@ -77,6 +80,7 @@ impl ObservedUnknown {
             excluded: &self.snapshot.excluded,
             operator_namespace: &context.settings.namespace,
             enrolment_label: &context.settings.enrolment_label,
+            questions: self.questions.as_deref(),
             now: self.snapshot.now,
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     ledger::Ledger,
     marks::RuleState,
     policy_ref::PolicyRef,
-    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
+    snapshot::{Answer, Covered, Difference, PolicyFound, Silence, Snapshot},
 };
 
 /// Whether Kyverno enforces the ring's present key set.
@@ -47,6 +47,18 @@ pub enum Enforcement<'a> {
     NoRule,
     /// Pods pass without having been verified.
     Open(PolicyRef),
+    /// Kyverno cannot be asked, because the cluster does not serve the kind of
+    /// the questions, for all that is known.
+    Unaskable {
+        /// The policy.
+        policy: PolicyRef,
+        /// Why that is not known.
+        why: &'a str,
+        /// Whether the policy exists.
+        exists: bool,
+    },
+    /// The question passed without an answer, for this long.
+    Silent(PolicyRef, &'a Silence, Duration),
     /// Kyverno does not answer: pods are refused.
     Unreachable(PolicyRef, &'a str),
     /// Something else answered.
@@ -132,6 +144,10 @@ fn of_policy<'a>(
         return Enforcement::Unreachable(policy, text);
     }
     let failure = match &seen.found {
+        PolicyFound::Absent { failure: None } if snapshot.questions_missing.is_some() => {
+            let why = snapshot.questions_missing.as_deref().unwrap_or_default();
+            return Enforcement::Unaskable { policy, why, exists: false };
+        }
         PolicyFound::Absent { failure } => {
             let text = failure.as_ref().map(|failure| failure.message.as_str());
             return Enforcement::PolicyMissing(policy, text);
@@ -150,8 +166,12 @@ fn of_policy<'a>(
         PolicyFound::Ours { failure, .. } => failure.as_ref(),
         PolicyFound::Foreign => None,
     };
+    if let Some(why) = &snapshot.questions_missing {
+        return Enforcement::Unaskable { policy, why, exists: true };
+    }
     match &seen.answer {
         Answer::NotAsked => Enforcement::NotAsked,
+        Answer::Silent(silence, held) => Enforcement::Silent(policy, silence, *held),
         Answer::Unreachable(text) => Enforcement::Unreachable(policy, text),
         Answer::Open => Enforcement::Open(policy),
         Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),

@@ -85,7 +85,10 @@ fn is_in_force(seen: &AskedPolicy) -> bool {
         PolicyFound::Ours { mark: None, .. } => match &seen.answer {
             Answer::Answered { mark, .. } => mark.is_some(),
             Answer::Open => false,
-            Answer::NotAsked | Answer::Unreachable(_) | Answer::Unreadable(_) => true,
+            Answer::NotAsked
+            | Answer::Silent(..)
+            | Answer::Unreachable(_)
+            | Answer::Unreadable(_) => true,
         },
         PolicyFound::Foreign | PolicyFound::Absent { .. } => false,
     }

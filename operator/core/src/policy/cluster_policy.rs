@@ -62,6 +62,8 @@ pub struct ClusterPolicy<'a> {
     pub operator_namespace: &'a str,
     /// The key of the namespace label that enrols.
     pub enrolment_label: &'a str,
+    /// The UID of the CRD of the gate's questions, while the cluster serves it.
+    pub questions: Option<&'a str>,
     /// Decides which exclusions have expired.
     pub now: Timestamp,
 }
@@ -118,7 +120,7 @@ impl ClusterPolicy<'_> {
     #[must_use]
     pub fn render(&self, rules: BTreeMap<String, Rule>) -> Rendered {
         let (marks, annotations, labels) =
-            metadata(rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
+            metadata(self, rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
         let own = self.own_rules(&marks);
         let rules: Vec<Value> =
             rules.into_values().flat_map(|rule| rule.rules).chain(own).collect();
@@ -190,7 +192,7 @@ impl Backend for ClusterPolicy<'_> {
 
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole {
         let said = rules.iter().map(|(ring, new)| (ring, &new.rule.mark, &new.rule.high_water));
-        let (marks, annotations, labels) = metadata(said);
+        let (marks, annotations, labels) = metadata(self, said);
         let own = self.own_rules(&marks);
         let own = own.iter().map(read::rule_part);
         let frame = Part::of(&spec(self.policy.action(), &[]));
@@ -204,6 +206,7 @@ impl Backend for ClusterPolicy<'_> {
 
 /// What a policy says of its rules: the marks, and its annotations and labels.
 fn metadata<'a>(
+    input: &ClusterPolicy<'_>,
     rules: impl Iterator<Item = (&'a String, &'a Mark, &'a HighWater)> + Clone,
 ) -> (Marks, BTreeMap<String, String>, BTreeMap<String, String>) {
     let marks = rules.clone().map(|(ring, mark, _)| (ring.clone(), mark.clone()));
@@ -212,14 +215,16 @@ fn metadata<'a>(
     let high_waters = HighWaters(high_waters.collect());
     // Only Pods are verified: rules derived for Deployments would verify the
     // same images twice and pin digests into what GitOps compares.
-    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string()];
+    let questions = input.questions.unwrap_or_default().to_owned();
+    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string(), questions];
     let annotations = OWN_ANNOTATIONS.map(str::to_owned).into_iter().zip(texts).collect();
     let labels = OWN_LABELS.map(|label| (label.to_owned(), names::MANAGER.to_owned())).into();
     (marks, annotations, labels)
 }
 
 /// The annotations of [`metadata`]: what is written is what is compared.
-const OWN_ANNOTATIONS: [&str; 3] = [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER];
+const OWN_ANNOTATIONS: [&str; 4] =
+    [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER, names::ANNOTATION_QUESTIONS];
 
 /// The labels of [`metadata`].
 const OWN_LABELS: [&str; 1] = [names::LABEL_MANAGED_BY];
@@ -251,17 +256,19 @@ fn spec(action: Action, rules: &[Value]) -> Value {
     })
 }
 
-/// Answers the dry run of a Pod with what the policy says of its rings. A
-/// mutation, because ClusterPolicy verifies images in its mutating handler:
-/// the answer comes from where the verification does.
+/// Answers the dry run of a question with what the policy says of its rings. A
+/// mutation, because ClusterPolicy verifies images in its mutating handler: the
+/// answer comes from where the verification does. A kind of its own, because
+/// what a platform asks of Pods (quotas, labels, other webhooks) would refuse a
+/// Pod that asks, and says nothing of Kyverno.
 fn gate_rule(input: &ClusterPolicy<'_>, marks: &Marks) -> Value {
     json!({
         "name": names::GATE_RULE,
         "match": {"any": [{"resources": {
-            "kinds": ["Pod"],
+            "kinds": [format!("{}/{}", names::API_VERSION, names::QUESTION_KIND)],
             "operations": ["CREATE"],
             "namespaces": [input.operator_namespace],
-            "selector": {"matchLabels": {names::LABEL_GATE: input.policy.to_string()}},
+            "names": [input.policy.to_string()],
         }}]},
         "skipBackgroundRequests": true,
         "mutate": {"patchStrategicMerge": {"metadata": {"annotations": {

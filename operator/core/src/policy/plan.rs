@@ -42,8 +42,8 @@ pub struct PolicyPlan {
 /// What to do with a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Its kind is not served, or the watch is behind this process; either
-    /// wakes the policy again.
+    /// Its kind is not served, that of the gate's questions is not, or the watch
+    /// is behind this process; each wakes the policy again.
     Wait,
     /// The ledgers and objects of these rings have to be read anew: their rules
     /// hold keys that no ledger and no status known so far accepts.
@@ -158,6 +158,10 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     }
     plan.step = if holds(snapshot, &content) {
         Step::UpToDate(content)
+    } else if !snapshot.can_be_asked && !is_drifted(snapshot) {
+        // What Kyverno loads now it could never be asked about, and what it was
+        // heard to enforce stays. Somebody's edit is undone all the same.
+        Step::Wait
     } else {
         Step::Write(Write {
             drifted: is_drifted(snapshot),

@@ -30,6 +30,9 @@ pub struct PolicySnapshot {
     pub policy: PolicyRef,
     /// Whether the cluster serves its kind.
     pub served: bool,
+    /// Whether it serves the kind by which Kyverno is asked about a policy: one
+    /// that Kyverno loads before that can never be asked.
+    pub can_be_asked: bool,
     /// The object.
     pub found: ObjectSeen,
     /// What this process last wrote of it.

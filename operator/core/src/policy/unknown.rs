@@ -26,6 +26,8 @@ pub struct UnknownSnapshot {
     pub asked: Option<Action>,
     /// Whether the cluster serves its kind.
     pub served: bool,
+    /// Whether it serves the kind by which Kyverno is asked about a policy.
+    pub can_be_asked: bool,
     /// The object.
     pub found: CoverObject,
     /// What this process last wrote of it.
@@ -127,8 +129,8 @@ pub struct UnknownPlan {
 /// What to do with such a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownStep {
-    /// Its kind is not served, or the watch is behind this process; either
-    /// wakes the policy again.
+    /// Its kind is not served, that of the gate's questions is not, or the watch
+    /// is behind this process; each wakes the policy again.
     Wait,
     /// An object of its name is not ours.
     Conflict,
@@ -177,7 +179,11 @@ pub fn plan_unknown(snapshot: &UnknownSnapshot, backend: &impl Covering) -> Unkn
             found.is_some_and(|f| f.spec == stored.spec && f.metadata == stored.metadata)
         };
         let drifted = written.is_some_and(|written| !is_as_written(&written.stored));
-        UnknownStep::Write { content, drifted }
+        if snapshot.can_be_asked || drifted {
+            UnknownStep::Write { content, drifted }
+        } else {
+            UnknownStep::Wait
+        }
     };
     let expiries = snapshot.excluded.iter().filter(|exclusion| exclusion.counts(snapshot.now));
     let requeue_after = expiries.filter_map(|exclusion| time_left(exclusion, snapshot.now)).min();

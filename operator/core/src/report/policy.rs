@@ -12,7 +12,12 @@ use crate::{
     snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
 };
 
-/// How long Kyverno may answer with an older key set before that is reported.
+mod unheard;
+
+use unheard::{silent_message, unaskable_message, unreadable_message};
+
+/// How long Kyverno may answer with an older key set, or not at all although
+/// nothing says that it does not verify, before that is reported.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
@@ -41,19 +46,35 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             None => outdated(snapshot).unwrap_or_else(|| enforced(ledger)),
         },
         Enforcement::NotAsked => before().unwrap_or_else(not_asked),
-        // The usual seconds of a rotation: the previous key set stands.
-        Enforcement::Behind { held, .. } if held < PATIENCE => match before() {
-            Some(before) if before.status == Status::True => before,
-            _ => new(
-                Status::False,
-                Reason::PolicyPending,
-                "Kyverno was told and has not caught up yet".to_owned(),
-            ),
-        },
-        problem => {
-            let (reason, message) = explain(snapshot, problem);
-            new(Status::False, reason, message)
+        // The usual seconds of a rotation: the previous key set stands. Those of
+        // a policy that Kyverno has yet to load are silent.
+        Enforcement::Behind { held, .. } | Enforcement::Silent(_, _, held) if held < PATIENCE => {
+            match before() {
+                Some(before) if before.status == Status::True => before,
+                _ => new(
+                    Status::False,
+                    Reason::PolicyPending,
+                    "Kyverno was told and has not caught up yet".to_owned(),
+                ),
+            }
         }
+        problem => explained(snapshot, problem),
+    }
+}
+
+fn explained(snapshot: &Snapshot, problem: Enforcement<'_>) -> Condition {
+    let (reason, message) = explain(snapshot, problem);
+    new(status(problem), reason, message)
+}
+
+/// Of what cannot be told, nothing is claimed.
+const fn status(problem: Enforcement<'_>) -> Status {
+    match problem {
+        Enforcement::NotAsked
+        | Enforcement::Silent(..)
+        | Enforcement::Unreadable(..)
+        | Enforcement::Unaskable { exists: true, .. } => Status::Unknown,
+        _ => Status::False,
     }
 }
 
@@ -76,10 +97,7 @@ fn after_a_loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             new(Status::True, reason, text)
         }
         (Enforcement::NotAsked, None) => not_asked(),
-        (problem, _) => {
-            let (reason, message) = explain(snapshot, problem);
-            new(Status::False, reason, message)
-        }
+        (problem, _) => explained(snapshot, problem),
     }
 }
 
@@ -186,6 +204,9 @@ pub(super) fn waiting_on(
         Enforcement::Behind { failure: None, .. } => {
             Some("Kyverno has to catch up with the policy".to_owned())
         }
+        Enforcement::Silent(_, _, held) if held < PATIENCE => {
+            Some("Kyverno has to catch up with the policy".to_owned())
+        }
         problem => Some(explain(snapshot, problem).1),
     }
 }
@@ -196,6 +217,8 @@ pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -
         match &snapshot.policies.get(&policy)?.answer {
             Answer::Unreachable(text) => Some(unreachable_message(policy, text)),
             Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
+            Answer::Silent(silence, _) => Some(silent_message(snapshot, policy, silence)),
+            Answer::Unreadable(text) => Some(unreadable_message(snapshot, policy, text)),
             _ => None,
         }
     });
@@ -285,24 +308,24 @@ fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
         Enforcement::Open(policy) => (
             Reason::GateOpen,
             format!(
-                "OPEN: a pod that Kyverno should have answered for passed without an answer, so \
-                 images are not verified. Policy {policy} exists; Kyverno's webhook \
-                 configurations are gone or it has not loaded the policy: kubectl get \
+                "OPEN: Kyverno has no webhook for pods, so images are not verified. Policy {policy} \
+                 exists, but Kyverno's webhook configurations are gone or empty: kubectl get \
                  mutatingwebhookconfigurations; restart Kyverno's admission controller to have \
                  them written again"
             ),
         ),
+        Enforcement::Unaskable { policy, why, exists } => {
+            (Reason::GateNotServed, unaskable_message(policy, why, exists))
+        }
+        Enforcement::Silent(policy, silence, _) => {
+            (Reason::GateSilent, silent_message(snapshot, policy, silence))
+        }
         Enforcement::Unreachable(policy, text) => {
             (Reason::GateMute, unreachable_message(policy, text))
         }
-        Enforcement::Unreadable(policy, text) => (
-            Reason::GateUnreadable,
-            format!(
-                "policy {policy} could not be asked, because something else answered the dry run \
-                 of a Pod in namespace {}: {text}",
-                snapshot.operator.namespace
-            ),
-        ),
+        Enforcement::Unreadable(policy, text) => {
+            (Reason::GateUnreadable, unreadable_message(snapshot, policy, text))
+        }
         Enforcement::Behind { policy, failure: Some(failure), .. } => (
             Reason::PolicyBehind,
             format!(

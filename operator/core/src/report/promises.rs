@@ -49,6 +49,8 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::PolicyRejected
         | Reason::PolicyMissing
         | Reason::GateOpen
+        | Reason::GateNotServed
+        | Reason::GateSilent
         | Reason::GateMute
         | Reason::GateUnreadable => enforcement(snapshot, facts),
         Reason::SecretConflict if facts.ledger.is_none() && is_unknown(snapshot, facts) => {
@@ -149,8 +151,10 @@ fn enforcement(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
         Enforcement::Behind { failure: None, held, .. } if policy::is_late(held) => {
             after(Act::MendKyverno)
         }
+        Enforcement::Silent(_, _, held) if policy::is_late(held) => after(Act::MendKyverno),
         Enforcement::Acknowledged(_)
         | Enforcement::NotAsked
+        | Enforcement::Silent(..)
         | Enforcement::Behind { failure: None, .. }
         | Enforcement::PolicyMissing(_, None) => match policy::failure_elsewhere(snapshot, facts) {
             true => after(Act::MendPolicy),
@@ -159,9 +163,10 @@ fn enforcement(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
         Enforcement::Behind { failure: Some(_), .. }
         | Enforcement::Differs { .. }
         | Enforcement::PolicyMissing(_, Some(_)) => after(Act::MendPolicy),
-        Enforcement::KyvernoMissing | Enforcement::Open(_) | Enforcement::Unreachable(..) => {
-            after(Act::MendKyverno)
-        }
+        Enforcement::KyvernoMissing
+        | Enforcement::Unaskable { .. }
+        | Enforcement::Open(_)
+        | Enforcement::Unreachable(..) => after(Act::MendKyverno),
         Enforcement::Conflict(policy) => after(Act::DeletePolicy(policy)),
         Enforcement::Rejected(..) => after(Act::CorrectExclusions),
         Enforcement::NoRule if facts.stage == Stage::Serving => Itself,

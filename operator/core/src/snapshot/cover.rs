@@ -30,7 +30,7 @@ pub enum CoverAnswer {
     AsFound,
     /// Something else: Kyverno has yet to load the object.
     Other,
-    /// The Pod passed without an answer.
+    /// The question passed without an answer.
     Open,
 }
 

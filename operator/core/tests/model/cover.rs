@@ -64,6 +64,7 @@ impl Machine {
             excluded: &[],
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
+            questions: Some("crd-1"),
             now: view::now(0),
         };
         let values = BTreeSet::from([RINGS[0].to_owned()]);
@@ -71,6 +72,7 @@ impl Machine {
             policy: POLICY,
             asked: Some(POLICY.action()),
             served: true,
+            can_be_asked: true,
             found: if stands {
                 CoverObject::Ours(held(&kind, &values))
             } else {

@@ -166,6 +166,7 @@ impl Machine {
             excluded: &[],
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
+            questions: Some("crd-1"),
             now: view::now(0),
         };
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {
@@ -269,6 +270,7 @@ fn snapshot(sight: &Sight) -> PolicySnapshot {
     PolicySnapshot {
         policy: POLICIES[sight.policy],
         served: true,
+        can_be_asked: true,
         found: found.unwrap_or(ObjectSeen::Absent),
         written: sight.written.as_ref().map(|written| WrittenSeen {
             sent: written.sent,

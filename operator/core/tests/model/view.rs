@@ -90,6 +90,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         import: None,
         shares_key_with: None,
         kyverno_served: true,
+        questions_missing: None,
         covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,

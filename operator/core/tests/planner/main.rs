@@ -10,6 +10,7 @@
 mod cases;
 mod endings;
 mod findings;
+mod gate;
 mod imports;
 mod moves;
 mod promises;

@@ -54,6 +54,8 @@ pub struct World {
     pub can_seal: bool,
     /// The policies for namespaces whose label names no ring.
     pub covers: BTreeMap<PolicyRef, CoverSeen>,
+    /// Why Kyverno cannot be asked, if so.
+    pub questions_missing: Option<String>,
     /// A policy that cannot be written.
     pub stuck: Option<PolicyRef>,
     /// The versions in the ring's status.
@@ -82,7 +84,7 @@ pub struct World {
     /// The ring that has it first.
     pub shares_key_with: Option<RingName>,
     /// Per policy: what was heard, for which mark, since when, last when.
-    heard: BTreeMap<PolicyRef, (Answer, RuleState, Timestamp, Timestamp)>,
+    pub heard: BTreeMap<PolicyRef, (Answer, RuleState, Timestamp, Timestamp)>,
     written: BTreeMap<PolicyRef, Written>,
     pub minted: u32,
     /// The public keys of all of them.
@@ -140,6 +142,7 @@ impl World {
             kyverno_up: true,
             can_seal: true,
             covers: BTreeMap::new(),
+            questions_missing: None,
             stuck: None,
             status: Vec::new(),
             recorded: None,

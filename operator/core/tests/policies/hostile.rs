@@ -119,6 +119,7 @@ fn snapshot(found: &Rendered, revoked: &[Revoked]) -> PolicySnapshot {
     PolicySnapshot {
         policy: POLICY,
         served: true,
+        can_be_asked: true,
         found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
         written: None,
         rings: BTreeMap::from([

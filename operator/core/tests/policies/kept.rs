@@ -48,6 +48,7 @@ fn snapshot(found: ObjectSeen, written: PolicySeen) -> PolicySnapshot {
     PolicySnapshot {
         policy: POLICY,
         served: true,
+        can_be_asked: true,
         found,
         written: Some(WrittenSeen { sent: written.spec, stored: written, is_ahead: false }),
         rings: BTreeMap::from([

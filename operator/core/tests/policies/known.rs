@@ -75,6 +75,7 @@ fn plan(case: &Case<'_>) -> PolicyPlan {
     let snapshot = PolicySnapshot {
         policy: POLICY,
         served: true,
+        can_be_asked: true,
         found: edited(case.found),
         written: None,
         rings: BTreeMap::from([("shop".to_owned(), ring)]),

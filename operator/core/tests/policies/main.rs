@@ -5,6 +5,7 @@
 mod hostile;
 mod kept;
 mod known;
+mod unasked;
 mod unknown;
 mod urgent;
 
@@ -23,6 +24,7 @@ const KIND: ClusterPolicy<'_> = ClusterPolicy {
     excluded: &[],
     operator_namespace: "signing-system",
     enrolment_label: "signing.odj.cloud/ring",
+    questions: Some("crd-1"),
     now: Timestamp::UNIX_EPOCH,
 };
 

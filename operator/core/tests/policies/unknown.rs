@@ -65,6 +65,7 @@ impl Cluster {
             policy: self.policy,
             asked: self.asked,
             served: true,
+            can_be_asked: true,
             found: self.found.clone(),
             written: self.written.clone(),
             values: self.values.clone(),

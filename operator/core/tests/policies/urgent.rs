@@ -22,7 +22,7 @@ use signingkeyring_core::{
 
 use crate::{KIND, POLICY, fingerprint, ledger};
 
-fn ring(table: Ledger, revoked: Vec<Revoked>) -> RingSeen {
+pub fn ring(table: Ledger, revoked: Vec<Revoked>) -> RingSeen {
     RingSeen {
         table: Some(Arc::new(table)),
         sound: true,
@@ -35,11 +35,12 @@ fn ring(table: Ledger, revoked: Vec<Revoked>) -> RingSeen {
     }
 }
 
-fn snapshot(found: &Rendered, rings: Vec<(&str, RingSeen)>) -> PolicySnapshot {
+pub fn snapshot(found: &Rendered, rings: Vec<(&str, RingSeen)>) -> PolicySnapshot {
     let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
     PolicySnapshot {
         policy: POLICY,
         served: true,
+        can_be_asked: true,
         found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
         written: None,
         rings: rings.into_iter().map(|(name, ring)| (name.to_owned(), ring)).collect(),
@@ -49,12 +50,12 @@ fn snapshot(found: &Rendered, rings: Vec<(&str, RingSeen)>) -> PolicySnapshot {
     }
 }
 
-fn revoked(versions: u32, which: u32) -> Ledger {
+pub fn revoked(versions: u32, which: u32) -> Ledger {
     let change = Change::Revoke { versions: [which].into(), promote: None, keep: 3 };
     Ledger::apply(Some(&ledger(versions)), &change, Timestamp::UNIX_EPOCH).unwrap()
 }
 
-fn policy() -> Rendered {
+pub fn policy() -> Rendered {
     let rules = ["pay", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger(3))));
     KIND.render(rules.into())
 }
@@ -65,7 +66,7 @@ fn many() -> Vec<Exclusion> {
     (0..300).map(image).collect()
 }
 
-fn write(plan: PolicyPlan) -> Write {
+pub fn write(plan: PolicyPlan) -> Write {
     match plan.step {
         Step::Write(write) => write,
         other => panic!("{other:?}"),

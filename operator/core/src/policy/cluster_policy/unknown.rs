@@ -26,7 +26,7 @@ impl ClusterPolicy<'_> {
     #[must_use]
     pub fn render_cover(&self, content: &CoverContent) -> Rendered {
         let rules = self.cover_rules(&content.values, &content.mark);
-        let (marks, annotations, labels) = cover_metadata(&content.mark);
+        let (marks, annotations, labels) = cover_metadata(self, &content.mark);
         Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
     }
 
@@ -61,7 +61,7 @@ impl ClusterPolicy<'_> {
             let references = references::rule(action, self.enrolment_label, &names);
             rules.push(self.elsewhere(references));
         }
-        rules.push(super::gate_rule(self, &cover_metadata(mark).0));
+        rules.push(super::gate_rule(self, &cover_metadata(self, mark).0));
         rules
     }
 }
@@ -76,7 +76,7 @@ impl Covering for ClusterPolicy<'_> {
 
     fn cover_whole(&self, values: &BTreeSet<String>, mark: &Mark) -> Whole {
         let rules = self.cover_rules(values, mark);
-        let (_, annotations, labels) = cover_metadata(mark);
+        let (_, annotations, labels) = cover_metadata(self, mark);
         let frame = Part::of(&spec(self.policy.action(), &[]));
         Whole {
             spec: Part::with(frame, rules.iter().map(read::rule_part)),
@@ -87,9 +87,9 @@ impl Covering for ClusterPolicy<'_> {
 
 type Said = (Marks, BTreeMap<String, String>, BTreeMap<String, String>);
 
-fn cover_metadata(mark: &Mark) -> Said {
+fn cover_metadata(input: &ClusterPolicy<'_>, mark: &Mark) -> Said {
     let name = names::UNKNOWN_RULE.to_owned();
-    let said = metadata([(&name, mark, &HighWater::default())].into_iter());
+    let said = metadata(input, [(&name, mark, &HighWater::default())].into_iter());
     let (marks, mut annotations, labels) = said;
     // There is no ring to remember anything of.
     annotations.insert(names::ANNOTATION_HIGH_WATER.to_owned(), String::new());

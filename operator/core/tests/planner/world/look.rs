@@ -50,6 +50,7 @@ impl World {
                 self.import.is_some() && ledger.is_some_and(|l| l.tentative().is_some())
             }),
             kyverno_served: true,
+            questions_missing: self.questions_missing.clone(),
             covers: self.covers.clone(),
             policies,
             pipelines,

@@ -64,6 +64,7 @@ impl World {
             excluded: &[],
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
+            questions: Some("crd-1"),
             now: self.now,
         };
         let can_write = self.kyverno_up && self.stuck != Some(policy);
@@ -117,6 +118,7 @@ impl World {
         PolicySnapshot {
             policy,
             served: true,
+            can_be_asked: true,
             found: found.map_or(ObjectSeen::Absent, ObjectSeen::Ours),
             written: written.map(|written| WrittenSeen {
                 sent: written.sent,

@@ -1,0 +1,93 @@
+//! No policy is written while the cluster does not serve the kind by which Kyverno
+//! is asked about it; and one that Kyverno may have loaded without it is written anew.
+
+use signingkeyring_core::{
+    names,
+    policy::{
+        PolicySnapshot, Step,
+        cluster_policy::{ClusterPolicy, Metadata, Rendered, read},
+        plan_policy,
+        snapshot::{ObjectSeen, WrittenSeen},
+    },
+};
+
+use crate::{
+    KIND, fingerprint, ledger,
+    urgent::{policy, revoked, ring, snapshot, write},
+};
+
+const UNSERVED: ClusterPolicy<'_> = ClusterPolicy { questions: None, ..KIND };
+
+fn unserved(found: &Rendered, rotated: bool) -> PolicySnapshot {
+    let versions = if rotated { 4 } else { 3 };
+    let rings = ["pay", "shop"].map(|name| (name, ring(ledger(versions), Vec::new())));
+    PolicySnapshot { can_be_asked: false, ..snapshot(found, rings.into()) }
+}
+
+#[test]
+fn nothing_is_written_that_kyverno_could_not_be_asked_about() {
+    let found = policy();
+    for rotated in [false, true] {
+        let seen = unserved(&found, rotated);
+        assert_eq!(plan_policy(&seen, &UNSERVED).step, Step::Wait);
+        let absent = PolicySnapshot { found: ObjectSeen::Absent, ..seen };
+        assert_eq!(plan_policy(&absent, &UNSERVED).step, Step::Wait);
+    }
+}
+
+#[test]
+fn a_revoked_key_leaves_all_the_same() {
+    let found = policy();
+    let mut seen = unserved(&found, false);
+    seen.rings.insert("shop".to_owned(), ring(revoked(3, 2), Vec::new()));
+    let urgent = write(plan_policy(&seen, &UNSERVED));
+    assert!(urgent.urgent_for.is_some());
+    assert_eq!(urgent.content.rules["shop"].rule.public_keys().count(), 2);
+}
+
+#[test]
+fn an_edit_is_undone_all_the_same() {
+    let found = policy();
+    let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
+    let stored = read(metadata, &found.spec, fingerprint);
+    let mut seen = unserved(&found, false);
+    seen.written = Some(WrittenSeen { sent: stored.spec, stored, is_ahead: false });
+    assert_eq!(plan_policy(&seen, &UNSERVED).step, Step::Wait);
+    let mut edited = found.clone();
+    edited.spec["rules"].as_array_mut().unwrap().pop();
+    let metadata = Metadata { annotations: &edited.annotations, labels: &edited.labels };
+    let edited = read(metadata, &edited.spec, fingerprint);
+    for found in [ObjectSeen::Ours(edited), ObjectSeen::Absent] {
+        let seen = PolicySnapshot { found, ..seen.clone() };
+        assert!(write(plan_policy(&seen, &UNSERVED)).drifted);
+    }
+}
+
+#[test]
+fn the_last_ring_may_leave() {
+    let found = policy();
+    let mut seen = unserved(&found, false);
+    seen.rings.clear();
+    seen.found = ObjectSeen::Ours(read(
+        Metadata { annotations: &[].into(), labels: &found.labels },
+        &found.spec,
+        fingerprint,
+    ));
+    assert_eq!(plan_policy(&seen, &UNSERVED).step, Step::Delete);
+}
+
+#[test]
+fn a_policy_is_written_anew_when_the_kind_was_installed_anew() {
+    let found = policy();
+    let rings = ["pay", "shop"].map(|name| (name, ring(ledger(3), Vec::new())));
+    let seen = snapshot(&found, rings.into());
+    assert!(matches!(plan_policy(&seen, &KIND).step, Step::UpToDate(_)));
+    let again = ClusterPolicy { questions: Some("crd-2"), ..KIND };
+    let content = write(plan_policy(&seen, &again)).content;
+    let written = again.compose(&content, |_, ring| {
+        signingkeyring_core::policy::cluster_policy::rules_of(&found.spec, ring)
+    });
+    let written = written.unwrap();
+    assert_eq!(written.spec, found.spec, "an annotation is enough for Kyverno to load it again");
+    assert_eq!(written.annotations[names::ANNOTATION_QUESTIONS], "crd-2");
+}
