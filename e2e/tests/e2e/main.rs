@@ -17,6 +17,7 @@ mod drift;
 mod exclusions;
 mod imports;
 mod lifecycle;
+mod neighbours;
 mod pipelines;
 mod references;
 mod requests;

@@ -102,7 +102,7 @@ impl LostLists {
     /// What the policies show of lists that this process has never seen. `read`
     /// is called once.
     #[must_use]
-    pub fn from_policies(&self, read: impl FnOnce() -> List) -> Option<List> {
+    pub fn shown_by_policies(&self, read: impl FnOnce() -> List) -> Option<List> {
         let mut state = self.lock();
         if matches!(state.from_policies, FromPolicies::Wanted) {
             state.from_policies = FromPolicies::Read(read());

@@ -24,7 +24,7 @@ pub(super) fn select(context: &Context, now: Timestamp) -> Selection {
     let known = context.cache.lists.state();
     let known = known.iter().map(|object| list(context, object, is_missing));
     let lost = lost.iter().map(|object| list(context, object, true));
-    let shown = context.cache.lost_lists.from_policies(|| from_policies(context));
+    let shown = context.cache.lost_lists.shown_by_policies(|| from_policies(context));
     let limit = context.settings.policy_limit().bytes_for_exclusions();
     let lists = known.chain(lost).chain(shown).collect();
     exclusions::select(lists, limit, now, || in_force(context))
