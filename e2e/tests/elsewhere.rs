@@ -129,8 +129,7 @@ async fn promise(world: &World, guard: &std::path::Path) -> Result<()> {
 }
 
 /// A Secret that holds no key pair, which is only known to who may read it.
-const THEIRS: &str =
-    "{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: there-ci}, stringData: {a: b}}";
+const THEIRS: &str = "{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: there-ci}, stringData: {a: b}}";
 
 /// A ring's enrolled namespace alone.
 fn enrolled(ring: &str) -> String {

@@ -111,7 +111,16 @@ fn a_namespace_that_hangs_in_deletion_holds_nothing_back() {
         ensure!(shown.contains("example.com/held"), "{shown}");
         let release = r#"{"metadata":{"finalizers":null}}"#;
         world
-            .kubectl(&["patch", "configmap", "held", "-n", "hangs-ci2", "--type=merge", "-p", release])
+            .kubectl(&[
+                "patch",
+                "configmap",
+                "held",
+                "-n",
+                "hangs-ci2",
+                "--type=merge",
+                "-p",
+                release,
+            ])
             .await?;
         world.wait_for_condition("hangs", "PipelinesPublished", "True Published").await?;
         Ok(())
@@ -124,7 +133,8 @@ fn an_immutable_secret_holds_up_a_rotation_and_the_message_says_how_to_go_on() {
         let world = &shared.world;
         world.ready_ring("solid").await?;
         let fix = r#"{"immutable":true}"#;
-        let patch = ["patch", "secret", "image-signing", "-n", "solid-ci", "--type=merge", "-p", fix];
+        let patch =
+            ["patch", "secret", "image-signing", "-n", "solid-ci", "--type=merge", "-p", fix];
         world.kubectl(&patch).await?;
         world.ask_for_rotation("solid", "next").await?;
         let text = world.wait_for_condition("solid", "Stalled", "True SecretImmutable").await?;

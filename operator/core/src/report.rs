@@ -68,7 +68,9 @@ fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Conditi
         |reason, message| Condition { kind: Kind::Ready, status: Status::False, reason, message };
     match facts.stage {
         Stage::Deleting => return not_ready(Reason::Deleting, deleting(snapshot, facts)),
-        Stage::DeletionBlocked => return not_ready(Reason::DeletionBlocked, blocked(snapshot, facts)),
+        Stage::DeletionBlocked => {
+            return not_ready(Reason::DeletionBlocked, blocked(snapshot, facts));
+        }
         Stage::Serving | Stage::Lost => {}
     }
     if !snapshot.ring.problems.is_empty() {
@@ -137,7 +139,8 @@ fn rotating(
 ) -> (Reason, String) {
     let number = pending.number;
     if snapshot.ring.suspend {
-        let message = format!("version {number} is pending and waits: spec.suspend is true; take it out");
+        let message =
+            format!("version {number} is pending and waits: spec.suspend is true; take it out");
         return (Reason::Suspended, message);
     }
     let reason = match (number, pending.is_spare()) {

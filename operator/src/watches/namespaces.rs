@@ -93,10 +93,7 @@ fn names(spec: &SigningKeyRingSpec, namespace: &str) -> bool {
 /// deleted, and those that did.
 fn wake_publishers(context: &Context, namespace: &str) {
     for ring in context.cache.rings.state() {
-        let publishes = ring
-            .0
-            .as_ref()
-            .is_ok_and(|r| names(&r.spec, namespace));
+        let publishes = ring.0.as_ref().is_ok_and(|r| names(&r.spec, namespace));
         if publishes {
             context.rings.wake(&ring.name_any());
         }

@@ -4,7 +4,7 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
     grant,
-    ledger::Ledger,
+    ledger::{Ledger, Version},
     names,
     snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness, known_to},
 };
@@ -26,7 +26,7 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             (Status::True, Reason::Available, message)
         }
         (_, None) => {
-            let (reason, message) = no_signer(snapshot, facts.ledger);
+            let (reason, message) = no_signer(snapshot, facts);
             (Status::False, reason, message)
         }
     };
@@ -34,8 +34,11 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
 }
 
 /// Why no version signs although nothing is lost.
-fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
-    let next = match ledger.and_then(Ledger::pending) {
+fn no_signer(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
+    let ledger = facts.ledger;
+    // One that is revoked on its way gets nowhere.
+    let stays = |pending: &&Version| !facts.due_revocations.contains(&pending.number);
+    let next = match ledger.and_then(Ledger::pending).filter(stays) {
         Some(pending) => format!("version {} is on its way", pending.number),
         None if snapshot.ring.suspend => {
             "spec.suspend is true, so none is minted; take it out".to_owned()
@@ -102,7 +105,11 @@ pub(super) fn import(snapshot: &Snapshot) -> Option<String> {
 
 /// What is said where nothing but a policy's mark is ahead of the ledger: an
 /// older ledger looks so, and so does a mark that somebody raised.
-pub(super) fn mark_above(snapshot: &Snapshot, ledger: &Ledger, witness: Option<&Witness>) -> Option<String> {
+pub(super) fn mark_above(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    witness: Option<&Witness>,
+) -> Option<String> {
     let Witness { who, policy, high_water, sequence } = witness?;
     let (policy, sequence) = ((*policy)?, (*sequence)?);
     if !ledger.knows(high_water) {

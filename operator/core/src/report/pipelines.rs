@@ -221,7 +221,8 @@ pub(super) fn left_behind(
     let (ending, unreachable): (Vec<&PipelineRef>, Vec<&PipelineRef>) =
         unreachable.into_iter().partition(|pipeline| snapshot.is_ending(pipeline));
     if !unreachable.is_empty() {
-        let grants: Vec<String> = unreachable.iter().map(|p| grant::publish(&snapshot.operator, p)).collect();
+        let grants: Vec<String> =
+            unreachable.iter().map(|p| grant::publish(&snapshot.operator, p)).collect();
         texts.push(format!(
             "perhaps left behind with a private key, because access was withdrawn, so the operator \
              can neither look nor delete: {}. Let it: {}",

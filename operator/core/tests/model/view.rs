@@ -97,11 +97,11 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         enrolled: ["shop-dev".to_owned()].into(),
         now: now(sight.day),
         operator: OperatorFacts {
-                namespace: NAMESPACE.into(),
-                enrolment_label: LABEL.into(),
-                account: Account::of_user_name(ACCOUNT),
-                pipeline_role: PIPELINE_ROLE.into(),
-            },
+            namespace: NAMESPACE.into(),
+            enrolment_label: LABEL.into(),
+            account: Account::of_user_name(ACCOUNT),
+            pipeline_role: PIPELINE_ROLE.into(),
+        },
         trouble: None,
     }
 }

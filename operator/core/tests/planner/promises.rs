@@ -64,6 +64,14 @@ fn everything(world: &World) -> String {
 fn broken(world: &World) -> Vec<String> {
     let Some(report) = world.report() else { return Vec::new() };
     let (said, mut broken) = (everything(world), Vec::new());
+    if ["about to be minted", "is being minted"].iter().any(|words| said.contains(words)) {
+        let mut world = world.clone();
+        let minted = world.minted;
+        come_to_rest(&mut world);
+        if world.minted == minted {
+            broken.push(format!("nothing is minted: {said}"));
+        }
+    }
     for (condition, promise) in report.conditions.iter().zip(&report.promises) {
         let kind = condition.kind;
         let after = |mut world: World| {
@@ -78,8 +86,14 @@ fn broken(world: &World) -> Vec<String> {
             Promise::Nothing if is_good(Some(condition), kind) => {}
             Promise::Nothing => fails("it promises nothing".into()),
             Promise::Itself => {
-                let (good, now, _) = after(world.clone());
-                if !good {
+                let mut world = world.clone();
+                // The others do their part.
+                (world.kyverno_up, world.stuck) = (true, None);
+                let (good, now, _) = after(world);
+                // These say of one thing at a time.
+                let of_another = [Kind::Ready, Kind::Reconciling].contains(&kind)
+                    && now.as_ref().is_some_and(|(now, _)| now.reason != condition.reason);
+                if !good && !of_another {
                     fails(format!("it does not go by itself, but comes to {now:?}"));
                 }
             }
@@ -145,29 +159,44 @@ fn states() -> Vec<(&'static str, World)> {
             world.settle();
             world
         }),
-        ("without pipelines", after(|world| {
-            world.ring_mut().pipelines.clear();
-            world.settle();
-        })),
+        (
+            "without pipelines",
+            after(|world| {
+                world.ring_mut().pipelines.clear();
+                world.settle();
+            }),
+        ),
         ("not enrolled", after(|world| world.enrolled.clear())),
-        ("moving", after(|world| {
-            world.ring_mut().action = RuleAction::Audit;
-            world.pass(9);
-        })),
-        ("rotating", after(|world| {
-            world.ring_mut().token = Some("c".into());
-            world.pass(1);
-        })),
-        ("standby on its way", after(|world| {
-            world.ring_mut().standby = true;
-            world.pass(1);
-        })),
-        ("suspended while it rotates", after(|world| {
-            world.ring_mut().token = Some("c".into());
-            world.pass(1);
-            world.ring_mut().suspend = true;
-            world.settle();
-        })),
+        (
+            "moving",
+            after(|world| {
+                world.ring_mut().action = RuleAction::Audit;
+                world.pass(9);
+            }),
+        ),
+        (
+            "rotating",
+            after(|world| {
+                world.ring_mut().token = Some("c".into());
+                world.pass(1);
+            }),
+        ),
+        (
+            "standby on its way",
+            after(|world| {
+                world.ring_mut().standby = true;
+                world.pass(1);
+            }),
+        ),
+        (
+            "suspended while it rotates",
+            after(|world| {
+                world.ring_mut().token = Some("c".into());
+                world.pass(1);
+                world.ring_mut().suspend = true;
+                world.settle();
+            }),
+        ),
         ("suspended before it was born", {
             let mut world = World::new();
             world.ring_mut().suspend = true;
@@ -175,19 +204,28 @@ fn states() -> Vec<(&'static str, World)> {
             world
         }),
         ("just started", after(World::restart)),
-        ("Kyverno down", after(|world| {
-            world.kyverno_up = false;
-            world.ask();
-        })),
-        ("Kyverno down during a rotation", after(|world| {
-            asks(world);
-            world.kyverno_up = false;
-            world.settle();
-        })),
-        ("webhooks gone", after(|world| {
-            world.loaded.clear();
-            world.ask();
-        })),
+        (
+            "Kyverno down",
+            after(|world| {
+                world.kyverno_up = false;
+                world.ask();
+            }),
+        ),
+        (
+            "Kyverno down during a rotation",
+            after(|world| {
+                asks(world);
+                world.kyverno_up = false;
+                world.settle();
+            }),
+        ),
+        (
+            "webhooks gone",
+            after(|world| {
+                world.loaded.clear();
+                world.ask();
+            }),
+        ),
         ("no Kyverno", meeting(Obstacle::NoKyverno)),
         ("a policy of somebody's", meeting(Obstacle::ForeignPolicy)),
         ("a refused rule", meeting(Obstacle::Rejected)),
@@ -195,73 +233,109 @@ fn states() -> Vec<(&'static str, World)> {
         ("a policy that cannot be created", meeting(Obstacle::Uncreatable)),
         ("something answers for the gate", meeting(Obstacle::Unreadable)),
         ("an outdated rule", meeting(Obstacle::Outdated)),
-        ("a stuck policy during a rotation", after(|world| {
-            world.stuck = Some(ENFORCE);
-            asks(world);
-            world.settle();
-        })),
-        ("access withdrawn", after(|world| {
-            world.forbidden.insert(pipeline(1));
-        })),
-        ("access withdrawn during a rotation", after(|world| {
-            world.forbidden.insert(pipeline(1));
-            asks(world);
-            world.settle();
-        })),
-        ("two without access", after(|world| {
-            world.ring_mut().pipelines.insert(pipeline(2), Layout::Cosign);
-            world.forbidden.extend([pipeline(1), pipeline(2)]);
-            asks(world);
-            world.settle();
-        })),
-        ("taken out without access", after(|world| {
-            world.forbidden.insert(pipeline(1));
-            world.ring_mut().pipelines.clear();
-            world.settle();
-        })),
+        (
+            "a stuck policy during a rotation",
+            after(|world| {
+                world.stuck = Some(ENFORCE);
+                asks(world);
+                world.settle();
+            }),
+        ),
+        (
+            "access withdrawn",
+            after(|world| {
+                world.forbidden.insert(pipeline(1));
+            }),
+        ),
+        (
+            "access withdrawn during a rotation",
+            after(|world| {
+                world.forbidden.insert(pipeline(1));
+                asks(world);
+                world.settle();
+            }),
+        ),
+        (
+            "two without access",
+            after(|world| {
+                world.ring_mut().pipelines.insert(pipeline(2), Layout::Cosign);
+                world.forbidden.extend([pipeline(1), pipeline(2)]);
+                asks(world);
+                world.settle();
+            }),
+        ),
+        (
+            "taken out without access",
+            after(|world| {
+                world.forbidden.insert(pipeline(1));
+                world.ring_mut().pipelines.clear();
+                world.settle();
+            }),
+        ),
         ("no namespace", meeting(Obstacle::NoNamespace(pipeline(1)))),
-        ("a namespace that ends", after(|world| {
-            world.end_namespace(&pipeline(1));
-            asks(world);
-            world.settle();
-        })),
-        ("taken out of a namespace that ends", after(|world| {
-            world.end_namespace(&pipeline(1));
-            world.ring_mut().pipelines.clear();
-            world.settle();
-        })),
+        (
+            "a namespace that ends",
+            after(|world| {
+                world.end_namespace(&pipeline(1));
+                asks(world);
+                world.settle();
+            }),
+        ),
+        (
+            "taken out of a namespace that ends",
+            after(|world| {
+                world.end_namespace(&pipeline(1));
+                world.ring_mut().pipelines.clear();
+                world.settle();
+            }),
+        ),
         ("a Secret of somebody's", meeting(Obstacle::Foreign(pipeline(1), None))),
         ("a Secret of another ring", meeting(Obstacle::Foreign(pipeline(1), Some("pay")))),
-        ("a Secret with an unknown key", after(|world| {
-            world.secrets.remove(&pipeline(1));
-            world.settle();
-            world.meets(Obstacle::UnknownKey(pipeline(1)));
-        })),
+        (
+            "a Secret with an unknown key",
+            after(|world| {
+                world.secrets.remove(&pipeline(1));
+                world.settle();
+                world.meets(Obstacle::UnknownKey(pipeline(1)));
+            }),
+        ),
         ("a Secret that cannot be looked at", meeting(Obstacle::Failed(pipeline(1)))),
-        ("an immutable Secret", after(|world| {
-            world.fixed.insert(pipeline(1));
-            asks(world);
-            world.settle();
-        })),
-        ("a Secret that finalizers hold", after(|world| {
-            world.ring_mut().pipelines.clear();
-            world.pass(9);
-            world.meets(Obstacle::Leaving(pipeline(1)));
-        })),
+        (
+            "an immutable Secret",
+            after(|world| {
+                world.fixed.insert(pipeline(1));
+                asks(world);
+                world.settle();
+            }),
+        ),
+        (
+            "a Secret that finalizers hold",
+            after(|world| {
+                world.ring_mut().pipelines.clear();
+                world.pass(9);
+                world.meets(Obstacle::Leaving(pipeline(1)));
+            }),
+        ),
         ("a problem", meeting(Obstacle::Problem)),
         ("a write that fails", meeting(Obstacle::Trouble)),
         ("a lost ledger", after(loses)),
-        ("a lost ledger, suspended", after(|world| {
-            loses(world);
-            world.ring_mut().suspend = true;
-        })),
-        ("a lost ledger of which a Secret alone remembers", after(|world| {
-            loses(world);
-            world.policies.clear();
-            world.restart();
-            (world.recorded, world.status) = (None, Vec::new());
-            world.forgotten = true;
-        })),
+        (
+            "a lost ledger, suspended",
+            after(|world| {
+                loses(world);
+                world.ring_mut().suspend = true;
+            }),
+        ),
+        (
+            "a lost ledger of which a Secret alone remembers",
+            after(|world| {
+                loses(world);
+                world.policies.clear();
+                world.restart();
+                (world.recorded, world.status) = (None, Vec::new());
+                world.forgotten = true;
+            }),
+        ),
         ("a damaged ledger", meeting(Obstacle::Damaged)),
         ("an unreadable ledger", meeting(Obstacle::DamagedAsAWhole)),
         ("a foreign ledger", meeting(Obstacle::ForeignLedger)),
@@ -274,14 +348,20 @@ fn states() -> Vec<(&'static str, World)> {
             world
         }),
         ("a raised mark", meeting(Obstacle::RaisedMark)),
-        ("a lost ledger, deleted", after(|world| {
-            loses(world);
-            world.ring_mut().deleting = true;
-        })),
-        ("a damaged ledger, deleted", after(|world| {
-            world.meets(Obstacle::Damaged);
-            world.ring_mut().deleting = true;
-        })),
+        (
+            "a lost ledger, deleted",
+            after(|world| {
+                loses(world);
+                world.ring_mut().deleting = true;
+            }),
+        ),
+        (
+            "a damaged ledger, deleted",
+            after(|world| {
+                world.meets(Obstacle::Damaged);
+                world.ring_mut().deleting = true;
+            }),
+        ),
         ("an older ledger, deleted", {
             let mut world = settled();
             let old = world.ledger.clone();
@@ -291,56 +371,86 @@ fn states() -> Vec<(&'static str, World)> {
             world.ring_mut().deleting = true;
             world
         }),
-        ("the signer revoked", after(|world| {
-            revoke(world, &[2]);
-            world.pass(1);
-        })),
-        ("the signer revoked, suspended", after(|world| {
-            world.ring_mut().suspend = true;
-            revoke(world, &[2]);
-            world.settle();
-        })),
-        ("all revoked, suspended", after(|world| {
-            world.ring_mut().suspend = true;
-            revoke(world, &[1, 2]);
-            world.settle();
-        })),
-        ("the signer revoked while a deletion waits", after(|world| {
-            world.ring_mut().deleting = true;
-            revoke(world, &[2]);
-            world.settle();
-        })),
-        ("the signer revoked while Kyverno is down", after(|world| {
-            world.kyverno_up = false;
-            revoke(world, &[2]);
-            world.settle();
-        })),
+        (
+            "the signer revoked",
+            after(|world| {
+                revoke(world, &[2]);
+                world.pass(1);
+            }),
+        ),
+        (
+            "the signer revoked, suspended",
+            after(|world| {
+                world.ring_mut().suspend = true;
+                revoke(world, &[2]);
+                world.settle();
+            }),
+        ),
+        (
+            "all revoked, suspended",
+            after(|world| {
+                world.ring_mut().suspend = true;
+                revoke(world, &[1, 2]);
+                world.settle();
+            }),
+        ),
+        (
+            "the signer revoked while a deletion waits",
+            after(|world| {
+                world.ring_mut().deleting = true;
+                revoke(world, &[2]);
+                world.settle();
+            }),
+        ),
+        (
+            "the signer revoked while Kyverno is down",
+            after(|world| {
+                world.kyverno_up = false;
+                revoke(world, &[2]);
+                world.settle();
+            }),
+        ),
         ("a revocation of nothing", after(|world| revoke(world, &[7]))),
-        ("a revocation after a loss", after(|world| {
-            loses(world);
-            revoke(world, &[2]);
-        })),
-        ("a deletion that waits", after(|world| {
-            world.ring_mut().deleting = true;
-            asks(world);
-        })),
-        ("a deletion under way", after(|world| {
-            world.enrolled.clear();
-            world.ring_mut().deleting = true;
-            world.pass(1);
-        })),
-        ("a deletion that access holds up", after(|world| {
-            world.forbidden.insert(pipeline(1));
-            world.enrolled.clear();
-            world.ring_mut().deleting = true;
-            world.settle();
-        })),
-        ("a deletion while Kyverno is down", after(|world| {
-            world.kyverno_up = false;
-            world.enrolled.clear();
-            world.ring_mut().deleting = true;
-            world.settle();
-        })),
+        (
+            "a revocation after a loss",
+            after(|world| {
+                loses(world);
+                revoke(world, &[2]);
+            }),
+        ),
+        (
+            "a deletion that waits",
+            after(|world| {
+                world.ring_mut().deleting = true;
+                asks(world);
+            }),
+        ),
+        (
+            "a deletion under way",
+            after(|world| {
+                world.enrolled.clear();
+                world.ring_mut().deleting = true;
+                world.pass(1);
+            }),
+        ),
+        (
+            "a deletion that access holds up",
+            after(|world| {
+                world.forbidden.insert(pipeline(1));
+                world.enrolled.clear();
+                world.ring_mut().deleting = true;
+                world.settle();
+            }),
+        ),
+        (
+            "a deletion while Kyverno is down",
+            after(|world| {
+                world.kyverno_up = false;
+                world.enrolled.clear();
+                world.ring_mut().deleting = true;
+                world.settle();
+            }),
+        ),
         ("an import that is not there", importing(ImportFound::Absent)),
         ("an import that may not be read", importing(ImportFound::Forbidden)),
         ("an import that cannot be used", importing(ImportFound::Failed("no key".into()))),
@@ -448,7 +558,12 @@ impl Event {
             Self::Audit(true) => world.ring_mut().action = RuleAction::Audit,
             Self::Audit(false) => world.ring_mut().action = RuleAction::Enforce,
             Self::KyvernoGoes => world.kyverno_up = false,
-            Self::Revoke(number) => world.ring_mut().revoked.push(Revoked::Version(number)),
+            // One that there is: what comes of others is not known before.
+            Self::Revoke(number) => {
+                if world.ledger.as_ref().is_some_and(|l| l.by_number(number).is_some()) {
+                    world.ring_mut().revoked.push(Revoked::Version(number));
+                }
+            }
             Self::Standby(on) => world.ring_mut().standby = on,
             Self::Suspend(on) => world.ring_mut().suspend = on,
             // Without a finalizer it is gone at once.
@@ -471,7 +586,7 @@ impl Event {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn in_the_middle_of_anything_too(events in proptest::collection::vec(event(), 1..60)) {

@@ -33,7 +33,8 @@ impl World {
             Action::AddFinalizer => self.ring_mut().finalizer = true,
             Action::RemoveFinalizer => self.ring = None,
             Action::Mint(Mint::Import { .. }) if self.shares_key_with.is_some() => {
-                self.import = self.shares_key_with.take().map(|r| ImportFound::Failed(known_to(&r)));
+                self.import =
+                    self.shares_key_with.take().map(|r| ImportFound::Failed(known_to(&r)));
             }
             Action::Mint(mint) => {
                 if matches!(mint, Mint::Recover(_)) {
