@@ -203,7 +203,7 @@ fn a_list_that_is_too_large_holds_up_nothing_and_takes_nothing_away() {
                 .kubectl(&["get", "events.events.k8s.io", "-n", "default", field, path])
                 .await?;
             Ok(events.starts_with("300 of its images do not count")
-                && events.contains("may have 36700 bytes"))
+                && events.contains("may have 76458 bytes"))
         })
         .await?;
         ensure!(too_many().await?.as_deref() == Some("1"));

@@ -78,9 +78,9 @@ pub(super) async fn read(
 fn misfit(from: &PipelineRef, why: &str) -> String {
     let PipelineRef { namespace, name } = from;
     format!(
-        "its cosign.pub {why}. If cosign.key is the key you mean, take \
-         cosign.pub out of the Secret, or put in what this prints: cosign public-key --key \
-         k8s://{namespace}/{name}"
+        "its cosign.pub {why}. Have spec.importFrom name another key pair, or take it out, and \
+         one is generated. Or, if cosign.key is the key you mean, take cosign.pub out of the \
+         Secret, or put in what this prints: cosign public-key --key k8s://{namespace}/{name}"
     )
 }
 

@@ -54,7 +54,8 @@ pub(crate) fn is_stale(
     !right && !newer
 }
 
-/// Whether a Secret of ours has to be written and cannot be changed by anybody.
+/// Whether a Secret of ours has to be written, or will have to be, and cannot be
+/// changed by anybody.
 pub(crate) fn is_in_the_way(snapshot: &Snapshot, ledger: &Ledger, pipeline: &PipelineRef) -> bool {
     let fixed = |found: &&PipelineFound| matches!(found, PipelineFound::Ours { fixed: true, .. });
     let found = snapshot.pipelines.get(pipeline).filter(fixed);

@@ -4,7 +4,7 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
     grant,
-    ledger::Ledger,
+    ledger::{Ledger, Version},
     names,
     snapshot::{Import, ImportFound, LedgerFound, Snapshot, Witness, known_to},
 };
@@ -26,7 +26,7 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
             (Status::True, Reason::Available, message)
         }
         (_, None) => {
-            let (reason, message) = no_signer(snapshot, facts.ledger);
+            let (reason, message) = no_signer(snapshot, facts);
             (Status::False, reason, message)
         }
     };
@@ -34,8 +34,11 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
 }
 
 /// Why no version signs although nothing is lost.
-fn no_signer(snapshot: &Snapshot, ledger: Option<&Ledger>) -> (Reason, String) {
-    let next = match ledger.and_then(Ledger::pending) {
+fn no_signer(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
+    let ledger = facts.ledger;
+    // One that is revoked on its way gets nowhere.
+    let stays = |pending: &&Version| !facts.due_revocations.contains(&pending.number);
+    let next = match ledger.and_then(Ledger::pending).filter(stays) {
         Some(pending) => format!("version {} is on its way", pending.number),
         None if snapshot.ring.suspend => {
             "spec.suspend is true, so none is minted; take it out".to_owned()

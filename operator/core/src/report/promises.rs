@@ -4,7 +4,7 @@ use super::{keys, policy};
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage, is_in_the_way, is_out_of_reach},
-    ledger::{Ledger, PipelineRef},
+    ledger::{Ledger, PipelineRef, Version},
     promise::{
         Act,
         Promise::{self, After, Itself, Nothing},
@@ -17,7 +17,10 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
     if condition.kind == Kind::Ready && condition.status == Status::True {
         return Nothing;
     }
+    // Whatever else is said of a ring that goes, it goes with the ring.
+    let is_over = facts.stage == Stage::Deleting && condition.status != Status::True;
     match condition.reason {
+        _ if is_over => deletion(snapshot, facts),
         Reason::Available
         | Reason::RevocationsApplied
         | Reason::Enforced
@@ -33,8 +36,12 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::Rotating
         | Reason::StandbyPending
         | Reason::CurrentRevoked
-        | Reason::AllRevoked
-        | Reason::PublicationPending => next_version(snapshot, facts),
+        | Reason::AllRevoked => next_version(snapshot, facts),
+        // Of several pipelines another one may need a person.
+        Reason::PublicationPending => match next_version(snapshot, facts) {
+            Itself => pipelines(snapshot, facts),
+            other => other,
+        },
         Reason::Moving | Reason::PolicyPending => enforcement(snapshot, facts),
         Reason::RevocationPending => match facts.stage {
             Stage::Lost => loss(snapshot, facts),
@@ -81,7 +88,6 @@ fn end() -> Promise {
 fn loss(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
     match (facts.stage, &snapshot.ledger) {
         (Stage::DeletionBlocked, _) => return end(),
-        (Stage::Deleting, _) => return Itself,
         (_, LedgerFound::Foreign) => return After(vec![vec![Act::DeleteLedger]]),
         _ => {}
     }
@@ -113,22 +119,22 @@ fn next_version(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
     if facts.stage == Stage::Lost {
         return loss(snapshot, facts);
     }
-    if facts.stage == Stage::Deleting {
-        return deletion(snapshot, facts);
-    }
     if keys::import(snapshot).is_some() {
         return import(snapshot);
     }
     if snapshot.ring.suspend {
         return After(vec![vec![Act::Unsuspend]]);
     }
-    let waiting = |ledger: &Ledger| ledger.pending().is_some() || ledger.standby().is_some();
-    let signs = facts.ledger.is_some_and(|ledger| ledger.current().is_some());
-    if facts.stage == Stage::DeletionBlocked && !signs && !facts.ledger.is_some_and(waiting) {
+    let stays = |version: &Version| !facts.due_revocations.contains(&version.number);
+    let is_there = facts.ledger.is_some_and(|ledger| {
+        let versions = [ledger.current(), ledger.pending(), ledger.standby()];
+        versions.into_iter().flatten().any(stays)
+    });
+    if facts.stage == Stage::DeletionBlocked && !is_there {
         return end();
     }
     match enforcement(snapshot, facts) {
-        Itself | Nothing if facts.holding_back.iter().any(|p| is_blocked(snapshot, facts, p)) => {
+        Itself | Nothing if snapshot.ring.pipelines.keys().any(|p| blocks(snapshot, facts, p)) => {
             pipelines(snapshot, facts)
         }
         Nothing => Itself,
@@ -136,10 +142,14 @@ fn next_version(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
     }
 }
 
-/// Whether a person has to see to it that a pipeline can be switched.
-fn is_blocked(snapshot: &Snapshot, facts: &Facts<'_>, pipeline: &PipelineRef) -> bool {
-    let fixed = |ledger: &Ledger| is_in_the_way(snapshot, ledger, pipeline);
-    is_out_of_reach(snapshot, pipeline) || facts.ledger.is_some_and(fixed)
+/// Whether a person has to see to it that a pipeline can be switched, which the
+/// next version waits for.
+fn blocks(snapshot: &Snapshot, facts: &Facts<'_>, pipeline: &PipelineRef) -> bool {
+    facts.ledger.is_some_and(|ledger| {
+        let out_of_reach = is_out_of_reach(snapshot, pipeline) && !snapshot.is_ending(pipeline);
+        (out_of_reach && ledger.publications.contains(pipeline))
+            || is_in_the_way(snapshot, ledger, pipeline)
+    })
 }
 
 fn enforcement(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
@@ -230,14 +240,15 @@ fn acts(
 
 /// What a deletion waits for.
 fn deletion(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
-    let removed = facts.ledger.filter(|ledger| ledger.removed);
-    let Some(ledger) = removed else { return Itself };
-    match policy::leaving_waits_for(snapshot, facts, ledger) {
-        Some(act) => After(vec![vec![act]]),
-        None => match pipelines(snapshot, facts) {
-            // Nothing is taken out of a ring that goes.
-            After(ways) => After(ways.into_iter().take(1).collect()),
-            other => other,
-        },
-    }
+    let Some(ledger) = facts.ledger else { return Itself };
+    let in_policies = policy::leaving_waits_for(snapshot, facts, ledger);
+    let left = ledger.publications.iter().filter(|secret| !snapshot.is_ending(secret));
+    let in_namespaces = left.filter_map(|secret| match snapshot.pipelines.get(secret)? {
+        PipelineFound::Forbidden => Some(Act::Grant(secret.clone())),
+        PipelineFound::Failed(_) => Some(Act::MendSecret(secret.clone())),
+        PipelineFound::Ours { leaving: true, .. } => Some(Act::ReleaseSecret(secret.clone())),
+        _ => None,
+    });
+    let way: Vec<Act> = in_policies.into_iter().chain(in_namespaces).collect();
+    if way.is_empty() { Itself } else { After(vec![way]) }
 }

@@ -32,6 +32,11 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
             _ => {}
         }
     }
+    if facts.stage == Stage::Serving && facts.ledger.is_none() {
+        // Without a trace of a version there never was one.
+        let names: Vec<String> = snapshot.ring.revoked.iter().map(name).collect();
+        return new(Status::False, Reason::RevocationUnknown, never_had(snapshot, &names, 0));
+    }
     let (Some(ledger), Stage::Serving | Stage::DeletionBlocked) = (facts.ledger, facts.stage)
     else {
         let message = match (facts.stage, facts.table) {
@@ -51,13 +56,7 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
     let unknown: Vec<String> = unknown(snapshot, ledger).map(name).collect();
     if !unknown.is_empty() {
         let newest = ledger.newest().map_or(0, |v| v.number);
-        let message = format!(
-            "spec.revoked names {}, which this ring never had (its newest version is {newest}), so \
-             nothing was revoked by it. Correct the entry or take it out; kubectl get skr {} -o \
-             yaml shows every version with its fingerprint",
-            unknown.join(", "),
-            snapshot.name,
-        );
+        let message = never_had(snapshot, &unknown, newest);
         return new(Status::False, Reason::RevocationUnknown, message);
     }
     let waits = !facts.due_revocations.is_empty();
@@ -71,6 +70,16 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
     }
     let message = "no revoked version is accepted any more".to_owned();
     new(Status::True, Reason::RevocationsApplied, message)
+}
+
+fn never_had(snapshot: &Snapshot, names: &[String], newest: u32) -> String {
+    format!(
+        "spec.revoked names {}, which this ring never had (its newest version is {newest}), so \
+         nothing was revoked by it. Correct the entry or take it out; kubectl get skr {} -o yaml \
+         shows every version with its fingerprint",
+        names.join(", "),
+        snapshot.name,
+    )
 }
 
 /// Whether no policy holds a revoked key of the ring any more, and Kyverno

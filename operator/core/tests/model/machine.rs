@@ -288,7 +288,9 @@ impl Model for Machine {
             Property::always("settles", Self::settles),
             Property::always("suspended-is-frozen", |_, s| keeps(Invariant::SuspendedIsFrozen, s)),
             Property::always("known-keys-only", |_, s| keeps(Invariant::KnownKeysOnly, s)),
-            Property::always("true-words", |_, s| keeps(Invariant::TrueWords, s)),
+            Property::always("true-words", |machine: &Self, s| {
+                keeps(Invariant::TrueWords, s) && machine.keeps_its_word(s)
+            }),
         ]
     }
 }

@@ -24,4 +24,5 @@ mod state;
 mod sync;
 mod transitions;
 mod view;
+mod words;
 mod world;

@@ -26,13 +26,29 @@ const PATIENCE: usize = 200;
 /// Whether the states that were looked at settle, by their hash.
 pub type Verdicts = Mutex<HashMap<u64, bool>>;
 
+/// What those do who are neither the operator nor a user of the ring.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Others {
+    /// They bring Kyverno back and grant access.
+    Help,
+    /// Nothing.
+    Stay,
+}
+
 impl Machine {
     /// The next move if nothing fails and nobody edits, or nothing at rest.
     pub fn fair(&self, state: &State) -> Option<State> {
+        self.next_fair(state, Others::Help)
+    }
+
+    /// The same, with or without those who bring Kyverno back and grant access.
+    pub fn next_fair(&self, state: &State, others: Others) -> Option<State> {
+        let helping = [Move::KyvernoComes, Move::Grant(0), Move::Grant(1)];
         let replicas = 0..state.replicas.len();
         let each = |make: fn(usize) -> Move| replicas.clone().map(make);
-        let moves = [Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]
+        let moves = helping
             .into_iter()
+            .filter(|_| others == Others::Help)
             .chain(each(Move::Act))
             .chain(each(Move::Write))
             .chain(self.writers().flat_map(|replica| {

@@ -65,7 +65,7 @@ fn a_key_pair_that_cannot_be_taken_over_stalls_the_ring() {
     let (snapshot, report) = learned(snapshot, finding);
     let stalled = report.conditions.iter().find(|c| c.kind == Kind::Stalled).unwrap();
     assert_eq!(stalled.reason, Reason::ImportFailed);
-    assert!(stalled.message.ends_with("it has no entry cosign.key"), "{}", stalled.message);
+    assert!(stalled.message.contains("it has no entry cosign.key"), "{}", stalled.message);
     assert_eq!(pass::plan(&snapshot).actions, [], "none is minted in its place");
 }
 

@@ -113,7 +113,7 @@ impl World {
 
     fn policy(&self, name: PolicyRef) -> PolicyFound {
         match self.policies.get(&name) {
-            None => PolicyFound::Absent { failure: None },
+            None => PolicyFound::Absent { failure: self.failure(name) },
             Some(policy) => PolicyFound::Ours {
                 mark: policy.rule().map(|rule| rule.mark.clone()),
                 keys: policy
@@ -122,11 +122,15 @@ impl World {
                     .flat_map(RuleSeen::public_keys)
                     .map(str::to_owned)
                     .collect(),
-                failure: (self.stuck == Some(name))
-                    .then(|| WriteFailure { refused: false, message: "no room".into() }),
+                failure: self.failure(name),
                 differs: None,
             },
         }
+    }
+
+    fn failure(&self, policy: PolicyRef) -> Option<WriteFailure> {
+        let stuck = self.stuck == Some(policy);
+        stuck.then(|| WriteFailure { refused: false, message: "no room".into() })
     }
 
     fn look(&self, pipeline: &PipelineRef) -> PipelineFound {

@@ -130,10 +130,8 @@ impl World {
             ["create", "rolebinding", name, .., subject] => {
                 assert_eq!(*subject, account);
                 let role = flag("--clusterrole").or_else(|| flag("--role")).unwrap();
-                let secret = match role.strip_prefix("signingkeyring-pipeline-") {
-                    Some(secret) => secret,
-                    None => "image-signing",
-                };
+                let secret = role.strip_prefix("signingkeyring-pipeline-");
+                let secret = secret.unwrap_or("image-signing");
                 if name.starts_with("signingkeyring-import-") {
                     self.import = Some(ImportFound::Present);
                 } else {
