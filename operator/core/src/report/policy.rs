@@ -1,20 +1,21 @@
 //! The condition `PolicyEnforced`: whether Kyverno verifies, and if not, why.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     ledger::Ledger,
-    policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
     promise::Act,
-    snapshot::{Answer, Covered, Difference, PolicyFound, Snapshot},
+    snapshot::{Answer, Covered, PolicyFound, Snapshot},
 };
 
+mod explain;
 mod unheard;
 
-use unheard::{silent_message, unaskable_message, unreadable_message};
+use explain::{explain, unreachable_message};
+use unheard::{silent_message, unreadable_message};
 
 /// How long Kyverno may answer with an older key set, or not at all although
 /// nothing says that it does not verify, before that is reported.
@@ -255,141 +256,6 @@ fn being_taken_out(snapshot: &Snapshot, policy: PolicyRef) -> String {
         }
         _ => text,
     }
-}
-
-fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
-    match found {
-        Enforcement::KyvernoMissing => (
-            Reason::KyvernoMissing,
-            "OPEN: the cluster does not serve clusterpolicies.kyverno.io, so no image is \
-             verified. Install Kyverno 1.19"
-                .to_owned(),
-        ),
-        Enforcement::Conflict(policy) => (
-            Reason::PolicyConflict,
-            format!(
-                "ClusterPolicy {policy} exists and is not the operator's, so it is left alone. \
-                 Rename or delete it: kubectl delete clusterpolicy {policy}"
-            ),
-        ),
-        Enforcement::Differs { policy, difference, failure } => (
-            Reason::PolicyDiffers,
-            format!(
-                "policy {policy} does not hold what it should and cannot be written: {failure}. \
-                 Until then {}",
-                what_stands(snapshot, policy, difference)
-            ),
-        ),
-        Enforcement::Rejected(policy, text) => (
-            Reason::PolicyRejected,
-            format!(
-                "Kyverno refused the ring's rule in policy {policy}, what it accepted last stays. \
-                 The rule is tried again every minute: take out of spec.policy.exclude, or of the \
-                 exclusion lists, what Kyverno names in these words: {text}"
-            ),
-        ),
-        Enforcement::PolicyMissing(policy, Some(text)) => (
-            Reason::PolicyMissing,
-            format!(
-                "OPEN: policy {policy} does not exist and could not be created, so images are \
-                 not verified. Mend what the API server says, it is tried again: {text}"
-            ),
-        ),
-        Enforcement::PolicyMissing(policy, None) => (
-            Reason::PolicyPending,
-            format!("policy {policy} does not exist yet; it is being created"),
-        ),
-        Enforcement::NoRule => (
-            Reason::PolicyMissing,
-            "OPEN: no policy holds a rule of the ring, so images are not verified. It comes back \
-             with the ring's ledger, or with a new version"
-                .to_owned(),
-        ),
-        Enforcement::Open(policy) => (
-            Reason::GateOpen,
-            format!(
-                "OPEN: Kyverno has no webhook for pods, so images are not verified. Policy {policy} \
-                 exists, but Kyverno's webhook configurations are gone or empty: kubectl get \
-                 mutatingwebhookconfigurations; restart Kyverno's admission controller to have \
-                 them written again"
-            ),
-        ),
-        Enforcement::Unaskable { policy, why, exists } => {
-            (Reason::GateNotServed, unaskable_message(policy, why, exists))
-        }
-        Enforcement::Silent(policy, silence, _) => {
-            (Reason::GateSilent, silent_message(snapshot, policy, silence))
-        }
-        Enforcement::Unreachable(policy, text) => {
-            (Reason::GateMute, unreachable_message(policy, text))
-        }
-        Enforcement::Unreadable(policy, text) => {
-            (Reason::GateUnreadable, unreadable_message(snapshot, policy, text))
-        }
-        Enforcement::Behind { policy, failure: Some(failure), .. } => (
-            Reason::PolicyBehind,
-            format!(
-                "policy {policy} could not be written and holds an older key set. Mend what the \
-                 API server says, it is tried again: {failure}"
-            ),
-        ),
-        Enforcement::Behind { policy, failure: None, .. } => (
-            Reason::PolicyBehind,
-            format!(
-                "Kyverno does not answer with the key set that policy {policy} holds; look at the \
-                 logs of its admission controller"
-            ),
-        ),
-        Enforcement::Acknowledged(_) | Enforcement::NotAsked => {
-            (Reason::GateNotAsked, "Kyverno has not been asked yet".to_owned())
-        }
-    }
-}
-
-/// What pods meet while a policy cannot be written.
-fn what_stands(snapshot: &Snapshot, policy: PolicyRef, difference: Difference) -> String {
-    let accepts = || match snapshot.policies.get(&policy).map(|seen| &seen.found) {
-        Some(PolicyFound::Ours { keys, .. }) => accepted_keys(snapshot, keys),
-        _ => "no key".to_owned(),
-    };
-    match difference {
-        Difference::NoRule => {
-            "it holds no rule of the ring, so by this policy no image of the ring's namespaces is \
-             verified"
-                .to_owned()
-        }
-        Difference::Keys => format!("the ring's rule there accepts {}", accepts()),
-        Difference::Other => format!(
-            "pods meet what stands there, which may admit images that should be refused, or refuse \
-             those that should be admitted. The ring's rule there accepts {}. Look at it: kubectl \
-             get clusterpolicy {policy} -o yaml",
-            accepts()
-        ),
-    }
-}
-
-/// Keys in a rule for a sentence: versions by their numbers, others counted.
-fn accepted_keys(snapshot: &Snapshot, keys: &BTreeSet<String>) -> String {
-    let versions = snapshot.ledger.table().map_or(&[][..], |table| &table.versions);
-    let row = |key: &String| versions.iter().find(|row| row.public_key == **key);
-    let numbers: BTreeSet<u32> = keys.iter().filter_map(row).map(|row| row.number).collect();
-    let numbers: Vec<String> = numbers.iter().rev().map(u32::to_string).collect();
-    let others = keys.iter().filter(|key| *key != NOBODYS_KEY && row(key).is_none()).count();
-    match (numbers.is_empty(), others) {
-        (true, 0) => "no key that anybody has".to_owned(),
-        (false, 0) => format!("the versions {}", numbers.join(", ")),
-        (true, others) => format!("{others} keys that are not the ring's"),
-        (false, others) => {
-            format!("the versions {} and {others} keys that are not the ring's", numbers.join(", "))
-        }
-    }
-}
-
-fn unreachable_message(policy: PolicyRef, text: &str) -> String {
-    format!(
-        "CLOSED: Kyverno does not answer for policy {policy}, so pods are refused: {text}. Bring \
-         Kyverno's admission controller back; a rotation waits and goes on by itself"
-    )
 }
 
 fn new(status: Status, reason: Reason, message: String) -> Condition {
