@@ -59,7 +59,7 @@ pub(crate) fn is_stale(
 pub(crate) fn is_in_the_way(snapshot: &Snapshot, ledger: &Ledger, pipeline: &PipelineRef) -> bool {
     let fixed = |found: &&PipelineFound| matches!(found, PipelineFound::Ours { fixed: true, .. });
     let found = snapshot.pipelines.get(pipeline).filter(fixed);
-    let stale = found.zip(snapshot.ring.pipelines.get(pipeline)).zip(target(ledger));
-    stale
-        .is_some_and(|((found, wanted), target)| is_stale(snapshot, ledger, target, *wanted, found))
+    let next = ledger.pending().filter(|v| !v.is_spare()).or_else(|| ledger.current());
+    let stale = found.zip(snapshot.ring.pipelines.get(pipeline)).zip(next);
+    stale.is_some_and(|((found, wanted), next)| is_stale(snapshot, ledger, next, *wanted, found))
 }

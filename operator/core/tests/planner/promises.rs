@@ -233,6 +233,8 @@ fn states() -> Vec<(&'static str, World)> {
         ("a policy that cannot be created", meeting(Obstacle::Uncreatable)),
         ("something answers for the gate", meeting(Obstacle::Unreadable)),
         ("an outdated rule", meeting(Obstacle::Outdated)),
+        ("Kyverno is silent", meeting(Obstacle::Silent)),
+        ("Kyverno cannot be asked", meeting(Obstacle::NoQuestions)),
         (
             "a stuck policy during a rotation",
             after(|world| {

@@ -21,7 +21,11 @@ impl World {
             action,
             Action::AddFinalizer | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
         );
-        if !needs_ledger || seen == sequence {
+        // Nothing is created in a namespace that is being deleted by now.
+        let is_refused = matches!(action, Action::WriteSecret { pipeline, .. }
+            if !self.secrets.contains_key(pipeline)
+                && self.terminating.contains(&pipeline.namespace));
+        if (!needs_ledger || seen == sequence) && !is_refused {
             self.execute(action);
             self.judge();
         }

@@ -53,7 +53,10 @@ impl World {
             }
             Act::MendKyverno => {
                 self.kyverno_up = true;
-                self.rid_of(|o| matches!(o, Obstacle::NoKyverno | Obstacle::Outdated));
+                self.rid_of(|o| {
+                    let silent = matches!(o, Obstacle::Silent | Obstacle::NoQuestions);
+                    silent || matches!(o, Obstacle::NoKyverno | Obstacle::Outdated)
+                });
                 self.load();
             }
             Act::MendGate => self.rid_of(|o| *o == Obstacle::Unreadable),

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use signingkeyring_core::{
     ledger::{Damage, PipelineRef},
     snapshot::{
-        Answer, Difference, LedgerFound, PipelineFound, PolicyFound, Snapshot, Witness,
+        Answer, Difference, LedgerFound, PipelineFound, PolicyFound, Silence, Snapshot, Witness,
         WriteFailure,
     },
 };
@@ -27,6 +27,10 @@ pub enum Obstacle {
     Uncreatable,
     /// Something else answers the gate.
     Unreadable,
+    /// Kyverno passes the question without an answer, for long.
+    Silent,
+    /// The kind by which Kyverno is asked is not served.
+    NoQuestions,
     /// Kyverno answers with another rest of the rule, for long.
     Outdated,
     /// A Secret's namespace is not there.
@@ -100,6 +104,7 @@ impl Obstacle {
                 }
             }
             Self::NoKyverno => seen.kyverno_served = false,
+            Self::NoQuestions => seen.questions_missing = Some("it was deleted".into()),
             Self::Problem => seen.ring.problems.push("spec.rotation.every: write 1h".into()),
             Self::Trouble => seen.trouble = Some("ledger: no leader".into()),
             Self::ForeignLedger => seen.ledger = LedgerFound::Foreign,
@@ -136,6 +141,9 @@ impl Obstacle {
             (Self::ForeignPolicy, found) => *found = PolicyFound::Foreign,
             (Self::Uncreatable, found) => *found = PolicyFound::Absent { failure: failed(false) },
             (Self::Unreadable, _) => *answer = Answer::Unreadable("a quota".into()),
+            (Self::Silent, _) => {
+                *answer = Answer::Silent(Silence::Passed, Duration::from_secs(60));
+            }
             (Self::Rejected, PolicyFound::Ours { failure, .. }) => *failure = failed(true),
             (Self::Unwritable, PolicyFound::Ours { failure, differs, .. }) => {
                 (*failure, *differs) = (failed(false), Some(Difference::Other));
