@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::Client;
-use signingkeyring_core::{grant::Account, policy_ref::PolicyRef};
+use signingkeyring_core::{account::Account, policy_ref::PolicyRef};
 
 use crate::{
     cache::Cache,

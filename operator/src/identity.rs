@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{Api, Client, api::PostParams};
-use signingkeyring_core::{grant::Account, names};
+use signingkeyring_core::{account::Account, names};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 

@@ -10,9 +10,9 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 use signingkeyring_core::{
+    account::Account,
     condition::{Condition, Kind, Reason, Status},
     facts::is_doubtful,
-    grant::Account,
     ledger::{Damage, Ledger, PipelineRef},
     names::{self, RingName},
     plan::Action,

@@ -11,7 +11,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::reflector,
 };
-use signingkeyring_core::grant::Account;
+use signingkeyring_core::account::Account;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Barrier,

@@ -18,13 +18,14 @@
 // of it may panic.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
 
+pub mod account;
 mod api_enum;
 pub mod condition;
 pub mod duration;
 pub mod event;
 pub mod facts;
 pub mod fingerprint;
-pub mod grant;
+mod grant;
 pub mod high_water;
 pub mod images;
 pub mod ledger;

@@ -9,10 +9,10 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    account::Account,
     api_enum::api_enum,
     condition::Condition,
     fingerprint::Fingerprint,
-    grant::Account,
     high_water::HighWater,
     ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     names::RingName,

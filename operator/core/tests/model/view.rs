@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
-    grant::Account,
+    account::Account,
     high_water::HighWater,
     ledger::PipelineRef,
     names::PIPELINE_ROLE,

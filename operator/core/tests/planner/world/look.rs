@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
-    grant::Account,
+    account::Account,
     high_water::HighWater,
     ledger::{Ledger, PipelineRef},
     names::PIPELINE_ROLE,
