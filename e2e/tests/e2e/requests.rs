@@ -148,7 +148,7 @@ fn an_update_that_changes_no_image_is_judged_by_no_rule_of_today() {
             ];
             all(&pods, false, requests).await?;
         }
-        for pod in ["unsigned", "two", "noted"] {
+        for pod in ["unsigned", "two", "unreadable", "noted"] {
             all(&pods, false, vec![annotate(pod, &forged), annotate(pod, &hidden)]).await?;
         }
         all(&pods, true, vec![debug("unsigned", &signed), set_image("unsigned", &signed)]).await?;
@@ -201,7 +201,8 @@ fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
         world.sign(&second, "gated-ci/image-signing").await?;
         world.wait_until_admitted("gated-dev", &second).await?;
         store(&pods, "second", &[&second]).await?;
-        all(&pods, true, vec![ungate("first"), ungate("second")]).await?;
+        store(&pods, "pair", &[&first, &first]).await?;
+        all(&pods, true, vec![ungate("first"), ungate("second"), ungate("pair")]).await?;
 
         world.apply(&manifest("gated", "  revoked: [{version: 1, reason: test}]\n")).await?;
         let wanted = "True RevocationsApplied";
@@ -223,6 +224,11 @@ fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
         all(&pods, false, refused).await?;
         all(&pods, true, harmless("first")).await?;
         all(&pods, true, vec![ungate("second")]).await?;
+        // An image that is changed beside a note has the note replaced.
+        let mut put_in = json!({"metadata": {"annotations": {NOTE: forged}}});
+        put_in["spec"] = json!({"containers": [{"name": "app-1", "image": second}]});
+        pods.patch("pair", &PatchParams::default(), &Patch::Strategic(&put_in)).await?;
+        all(&pods, false, vec![ungate("pair")]).await?;
         // One whose own image passes does not carry a pass for another one.
         let note = json!({"metadata": {"annotations": {NOTE: forged}}});
         pods.patch("second", &PatchParams::default(), &Patch::Strategic(&note)).await?;

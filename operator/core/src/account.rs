@@ -28,6 +28,17 @@ impl Account {
             None => Self::User(name.to_owned()),
         }
     }
+
+    /// What the API server calls it.
+    #[must_use]
+    pub fn user_name(&self) -> String {
+        match self {
+            Self::Service { namespace, name } => {
+                format!("system:serviceaccount:{namespace}:{name}")
+            }
+            Self::User(name) => name.clone(),
+        }
+    }
 }
 
 /// As the flag of a command that names the subject of a binding.

@@ -15,7 +15,7 @@ use signingkeyring_crds::{ImageExclusionList, ImageExclusionListSpec};
 use tracing::warn;
 
 use super::exclusion;
-use crate::context::Context;
+use crate::{context::Context, kyverno::marks};
 
 /// Reads every list. An entry that cannot be read does not count, and what is
 /// too much neither: the gate stays closed for it.
@@ -55,11 +55,15 @@ fn from_policies(context: &Context) -> List {
     for (_, policy) in context.cache.our_policies() {
         let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
         let Some(spec) = policy.data.get("spec") else { continue };
+        let marks = marks(&policy);
         for (ring, globs) in cluster_policy::skipped_by_rings(metadata, spec) {
+            // What a ring's own exclusions are only the ledger says from which its
+            // rule was made: taken for a list's, they would count for all rings.
             let row = context.cache.ledgers.get(&ring);
+            let made_from = marks.0.get(&ring).map(|mark| mark.state.sequence);
             let table = row.and_then(|row| row.shared_table());
-            let own = table.map(|table| table.rule.settings.exclude.clone()).unwrap_or_default();
-            rules.push((globs, own));
+            let table = table.filter(|table| Some(table.rule.sequence) == made_from);
+            rules.extend(table.map(|table| (globs, table.rule.settings.exclude.clone())));
         }
     }
     remembered::from_policies(rules.iter().map(|(globs, own)| (globs.clone(), &own[..])))

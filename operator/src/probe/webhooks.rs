@@ -1,7 +1,7 @@
 //! What Kyverno's webhook configurations say of a question that passed without
 //! an answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -21,9 +21,15 @@ use signingkeyring_core::{
     policy_ref::{Action, PolicyRef},
     snapshot::Silence,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use crate::{context::Context, error::brief, gate::Response};
+
+/// How long the API server may take to show them.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The names that Kyverno gives them.
 const MUTATING: &str = "kyverno-resource-mutating-webhook-cfg";
@@ -69,7 +75,11 @@ impl Webhooks {
             Some((at, seen)) if *at >= asked => seen.clone(),
             _ => {
                 let at = Instant::now();
-                let seen = look(context).await.map(Arc::new).map_err(|error| brief(&error));
+                // Others wait for this look.
+                let seen = match timeout(PATIENCE, look(context)).await {
+                    Ok(seen) => seen.map(Arc::new).map_err(|error| brief(&error)),
+                    Err(_) => Err(format!("no answer within {}s", PATIENCE.as_secs())),
+                };
                 *last = Some((at, seen.clone()));
                 seen
             }

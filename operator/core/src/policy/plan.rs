@@ -158,9 +158,10 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     }
     plan.step = if holds(snapshot, &content) {
         Step::UpToDate(content)
-    } else if !snapshot.can_be_asked && !is_drifted(snapshot) {
+    } else if !snapshot.can_be_asked && !is_drifted(snapshot) && !takes_out(snapshot, &content) {
         // What Kyverno loads now it could never be asked about, and what it was
-        // heard to enforce stays. Somebody's edit is undone all the same.
+        // heard to enforce stays. Somebody's edit is undone all the same, and what
+        // is not to count any more leaves.
         Step::Wait
     } else {
         Step::Write(Write {
@@ -218,6 +219,14 @@ fn holds(snapshot: &PolicySnapshot, content: &Content) -> bool {
         written.is_some_and(|w| w.sent == wanted && w.stored.spec == found.spec)
     };
     (found.spec == wanted || made_of_it()) && found.own_metadata == content.whole.own_metadata
+}
+
+/// Whether a ring's rules leave, or an exclusion that has expired.
+fn takes_out(snapshot: &PolicySnapshot, content: &Content) -> bool {
+    snapshot.ours().is_some_and(|found| {
+        let leaves = |ring: &String| !content.rules.contains_key(ring);
+        found.rules.keys().any(leaves) || !expired(snapshot, found).is_empty()
+    })
 }
 
 /// Whether somebody else edited or deleted what this process wrote.

@@ -15,7 +15,7 @@ mod explain;
 mod unheard;
 
 use explain::{explain, unreachable_message};
-use unheard::{silent_message, unreadable_message};
+use unheard::{silent_message, unaskable_message, unreadable_message};
 
 /// How long Kyverno may answer with an older key set, or not at all although
 /// nothing says that it does not verify, before that is reported.
@@ -137,7 +137,12 @@ pub(super) fn leaving_waits_for(
     ledger: &Ledger,
 ) -> Option<Act> {
     let named = ledger.rule.settings.policies().find_map(|policy| {
-        match &snapshot.policies.get(&policy)?.answer {
+        let seen = snapshot.policies.get(&policy)?;
+        let is_ours = matches!(seen.found, PolicyFound::Ours { .. });
+        match &seen.answer {
+            _ if snapshot.questions_missing.is_some() && is_ours => Some(Act::MendKyverno),
+            Answer::Silent(..) if is_ours => Some(Act::MendKyverno),
+            Answer::Unreadable(_) if is_ours => Some(Act::MendGate),
             Answer::Unreachable(_) => Some(Act::MendKyverno),
             Answer::Answered { mark: Some(_), .. } if is_unwritable(snapshot, policy) => {
                 Some(Act::MendPolicy)
@@ -215,7 +220,13 @@ pub(super) fn waiting_on(
 /// Why a removed ring's rule is still in force, if it is.
 pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<String> {
     let answered = ledger.rule.settings.policies().find_map(|policy| {
-        match &snapshot.policies.get(&policy)?.answer {
+        let seen = snapshot.policies.get(&policy)?;
+        if let Some(why) = &snapshot.questions_missing
+            && matches!(seen.found, PolicyFound::Ours { .. })
+        {
+            return Some(unaskable_message(policy, why, true));
+        }
+        match &seen.answer {
             Answer::Unreachable(text) => Some(unreachable_message(policy, text)),
             Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
             Answer::Silent(silence, _) => Some(silent_message(snapshot, policy, silence)),

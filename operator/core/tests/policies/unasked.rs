@@ -1,7 +1,9 @@
 //! No policy is written while the cluster does not serve the kind by which Kyverno
 //! is asked about it; and one that Kyverno may have loaded without it is written anew.
 
+use jiff::Timestamp;
 use signingkeyring_core::{
+    ledger::{Change, Ledger},
     names,
     policy::{
         PolicySnapshot, Step,
@@ -61,6 +63,18 @@ fn an_edit_is_undone_all_the_same() {
         let seen = PolicySnapshot { found, ..seen.clone() };
         assert!(write(plan_policy(&seen, &UNSERVED)).drifted);
     }
+}
+
+#[test]
+fn a_ring_leaves_all_the_same() {
+    let found = policy();
+    let mut seen = unserved(&found, false);
+    let rule = ledger(3).rule.settings;
+    let removed = Change::Remove { rule, above: 0 };
+    let removed = Ledger::apply(Some(&ledger(3)), &removed, Timestamp::UNIX_EPOCH).unwrap();
+    seen.rings.insert("shop".to_owned(), ring(removed, Vec::new()));
+    let content = write(plan_policy(&seen, &UNSERVED)).content;
+    assert!(content.rules.keys().eq(["pay"]), "{content:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::rules::LISTS;
+use super::rules::{LISTS, NOTE};
 use crate::{names, policy_ref::Action};
 
 /// What Kyverno can parse, after github.com/distribution/reference, and no
@@ -62,7 +62,8 @@ pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Val
 /// Whether an update changes what runs, or when: a Pod that was there before may
 /// still lose its finalizers. `allowExistingViolations` does nothing for CEL in
 /// Kyverno 1.19. Taking a scheduling gate off counts, because of such a Pod Kyverno
-/// verifies nothing.
+/// verifies nothing; and so does a note in Kyverno's place, which would count once
+/// its images can be read.
 fn changes() -> String {
     let images = |pod: &str| {
         let list = |list: &str| {
@@ -73,10 +74,18 @@ fn changes() -> String {
         };
         format!("[{}]", LISTS.map(list).join(", "))
     };
+    let note = |pod: &str| {
+        format!(
+            "(has({pod}.metadata.annotations) && '{NOTE}' in {pod}.metadata.annotations ? \
+             {pod}.metadata.annotations['{NOTE}'] : '')"
+        )
+    };
+    let (new, old) = (note("object"), note("oldObject"));
     format!(
         "request.operation == 'CREATE' || {} != {} || (has(oldObject.spec.schedulingGates) && \
          (!has(object.spec.schedulingGates) || object.spec.schedulingGates != \
-         oldObject.spec.schedulingGates))",
+         oldObject.spec.schedulingGates)) || ({new} != {old} && \
+         ({new}.contains('/signing-') || {new}.contains('\\\\')))",
         images("object"),
         images("oldObject"),
     )

@@ -20,9 +20,9 @@ use crate::{
 /// A pattern that no image fits: Kyverno takes no rule without one.
 const NO_IMAGE: &str = "none.invalid/none";
 
-/// Kyverno's note on a Pod of what was verified, as JMESPath. What it holds is
-/// read again at every later update.
-const NOTE: &str = "metadata.annotations.\"kyverno.io/verify-images-scoped\" || ''";
+/// The annotation of a Pod in which Kyverno notes what was verified. What it holds
+/// is read again at every later update.
+pub(super) const NOTE: &str = "kyverno.io/verify-images-scoped";
 
 /// A Pod's lists of containers.
 pub(super) const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -93,18 +93,25 @@ impl Verification<'_> {
         // DELETE and CONNECT are Kyverno's defaults too, and would make the
         // deletion of pods depend on Kyverno.
         let operations = ["CREATE", "UPDATE"];
-        self.of_whole_pods(&operations, &[CREATED, &images_change()], self.required)
+        // Whenever another rule writes a note, this one does, too: Kyverno replaces
+        // the note as a whole, and what is not in the new one is forgotten.
+        let when = [CREATED, &images_change(), &gates_change(), &forged()];
+        self.of_whole_pods(&operations, &when, self.required)
     }
 
     /// Images of Pods that an update lets be scheduled: whatever passed long ago,
     /// they start now. And of those on which an update writes a note in Kyverno's
     /// place: one that names a policy of ours, or that hides behind an escape whom
-    /// it names. The half that verifies refuses by itself, so the other is not
-    /// asked: it may have loaded another state of the policy, with another name.
+    /// it names. Where it changes an image as well, Kyverno replaces that note; and
+    /// its own would look like one where a later webhook has it called again.
+    ///
+    /// The half that verifies refuses by itself, so the other is not asked: it may
+    /// have loaded another state of the policy, with another name.
     ///
     /// Nothing where nothing is refused.
     fn of_released_pods(&self) -> Option<Value> {
-        let rule = || self.of_whole_pods(&["UPDATE"], &[&gates_change(), &forged()], false);
+        let alone = format!("{} && !({})", forged(), images_change());
+        let rule = || self.of_whole_pods(&["UPDATE"], &[&gates_change(), &alone], false);
         (self.action == Action::Enforce).then(rule)
     }
 
@@ -239,7 +246,8 @@ fn gates_change() -> String {
 
 /// In JMESPath: whether an update writes a note that may count for us.
 fn forged() -> String {
-    let (new, old) = (format!("(request.object.{NOTE})"), format!("(request.oldObject.{NOTE})"));
+    let note = |pod: &str| format!("(request.{pod}.metadata.annotations.\"{NOTE}\" || '')");
+    let (new, old) = (note("object"), note("oldObject"));
     format!(
         "(to_string(contains({new}, '/signing-') || contains({new}, `\"\\\\\"`)) == 'true' \
          && {new} != {old})"

@@ -7,12 +7,13 @@ use crate::{
 };
 
 pub(super) fn unreadable_message(snapshot: &Snapshot, policy: PolicyRef, text: &str) -> String {
+    let namespace = &snapshot.operator.namespace;
     format!(
         "it is not known whether images are verified by policy {policy}: something else than \
-         Kyverno answered the operator's question to it, the dry run of a {} in namespace {}, or \
-         nothing did: {text}",
+         Kyverno answered the operator's question to it, the dry run of a {} in namespace {namespace}, \
+         or nothing did: {text}. Have that leave out {} there",
         names::QUESTION_KIND,
-        snapshot.operator.namespace
+        names::QUESTION_CRD,
     )
 }
 
@@ -50,8 +51,8 @@ pub(super) fn silent_message(snapshot: &Snapshot, policy: PolicyRef, silence: &S
              it), or it was told to leave out what the operator asks: by resourceFilters, \
              excludeUsernames, excludeGroups, excludeRoles or excludeClusterRoles in its ConfigMap, \
              or by a PolicyException. The operator asks in namespace {namespace} as \
-             system:serviceaccount:{namespace}:{}",
-            names::SERVICE_ACCOUNT
+             {}",
+            snapshot.operator.account.user_name()
         ),
         Silence::NoWebhook => format!(
             "Kyverno's mutating webhook for such policies does not take {}, by which it is asked, \
