@@ -40,7 +40,8 @@ pub struct ImageExclusion {
     /// without a registry host is one of Docker Hub. A tree, a repository and a
     /// digest cover an image however it is written, with a tag, a digest or
     /// both; a tag covers it with a digest behind the tag only while the tag
-    /// points to that digest. Pods that name a host in upper case or by an
+    /// points to that digest, and Kyverno can look that up without a Pod's own
+    /// pull secrets. Pods that name a host in upper case or by an
     /// IPv6 address are refused, whatever is excluded.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[^*?]*[*]?$') && (!self.endsWith('*') || self.matches('^[^*]+/[*]$') || self.matches('^[^*]*:[^/*]*[*]$'))").message("image: a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host"))]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -67,13 +68,22 @@ impl Context {
 }
 
 /// What this process has already said of things that last, so that each is
-/// said once.
+/// said once. Of each a hash is kept, and of no more than [`Announced::MOST`]: an
+/// operator that runs for months says some of it twice.
 #[derive(Debug, Default)]
-pub struct Announced(Mutex<HashSet<String>>);
+pub struct Announced(Mutex<HashSet<u64>>);
 
 impl Announced {
+    const MOST: usize = 100_000;
+
     /// Whether this has not been said yet; from now on it has.
     pub fn first_time(&self, what: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
+        let mut hash = DefaultHasher::new();
+        what.hash(&mut hash);
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= Self::MOST {
+            said.clear();
+        }
+        said.insert(hash.finish())
     }
 }
