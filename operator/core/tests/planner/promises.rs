@@ -445,6 +445,24 @@ fn states() -> Vec<(&'static str, World)> {
             }),
         ),
         (
+            "a deletion while Kyverno cannot be asked",
+            after(|world| {
+                world.enrolled.clear();
+                world.ring_mut().deleting = true;
+                world.meets(Obstacle::NoQuestions);
+                world.pass(1);
+            }),
+        ),
+        (
+            "a deletion while Kyverno is silent",
+            after(|world| {
+                world.enrolled.clear();
+                world.ring_mut().deleting = true;
+                world.meets(Obstacle::Silent);
+                world.pass(1);
+            }),
+        ),
+        (
             "a deletion while Kyverno is down",
             after(|world| {
                 world.kyverno_up = false;
