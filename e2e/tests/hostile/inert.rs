@@ -2,7 +2,7 @@
 //! a word of what people wrote beside them. Written from Kyverno's side, apart
 //! from the renderer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -48,7 +48,7 @@ pub async fn check(client: &Client) -> Result<()> {
     })
     .await?;
     ensure!(!all.is_empty(), "there is no policy");
-    let mut references = BTreeSet::new();
+    let mut constants: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for policy in &mut all {
         let name = policy.name_any();
         ensure!(is_label(&name), "policy {name:?}");
@@ -56,30 +56,67 @@ pub async fn check(client: &Client) -> Result<()> {
         for rule in rules {
             let rule_name = rule["name"].as_str().context("a rule without a name")?.to_owned();
             let rule_name = rule_name.as_str();
-            if rule_name == "signing-gate.references" {
-                // A constant with quotes of its own: the same in every policy
-                // of an action, and the rest of the rule is judged as ever.
-                references.insert(rule["validate"].take().to_string());
-                continue;
+            ensure!(rule_name.split('.').all(is_word), "{name}: rule {rule_name:?}");
+            // Constants with quotes and variables of their own: the same in every
+            // policy of an action. The rest of a rule is judged as ever.
+            for (what, pointer) in CONSTANTS {
+                let Some(constant) = rule.pointer_mut(pointer) else { continue };
+                for globs in pinned(constant) {
+                    let globs = globs.take();
+                    for glob in globs.as_array().context("globs that are no list")? {
+                        let glob = glob.as_str().context("a glob that is no text")?;
+                        ensure!(is_pinned(glob), "{name}, rule {rule_name}: glob {glob:?}");
+                    }
+                }
+                constants.entry(what).or_default().insert(constant.take().to_string());
             }
-            ensure!(is_label(rule_name), "{name}: rule {rule_name:?}");
             let globs = rule["verifyImages"][0]["skipImageReferences"].as_array();
             for glob in globs.into_iter().flatten() {
                 let glob = glob.as_str().context("a glob that is no text")?;
                 ensure!(is_glob(glob), "{name}, rule {rule_name}: glob {glob:?}");
             }
-            ensure!(
-                rule_name == "signing-gate" || !rule["verifyImages"][0]["attestors"].is_null(),
-                "{name}: rule {rule_name} verifies nothing"
-            );
+            let verifies = !rule["verifyImages"][0]["attestors"].is_null();
+            let other = rule_name.ends_with(".tags") || rule_name.starts_with("signing-gate");
+            ensure!(other || verifies, "{name}: rule {rule_name} verifies nothing");
         }
         let told =
             json!([policy.data["spec"], policy.metadata.annotations, policy.metadata.labels]);
         inert(&told).with_context(|| format!("policy {name}"))?;
     }
-    ensure!((1..=2).contains(&references.len()), "not a constant: {references:?}");
-    ensure!(references.iter().all(|rule| !rule.contains(MARK)), "{references:?}");
+    for (what, texts) in constants {
+        let most = if what == "preconditions" { 3 } else { 2 };
+        ensure!((1..=most).contains(&texts.len()), "{what} is no constant: {texts:?}");
+        ensure!(texts.iter().all(|text| !text.contains(MARK)), "{what}: {texts:?}");
+    }
     Ok(())
+}
+
+/// What of the rules is code, and where.
+const CONSTANTS: [(&str, &str); 4] = [
+    ("validate", "/validate"),
+    ("celPreconditions", "/celPreconditions"),
+    ("preconditions", "/preconditions"),
+    ("foreach", "/mutate/foreach"),
+];
+
+/// The lists of globs in the code that compares images by their tags.
+fn pinned(constant: &mut Value) -> Vec<&mut Value> {
+    let lists = constant.as_array_mut().into_iter().flatten();
+    let globs = lists.filter_map(|list| list.pointer_mut("/preconditions/all/0/value"));
+    globs.filter(|globs| globs.is_array()).collect()
+}
+
+/// A glob by tag with a digest behind it; short names stand without a host.
+fn is_pinned(glob: &str) -> bool {
+    let tagged = glob.strip_suffix("@sha256:*");
+    tagged
+        .filter(|tagged| tagged.rsplit('/').next().is_some_and(|end| end.contains(':')))
+        .is_some_and(|tagged| is_glob(tagged) || is_glob(&format!("docker.io/{tagged}")))
+}
+
+/// A part of a rule's name.
+fn is_word(word: &str) -> bool {
+    is_label(&word.replace('_', "-"))
 }
 
 fn inert(value: &Value) -> Result<()> {
@@ -179,6 +216,12 @@ fn the_checks_can_fail() {
         "quay.io/%2f:*",
     ] {
         assert!(!is_glob(glob), "{glob}");
+    }
+    for glob in ["quay.io/a:1*@sha256:*", "redis:7@sha256:*", "library/redis:7@sha256:*"] {
+        assert!(is_pinned(glob), "{glob}");
+    }
+    for glob in ["*@sha256:*", "quay.io/a:1", "{{x}}:1@sha256:*", "a b:1@sha256:*"] {
+        assert!(!is_pinned(glob), "{glob}");
     }
     for text in [
         MARK,
