@@ -20,6 +20,7 @@ pub mod exclusions;
 mod expiry;
 mod kept;
 mod known;
+mod narrow;
 pub mod packing;
 mod plan;
 mod refusal;

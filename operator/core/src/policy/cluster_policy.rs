@@ -23,6 +23,7 @@ use crate::{
     policy_ref::{Action, PolicyRef},
 };
 
+mod keys;
 mod naming;
 mod read;
 mod references;
@@ -183,7 +184,7 @@ impl Backend for ClusterPolicy<'_> {
     }
 
     fn nobody(&self) -> KeySeen {
-        read::key_seen(&rules::key_entry(NOBODYS_KEY), |_| None)
+        read::key_seen(&keys::key_entry(NOBODYS_KEY), |_| None)
     }
 
     fn name(&self, ring: &str, rule: &mut RuleSeen) {

@@ -9,6 +9,7 @@ use std::{
 use super::{
     content::{Backend, ContentRule, Source},
     known::{Known, speaks},
+    narrow::narrowed,
     snapshot::{KeySeen, PolicySnapshot, RingSeen, RuleSeen},
 };
 use crate::{
@@ -47,7 +48,7 @@ pub(super) fn kept(
                 Some(known) => known.accepts(key),
                 None => key.public_key.is_some(),
             };
-            let narrowed = rule.clone().narrowed(name, backend, accepts);
+            let narrowed = narrowed(rule.clone(), name, backend, accepts);
             let placed = snapshot.placed().find(|(placed, ..)| placed == name);
             let new = match placed.filter(|(.., table)| !table.removed) {
                 Some((_, ring, table)) => {

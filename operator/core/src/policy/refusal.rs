@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     content::{Backend, Content, ContentRule, Source},
+    narrow::narrowed,
     snapshot::{KeySeen, PolicySnapshot, RuleSeen},
 };
 
@@ -43,7 +44,7 @@ pub(super) fn hold_back(
             found.body() != written.body() || !is_named(name, backend, found)
         });
         let last = if edited { (Source::Written, written) } else { (Source::Found, found) };
-        match last.1.map(|rule| rule.clone().narrowed(name, backend, accepts)) {
+        match last.1.map(|rule| narrowed(rule.clone(), name, backend, accepts)) {
             Some(rule) => {
                 rules.insert(name.clone(), ContentRule { source: last.0, rule });
             }

@@ -10,15 +10,12 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
-    content::Backend,
-    digest::{Digest, Part},
-};
+use super::digest::{Digest, Part};
 use crate::{
     fingerprint::Fingerprint,
     high_water::HighWater,
     ledger::{Exclusion, Ledger},
-    marks::{Mark, key_set},
+    marks::Mark,
     policy_ref::PolicyRef,
     snapshot::Revoked,
 };
@@ -198,33 +195,6 @@ impl RuleSeen {
     /// The key entries of all its rules; most stand in several of them.
     pub fn keys(&self) -> impl Iterator<Item = &KeySeen> {
         self.parts.iter().flat_map(|part| &part.keys)
-    }
-
-    /// It with none but the keys that `accepts` takes: what cannot be rendered
-    /// anew keeps no revoked key. Its mark changes with its keys, so that
-    /// Kyverno's answer tells whether it has loaded them, and so do its names.
-    #[must_use]
-    pub(crate) fn narrowed(
-        mut self,
-        ring: &str,
-        backend: &impl Backend,
-        accepts: impl Fn(&KeySeen) -> bool,
-    ) -> Self {
-        let nobody = backend.nobody();
-        let stays = |key: &KeySeen| key.public_key == nobody.public_key || accepts(key);
-        if self.keys().all(stays) {
-            return self;
-        }
-        let left = self.keys().filter(|key| accepts(key)).filter_map(KeySeen::name);
-        self.mark.state.key_set = key_set(left);
-        for part in self.parts.iter_mut().filter(|part| !part.keys.is_empty()) {
-            part.keys.retain(&accepts);
-            if part.keys.is_empty() {
-                part.keys.push(nobody.clone());
-            }
-        }
-        backend.name(ring, &mut self);
-        self
     }
 
     /// The public keys that it accepts, each once.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     content::{Backend, Content, ContentRule, Source},
     known::Known,
+    narrow::narrowed,
     snapshot::{PolicySnapshot, RulePart},
 };
 
@@ -26,7 +27,7 @@ pub(super) fn without_revoked(
             && found.keys().any(|key| known.revokes(key))
         {
             urgent = true;
-            rule = rule.narrowed(name, backend, |key| known.accepts(key));
+            rule = narrowed(rule, name, backend, |key| known.accepts(key));
             // Who knows no newer ledger than the one that the rule was made
             // from is not to put the key back.
             let table = ring.table.as_ref().map_or(0, |table| table.rule.sequence);

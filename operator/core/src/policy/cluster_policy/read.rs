@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, naming, rules::key_entry};
+use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, keys::key_entry, naming};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},

@@ -7,10 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    ClusterPolicy, NOBODYS_KEY,
-    naming::{self, Purpose},
-};
+use super::{ClusterPolicy, keys::entries, naming::Purpose, read};
 use crate::{
     images::{self, Pattern},
     ledger::{Exclusion, Ledger},
@@ -84,7 +81,20 @@ pub(super) fn rules(
         (Purpose::Tags, verification.by_tag()),
     ];
     let rules = rules.into_iter().filter_map(|(purpose, rule)| Some((purpose, rule?)));
-    rules.map(|(purpose, rule)| naming::named(owner, purpose, rule)).collect()
+    rules.map(|(purpose, rule)| named(owner, purpose, rule)).collect()
+}
+
+/// Names a rule that was rendered for this purpose.
+fn named(owner: &str, purpose: Purpose, mut rule: Value) -> Value {
+    let name = |rule: &mut Value, name: String| {
+        if let Some(rule) = rule.as_object_mut() {
+            rule.insert("name".to_owned(), json!(name));
+        }
+    };
+    name(&mut rule, String::new());
+    let right = purpose.name(owner, &read::part_seen(&rule, |_| None));
+    name(&mut rule, right);
+    rule
 }
 
 impl Verification<'_> {
@@ -252,25 +262,6 @@ fn forged() -> String {
         "(to_string(contains({new}, '/signing-') || contains({new}, `\"\\\\\"`)) == 'true' \
          && {new} != {old})"
     )
-}
-
-fn entries(keys: &[&str]) -> Vec<Value> {
-    let keys = if keys.is_empty() { &[NOBODYS_KEY] } else { keys };
-    keys.iter().map(|key| key_entry(key)).collect()
-}
-
-/// What verifies with one public key.
-pub(super) fn key_entry(public_key: &str) -> Value {
-    json!({
-        "keys": {
-            "publicKeys": public_key,
-            "signatureAlgorithm": "sha256",
-            // Without both, Kyverno fetches Sigstore's public trust root.
-            "rekor": {"ignoreTlog": true, "url": "https://rekor.sigstore.dev"},
-            "ctlog": {"ignoreSCT": true},
-        },
-        "signatureAlgorithm": "sha256",
-    })
 }
 
 /// The exclusions that count now, from the lists and the ring.
