@@ -97,8 +97,12 @@ impl ClusterPolicy<'_> {
     /// The rules that a ring's ledger calls for.
     #[must_use]
     pub fn ring_rule(&self, ring: &str, ledger: &Ledger) -> Rule {
+        self.called_for(ring, ledger).0
+    }
+
+    fn called_for(&self, ring: &str, ledger: &Ledger) -> (Rule, RuleSeen) {
         let keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
-        self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water()).0
+        self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water())
     }
 
     fn rule_with_keys(
@@ -173,8 +177,7 @@ impl ClusterPolicy<'_> {
 
 impl Backend for ClusterPolicy<'_> {
     fn rule(&self, ring: &str, ledger: &Ledger) -> RuleSeen {
-        let keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
-        self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water()).1
+        self.called_for(ring, ledger).1
     }
 
     fn rule_with_keys_of(&self, ring: &str, ledger: &Ledger, kept: &RuleSeen) -> RuleSeen {
