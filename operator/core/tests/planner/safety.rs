@@ -7,12 +7,13 @@ use signingkeyring_core::{
     ledger::{Change, Exclusion, Mint, State},
     pass,
     plan::Action,
+    policy_ref::Action as RuleAction,
     snapshot::{Answer, AskedPolicy, Revoked},
 };
 
 use crate::{
     cases::{actions, rotate, settled, states},
-    world::{World, pipeline},
+    world::{AUDIT, World, pipeline},
 };
 
 fn revoke(world: &mut World, versions: &[u32]) {
@@ -320,6 +321,23 @@ fn a_lost_ledger_goes_on_when_asked_with_a_number_that_was_never_given_out() {
     let policies = world.snapshot().unwrap().policies;
     let answered = |seen: &AskedPolicy| matches!(seen.answer, Answer::Answered { .. });
     assert!(policies.values().all(answered));
+}
+
+/// A rule stands where it stands, and not where a ledger from before it moved says.
+#[test]
+fn a_ring_that_goes_on_with_an_old_ledger_goes_on_where_its_rule_stands() {
+    let mut world = settled();
+    let old = world.ledger.clone();
+    world.ring_mut().action = RuleAction::Audit;
+    assert!(world.settle());
+    world.ledger = old;
+    world.ask();
+    assert_eq!(reason(&world, Kind::Stalled), Reason::LedgerOutdated);
+    world.ring_mut().recover_after = Some(1);
+    world.pass(1);
+    assert!(world.settle());
+    let settings = &world.ledger.as_ref().unwrap().rule.settings;
+    assert_eq!((settings.policy, settings.leaving), (AUDIT, None));
 }
 
 #[test]

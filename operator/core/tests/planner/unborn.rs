@@ -7,12 +7,13 @@ use signingkeyring_core::{
     pass,
     plan::Action,
     policy::cluster_policy::NOBODYS_KEY,
+    policy_ref::Action as RuleAction,
     snapshot::ImportFound,
 };
 
 use crate::{
     cases::{actions, current, states},
-    world::{ENFORCE, World},
+    world::{AUDIT, ENFORCE, World},
 };
 
 fn suspended() -> World {
@@ -107,6 +108,19 @@ fn an_unborn_ring_that_lost_its_ledger_begins_again() {
     world.status.clear();
     assert_eq!(actions(&world), []);
     assert_eq!(world.condition(Kind::Stalled).unwrap().reason, Reason::KeyMaterialLost);
+}
+
+/// The rule stands where it stands until Kyverno has it elsewhere, whatever is asked of
+/// the ring by then.
+#[test]
+fn an_unborn_ring_that_begins_again_begins_where_its_rule_stands() {
+    let mut world = suspended();
+    assert!(world.settle());
+    world.ledger = None;
+    world.ring_mut().action = RuleAction::Audit;
+    assert!(world.settle());
+    let settings = &world.ledger.as_ref().unwrap().rule.settings;
+    assert_eq!((settings.policy, settings.leaving), (AUDIT, None));
 }
 
 /// What somebody raises while a ring is taken down does not hold that up.
