@@ -121,7 +121,7 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
     // not know of it.
     let above = highest_sequence(snapshot);
     if ledger.is_unborn() && above > ledger.rule.sequence {
-        let rule = ledger.rule.settings.clone();
+        let rule = place::first(snapshot, Some(&ledger.rule.settings));
         return vec![Action::Commit(Change::Begin { rule, above })];
     }
     if let Some(change) = mint::give_up(snapshot, ledger) {

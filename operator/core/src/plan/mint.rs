@@ -14,7 +14,7 @@ use crate::{
 /// while it waits, and so that the version stands above what a policy says of
 /// the ring already.
 pub(super) fn begin(snapshot: &Snapshot, facts: &Facts<'_>) -> Action {
-    let rule = place::first(snapshot);
+    let rule = place::first(snapshot, None);
     let above = highest_sequence(snapshot);
     let at_once = snapshot.can_seal && snapshot.import.is_none() && above == 0;
     match first(snapshot, facts, &rule).filter(|_| at_once) {

@@ -2,19 +2,27 @@
 //! exclusions, and the move from one policy to another.
 
 use crate::{
-    facts::{Enforcement, Facts},
+    facts::{Enforcement, Facts, carrying},
     ledger::{Change, Ledger, RuleSettings},
     snapshot::Snapshot,
 };
 
-/// The rule of a ring that has none yet.
-pub(super) fn first(snapshot: &Snapshot) -> RuleSettings {
-    RuleSettings {
+/// The rule of a ring that begins, or goes on with what a ledger from before says.
+/// Where it stands already is its place, whatever is asked by now: it moves from there
+/// as any rule does.
+pub(super) fn first(snapshot: &Snapshot, before: Option<&RuleSettings>) -> RuleSettings {
+    let mut rule = before.cloned().unwrap_or_else(|| RuleSettings {
         action: snapshot.ring.action,
         exclude: snapshot.ring.exclude.clone(),
         policy: snapshot.place.free,
         leaving: None,
+    });
+    let mut standing = carrying(snapshot);
+    if let Some(policy) = standing.next() {
+        rule.policy = policy;
+        rule.leaving = standing.next();
     }
+    rule
 }
 
 /// The change that brings the ring's rule to what is asked. A ring whose

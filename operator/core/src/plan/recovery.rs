@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{mint, place};
 use crate::{
-    facts::{Facts, carrying, highest_sequence},
+    facts::{Facts, highest_sequence},
     high_water::short,
     ledger::{Recovery, State, token_hash},
     snapshot::{LedgerFound, PolicyFound, Snapshot},
@@ -18,16 +18,7 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Recovery> {
     if !asked || matches!(snapshot.ledger, LedgerFound::Foreign) {
         return None;
     }
-    let settings = facts.table.map(|table| table.rule.settings.clone());
-    let rule = settings.unwrap_or_else(|| {
-        let mut rule = place::first(snapshot);
-        let mut carrying = carrying(snapshot);
-        if let Some(policy) = carrying.next() {
-            rule.policy = policy;
-            rule.leaving = carrying.next();
-        }
-        rule
-    });
+    let rule = place::first(snapshot, facts.table.map(|table| &table.rule.settings));
     let in_force: BTreeSet<&String> = keys_in_force(snapshot).collect();
     let known = snapshot.reported.versions.iter().cloned().map(|mut version| {
         // The status is a report. What it says is accepted counts only where a
