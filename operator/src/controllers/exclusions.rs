@@ -15,7 +15,7 @@ use crate::{context::Context, telemetry};
 /// count and what to do.
 pub(super) async fn report(context: &Context, policy: PolicyRef, selection: &Selection) {
     remembered(context, policy, &selection.remembered).await;
-    let limit = context.settings.policy_limit().bytes_for_exclusions();
+    let limit = context.settings.policy_limit().room_for_exclusions().new;
     context.metrics.exclusions(selection.bytes, limit, selection.too_large.len());
     for TooLarge { list: name, left_out } in &selection.too_large {
         // It was deleted since it was seen.

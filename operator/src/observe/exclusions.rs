@@ -25,9 +25,9 @@ pub(super) fn select(context: &Context, now: Timestamp) -> Selection {
     let known = known.iter().map(|object| list(context, object, is_missing));
     let lost = lost.iter().map(|object| list(context, object, true));
     let shown = context.cache.lost_lists.shown_by_policies(|| from_policies(context));
-    let limit = context.settings.policy_limit().bytes_for_exclusions();
+    let room = context.settings.policy_limit().room_for_exclusions();
     let lists = known.chain(lost).chain(shown).collect();
-    exclusions::select(lists, limit, now, || in_force(context))
+    exclusions::select(lists, room, now, || in_force(context))
 }
 
 fn list(

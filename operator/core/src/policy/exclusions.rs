@@ -2,8 +2,9 @@
 //! policies larger than can be written.
 //!
 //! Each ring's rule repeats what the lists exclude, so what all of them weigh
-//! together is bounded. Beyond that, what is in force stays in force and what
-//! is new does not count: the gate stays closed for it. What is in force is
+//! together is bounded. Beyond that, what is in force stays in force, although the
+//! room for what is new has become smaller, and what is new does not count: the gate
+//! stays closed for it. What is in force is
 //! read from the policies, so a restart changes nothing. They only say which
 //! entries come first: nothing counts but what a list has. A list that is gone
 //! because its kind is counts as it was last known ([`remembered`]).
@@ -12,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
-use super::expiry::time_left;
+use super::{expiry::time_left, packing::Room};
 use crate::{
     images::{Cover, Pattern},
     ledger::Exclusion,
@@ -66,7 +67,7 @@ type Entry = (Exclusion, Option<Pattern>);
 #[must_use]
 pub fn select(
     mut lists: Vec<List>,
-    limit: usize,
+    room: Room,
     now: Timestamp,
     in_force: impl FnOnce() -> BTreeSet<String>,
 ) -> Selection {
@@ -86,7 +87,7 @@ pub fn select(
         .map(|list| (list.name, list.exclusions.into_iter().map(entry).collect()))
         .collect();
     let all: Cover = lists.iter().flat_map(|(_, entries)| patterns(entries)).cloned().collect();
-    let chosen = if all.bytes() <= limit { all } else { choose(&lists, limit, &in_force()) };
+    let chosen = if all.bytes() <= room.new { all } else { choose(&lists, room, &in_force()) };
     let mut selection = Selection { bytes: chosen.bytes(), remembered, ..Selection::default() };
     for (list, entries) in lists {
         let is_chosen =
@@ -106,18 +107,20 @@ pub fn select(
 
 /// As much as fits: what is in force, one by one, then each list as a whole, both
 /// by the lists' age.
-fn choose(lists: &[(String, Vec<Entry>)], limit: usize, in_force: &BTreeSet<String>) -> Cover {
+fn choose(lists: &[(String, Vec<Entry>)], room: Room, in_force: &BTreeSet<String>) -> Cover {
     let is_in_force =
         |pattern: &Pattern| pattern.spellings().iter().all(|glob| in_force.contains(glob));
     let entries = lists.iter().flat_map(|(_, entries)| patterns(entries));
     let one_by_one = entries.filter(|p| is_in_force(p)).map(|p| [p.clone()].into_iter().collect());
     let as_a_whole = lists.iter().map(|(_, entries)| patterns(entries).cloned().collect());
     let mut chosen = Cover::default();
-    for more in one_by_one.chain(as_a_whole) {
-        if chosen.bytes_with(&more) <= limit {
+    let mut add = |more: Cover, room| {
+        if chosen.bytes_with(&more) <= room {
             chosen.extend(more);
         }
-    }
+    };
+    one_by_one.for_each(|more| add(more, room.in_force));
+    as_a_whole.for_each(|more| add(more, room.new));
     chosen
 }
 

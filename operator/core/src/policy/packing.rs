@@ -22,14 +22,25 @@ pub struct Occupancy {
 /// requests of 1.5 MiB; the rest is for metadata that others add.
 pub(super) const LARGEST_POLICY: usize = 1408 * 1024;
 
+/// How many bytes the exclusion lists may have in each ring's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// With what is new in them: were they all new at once in a policy that is as large
+    /// as it may be, it could still be written, so that its rings can move apart.
+    pub new: usize,
+    /// With what is in force already: a policy of one ring can be written. A policy of
+    /// several may have got too large for more than taking keys out, when its rules came
+    /// to weigh more or fewer were meant to share it; its rings move apart until it can.
+    pub in_force: usize,
+}
+
 impl Occupancy {
     /// How many bytes the exclusion lists may have in each ring's rules, if this is
-    /// what a policy may hold: were they all new at once in a policy that is as
-    /// large as it may be, it could still be written, so that its rings can move
-    /// apart.
+    /// what a policy may hold.
     #[must_use]
-    pub fn bytes_for_exclusions(self) -> usize {
-        LARGEST_POLICY.saturating_sub(self.bytes) / self.rings.max(1)
+    pub fn room_for_exclusions(self) -> Room {
+        let besides = LARGEST_POLICY.saturating_sub(self.bytes);
+        Room { new: besides / self.rings.max(1), in_force: besides }
     }
 
     /// Whether one more ring, as large as these are, would be too much.
@@ -78,14 +89,16 @@ mod tests {
     #[test]
     fn a_policy_that_is_full_can_take_the_exclusions_once_more() {
         let usual = Occupancy { rings: 12, bytes: 512 * 1024 };
-        assert_eq!(usual.bytes_for_exclusions(), 896 * 1024 / 12);
+        let room = Room { new: 896 * 1024 / 12, in_force: 896 * 1024 };
+        assert_eq!(usual.room_for_exclusions(), room);
         for rings in [1, 12, 25, 100] {
             for bytes in [4096, 512 * 1024, 1024 * 1024] {
                 let limit = Occupancy { rings, bytes };
-                let most = bytes + rings * limit.bytes_for_exclusions();
-                assert!(most <= 1408 * 1024, "{limit:?}");
+                let room = limit.room_for_exclusions();
+                assert!(bytes + rings * room.new <= 1408 * 1024, "{limit:?}");
+                assert!(bytes + room.in_force <= 1408 * 1024, "{limit:?}");
                 // A list of some hundred usual patterns always fits.
-                assert!(limit.bytes_for_exclusions() > 3900, "{limit:?}");
+                assert!(room.new > 3900, "{limit:?}");
             }
         }
     }
