@@ -89,6 +89,13 @@ fn lists_that_are_gone_with_their_kind_stay_in_force() {
         world.rotate("kindless", "d").await?;
         ensure!(skipped(world).await? == before && remembered(shared).await? > 0);
 
+        // Nor for an operator that has not seen how it came.
+        turn::kill(shared).await?;
+        turn::start(shared, &[]).await?;
+        world.rotate("kindless", "e").await?;
+        ensure!(skipped(world).await? == before, "the lists count as deleted after a restart");
+        ensure!(remembered(shared).await? > 0);
+
         both_lists(world).await?;
         wait_until("nothing is remembered", async || Ok(remembered(shared).await? == 0)).await?;
         wait_until("all is as before", async || Ok(skipped(world).await? == before)).await?;
