@@ -63,6 +63,7 @@ fn rendered(
         operator_namespace: "signing-system",
         enrolment_label: "signing.odj.cloud/ring",
         questions: Some("crd-1"),
+        lists: Some("crd-2"),
         now: now(),
     };
     let mut rules = kept;
@@ -95,6 +96,7 @@ fn policies_for_labels_that_name_no_ring() {
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: now(),
         };
         let values = ["", "chekout"].map(str::to_owned).into();
@@ -201,6 +203,7 @@ fn the_name_of_a_rule_for_gates_says_what_it_verifies_with() {
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: now(),
         };
         let rules = kind.ring_rule("shop", &ledger).rules;

@@ -29,6 +29,7 @@ fuzz_target!(|text: &str| {
             operator_namespace: "signing-system",
             enrolment_label: "signing.odj.cloud/ring",
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: Timestamp::UNIX_EPOCH,
         };
         let rules = BTreeMap::from([("shop".to_owned(), kind.ring_rule("shop", &ledger))]);

@@ -1,7 +1,7 @@
 //! The exclusion lists that are gone with their kind.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,10 +15,15 @@ type Object = Arc<DeserializeGuard<ImageExclusionList>>;
 #[derive(Debug, Default)]
 pub struct LostLists(Mutex<State>);
 
+/// The CRD of lists that are remembered where nobody knows which it was.
+const UNKNOWN: &str = "unknown";
+
 #[derive(Debug, Default)]
 struct State {
     /// The CRD of which the lists were that this process has seen.
     crd: Option<String>,
+    /// The CRD of which those are that are in force.
+    origin: Option<String>,
     /// Whether the kind is not served, or is being deleted.
     is_missing: bool,
     lists: BTreeMap<String, Object>,
@@ -33,6 +38,9 @@ struct State {
 enum FromPolicies {
     #[default]
     Unneeded,
+    /// There are no lists. If the policies have those of another CRD than this, they
+    /// were not deleted.
+    IfOfAnother(Kind),
     Wanted,
     Read(List),
 }
@@ -64,6 +72,8 @@ impl LostLists {
                 // It is being deleted: some may be gone already.
                 state.from_policies = FromPolicies::Wanted;
             }
+        } else if state.crd.is_none() && matches!(state.from_policies, FromPolicies::Unneeded) {
+            state.from_policies = FromPolicies::IfOfAnother(kind.clone());
         }
         if has_any && !matches!(kind, Kind::Served { leaving: true, .. }) {
             state.from_policies = FromPolicies::Unneeded;
@@ -72,6 +82,7 @@ impl LostLists {
         if let Kind::Served { uid, .. } = kind {
             state.crd = Some(uid.clone());
         }
+        state.settle();
     }
 
     /// Notes a list that was deleted. Returns whether it is the first that went
@@ -90,6 +101,14 @@ impl LostLists {
         let mut state = self.lock();
         state.lists.remove(name);
         state.from_policies = FromPolicies::Unneeded;
+        state.settle();
+    }
+
+    /// The CRD of which the lists are that are in force. Policies have it, for the
+    /// next process.
+    #[must_use]
+    pub fn crd(&self) -> Option<String> {
+        self.lock().origin.clone()
     }
 
     /// The lists that are gone, and whether those that are still known are, too.
@@ -99,18 +118,32 @@ impl LostLists {
         (state.lists.values().cloned().collect(), state.is_missing)
     }
 
-    /// What the policies show of lists that this process has never seen. `read`
-    /// is called once.
+    /// What the policies show of lists that this process has never seen. `crds` gives
+    /// those of which the policies have lists. Each is called once.
     #[must_use]
-    pub fn shown_by_policies(&self, read: impl FnOnce() -> List) -> Option<List> {
+    pub fn shown_by_policies(
+        &self,
+        crds: impl FnOnce() -> BTreeSet<String>,
+        read: impl FnOnce() -> List,
+    ) -> Option<List> {
         let mut state = self.lock();
-        if matches!(state.from_policies, FromPolicies::Wanted) {
+        let origin = match &state.from_policies {
+            FromPolicies::Unneeded | FromPolicies::Read(_) => None,
+            FromPolicies::Wanted => crds().pop_first().or_else(|| Some(UNKNOWN.to_owned())),
+            FromPolicies::IfOfAnother(kind) => {
+                let another = crds().into_iter().find(|crd| kind.took_its_lists(Some(crd)));
+                // The first that are lost are told of, too.
+                state.times += u32::from(another.is_some());
+                state.from_policies = FromPolicies::Unneeded;
+                another
+            }
+        };
+        if origin.is_some() {
+            state.origin = origin;
             state.from_policies = FromPolicies::Read(read());
         }
-        match &state.from_policies {
-            FromPolicies::Read(list) if !list.exclusions.is_empty() => Some(list.clone()),
-            FromPolicies::Read(_) | FromPolicies::Unneeded | FromPolicies::Wanted => None,
-        }
+        state.settle();
+        state.read().cloned()
     }
 
     /// How many times lists were lost.
@@ -121,6 +154,23 @@ impl LostLists {
 }
 
 impl State {
+    /// Where nothing is remembered, what is in force is of the CRD that is there.
+    fn settle(&mut self) {
+        let wanted =
+            matches!(self.from_policies, FromPolicies::Wanted | FromPolicies::IfOfAnother(_));
+        let remembers = wanted || self.read().is_some() || !self.lists.is_empty();
+        if !remembers && !self.is_missing {
+            self.origin.clone_from(&self.crd);
+        }
+    }
+
+    fn read(&self) -> Option<&List> {
+        match &self.from_policies {
+            FromPolicies::Read(list) => Some(list).filter(|list| !list.exclusions.is_empty()),
+            _ => None,
+        }
+    }
+
     fn keep(&mut self, lists: Vec<Object>) {
         if self.lists.is_empty() && !self.is_missing && !lists.is_empty() {
             self.times += 1;

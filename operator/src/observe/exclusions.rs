@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::{
     ledger::Exclusion,
+    names,
     policy::{
         cluster_policy::{self, Metadata},
         exclusions::{self, List, Selection, remembered},
@@ -24,7 +25,8 @@ pub(super) fn select(context: &Context, now: Timestamp) -> Selection {
     let known = context.cache.lists.state();
     let known = known.iter().map(|object| list(context, object, is_missing));
     let lost = lost.iter().map(|object| list(context, object, true));
-    let shown = context.cache.lost_lists.shown_by_policies(|| from_policies(context));
+    let lost_lists = &context.cache.lost_lists;
+    let shown = lost_lists.shown_by_policies(|| crds(context), || from_policies(context));
     let room = context.settings.policy_limit().room_for_exclusions();
     let lists = known.chain(lost).chain(shown).collect();
     exclusions::select(lists, room, now, || in_force(context))
@@ -47,6 +49,14 @@ fn list(
     };
     let created = object.creation_timestamp().map(|created| created.0);
     List { name, created, exclusions, remembered }
+}
+
+/// The CRDs of which the lists were that are in force, as the policies have it.
+fn crds(context: &Context) -> BTreeSet<String> {
+    let policies = context.cache.our_policies();
+    let crds = policies
+        .filter_map(|(_, policy)| policy.annotations().get(names::ANNOTATION_LISTS).cloned());
+    crds.filter(|crd| !crd.is_empty()).collect()
 }
 
 /// What the policies show of lists that this process has never seen.

@@ -44,6 +44,7 @@ pub struct ObservedPolicy {
     written: Option<WrittenPolicy>,
     excluded: Vec<Exclusion>,
     questions: Option<String>,
+    lists: Option<String>,
 }
 
 /// The objects of rings that were read anew, after their ledgers were.
@@ -67,6 +68,7 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
     excluded.sort();
     excluded.dedup();
     let questions = context.cache.questions.uid();
+    let lists = context.cache.lost_lists.crd();
     let mut snapshot = PolicySnapshot {
         policy,
         served: context.cache.kyverno_served(),
@@ -85,7 +87,7 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         now,
     };
     snapshot.rings = rings(context, &snapshot, anew);
-    ObservedPolicy { snapshot, object, exclusions, written, excluded, questions }
+    ObservedPolicy { snapshot, object, exclusions, written, excluded, questions, lists }
 }
 
 impl ObservedPolicy {
@@ -98,6 +100,7 @@ impl ObservedPolicy {
             operator_namespace: &context.settings.namespace,
             enrolment_label: &context.settings.enrolment_label,
             questions: self.questions.as_deref(),
+            lists: self.lists.as_deref(),
             now: self.snapshot.now,
         }
     }

@@ -36,6 +36,7 @@ pub struct ObservedUnknown {
     /// What does not count of the exclusion lists; what does is in the snapshot.
     pub exclusions: Selection,
     questions: Option<String>,
+    lists: Option<String>,
 }
 
 /// Observes everything that bears on such a policy.
@@ -55,6 +56,7 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         Some(_) => CoverObject::Foreign,
     };
     let questions = context.cache.questions.uid();
+    let lists = context.cache.lost_lists.crd();
     let snapshot = UnknownSnapshot {
         policy,
         asked,
@@ -68,7 +70,7 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         excluded,
         now,
     };
-    ObservedUnknown { snapshot, object, exclusions, questions }
+    ObservedUnknown { snapshot, object, exclusions, questions, lists }
 }
 
 impl ObservedUnknown {
@@ -81,6 +83,7 @@ impl ObservedUnknown {
             operator_namespace: &context.settings.namespace,
             enrolment_label: &context.settings.enrolment_label,
             questions: self.questions.as_deref(),
+            lists: self.lists.as_deref(),
             now: self.snapshot.now,
         }
     }

@@ -65,6 +65,8 @@ pub struct ClusterPolicy<'a> {
     pub enrolment_label: &'a str,
     /// The UID of the CRD of the gate's questions, while the cluster serves it.
     pub questions: Option<&'a str>,
+    /// The UID of the exclusion lists' CRD, of which those are that count.
+    pub lists: Option<&'a str>,
     /// Decides which exclusions have expired.
     pub now: Timestamp,
 }
@@ -220,15 +222,21 @@ fn metadata<'a>(
     // Only Pods are verified: rules derived for Deployments would verify the
     // same images twice and pin digests into what GitOps compares.
     let questions = input.questions.unwrap_or_default().to_owned();
-    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string(), questions];
+    let lists = input.lists.unwrap_or_default().to_owned();
+    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string(), questions, lists];
     let annotations = OWN_ANNOTATIONS.map(str::to_owned).into_iter().zip(texts).collect();
     let labels = OWN_LABELS.map(|label| (label.to_owned(), names::MANAGER.to_owned())).into();
     (marks, annotations, labels)
 }
 
 /// The annotations of [`metadata`]: what is written is what is compared.
-const OWN_ANNOTATIONS: [&str; 4] =
-    [AUTOGEN, names::ANNOTATION_MARKS, names::ANNOTATION_HIGH_WATER, names::ANNOTATION_QUESTIONS];
+const OWN_ANNOTATIONS: [&str; 5] = [
+    AUTOGEN,
+    names::ANNOTATION_MARKS,
+    names::ANNOTATION_HIGH_WATER,
+    names::ANNOTATION_QUESTIONS,
+    names::ANNOTATION_LISTS,
+];
 
 /// The labels of [`metadata`].
 const OWN_LABELS: [&str; 1] = [names::LABEL_MANAGED_BY];

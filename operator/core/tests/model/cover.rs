@@ -65,6 +65,7 @@ impl Machine {
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: view::now(0),
         };
         let values = BTreeSet::from([RINGS[0].to_owned()]);

@@ -167,6 +167,7 @@ impl Machine {
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: view::now(0),
         };
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {

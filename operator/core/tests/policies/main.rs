@@ -25,6 +25,7 @@ const KIND: ClusterPolicy<'_> = ClusterPolicy {
     operator_namespace: "signing-system",
     enrolment_label: "signing.odj.cloud/ring",
     questions: Some("crd-1"),
+    lists: Some("crd-2"),
     now: Timestamp::UNIX_EPOCH,
 };
 

@@ -65,6 +65,7 @@ impl World {
             operator_namespace: NAMESPACE,
             enrolment_label: LABEL,
             questions: Some("crd-1"),
+            lists: Some("crd-2"),
             now: self.now,
         };
         let can_write = self.kyverno_up && self.stuck != Some(policy);
