@@ -138,6 +138,47 @@ fn a_rewritten_registry_voids_exclusions_and_needs_the_signatures() {
     });
 }
 
+/// Kyverno 1.19 keeps the images that a rule's `imageExtractors` found for the rules of
+/// other policies in the same request, in an order of its own.
+#[test]
+fn a_foreign_policy_that_looks_at_some_images_hides_none() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("beheld").await?;
+        let image = signed(world, "beheld").await?;
+        let init = world.push("beheld/init", "v1").await?;
+        world.sign(&init, "beheld-ci/image-signing").await?;
+        let unsigned = world.push("beheld/unsigned", "v1").await?;
+        let key = world.ring("beheld", "{.status.versions[0].publicKey}").await?;
+        let key = key.replace('\n', "\\n");
+        let rule = format!(
+            "imageExtractors: {{Pod: [{{path: /spec/initContainers/*/image}}]}}, verifyImages: [{{failureAction: Enforce, imageReferences: ['foreign.example/*'], attestors: [{{entries: [{{keys: {{publicKeys: \"{key}\"}}}}]}}]}}]"
+        );
+        let foreign = policy("init-containers", "beheld: 'on'", &rule);
+        world.apply(&foreign).await?;
+        label(world, "beheld-dev", "beheld=on").await?;
+        let create = async |init: &str, main: &str| {
+            let pod = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{generateName: beheld-, namespace: beheld-dev}}, spec: {{initContainers: [{{name: init, image: '{init}'}}], containers: [{{name: main, image: '{main}'}}]}}}}"
+            );
+            let create = ["create", "--dry-run=server", "--filename=-"];
+            world.run("kubectl", &create, &[], &pod).await
+        };
+        wait_until("Kyverno has loaded the policy", async || {
+            let said = create("foreign.example/a:v1", &image).await;
+            Ok(said.is_err_and(|error| format!("{error:#}").contains("init-containers:")))
+        })
+        .await?;
+        for _ in 0..20 {
+            create(&init, &image).await?;
+            let refused = create(&init, &unsigned).await.is_err();
+            ensure!(refused, "an unsigned image was not seen");
+        }
+        world.kubectl(&["delete", "clusterpolicy", "init-containers"]).await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn what_else_refuses_a_signed_pod_says_so_itself() {
     run(async |shared| {
