@@ -30,7 +30,7 @@ async fn is_whole(world: &World, policy: &str) -> Result<bool> {
     let object: serde_json::Value = serde_json::from_str(&object)?;
     let marks = Marks::of_policy(&object).unwrap_or_default();
     let mut named: BTreeSet<&str> = marks.0.keys().map(String::as_str).collect();
-    named.extend(["signing-gate", "signing-gate.references"]);
+    named.extend(["signing-gate", "signing-gate.images", "signing-gate.references"]);
     let rules = object["spec"]["rules"].as_array().into_iter().flatten();
     let names = rules.filter_map(|rule| rule["name"].as_str());
     let owner = |name: &'_ str| match name.split_once('.') {
@@ -72,7 +72,7 @@ fn an_edited_or_deleted_policy_is_restored_within_a_second() {
                 &policy,
                 "--type=json",
                 "-p",
-                r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"remove","path":"/spec/rules/0"}]"#,
+                r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"remove","path":"/spec/rules/1"}]"#,
             ],
             &["delete", "clusterpolicy", &policy],
         ];

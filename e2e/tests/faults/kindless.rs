@@ -75,7 +75,7 @@ fn lists_that_are_gone_with_their_kind_stay_in_force() {
         world.wait_until_admitted("kindless-dev", EXCLUDED).await?;
         world.wait_until_refused("kindless-dev", &unsigned).await?;
         // What a policy is made to skip meanwhile is nobody's list.
-        let patch = r#"[{"op": "add", "path": "/spec/rules/0/verifyImages/0/skipImageReferences/-", "value": "quay.io/nobody/*"}]"#;
+        let patch = r#"[{"op": "add", "path": "/spec/rules/1/verifyImages/0/skipImageReferences/-", "value": "quay.io/nobody/*"}]"#;
         let edit = ["patch", "clusterpolicy", "signing-enforce-0001", "--type=json", "-p", patch];
         world.kubectl(&edit).await?;
         wait_until("the edit is undone", async || {

@@ -47,10 +47,10 @@ fn without_it_nothing_is_written_but_what_is_urgent_and_all_goes_on_with_it() {
         )
         .await?;
         // Nor does an edit stay.
-        let first = r#"[{"op": "remove", "path": "/spec/rules/0/verifyImages/0/required"}]"#;
-        world.kubectl(&["patch", "clusterpolicy", &policy, "--type=json", "-p", first]).await?;
+        let edit = r#"[{"op": "replace", "path": "/spec/rules/1/verifyImages/0/required", "value": false}]"#;
+        world.kubectl(&["patch", "clusterpolicy", &policy, "--type=json", "-p", edit]).await?;
         wait_until("the edit is undone", async || {
-            let rule = "{.spec.rules[0].verifyImages[0].required}";
+            let rule = "{.spec.rules[1].verifyImages[0].required}";
             Ok(world.get(&["clusterpolicy", &policy], rule).await? == "true")
         })
         .await?;

@@ -89,6 +89,9 @@ pub(crate) const GATE_RULE: &str = "signing-gate";
 /// dot in its name.
 pub(crate) const REFERENCE_RULE: &str = "signing-gate.references";
 
+/// Name of the rule that has all images of a Pod found.
+pub(crate) const IMAGES_RULE: &str = "signing-gate.images";
+
 /// Name of the rule for namespaces whose label names no ring, and of the mark of
 /// its policy.
 pub(crate) const UNKNOWN_RULE: &str = "signing-gate.unknown";

@@ -123,7 +123,7 @@ fn a_rule_that_moves_between_actions_writes_and_asks_once() {
     };
     let verify = |policy, ledger: &Ledger| {
         let rendered = rendered(policy, &[("shop", ledger)], BTreeMap::new());
-        rendered.spec["rules"][0]["verifyImages"][0].clone()
+        rendered.spec["rules"][1]["verifyImages"][0].clone()
     };
     let rests = verify(enforce, &ledger(enforce, Action::Enforce, 1, Vec::new()));
     for ledger in [moved(Action::Enforce, enforce, audit), moved(Action::Audit, audit, enforce)] {
@@ -160,14 +160,14 @@ fn a_rule_without_a_ledger_stays_word_for_word() {
         Rule { mark: mark.clone(), high_water: HighWater::default(), rules: vec![rule.clone()] },
     )]);
     let rendered = rendered(policy, &[("shop", &shop)], kept);
-    assert_eq!(rendered.spec["rules"][0], rule);
+    assert_eq!(rendered.spec["rules"][1], rule);
     let name = |at: usize| rendered.spec["rules"][at]["name"].as_str().unwrap();
-    assert!(name(1) == "shop" && (2..4).all(|at| name(at).starts_with("shop.")));
+    assert!(name(2) == "shop" && (3..5).all(|at| name(at).starts_with("shop.")));
     assert_eq!(rendered.marks.0["lost"], mark);
-    assert_eq!(name(4), "signing-gate.references");
-    let covered = &rendered.spec["rules"][4]["match"]["any"][0]["resources"]["namespaceSelector"];
+    assert_eq!(name(5), "signing-gate.references");
+    let covered = &rendered.spec["rules"][5]["match"]["any"][0]["resources"]["namespaceSelector"];
     assert_eq!(covered["matchExpressions"][0]["values"], json!(["lost", "shop"]));
-    assert_eq!(name(5), "signing-gate");
+    assert_eq!(name(6), "signing-gate");
 }
 
 #[test]
@@ -179,11 +179,11 @@ fn a_ring_without_an_accepted_version_keeps_its_rule_with_nobodys_key() {
     let ledger = Ledger::apply(Some(&ledger), &revoke, now()).unwrap();
     let after = rendered(policy, &[("shop", &ledger)], BTreeMap::new());
 
-    let mut expected = before.spec["rules"][0].clone();
+    let mut expected = before.spec["rules"][1].clone();
     let entries = expected["verifyImages"][0]["attestors"][0]["entries"].as_array_mut().unwrap();
     entries.truncate(1);
     entries[0]["keys"]["publicKeys"] = json!(NOBODYS_KEY);
-    assert_eq!(after.spec["rules"][0], expected);
+    assert_eq!(after.spec["rules"][1], expected);
     let witness = &after.annotations["signing.odj.cloud/high-water"];
     assert_eq!(witness.parse::<HighWaters>().unwrap().0["shop"], ledger.high_water());
 }

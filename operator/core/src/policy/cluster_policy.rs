@@ -23,6 +23,7 @@ use crate::{
     policy_ref::{Action, PolicyRef},
 };
 
+mod extraction;
 mod keys;
 mod naming;
 mod read;
@@ -128,9 +129,9 @@ impl ClusterPolicy<'_> {
     pub fn render(&self, rules: BTreeMap<String, Rule>) -> Rendered {
         let (marks, annotations, labels) =
             metadata(self, rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
-        let own = self.own_rules(&marks);
-        let rules: Vec<Value> =
-            rules.into_values().flat_map(|rule| rule.rules).chain(own).collect();
+        let (first, last) = self.own_rules(&marks);
+        let rules = rules.into_values().flat_map(|rule| rule.rules);
+        let rules: Vec<Value> = [first].into_iter().chain(rules).chain(last).collect();
         Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
     }
 
@@ -169,11 +170,13 @@ impl ClusterPolicy<'_> {
         Some(self.render(rules.collect::<Option<_>>()?))
     }
 
-    /// The rules that belong to no ring, behind those that do.
-    fn own_rules(&self, marks: &Marks) -> [Value; 2] {
+    /// The rules that belong to no ring: the one before those that do, and those
+    /// behind them.
+    fn own_rules(&self, marks: &Marks) -> (Value, [Value; 2]) {
         let rings: Vec<&str> = marks.0.keys().map(String::as_str).collect();
+        let images = extraction::rule(self.policy.action(), self.enrolment_label, &rings);
         let references = references::rule(self.policy.action(), self.enrolment_label, &rings);
-        [references, gate_rule(self, marks)]
+        (images, [references, gate_rule(self, marks)])
     }
 }
 
@@ -199,12 +202,12 @@ impl Backend for ClusterPolicy<'_> {
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole {
         let said = rules.iter().map(|(ring, new)| (ring, &new.rule.mark, &new.rule.high_water));
         let (marks, annotations, labels) = metadata(self, said);
-        let own = self.own_rules(&marks);
-        let own = own.iter().map(read::rule_part);
+        let (first, last) = self.own_rules(&marks);
         let frame = Part::of(&spec(self.policy.action(), &[]));
         let rules = rules.values().flat_map(|new| &new.rule.parts).map(RulePart::whole);
+        let rules = [read::rule_part(&first)].into_iter().chain(rules);
         Whole {
-            spec: Part::with(frame, rules.chain(own)),
+            spec: Part::with(frame, rules.chain(last.iter().map(read::rule_part))),
             own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
         }
     }

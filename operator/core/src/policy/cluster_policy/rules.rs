@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A pattern that no image fits: Kyverno takes no rule without one.
-const NO_IMAGE: &str = "none.invalid/none";
+pub(super) const NO_IMAGE: &str = "none.invalid/none";
 
 /// The annotation of a Pod in which Kyverno notes what was verified. What it holds
 /// is read again at every later update.

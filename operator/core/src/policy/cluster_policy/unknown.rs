@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{ClusterPolicy, Metadata, Rendered, metadata, read, references, spec};
+use super::{ClusterPolicy, Metadata, Rendered, extraction, metadata, read, references, spec};
 use crate::{
     high_water::HighWater,
     marks::{Mark, Marks, RuleState, key_set, short},
@@ -56,7 +56,9 @@ impl ClusterPolicy<'_> {
     fn cover_rules(&self, values: &BTreeSet<String>, mark: &Mark) -> Vec<Value> {
         let names: Vec<&str> = values.iter().map(String::as_str).collect();
         let action = self.policy.action();
-        let mut rules = self.cover_rule(values);
+        let images = extraction::rule(action, self.enrolment_label, &names);
+        let mut rules = vec![self.elsewhere(images)];
+        rules.extend(self.cover_rule(values));
         if action == Action::Enforce {
             let references = references::rule(action, self.enrolment_label, &names);
             rules.push(self.elsewhere(references));
