@@ -174,6 +174,16 @@ fn a_foreign_policy_that_looks_at_some_images_hides_none() {
             let refused = create(&init, &unsigned).await.is_err();
             ensure!(refused, "an unsigned image was not seen");
         }
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: beheld, namespace: beheld-dev}}, spec: {{initContainers: [{{name: init, image: '{init}'}}], containers: [{{name: main, image: '{image}'}}]}}}}"
+        );
+        world.run("kubectl", &["create", "--filename=-"], &[], &pod).await?;
+        let change = format!("main={unsigned}");
+        for _ in 0..30 {
+            let set =
+                ["set", "image", "pod/beheld", "-n", "beheld-dev", &change, "--dry-run=server"];
+            ensure!(world.kubectl(&set).await.is_err(), "an unsigned image was put in");
+        }
         world.kubectl(&["delete", "clusterpolicy", "init-containers"]).await?;
         Ok(())
     });
