@@ -215,8 +215,8 @@ fn fitting(snapshot: &UnknownSnapshot, backend: &impl Covering) -> (BTreeSet<Str
         wanted.partition(|value| snapshot.covered.contains(*value));
     let (mut values, mut left_out) = (BTreeSet::new(), 0);
     for value in covered.into_iter().chain(new) {
-        // Quotes and a comma, in five rules at most.
-        let bytes = 5 * (value.len() + 3);
+        // Quotes and a comma, in six rules at most.
+        let bytes = 6 * (value.len() + 3);
         if bytes <= room {
             room -= bytes;
             values.insert(value.clone());
