@@ -22,7 +22,7 @@ pub(crate) use enforcement::Enforcement;
 pub(crate) use pipelines::{is_in_the_way, is_out_of_reach, is_stale, target};
 pub(crate) use stage::Stage;
 pub use witness::{Evidence, is_doubtful};
-pub(crate) use witness::{carrying, highest_sequence};
+pub(crate) use witness::{carrying, carrying_besides, highest_sequence};
 
 /// What follows from one snapshot.
 #[derive(Clone, Debug)]

@@ -103,3 +103,8 @@ pub(crate) fn carrying(snapshot: &Snapshot) -> impl Iterator<Item = PolicyRef> {
         matches!(seen.found, PolicyFound::Ours { mark: Some(_), .. }).then_some(*policy)
     })
 }
+
+/// One that does besides this one.
+pub(crate) fn carrying_besides(snapshot: &Snapshot, policy: PolicyRef) -> Option<PolicyRef> {
+    carrying(snapshot).find(|other| *other != policy)
+}

@@ -224,7 +224,7 @@ pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -
         if let Some(why) = &snapshot.questions_missing
             && matches!(seen.found, PolicyFound::Ours { .. })
         {
-            return Some(unaskable_message(policy, why, true));
+            return Some(unaskable_message(snapshot, policy, why, true));
         }
         match &seen.answer {
             Answer::Unreachable(text) => Some(unreachable_message(policy, text)),

@@ -1,6 +1,11 @@
 //! A rule moves from one policy to another.
 
-use signingkeyring_core::{condition::Kind, policy_ref::Action as RuleAction};
+use signingkeyring_core::{
+    condition::Kind,
+    pass,
+    policy_ref::Action as RuleAction,
+    snapshot::{PolicyFound, WriteFailure},
+};
 
 use crate::{
     cases::{current, settled},
@@ -81,4 +86,27 @@ fn a_version_is_acknowledged_anew_where_the_rule_moves_to() {
     assert!(!acknowledged(&world));
     assert!(world.settle());
     assert_eq!(current(&world), 2);
+}
+
+/// Of a rule that moves, the policy that it leaves still holds it.
+#[test]
+fn a_policy_that_cannot_be_created_is_no_gap_while_the_rule_moves_there() {
+    let mut world = settled();
+    world.ring_mut().action = RuleAction::Audit;
+    world.pass(1);
+    world.questions_missing = Some("it was deleted".into());
+    let unaskable = world.condition(Kind::PolicyEnforced).unwrap();
+    world.questions_missing = None;
+    let mut snapshot = world.snapshot().unwrap();
+    let failure = WriteFailure { refused: false, message: "no room".into() };
+    snapshot.policies.get_mut(&AUDIT).unwrap().found =
+        PolicyFound::Absent { failure: Some(failure) };
+    let report = pass::report(&snapshot);
+    let missing = report.conditions.into_iter().find(|c| c.kind == Kind::PolicyEnforced).unwrap();
+    for said in [unaskable, missing] {
+        let stays = "until then its rule stays in policy signing-enforce-0001";
+        assert!(said.message.contains(stays), "{said:?}");
+        assert!(!said.message.contains("OPEN"), "{said:?}");
+        assert!(!said.message.contains("no rule"), "{said:?}");
+    }
 }

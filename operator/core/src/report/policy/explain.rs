@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::unheard::{silent_message, unaskable_message, unreadable_message};
 use crate::{
     condition::Reason,
-    facts::Enforcement,
+    facts::{Enforcement, carrying_besides},
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::PolicyRef,
     snapshot::{Difference, PolicyFound, Snapshot},
@@ -43,13 +43,20 @@ pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, S
                  exclusion lists, what Kyverno names in these words: {text}"
             ),
         ),
-        Enforcement::PolicyMissing(policy, Some(text)) => (
-            Reason::PolicyMissing,
-            format!(
-                "OPEN: policy {policy} does not exist and could not be created, so images are \
-                 not verified. Mend what the API server says, it is tried again: {text}"
-            ),
-        ),
+        Enforcement::PolicyMissing(policy, Some(text)) => {
+            let what = match carrying_besides(snapshot, policy) {
+                Some(other) => format!(
+                    "policy {policy}, to which the ring's rule moves, does not exist and could not \
+                     be created: until then its rule stays in policy {other}"
+                ),
+                None => format!(
+                    "OPEN: policy {policy} does not exist and could not be created, so images are \
+                     not verified"
+                ),
+            };
+            let text = format!("{what}. Mend what the API server says, it is tried again: {text}");
+            (Reason::PolicyMissing, text)
+        }
         Enforcement::PolicyMissing(policy, None) => (
             Reason::PolicyPending,
             format!("policy {policy} does not exist yet; it is being created"),
@@ -70,7 +77,7 @@ pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, S
             ),
         ),
         Enforcement::Unaskable { policy, why, exists } => {
-            (Reason::GateNotServed, unaskable_message(policy, why, exists))
+            (Reason::GateNotServed, unaskable_message(snapshot, policy, why, exists))
         }
         Enforcement::Silent(policy, silence, _) => {
             (Reason::GateSilent, silent_message(snapshot, policy, silence))

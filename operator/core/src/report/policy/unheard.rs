@@ -1,6 +1,7 @@
 //! What is said where Kyverno gave no answer, and it is not known what pods meet.
 
 use crate::{
+    facts::carrying_besides,
     names,
     policy_ref::{Action, PolicyRef},
     snapshot::{Silence, Snapshot},
@@ -17,7 +18,12 @@ pub(super) fn unreadable_message(snapshot: &Snapshot, policy: PolicyRef, text: &
     )
 }
 
-pub(super) fn unaskable_message(policy: PolicyRef, why: &str, exists: bool) -> String {
+pub(super) fn unaskable_message(
+    snapshot: &Snapshot,
+    policy: PolicyRef,
+    why: &str,
+    exists: bool,
+) -> String {
     let kind = names::QUESTION_CRD;
     let install = "That CRD and the right to look at it come with the operator's manifests";
     if exists {
@@ -27,9 +33,13 @@ pub(super) fn unaskable_message(policy: PolicyRef, why: &str, exists: bool) -> S
              somebody's edits. {install}"
         )
     } else {
+        let until_then = match carrying_besides(snapshot, policy) {
+            Some(other) => format!("until then its rule stays in policy {other}"),
+            None => "no rule of the ring is in force".to_owned(),
+        };
         format!(
-            "no rule of the ring is in force: policy {policy} is created once the cluster serves \
-             {kind}, by which Kyverno is asked, and {why}. {install}"
+            "{until_then}: policy {policy} is created once the cluster serves {kind}, by which \
+             Kyverno is asked, and {why}. {install}"
         )
     }
 }
