@@ -71,3 +71,31 @@ fn without_it_nothing_is_written_but_what_is_urgent_and_all_goes_on_with_it() {
         rotates(world, "asked").await
     });
 }
+
+/// Kyverno is asked by one version alone, which can be switched off and on again.
+#[test]
+fn a_version_that_is_not_served_for_a_while_is_like_a_kind_that_is_not_there() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.ready_ring("switched").await?;
+        let switch = async |served: bool| {
+            // One version has to be served: another one then.
+            let patch = format!(
+                r#"[{{"op": "replace", "path": "/spec/versions/0/served", "value": {served}}}]"#
+            );
+            world.kubectl(&["patch", "crd", CRD, "--type=json", "-p", &patch]).await
+        };
+        switch(false).await?;
+        let text =
+            world.wait_for_condition("switched", "PolicyEnforced", "Unknown GateNotServed").await?;
+        ensure!(text.contains("not served"), "{text}");
+        // Kyverno loads the policies while it cannot know the kind.
+        shared.cluster.stop("kyverno").await?;
+        shared.cluster.start_again("kyverno").await?;
+        let unsigned = world.push("switched/app", "v1").await?;
+        world.wait_until_refused("switched-dev", &unsigned).await?;
+        switch(true).await?;
+        world.wait_for_condition("switched", "Ready", "True").await?;
+        rotates(world, "switched").await
+    });
+}
