@@ -19,7 +19,7 @@ pub fn api(client: Client) -> Api<DynamicObject> {
     Api::all_with(client, &resource())
 }
 
-/// The UID of the CRD of the gate's questions under which a policy was written.
+/// The UID and generation of the CRD of the gate's questions under which a policy was written.
 #[must_use]
 pub fn asked_by(policy: &DynamicObject) -> Option<&str> {
     policy.annotations().get(names::ANNOTATION_QUESTIONS).map(String::as_str)

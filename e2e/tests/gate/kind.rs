@@ -79,7 +79,6 @@ fn a_version_that_is_not_served_for_a_while_is_like_a_kind_that_is_not_there() {
         let world = &shared.world;
         world.ready_ring("switched").await?;
         let switch = async |served: bool| {
-            // One version has to be served: another one then.
             let patch = format!(
                 r#"[{{"op": "replace", "path": "/spec/versions/0/served", "value": {served}}}]"#
             );

@@ -28,7 +28,7 @@ pub const QUESTION_PLURAL: &str = "gatequestions";
 /// The CRD of that kind.
 pub const QUESTION_CRD: &str = "gatequestions.signing.odj.cloud";
 
-/// Annotation of a policy: the UID of that CRD when it was written. Kyverno can
+/// Annotation of a policy: the UID and generation of that CRD when it was written. Kyverno can
 /// be asked about a policy only if it has loaded it since the CRD is there.
 pub const ANNOTATION_QUESTIONS: &str = "signing.odj.cloud/questions";
 

@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-/// The UID of the CRD of the gate's questions while the cluster serves it;
+/// The UID and generation of the CRD of the gate's questions while the cluster serves it;
 /// otherwise why that is not known.
 #[derive(Debug)]
 pub struct Questions(RwLock<Result<String, String>>);

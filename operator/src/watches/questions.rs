@@ -25,8 +25,15 @@ use crate::{
 /// How soon it is looked again whether a CRD that exists is served.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How many times after each change of the CRD: the API server takes a moment to serve
+/// it differently.
+const LOOKS: u8 = 5;
+
 /// The message for when it does not exist.
 const ABSENT: &str = "the cluster does not serve it";
+
+/// The message for when it exists.
+const NOT_SERVED: &str = "its CRD exists and is not served";
 
 pub(super) async fn watch_questions(context: &Context, listed: &Arc<Barrier>) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(context.client.clone());
@@ -34,15 +41,18 @@ pub(super) async fn watch_questions(context: &Context, listed: &Arc<Barrier>) {
     let mut stream = watcher(api, only).default_backoff().boxed();
     let mut initial_list = InitialList::new(listed);
     let mut found: Option<String> = None;
+    let mut looks = 0_u8;
     loop {
-        let unsettled = found.is_some() && context.cache.questions.uid() != found;
+        let unsettled = found.is_some() && (looks > 0 || context.cache.questions.uid() != found);
         let event = tokio::select! {
             event = stream.next() => event,
             () = sleep(AGAIN), if unsettled => {
                 look(context, found.as_deref()).await;
+                looks = looks.saturating_sub(1);
                 continue;
             }
         };
+        looks = LOOKS;
         match event {
             None => return,
             Some(Ok(Event::Init)) => found = None,
@@ -71,8 +81,11 @@ pub(super) async fn watch_questions(context: &Context, listed: &Arc<Barrier>) {
     }
 }
 
+/// The CRD with its generation: whether a version is served is part of its `spec`, and
+/// what Kyverno loaded while it was not can never be asked.
 fn live(crd: &PartialObjectMeta<CustomResourceDefinition>) -> Option<String> {
-    crd.uid().filter(|_| crd.metadata.deletion_timestamp.is_none())
+    let uid = crd.uid().filter(|_| crd.metadata.deletion_timestamp.is_none())?;
+    Some(format!("{uid}.{}", crd.metadata.generation.unwrap_or_default()))
 }
 
 fn forbidden(error: &watcher::Error) -> Option<String> {
@@ -94,13 +107,13 @@ async fn look(context: &Context, uid: Option<&str>) {
         Ok(list) if list.resources.iter().any(|r| r.name == names::QUESTION_PLURAL) => {
             Ok(uid.to_owned())
         }
-        Ok(_) => Err("its CRD exists and is not served yet".to_owned()),
+        Ok(_) => Err(NOT_SERVED.to_owned()),
+        Err(error) if is_code(&error, 404) => Err(NOT_SERVED.to_owned()),
+        // No word on one that is served.
+        Err(_) if context.cache.questions.uid().as_deref() == Some(uid) => return,
         Err(error) => Err(format!("it could not be looked up: {}", brief(&error))),
     };
-    // That it cannot be looked up again is no word on one that is served.
-    if seen.is_ok() || context.cache.questions.uid().as_deref() != Some(uid) {
-        set(context, seen);
-    }
+    set(context, seen);
 }
 
 fn set(context: &Context, seen: Result<String, String>) {

@@ -64,7 +64,7 @@ pub struct ClusterPolicy<'a> {
     pub operator_namespace: &'a str,
     /// The key of the namespace label that enrols.
     pub enrolment_label: &'a str,
-    /// The UID of the CRD of the gate's questions, while the cluster serves it.
+    /// The UID and generation of the CRD of the gate's questions, while the cluster serves it.
     pub questions: Option<&'a str>,
     /// The UID of the exclusion lists' CRD, of which those are that count.
     pub lists: Option<&'a str>,
