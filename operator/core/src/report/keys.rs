@@ -169,8 +169,8 @@ pub(super) fn lost(snapshot: &Snapshot, facts: &Facts<'_>) -> (Reason, String) {
     let suspended = if snapshot.ring.suspend { ", once spec.suspend is taken out" } else { "" };
     let message = format!(
         "{what}. What is in force stays in force and nothing is minted. Restore the newest backup \
-         of the Secret; or go on without it: kubectl annotate --overwrite skr {} {}={last} has a \
-         version after {last} minted{suspended}, and keeps accepting only the versions that both \
+         of the Secret; or go on without it: kubectl annotate --overwrite skr {} {}={last}. That has \
+         a version after {last} minted{suspended}, and keeps accepting only the versions that both \
          the ring's status and its policy name",
         snapshot.name,
         names::ANNOTATION_RECOVER,

@@ -75,8 +75,8 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condit
 fn never_had(snapshot: &Snapshot, names: &[String], newest: u32) -> String {
     format!(
         "spec.revoked names {}, which this ring never had (its newest version is {newest}), so \
-         nothing was revoked by it. Correct the entry or take it out; kubectl get skr {} -o yaml \
-         shows every version with its fingerprint",
+         nothing was revoked by it. Correct the entry or take it out; this shows every version with \
+         its fingerprint: kubectl get skr {} -o yaml",
         names.join(", "),
         snapshot.name,
     )

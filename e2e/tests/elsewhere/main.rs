@@ -8,6 +8,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod commands;
+
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
@@ -124,6 +126,7 @@ async fn promise(world: &World, guard: &std::path::Path) -> Result<()> {
         })
         .await?;
     }
+    commands::help(world).await?;
     ensure!(operator.stop().await? == Some(0));
     Ok(())
 }
