@@ -18,7 +18,7 @@ use crate::{
     facts::{Stored, hash_of, key, serial_of},
     machine::{Machine, Watch},
     policy::Rule,
-    state::{Heard, Held, Pass, Spec, State},
+    state::{Access, Heard, Held, Pass, Spec, State},
     view,
 };
 
@@ -32,7 +32,7 @@ pub struct Sight {
     /// Of each policy that exists, the ring's rule in it.
     pub rules: [Option<Option<Arc<Rule>>>; 2],
     pub secrets: [Held; 2],
-    pub forbidden: [bool; 2],
+    pub access: [Access; 2],
     pub key_secrets: Vec<(u8, u64)>,
     pub recorded: Option<HighWater>,
     pub reported: bool,
@@ -68,7 +68,7 @@ impl Machine {
             cover: cover::seen(state, memory),
             rules: state.policies.each_ref().map(|p| p.as_ref().map(|p| p.rule(0).cloned())),
             secrets: state.secrets,
-            forbidden: state.forbidden,
+            access: state.access,
             key_secrets: state.key_secrets.clone(),
             recorded: state.recorded.clone(),
             reported: state.reported,
@@ -155,7 +155,7 @@ impl Machine {
                     self.judge_missing_key(state);
                     return Outcome::Conflict;
                 };
-                if state.forbidden[index] {
+                if state.access[index] != Access::Granted {
                     return Outcome::Failed;
                 }
                 if state.secrets[index] != pass.secrets[index] {
@@ -166,7 +166,7 @@ impl Machine {
             }
             Action::DeleteSecret(pipeline) => {
                 let index = view::index_of(pipeline);
-                if state.forbidden[index] {
+                if state.access[index] != Access::Granted {
                     return Outcome::Failed;
                 }
                 if state.secrets[index] == Held::Absent {

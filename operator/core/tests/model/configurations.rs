@@ -13,7 +13,7 @@ use crate::{
     bystander::Bystander,
     facts::Keys,
     machine::{Edit, Machine, Move, Subject},
-    state::{Budget, Cover, Held, Past, Replica, Spec, State},
+    state::{Access, Budget, Cover, Held, Past, Replica, Spec, State},
 };
 
 /// The bounds of one exploration.
@@ -68,7 +68,14 @@ impl Configuration {
             writes_later: false,
             words: false,
             edits: &[],
-            budget: Budget { edits: 1, crashes: 1, outages: 1, withdrawals: 0, days: 0 },
+            budget: Budget {
+                edits: 1,
+                crashes: 1,
+                outages: 1,
+                withdrawals: 0,
+                endings: 0,
+                days: 0,
+            },
         }
     }
 
@@ -95,7 +102,7 @@ impl Configuration {
             kyverno_up: true,
             cover: self.covered.then_some(Cover { stands: true, loaded: true }),
             secrets: [Held::Absent; 2],
-            forbidden: [false; 2],
+            access: [Access::Granted; 2],
             key_secrets: Vec::new(),
             recorded: None,
             replicas: vec![Replica::started(); self.replicas],
@@ -156,8 +163,24 @@ fn alone() -> Vec<Configuration> {
                 Edit::DropSecret(0),
                 Edit::TakeSecret(0),
             ],
-            budget: Budget { edits: 2, crashes: 0, outages: 0, withdrawals: 1, days: 0 },
+            budget: Budget {
+                edits: 2,
+                crashes: 0,
+                outages: 0,
+                withdrawals: 1,
+                endings: 0,
+                days: 0,
+            },
             ..base("pipelines")
+        },
+        Configuration {
+            keep: 1,
+            replicas: 1,
+            slow_watches: false,
+            pipelines: [true, true],
+            edits: &[Edit::Rotate, Edit::Pipeline(1, false), Edit::Revoke(1), Edit::Delete],
+            budget: Budget { edits: 2, crashes: 0, outages: 0, endings: 1, ..budget },
+            ..base("ending")
         },
         Configuration {
             slow_watches: false,
@@ -233,7 +256,14 @@ fn alone() -> Vec<Configuration> {
                 Edit::TakeSecret(0),
                 Edit::Delete,
             ],
-            budget: Budget { edits: 2, crashes: 0, outages: 0, withdrawals: 1, days: 0 },
+            budget: Budget {
+                edits: 2,
+                crashes: 0,
+                outages: 0,
+                withdrawals: 1,
+                endings: 0,
+                days: 0,
+            },
             ..base("words at birth")
         },
         Configuration {
@@ -249,7 +279,14 @@ fn alone() -> Vec<Configuration> {
                 Edit::Delete,
                 Edit::AllowUnenforced,
             ],
-            budget: Budget { edits: 2, crashes: 0, outages: 0, withdrawals: 1, days: 0 },
+            budget: Budget {
+                edits: 2,
+                crashes: 0,
+                outages: 0,
+                withdrawals: 1,
+                endings: 1,
+                days: 0,
+            },
             ..base("words")
         },
         Configuration {

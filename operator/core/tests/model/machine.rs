@@ -78,6 +78,10 @@ pub enum Move {
     /// The owner of a pipeline's namespace withdraws or grants access.
     Withdraw(usize),
     Grant(usize),
+    /// Somebody deletes a pipeline's namespace, which stays for a while.
+    EndNamespace(usize),
+    /// It is gone, and there again, without its owner's consent.
+    NamespaceEnds(usize),
     /// A day passes.
     Day,
     User(Edit),
@@ -243,11 +247,15 @@ impl Model for Machine {
         }
         moves.extend([Move::Load(0), Move::Load(1), Move::Bystander]);
         moves.extend([Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]);
+        moves.extend([Move::NamespaceEnds(0), Move::NamespaceEnds(1)]);
         if state.left.outages > 0 {
             moves.push(Move::KyvernoGoes);
         }
         if state.left.withdrawals > 0 {
             moves.extend([Move::Withdraw(0), Move::Withdraw(1)]);
+        }
+        if state.left.endings > 0 {
+            moves.extend([Move::EndNamespace(0), Move::EndNamespace(1)]);
         }
         if state.left.days > 0 {
             moves.push(Move::Day);

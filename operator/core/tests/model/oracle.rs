@@ -10,7 +10,7 @@ use crate::{
     facts::{Keys, serial_of},
     machine::Machine,
     policy::{Policy, Rule},
-    state::{Held, Invariant, Spec, State, rules},
+    state::{Access, Held, Invariant, Spec, State, rules},
     view,
 };
 
@@ -29,13 +29,20 @@ impl State {
     }
 
     /// The pairs that the pipelines of a spec sign with, whether or not the
-    /// operator may look.
+    /// operator may look. In a namespace that is being deleted nothing new starts.
     pub fn in_use(&self, spec: &Spec) -> Keys {
-        let held = self.secrets.iter().zip(spec.pipelines).filter(|(_, there)| *there);
-        held.fold(Keys::default(), |keys, (held, _)| match held {
+        let signs = |index: &usize| spec.pipelines[*index] && self.access[*index] != Access::Ending;
+        let held = (0..2).filter(signs).map(|index| &self.secrets[index]);
+        held.fold(Keys::default(), |keys, held| match held {
             Held::Ours(serial) => keys.with(*serial),
             Held::Absent | Held::Foreign => keys,
         })
+    }
+
+    /// A namespace is gone with what was in it, and there again.
+    pub fn end(&mut self, pipeline: usize) {
+        self.secrets[pipeline] = Held::Absent;
+        self.access[pipeline] = Access::Withdrawn;
     }
 
     /// Whether Kyverno has accepted a pair for as long as it has to before it
@@ -55,6 +62,17 @@ impl State {
         let asked = |number: u32| u8::try_from(number).is_ok_and(|n| spec.revoked.has(n));
         let rows = stored.ledger.versions.iter().filter(|row| asked(row.number));
         rows.map(|row| serial_of(&row.public_key)).fold(Keys(0), Keys::with)
+    }
+
+    /// Whether a pipeline's Secret stays with a key. What is in a namespace that is being
+    /// deleted goes with it.
+    fn is_left(&self, pipeline: usize) -> bool {
+        let ends = self.access[pipeline] == Access::Ending;
+        matches!(self.secrets[pipeline], Held::Ours(_)) && !ends
+    }
+
+    fn leaves_any(&self) -> bool {
+        (0..2).any(|pipeline| self.is_left(pipeline))
     }
 
     pub fn holds_any(&self) -> bool {
@@ -214,7 +232,7 @@ impl Machine {
 
     /// The ledger is about to be deleted: no key may be left behind.
     pub fn judge_ledger_deletion(&self, state: &mut State) {
-        let forgotten = (state.holds_any() && !state.past.lost) || !state.key_secrets.is_empty();
+        let forgotten = (state.leaves_any() && !state.past.lost) || !state.key_secrets.is_empty();
         state.demand(Invariant::PrivateKeysKnown, !forgotten);
         let removed = state.ledger.as_ref().is_some_and(|stored| stored.ledger.removed);
         state.demand(Invariant::NoMintOverALoss, removed);
@@ -223,7 +241,7 @@ impl Machine {
     /// The ring is about to go.
     pub fn judge_end(&self, state: &mut State) {
         // After a loss an empty ledger that says no more than that may stay.
-        let forgotten = !state.past.lost && (state.holds_any() || state.ledger.is_some());
+        let forgotten = !state.past.lost && (state.leaves_any() || state.ledger.is_some());
         state.demand(Invariant::PrivateKeysKnown, !forgotten);
         let left = rules(&state.policies) == [None, None];
         state.demand(Invariant::ClosedNotOpen, left);
@@ -237,7 +255,7 @@ impl Machine {
                     .ledger
                     .as_ref()
                     .is_some_and(|l| l.ledger.publications.contains(&view::pipeline(index)));
-                matches!(state.secrets[index], Held::Ours(_)) && !listed
+                state.is_left(index) && !listed
             });
             state.demand(Invariant::PrivateKeysKnown, !forgotten);
         }

@@ -41,9 +41,15 @@ impl Machine {
         self.next_fair(state, Others::Help)
     }
 
-    /// The same, with or without those who bring Kyverno back and grant access.
+    /// The same, with or without those who bring Kyverno back, let namespaces end and grant access.
     pub fn next_fair(&self, state: &State, others: Others) -> Option<State> {
-        let helping = [Move::KyvernoComes, Move::Grant(0), Move::Grant(1)];
+        let helping = [
+            Move::KyvernoComes,
+            Move::NamespaceEnds(0),
+            Move::NamespaceEnds(1),
+            Move::Grant(0),
+            Move::Grant(1),
+        ];
         let replicas = 0..state.replicas.len();
         let each = |make: fn(usize) -> Move| replicas.clone().map(make);
         let moves = helping
@@ -72,7 +78,7 @@ impl Machine {
     /// Whether a state settles, and rightly. What breaks an invariant on its
     /// way does so in a state that the checker reaches too.
     pub fn settles(&self, state: &State) -> bool {
-        let none = Budget { edits: 0, crashes: 0, outages: 0, withdrawals: 0, days: 0 };
+        let none = Budget { edits: 0, crashes: 0, outages: 0, withdrawals: 0, endings: 0, days: 0 };
         let mut at = State { left: none, ..state.clone() };
         let mut way = Vec::new();
         let verdict = loop {

@@ -125,6 +125,7 @@ pub struct Budget {
     pub crashes: u8,
     pub outages: u8,
     pub withdrawals: u8,
+    pub endings: u8,
     pub days: u8,
 }
 
@@ -176,7 +177,7 @@ pub struct State {
     /// The policy for labels that name no ring, where there is one.
     pub cover: Option<Cover>,
     pub secrets: [Held; 2],
-    pub forbidden: [bool; 2],
+    pub access: [Access; 2],
     /// The Secrets of standby keys: which pair, and the ledger's sequence then.
     pub key_secrets: Vec<(u8, u64)>,
     /// What the ring's annotation remembers.
@@ -188,6 +189,15 @@ pub struct State {
     pub left: Budget,
     pub past: Past,
     pub broken: Option<Invariant>,
+}
+
+/// Whether the operator may look into a pipeline's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    Granted,
+    Withdrawn,
+    /// It is being deleted, and its owner's consent with it.
+    Ending,
 }
 
 /// What must always hold, by its name in ARCHITECTURE.md.

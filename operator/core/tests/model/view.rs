@@ -20,7 +20,7 @@ use crate::{
     act::Sight,
     cover,
     facts::{Keys, Stored, key},
-    state::{Heard, Held, Soak, Spec},
+    state::{Access, Heard, Held, Soak, Spec},
 };
 
 /// The ring under test, and the one beside it.
@@ -94,7 +94,10 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,
-        terminating: Default::default(),
+        terminating: (0..2)
+            .filter(|index| sight.access[*index] == Access::Ending)
+            .map(|index| pipeline(index).namespace)
+            .collect(),
         enrolled: ["shop-dev".to_owned()].into(),
         now: now(sight.day),
         operator: OperatorFacts {
@@ -195,7 +198,7 @@ fn answer(heard: &Heard) -> Answer {
 
 fn look(sight: &Sight, pipeline: &PipelineRef) -> PipelineFound {
     let index = index_of(pipeline);
-    if sight.forbidden[index] {
+    if sight.access[index] != Access::Granted {
         return PipelineFound::Forbidden;
     }
     match sight.secrets[index] {

@@ -12,7 +12,7 @@ use crate::{
     cover,
     machine::{Edit, Machine, Watch},
     settle::Others,
-    state::State,
+    state::{Access, State},
     view,
 };
 
@@ -82,7 +82,14 @@ impl Machine {
             Act::DeleteSecret(pipeline) => Edit::DropSecret(index(pipeline)),
             Act::CorrectRevocation => Edit::Unrevoke,
             Act::Grant(pipeline) => {
-                state.forbidden[index(pipeline)] = false;
+                state.access[index(pipeline)] = Access::Granted;
+                return true;
+            }
+            Act::EndNamespace(name) => {
+                for pipeline in (0..2).filter(|index| view::pipeline(*index).namespace == *name) {
+                    state.end(pipeline);
+                    state.access[pipeline] = Access::Granted;
+                }
                 return true;
             }
             Act::MendKyverno => {
@@ -119,7 +126,7 @@ impl Machine {
             cover: cover::seen(state, memory),
             rules: state.policies.each_ref().map(|p| p.as_ref().map(|p| p.rule(0).cloned())),
             secrets: state.secrets,
-            forbidden: state.forbidden,
+            access: state.access,
             key_secrets: state.key_secrets.clone(),
             recorded: state.recorded.clone(),
             reported: state.reported,

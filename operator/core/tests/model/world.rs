@@ -7,7 +7,7 @@ use crate::{
     cover,
     facts::Keys,
     machine::{Edit, Machine, Move},
-    state::{Heard, Held, Replica, Soak, State, rules},
+    state::{Access, Heard, Held, Replica, Soak, State, rules},
     view,
 };
 
@@ -81,8 +81,11 @@ fn happen(state: &State, step: &Move) -> Option<State> {
         Move::Load(policy) => state.kyverno_up && state.loaded[policy] != state.policies[policy],
         Move::KyvernoGoes => state.kyverno_up,
         Move::KyvernoComes => !state.kyverno_up,
-        Move::Withdraw(pipeline) => !state.forbidden[pipeline],
-        Move::Grant(pipeline) => state.forbidden[pipeline],
+        Move::Withdraw(pipeline) | Move::EndNamespace(pipeline) => {
+            state.access[pipeline] == Access::Granted
+        }
+        Move::NamespaceEnds(pipeline) => state.access[pipeline] == Access::Ending,
+        Move::Grant(pipeline) => state.access[pipeline] == Access::Withdrawn,
         _ => true,
     };
     if !happens {
@@ -104,10 +107,15 @@ fn happen(state: &State, step: &Move) -> Option<State> {
         }
         Move::KyvernoComes => next.kyverno_up = true,
         Move::Withdraw(pipeline) => {
-            next.forbidden[pipeline] = true;
+            next.access[pipeline] = Access::Withdrawn;
             next.left.withdrawals -= 1;
         }
-        Move::Grant(pipeline) => next.forbidden[pipeline] = false,
+        Move::Grant(pipeline) => next.access[pipeline] = Access::Granted,
+        Move::EndNamespace(pipeline) => {
+            next.access[pipeline] = Access::Ending;
+            next.left.endings -= 1;
+        }
+        Move::NamespaceEnds(pipeline) => next.end(pipeline),
         Move::Day => {
             next.day += 1;
             next.left.days -= 1;
