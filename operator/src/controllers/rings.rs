@@ -147,7 +147,8 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
     if look_again {
         return Ok(Outcome::Requeue);
     }
-    Ok(Outcome::RequeueAfter(next_look(context, ring, plan.wake)))
+    let wake = plan.wake.into_iter().chain(report.look_again).min();
+    Ok(Outcome::RequeueAfter(next_look(context, ring, wake)))
 }
 
 /// Looks at what somebody else wrote of a ledger before anything is made of it.

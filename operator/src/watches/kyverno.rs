@@ -1,0 +1,328 @@
+//! Follows what decides which pods Kyverno sees: its webhook configurations, its
+//! ConfigMap, and policies and exceptions of others. None of it holds anything up:
+//! what may not be looked at is said.
+
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{
+            MatchCondition, MutatingWebhookConfiguration, RuleWithOperations,
+            ValidatingWebhookConfiguration, WebhookClientConfig,
+        },
+        core::v1::ConfigMap,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use signingkeyring_core::omissions::{
+    Condition, Half, Hook, Look, PolicyException, Requirement, Rule, Selector, Settings,
+    TenantPolicy, Unseen,
+};
+use tokio::{
+    sync::Barrier,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+use super::{InitialList, is_missing};
+use crate::{
+    cache::Kyverno,
+    context::Context,
+    error::{brief, is_code},
+};
+
+/// Objects of a kind by namespace and name, reduced.
+type Found<T> = BTreeMap<(String, String), T>;
+
+/// How long a webhook that was gone has to be back before that is believed:
+/// where somebody takes it away again and again, it is gone.
+const STEADY: Duration = Duration::from_secs(5);
+
+pub(super) async fn watch_kyverno(context: &Context, listed: &Arc<Barrier>) {
+    futures::join!(
+        watch_webhooks(context, listed, Half::Mutating, mutating),
+        watch_webhooks(context, listed, Half::Validating, validating),
+        watch_settings(context, listed),
+        watch_others(
+            context,
+            listed,
+            GroupVersionKind::gvk("kyverno.io", "v1", "Policy"),
+            TenantPolicy::of_policy,
+            Kyverno::put_policies,
+        ),
+        watch_others(
+            context,
+            listed,
+            GroupVersionKind::gvk("policies.kyverno.io", "v1", "NamespacedMutatingPolicy"),
+            TenantPolicy::of_mutating_policy,
+            Kyverno::put_mutating_policies,
+        ),
+        watch_others(
+            context,
+            listed,
+            GroupVersionKind::gvk("kyverno.io", "v2", "PolicyException"),
+            PolicyException::read,
+            Kyverno::put_exceptions,
+        ),
+    );
+}
+
+/// How many watches that are.
+pub(super) const WATCHES: usize = 6;
+
+/// Looks at all rings again if something bears on them.
+fn wake_rings(context: &Context, is_other: bool) {
+    if is_other {
+        for ring in context.cache.ring_names() {
+            context.rings.wake(&ring);
+        }
+    }
+}
+
+/// Why a watch sees nothing, unless it is only interrupted.
+fn unseen(error: &watcher::Error, what: &str, is_listed: bool) -> Option<Unseen> {
+    let refusal = match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            Some(error)
+        }
+        _ => None,
+    };
+    if let Some(refusal) = refusal.filter(|error| is_code(error, 403)) {
+        return Some(Unseen { why: brief(refusal), is_forbidden: true });
+    }
+    warn!(what, %error, "watch failed, trying again");
+    let why = refusal.map_or_else(|| error.to_string(), brief);
+    (!is_listed).then_some(Unseen { why, is_forbidden: false })
+}
+
+/// The one object of a kind that has a name, each time that it is another.
+async fn watch_one<K>(
+    api: Api<K>,
+    name: &str,
+    listed: &Arc<Barrier>,
+    mut put: impl FnMut(Result<Option<K>, Unseen>),
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut stream = watcher(api, only).default_backoff().boxed();
+    let mut initial_list = InitialList::new(listed);
+    let (mut is_listed, mut found) = (false, None);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => found = None,
+            Ok(Event::InitApply(object)) => found = Some(object),
+            Ok(Event::InitDone) => {
+                is_listed = true;
+                put(Ok(found.take()));
+                initial_list.complete();
+            }
+            Ok(Event::Apply(object)) => put(Ok(Some(object))),
+            Ok(Event::Delete(_)) => put(Ok(None)),
+            Err(error) => {
+                if let Some(unseen) = unseen(&error, name, is_listed) {
+                    put(Err(unseen));
+                }
+                initial_list.complete();
+            }
+        }
+    }
+}
+
+async fn watch_settings(context: &Context, listed: &Arc<Barrier>) {
+    let settings = &context.settings;
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &settings.kyverno_namespace);
+    watch_one(api, &settings.kyverno_config_map, listed, |found| {
+        let read = found.map(|map| Settings::read(&map.and_then(|m| m.data).unwrap_or_default()));
+        wake_rings(context, context.cache.kyverno.put_settings(read));
+    })
+    .await;
+}
+
+async fn watch_webhooks<K>(
+    context: &Context,
+    listed: &Arc<Barrier>,
+    half: Half,
+    hooks_of: fn(K) -> Vec<Hook>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<Scope = k8s_openapi::ClusterResourceScope>,
+    K::DynamicType: Default,
+{
+    let (changes, mut seen) = tokio::sync::mpsc::unbounded_channel::<Look<Vec<Hook>>>();
+    let show = |hooks| wake_rings(context, context.cache.kyverno.put_webhooks(half, hooks));
+    let damp = async {
+        let (mut last, mut lost_at): (Vec<Hook>, Option<Instant>) = (Vec::new(), None);
+        let mut later: Option<Look<Vec<Hook>>> = None;
+        loop {
+            let until = lost_at.unwrap_or_else(Instant::now) + STEADY;
+            let next = tokio::select! {
+                next = seen.recv() => next,
+                () = sleep_until(until), if later.is_some() => {
+                    later.take().map(&show);
+                    continue;
+                }
+            };
+            let Some(next) = next else { return };
+            if let Ok(hooks) = &next {
+                let is_there = |hook: &Hook| hooks.iter().any(|other| other.name == hook.name);
+                if !last.iter().all(is_there) {
+                    lost_at = Some(Instant::now());
+                    show(Ok(hooks.clone()));
+                }
+                last.clone_from(hooks);
+            }
+            match lost_at {
+                Some(at) if at.elapsed() < STEADY => later = Some(next),
+                _ => {
+                    later = None;
+                    show(next);
+                }
+            }
+        }
+    };
+    let api: Api<K> = Api::all(context.client.clone());
+    let watch = watch_one(api, half.configuration(), listed, |found| {
+        let hooks = found.map(|found| found.map(hooks_of).unwrap_or_default());
+        // Its other end is below.
+        let _ = changes.send(hooks);
+    });
+    futures::join!(damp, watch);
+}
+
+/// Follows objects of a kind that need not be served, reduced to what bears on pods.
+async fn watch_others<T: Clone + PartialEq>(
+    context: &Context,
+    listed: &Arc<Barrier>,
+    kind: GroupVersionKind,
+    read: fn(&str, &str, &Value) -> Option<T>,
+    put: fn(&Kyverno, Look<Vec<T>>) -> bool,
+) {
+    let resource = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
+    let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut initial_list = InitialList::new(listed);
+    let (mut is_listed, mut found, mut relisted) = (false, Found::new(), Found::new());
+    let key = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
+    let reduced = |object: &DynamicObject| {
+        let (namespace, name) = key(object);
+        read(&namespace, &name, object.data.get("spec").unwrap_or(&Value::Null))
+    };
+    let show = |found| wake_rings(context, put(&context.cache.kyverno, found));
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => relisted = Found::new(),
+            Ok(Event::InitApply(object)) => {
+                relisted.extend(reduced(&object).map(|it| (key(&object), it)));
+            }
+            Ok(Event::InitDone) => {
+                is_listed = true;
+                found = std::mem::take(&mut relisted);
+                show(Ok(found.values().cloned().collect()));
+                initial_list.complete();
+            }
+            Ok(Event::Apply(object)) => {
+                found.remove(&key(&object));
+                found.extend(reduced(&object).map(|it| (key(&object), it)));
+                show(Ok(found.values().cloned().collect()));
+            }
+            Ok(Event::Delete(object)) => {
+                found.remove(&key(&object));
+                show(Ok(found.values().cloned().collect()));
+            }
+            Err(error) => {
+                if is_missing(&error) {
+                    // There are none of a kind that is not served.
+                    found.clear();
+                    show(Ok(found.values().cloned().collect()));
+                } else if let Some(unseen) = unseen(&error, &resource.plural, is_listed) {
+                    show(Err(unseen));
+                }
+                initial_list.complete();
+            }
+        }
+    }
+}
+
+fn mutating(configuration: MutatingWebhookConfiguration) -> Vec<Hook> {
+    let hooks = configuration.webhooks.unwrap_or_default().into_iter();
+    hooks
+        .filter(|hook| Hook::bears_on_pods(&hook.name))
+        .map(|hook| Hook {
+            name: hook.name,
+            service_namespace: service(hook.client_config),
+            is_ignored: hook.failure_policy.as_deref() == Some("Ignore"),
+            rules: rules(hook.rules),
+            namespaces: selector(hook.namespace_selector),
+            objects: selector(hook.object_selector),
+            conditions: conditions(hook.match_conditions),
+        })
+        .collect()
+}
+
+fn validating(configuration: ValidatingWebhookConfiguration) -> Vec<Hook> {
+    let hooks = configuration.webhooks.unwrap_or_default().into_iter();
+    hooks
+        .filter(|hook| Hook::bears_on_pods(&hook.name))
+        .map(|hook| Hook {
+            name: hook.name,
+            service_namespace: service(hook.client_config),
+            is_ignored: hook.failure_policy.as_deref() == Some("Ignore"),
+            rules: rules(hook.rules),
+            namespaces: selector(hook.namespace_selector),
+            objects: selector(hook.object_selector),
+            conditions: conditions(hook.match_conditions),
+        })
+        .collect()
+}
+
+fn service(config: WebhookClientConfig) -> Option<String> {
+    config.service.map(|service| service.namespace)
+}
+
+fn rules(rules: Option<Vec<RuleWithOperations>>) -> Vec<Rule> {
+    let rules = rules.unwrap_or_default().into_iter();
+    rules
+        .map(|rule| Rule {
+            groups: rule.api_groups.unwrap_or_default(),
+            versions: rule.api_versions.unwrap_or_default(),
+            operations: rule.operations.unwrap_or_default(),
+            resources: rule.resources.unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn selector(selector: Option<LabelSelector>) -> Selector {
+    let LabelSelector { match_labels, match_expressions } = selector.unwrap_or_default();
+    let labels = match_labels.unwrap_or_default().into_iter().map(|(key, value)| Requirement {
+        key,
+        operator: "In".to_owned(),
+        values: vec![value],
+    });
+    let expressions = match_expressions.unwrap_or_default().into_iter();
+    let expressions = expressions.map(|wanted| Requirement {
+        key: wanted.key,
+        operator: wanted.operator,
+        values: wanted.values.unwrap_or_default(),
+    });
+    Selector(labels.chain(expressions).collect())
+}
+
+fn conditions(conditions: Option<Vec<MatchCondition>>) -> Vec<Condition> {
+    let conditions = conditions.unwrap_or_default().into_iter();
+    conditions
+        .map(|condition| Condition { name: condition.name, expression: condition.expression })
+        .collect()
+}
