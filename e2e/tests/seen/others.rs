@@ -67,7 +67,9 @@ fn a_policy_from_before_the_enrolment() {
         kill(shared).await?;
         start(shared, &[]).await?;
         says(world, "False PodsChanged", &words).await?;
-        world.kubectl(&["delete", "policies.kyverno.io", "swap", "-n", NAMESPACE]).await?;
+        for namespace in [NAMESPACE, "shop-ci"] {
+            world.kubectl(&["delete", "policies.kyverno.io", "--all", "-n", namespace]).await?;
+        }
         is_complete(world).await
     });
 }

@@ -202,6 +202,21 @@ fn without_the_right_it_is_said_what_is_not_seen() {
     in_turn(async |shared| {
         let world = &shared.world;
         begins(world).await?;
+        // Read it may, that one alone.
+        let account = "--as=system:serviceaccount:signing-system:signingkeyring-operator";
+        let can = async |verb: &str, what: &str| {
+            let ask = ["auth", "can-i", verb, what, account, "--namespace=kyverno"];
+            world.kubectl(&ask).await.is_ok_and(|text| text.trim() == "yes")
+        };
+        for (verb, what, may) in [
+            ("get", "configmaps/kyverno", true),
+            ("watch", "configmaps/kyverno", true),
+            ("update", "configmaps/kyverno", false),
+            ("get", "configmaps/kyverno-metrics", false),
+            ("list", "configmaps", false),
+        ] {
+            ensure!(can(verb, what).await == may, "{verb} {what}");
+        }
         world.kubectl(&["delete", "--kustomize=manifests/kyverno-access"]).await?;
         kill(shared).await?;
         start(shared, &[]).await?;

@@ -4,6 +4,8 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, api::DeleteParams};
 
+use signingkeyring_e2e_testbed::world::{manifest, namespaces, wait_until};
+
 use crate::{admits, begins, is_complete, says, turn::in_turn};
 
 const VALIDATING: &str = "kyverno-resource-validating-webhook-cfg";
@@ -38,6 +40,40 @@ fn a_webhook_configuration_that_is_taken_away_again_and_again() {
         taking_away.abort();
         said?;
         is_complete(world).await
+    });
+}
+
+/// The first of a cluster that enforces, whose webhooks Kyverno has yet to write.
+#[test]
+fn nothing_is_said_of_webhooks_that_are_about_to_be_written() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        begins(world).await?;
+        let allow = "signing.odj.cloud/allow-unenforced-deletion=true";
+        world.kubectl(&["annotate", "skr", "--all", allow]).await?;
+        world.kubectl(&["delete", "skr", "--all"]).await?;
+        let webhooks = ["mutatingwebhookconfiguration", "kyverno-resource-mutating-webhook-cfg"];
+        wait_until("Kyverno has no webhook that fails", async || {
+            Ok(!world.get(&webhooks, "{.webhooks[*].name}").await?.contains("svc-fail"))
+        })
+        .await?;
+        world.apply(&namespaces("fresh")).await?;
+        world.apply(&manifest("fresh", "  policy: {action: Audit}\n")).await?;
+        world.wait_for_condition("fresh", "EnforcementComplete", "True Complete").await?;
+        world.wait_for_condition("fresh", "PolicyEnforced", "True Audited").await?;
+        world.apply(&manifest("fresh", "  policy: {action: Enforce}\n")).await?;
+        world.wait_for_condition("fresh", "PolicyEnforced", "True Enforced").await?;
+        world.wait_for_condition("fresh", "EnforcementComplete", "True Complete").await?;
+        world.wait_for_field("fresh", "{.status.policy.name}", "signing-enforce-0001").await?;
+        world.ready_ring("fresher").await?;
+        world.wait_for_condition("fresher", "EnforcementComplete", "True Complete").await?;
+        for ring in ["fresh", "fresher"] {
+            let of_it = format!("--field-selector=involvedObject.name={ring}");
+            let events = world.kubectl(&["get", "events", "-n", "default", &of_it]).await?;
+            ensure!(events.contains("VersionMinted"), "{events}");
+            ensure!(!events.contains("WebhookMissing"), "{events}");
+        }
+        Ok(())
     });
 }
 

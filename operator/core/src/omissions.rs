@@ -20,7 +20,7 @@ mod tests;
 pub use accepted::{Accepted, Exclusion, NoExclusion};
 pub use selector::{Requirement, Selector};
 pub use settings::Settings;
-pub use tenants::{PolicyException, TenantPolicy};
+pub use tenants::{PolicyException, TenantPolicies, TenantPolicy};
 pub use webhooks::{Condition, Half, Hook, Rule};
 
 /// An object's labels.
@@ -35,12 +35,12 @@ pub struct Seen {
     pub validating: Look<Vec<Hook>>,
     /// The namespace where its ConfigMap was looked for.
     pub namespace: String,
-    /// What its ConfigMap has it leave out.
-    pub settings: Look<Settings>,
+    /// What its ConfigMap has it leave out, if there is one of that name.
+    pub settings: Look<Option<Settings>>,
     /// The Policies that bear on what is verified.
-    pub policies: Look<Vec<TenantPolicy>>,
+    pub policies: Look<TenantPolicies>,
     /// The NamespacedMutatingPolicies for pods.
-    pub mutating_policies: Look<Vec<TenantPolicy>>,
+    pub mutating_policies: Look<TenantPolicies>,
     /// The PolicyExceptions that name policies of this operator's.
     pub exceptions: Look<Vec<PolicyException>>,
 }
@@ -169,20 +169,27 @@ pub enum Subject {
 
 impl Seen {
     /// What its ConfigMap has it leave out. One in a namespace in which Kyverno does
-    /// not run says nothing.
-    fn settings(&self) -> Result<&Settings, Unseen> {
-        let hooks = self.mutating.iter().chain(&self.validating).flatten();
-        let mut namespaces = hooks.filter_map(|hook| hook.service_namespace.as_deref());
-        match namespaces.find(|namespace| *namespace != self.namespace) {
-            Some(other) => Err(Unseen {
-                why: format!(
-                    "it was looked for in namespace {}, and Kyverno runs in {other}: start the \
-                     operator with --kyverno-namespace={other}",
-                    self.namespace
-                ),
-                is_forbidden: false,
-            }),
-            None => self.settings.as_ref().map_err(Clone::clone),
+    /// not run says nothing; nor does it if there is none, and Kyverno has what it
+    /// writes into its webhooks from somewhere.
+    fn settings(&self) -> Look<Settings> {
+        let unseen = |why| Err(Unseen { why, is_forbidden: false });
+        let hooks = || self.mutating.iter().chain(&self.validating).flatten();
+        let mut namespaces = hooks().filter_map(|hook| hook.service_namespace.as_deref());
+        if let Some(other) = namespaces.find(|namespace| *namespace != self.namespace) {
+            return unseen(format!(
+                "it was looked for in namespace {}, and Kyverno runs in {other}: start the \
+                 operator with --kyverno-namespace={other}",
+                self.namespace
+            ));
+        }
+        match self.settings.clone()? {
+            Some(settings) => Ok(settings),
+            None if hooks().any(Hook::has_settings) => unseen(
+                "there is none of that name, although Kyverno's webhooks have settings of one: \
+                 name it to the operator by --kyverno-config-map"
+                    .to_owned(),
+            ),
+            None => Ok(Settings::default()),
         }
     }
 }
@@ -224,10 +231,9 @@ pub fn of_ring(seen: &Seen, accepted: &Accepted, ring: &Concerned) -> Vec<Omissi
     }
     let exceptions = seen.exceptions.iter().flatten();
     found.extend(exceptions.filter_map(|exception| exception.omission(accepted, ring)));
-    let policies = seen.policies.iter().flatten();
-    found.extend(policies.filter_map(|policy| policy.omission(accepted, ring)));
-    let policies = seen.mutating_policies.iter().flatten();
-    found.extend(policies.filter_map(|policy| policy.omission(accepted, ring)));
+    for policies in [&seen.policies, &seen.mutating_policies].into_iter().flatten() {
+        found.extend(policies.omissions(accepted, ring));
+    }
     let mut unseen = |what, why: Option<&Unseen>| {
         found.extend(why.map(|why| Omission::Unseen { what, why: why.clone() }));
     };

@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use signingkeyring_core::omissions::{
-    Accepted, Half, Hook, Look, PolicyException, Seen, Settings, TenantPolicy, Unseen,
+    Accepted, Half, Hook, Look, PolicyException, Seen, Settings, TenantPolicies, TenantPolicy,
+    Unseen,
 };
 
 /// What is seen of Kyverno, the same for all rings.
@@ -53,18 +54,18 @@ impl Kyverno {
     }
 
     /// Takes in what its ConfigMap says; returns whether that is new.
-    pub fn put_settings(&self, settings: Look<Settings>) -> bool {
+    pub fn put_settings(&self, settings: Look<Option<Settings>>) -> bool {
         self.change(|seen| seen.settings = settings)
     }
 
     /// Takes in the Policies that bear on pods.
     pub fn put_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
-        self.change(|seen| seen.policies = found)
+        self.change(|seen| seen.policies = indexed(found))
     }
 
     /// Takes in the NamespacedMutatingPolicies that do.
     pub fn put_mutating_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
-        self.change(|seen| seen.mutating_policies = found)
+        self.change(|seen| seen.mutating_policies = indexed(found))
     }
 
     /// Takes in the exceptions from policies of this operator's.
@@ -82,4 +83,8 @@ impl Kyverno {
         }
         is_other
     }
+}
+
+fn indexed(found: Look<Vec<TenantPolicy>>) -> Look<TenantPolicies> {
+    found.map(TenantPolicies::from_iter)
 }

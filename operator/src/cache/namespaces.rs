@@ -110,6 +110,12 @@ impl Namespaces {
         self.read().by_ring.get(ring).cloned().unwrap_or_default()
     }
 
+    /// The ring that a namespace is enrolled in.
+    #[must_use]
+    pub fn ring_of(&self, name: &str) -> Option<String> {
+        self.read().known.get(name)?.ring.clone()
+    }
+
     /// The namespaces enrolled in a ring, with their labels.
     #[must_use]
     pub fn labels_of(&self, ring: &str) -> BTreeMap<String, Arc<Labels>> {

@@ -45,36 +45,47 @@ use crate::{
 /// Objects of a kind by namespace and name, reduced.
 type Found<T> = BTreeMap<(String, String), T>;
 
+/// A kind of objects of others, which need not be served.
+struct Others<T> {
+    kind: GroupVersionKind,
+    /// Reduces one, by its namespace, name and spec, to what bears on pods.
+    read: fn(&str, &str, &Value) -> Option<T>,
+    /// Takes all of them in; returns whether they are others.
+    put: fn(&Kyverno, Look<Vec<T>>) -> bool,
+    /// Has the rings looked at again that one in a namespace concerns.
+    wake: fn(&Context, &str),
+}
+
 /// How long a webhook that was gone has to be back before that is believed:
 /// where somebody takes it away again and again, it is gone.
 const STEADY: Duration = Duration::from_secs(5);
 
 pub(super) async fn watch_kyverno(context: &Context, listed: &Arc<Barrier>) {
+    let policies = Others {
+        kind: GroupVersionKind::gvk("kyverno.io", "v1", "Policy"),
+        read: TenantPolicy::of_policy,
+        put: Kyverno::put_policies,
+        wake: wake_enrolled,
+    };
+    let mutating_policies = Others {
+        kind: GroupVersionKind::gvk("policies.kyverno.io", "v1", "NamespacedMutatingPolicy"),
+        read: TenantPolicy::of_mutating_policy,
+        put: Kyverno::put_mutating_policies,
+        wake: wake_enrolled,
+    };
+    let exceptions = Others {
+        kind: GroupVersionKind::gvk("kyverno.io", "v2", "PolicyException"),
+        read: PolicyException::read,
+        put: Kyverno::put_exceptions,
+        wake: wake_all,
+    };
     futures::join!(
         watch_webhooks(context, listed, Half::Mutating, mutating),
         watch_webhooks(context, listed, Half::Validating, validating),
         watch_settings(context, listed),
-        watch_others(
-            context,
-            listed,
-            GroupVersionKind::gvk("kyverno.io", "v1", "Policy"),
-            TenantPolicy::of_policy,
-            Kyverno::put_policies,
-        ),
-        watch_others(
-            context,
-            listed,
-            GroupVersionKind::gvk("policies.kyverno.io", "v1", "NamespacedMutatingPolicy"),
-            TenantPolicy::of_mutating_policy,
-            Kyverno::put_mutating_policies,
-        ),
-        watch_others(
-            context,
-            listed,
-            GroupVersionKind::gvk("kyverno.io", "v2", "PolicyException"),
-            PolicyException::read,
-            Kyverno::put_exceptions,
-        ),
+        watch_others(context, listed, policies),
+        watch_others(context, listed, mutating_policies),
+        watch_others(context, listed, exceptions),
     );
 }
 
@@ -84,9 +95,20 @@ pub(super) const WATCHES: usize = 6;
 /// Looks at all rings again if something bears on them.
 fn wake_rings(context: &Context, is_other: bool) {
     if is_other {
-        for ring in context.cache.ring_names() {
-            context.rings.wake(&ring);
-        }
+        wake_all(context, "");
+    }
+}
+
+fn wake_all(context: &Context, _: &str) {
+    for ring in context.cache.ring_names() {
+        context.rings.wake(&ring);
+    }
+}
+
+/// Looks at the ring of a namespace again.
+fn wake_enrolled(context: &Context, namespace: &str) {
+    if let Some(ring) = context.cache.namespaces.ring_of(namespace) {
+        context.rings.wake(&ring);
     }
 }
 
@@ -145,7 +167,8 @@ async fn watch_settings(context: &Context, listed: &Arc<Barrier>) {
     let settings = &context.settings;
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &settings.kyverno_namespace);
     watch_one(api, &settings.kyverno_config_map, listed, |found| {
-        let read = found.map(|map| Settings::read(&map.and_then(|m| m.data).unwrap_or_default()));
+        let read = |map: ConfigMap| Settings::read(&map.data.unwrap_or_default());
+        let read = found.map(|found| found.map(read));
         wake_rings(context, context.cache.kyverno.put_settings(read));
     })
     .await;
@@ -202,13 +225,11 @@ async fn watch_webhooks<K>(
     futures::join!(damp, watch);
 }
 
-/// Follows objects of a kind that need not be served, reduced to what bears on pods.
-async fn watch_others<T: Clone + PartialEq>(
+/// Follows objects of others, reduced to what bears on pods.
+async fn watch_others<T: Clone>(
     context: &Context,
     listed: &Arc<Barrier>,
-    kind: GroupVersionKind,
-    read: fn(&str, &str, &Value) -> Option<T>,
-    put: fn(&Kyverno, Look<Vec<T>>) -> bool,
+    Others { kind, read, put, wake }: Others<T>,
 ) {
     let resource = ApiResource::from_gvk(&kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
@@ -221,6 +242,11 @@ async fn watch_others<T: Clone + PartialEq>(
         read(&namespace, &name, object.data.get("spec").unwrap_or(&Value::Null))
     };
     let show = |found| wake_rings(context, put(&context.cache.kyverno, found));
+    let show_one = |found: &Found<T>, object: &DynamicObject| {
+        if put(&context.cache.kyverno, Ok(found.values().cloned().collect())) {
+            wake(context, &object.namespace().unwrap_or_default());
+        }
+    };
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Init) => relisted = Found::new(),
@@ -234,13 +260,18 @@ async fn watch_others<T: Clone + PartialEq>(
                 initial_list.complete();
             }
             Ok(Event::Apply(object)) => {
-                found.remove(&key(&object));
-                found.extend(reduced(&object).map(|it| (key(&object), it)));
-                show(Ok(found.values().cloned().collect()));
+                let before = found.remove(&key(&object));
+                let now = reduced(&object).map(|it| (key(&object), it));
+                // Most bear on nothing, before and after.
+                if before.is_some() || now.is_some() {
+                    found.extend(now);
+                    show_one(&found, &object);
+                }
             }
             Ok(Event::Delete(object)) => {
-                found.remove(&key(&object));
-                show(Ok(found.values().cloned().collect()));
+                if found.remove(&key(&object)).is_some() {
+                    show_one(&found, &object);
+                }
             }
             Err(error) => {
                 if is_missing(&error) {
@@ -300,6 +331,7 @@ fn rules(rules: Option<Vec<RuleWithOperations>>) -> Vec<Rule> {
             versions: rule.api_versions.unwrap_or_default(),
             operations: rule.operations.unwrap_or_default(),
             resources: rule.resources.unwrap_or_default(),
+            is_cluster_scoped: rule.scope.as_deref() == Some("Cluster"),
         })
         .collect()
 }

@@ -1,6 +1,8 @@
 //! Policies and exceptions of others that bear on what is verified, read from
 //! their specs as they stand in the cluster.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde_json::Value;
 
 use super::{
@@ -52,15 +54,36 @@ impl TenantPolicy {
         })
     }
 
-    pub(super) fn omission(&self, accepted: &Accepted, ring: &Concerned) -> Option<Omission> {
+    fn omission(&self, accepted: &Accepted) -> Option<Omission> {
         let policy = format!("policy:{}/{}", self.namespace, self.name);
-        if !ring.namespaces.contains_key(&self.namespace) || accepted.has(&policy) {
+        if accepted.has(&policy) {
             return None;
         }
         Some(match self.is_followed {
             true => Omission::MayChange { policy },
             false => Omission::Changed { policy },
         })
+    }
+}
+
+/// Such policies by their namespace: a cluster may have many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantPolicies(Arc<BTreeMap<String, Vec<TenantPolicy>>>);
+
+impl TenantPolicies {
+    pub(super) fn omissions(&self, accepted: &Accepted, ring: &Concerned) -> Vec<Omission> {
+        let here = ring.namespaces.keys().filter_map(|namespace| self.0.get(namespace)).flatten();
+        here.filter_map(|policy| policy.omission(accepted)).collect()
+    }
+}
+
+impl FromIterator<TenantPolicy> for TenantPolicies {
+    fn from_iter<I: IntoIterator<Item = TenantPolicy>>(policies: I) -> Self {
+        let mut by_namespace: BTreeMap<String, Vec<TenantPolicy>> = BTreeMap::new();
+        for policy in policies {
+            by_namespace.entry(policy.namespace.clone()).or_default().push(policy);
+        }
+        Self(Arc::new(by_namespace))
     }
 }
 

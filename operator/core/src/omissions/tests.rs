@@ -18,6 +18,7 @@ fn hook(name: &str) -> Hook {
         versions: texts(&["v1"]),
         operations: texts(operations),
         resources: texts(resources),
+        is_cluster_scoped: false,
     };
     Hook {
         name: name.to_owned(),
@@ -45,9 +46,9 @@ fn seen() -> Seen {
         mutating,
         validating,
         namespace: "kyverno".to_owned(),
-        settings: Ok(Settings::default()),
-        policies: Ok(Vec::new()),
-        mutating_policies: Ok(Vec::new()),
+        settings: Ok(Some(Settings::default())),
+        policies: Ok(TenantPolicies::default()),
+        mutating_policies: Ok(TenantPolicies::default()),
         exceptions: Ok(Vec::new()),
     }
 }
@@ -88,7 +89,7 @@ fn settings(data: &[(&str, &str)]) -> Settings {
 }
 
 fn with_settings(data: &[(&str, &str)]) -> Vec<Omission> {
-    said(&Seen { settings: Ok(settings(data)), ..seen() })
+    said(&Seen { settings: Ok(Some(settings(data))), ..seen() })
 }
 
 #[test]
@@ -130,6 +131,8 @@ fn a_webhook_has_to_take_all_that_is_verified() {
             };
             assert_eq!(without(&change), missing, "{what}");
         }
+        let cluster = |hooks: &mut Vec<Hook>| hooks[0].rules[0].is_cluster_scoped = true;
+        assert_eq!(without(&cluster), missing);
         for resources in [&["*/*"][..], &["pods", "pods/*"], &["*", "*/ephemeralcontainers"]] {
             let change = |hooks: &mut Vec<Hook>| {
                 hooks[0].rules[0].operations = texts(&["*"]);
@@ -269,7 +272,7 @@ fn excluded_users() {
         let who = (!who.is_empty()).then(|| Omission::Excluded { who: texts(who) });
         assert_eq!(found, Vec::from_iter(who), "{data:?}");
     }
-    let settings = Ok(settings(&[("excludeUsernames", "jane,joe")]));
+    let settings = Ok(Some(settings(&[("excludeUsernames", "jane,joe")])));
     let accepted = ["user:jane"].iter().map(|text| text.parse::<Exclusion>().unwrap()).collect();
     let found = of_ring(&Seen { settings, ..seen() }, &accepted, &ring(Action::Enforce));
     assert_eq!(found, [Omission::Excluded { who: texts(&["user:joe"]) }]);
@@ -370,4 +373,24 @@ fn a_config_map_of_another_namespace_says_nothing() {
         hook.service_namespace = None;
     }
     assert_eq!(said(&seen), []);
+}
+
+#[test]
+fn a_config_map_of_another_name_says_nothing() {
+    let absent = |change: &dyn Fn(&mut Hook)| {
+        let mut seen = Seen { settings: Ok(None), ..seen() };
+        for hook in [&mut seen.mutating, &mut seen.validating].into_iter().flatten().flatten() {
+            hook.namespaces = Selector::default();
+            change(hook);
+        }
+        said(&seen)
+    };
+    // Without any Kyverno leaves out nothing.
+    assert_eq!(absent(&|_| {}), []);
+    // What its chart sets comes from one.
+    let found = absent(&|it| it.namespaces = hook(FAIL[0]).namespaces);
+    let [Omission::Unseen { what: Subject::Settings, why }] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert!(why.why.contains("--kyverno-config-map"), "{why:?}");
 }

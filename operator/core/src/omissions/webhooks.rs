@@ -68,6 +68,8 @@ pub struct Rule {
     pub operations: Vec<String>,
     /// Resources and subresources.
     pub resources: Vec<String>,
+    /// Whether only objects without a namespace are meant.
+    pub is_cluster_scoped: bool,
 }
 
 /// A matchCondition.
@@ -102,7 +104,8 @@ impl Hook {
             _ => ["pods/*", "*/*", "*/ephemeralcontainers"],
         };
         self.rules.iter().any(|rule| {
-            has(&rule.groups, &["", "*"])
+            !rule.is_cluster_scoped
+                && has(&rule.groups, &["", "*"])
                 && has(&rule.versions, &["v1", "*"])
                 && has(&rule.operations, &[operation, "*"])
                 && (has(&rule.resources, &[resource]) || has(&rule.resources, &wide))
@@ -114,6 +117,13 @@ impl Hook {
         self.covers("CREATE", "pods")
             && self.covers("UPDATE", "pods")
             && self.covers("UPDATE", "pods/ephemeralcontainers")
+    }
+
+    /// Whether it has what Kyverno takes from its ConfigMap.
+    pub(super) fn has_settings(&self) -> bool {
+        !self.namespaces.is_empty()
+            || !self.objects.is_empty()
+            || !self.foreign_conditions().is_empty()
     }
 
     fn foreign_conditions(&self) -> Vec<String> {
