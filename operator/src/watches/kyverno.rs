@@ -5,16 +5,7 @@
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{
-            MatchCondition, MutatingWebhookConfiguration, RuleWithOperations,
-            ValidatingWebhookConfiguration, WebhookClientConfig,
-        },
-        core::v1::ConfigMap,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::{ClusterResourceScope, api::core::v1::ConfigMap};
 use kube::{
     Api, Resource, ResourceExt,
     core::{ApiResource, DynamicObject, GroupVersionKind},
@@ -26,8 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use signingkeyring_core::omissions::{
-    Condition, Half, Hook, Look, PolicyException, Requirement, Rule, Selector, Settings,
-    TenantPolicy, Unseen,
+    Half, Hook, Look, PolicyException, Settings, TenantPolicy, Unseen,
 };
 use tokio::{
     sync::Barrier,
@@ -41,6 +31,10 @@ use crate::{
     context::Context,
     error::{brief, is_code},
 };
+
+mod hooks;
+
+use hooks::{mutating, validating};
 
 /// Objects of a kind by namespace and name, reduced.
 type Found<T> = BTreeMap<(String, String), T>;
@@ -59,6 +53,9 @@ struct Others<T> {
 /// How long a webhook that was gone has to be back before that is believed:
 /// where somebody takes it away again and again, it is gone.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// So many objects of others are listed at once.
+const PAGE: u32 = 50;
 
 pub(super) async fn watch_kyverno(context: &Context, listed: &Arc<Barrier>) {
     let policies = Others {
@@ -181,7 +178,7 @@ async fn watch_webhooks<K>(
     hooks_of: fn(K) -> Vec<Hook>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    K: Resource<Scope = k8s_openapi::ClusterResourceScope>,
+    K: Resource<Scope = ClusterResourceScope>,
     K::DynamicType: Default,
 {
     let (changes, mut seen) = tokio::sync::mpsc::unbounded_channel::<Look<Vec<Hook>>>();
@@ -233,7 +230,9 @@ async fn watch_others<T: Clone>(
 ) {
     let resource = ApiResource::from_gvk(&kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
-    let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    // They may be large, and little is kept of each.
+    let config = watcher::Config::default().page_size(PAGE);
+    let mut stream = watcher(api, config).default_backoff().boxed();
     let mut initial_list = InitialList::new(listed);
     let (mut is_listed, mut found, mut relisted) = (false, Found::new(), Found::new());
     let key = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
@@ -285,76 +284,4 @@ async fn watch_others<T: Clone>(
             }
         }
     }
-}
-
-fn mutating(configuration: MutatingWebhookConfiguration) -> Vec<Hook> {
-    let hooks = configuration.webhooks.unwrap_or_default().into_iter();
-    hooks
-        .filter(|hook| Hook::bears_on_pods(&hook.name))
-        .map(|hook| Hook {
-            name: hook.name,
-            service_namespace: service(hook.client_config),
-            is_ignored: hook.failure_policy.as_deref() == Some("Ignore"),
-            rules: rules(hook.rules),
-            namespaces: selector(hook.namespace_selector),
-            objects: selector(hook.object_selector),
-            conditions: conditions(hook.match_conditions),
-        })
-        .collect()
-}
-
-fn validating(configuration: ValidatingWebhookConfiguration) -> Vec<Hook> {
-    let hooks = configuration.webhooks.unwrap_or_default().into_iter();
-    hooks
-        .filter(|hook| Hook::bears_on_pods(&hook.name))
-        .map(|hook| Hook {
-            name: hook.name,
-            service_namespace: service(hook.client_config),
-            is_ignored: hook.failure_policy.as_deref() == Some("Ignore"),
-            rules: rules(hook.rules),
-            namespaces: selector(hook.namespace_selector),
-            objects: selector(hook.object_selector),
-            conditions: conditions(hook.match_conditions),
-        })
-        .collect()
-}
-
-fn service(config: WebhookClientConfig) -> Option<String> {
-    config.service.map(|service| service.namespace)
-}
-
-fn rules(rules: Option<Vec<RuleWithOperations>>) -> Vec<Rule> {
-    let rules = rules.unwrap_or_default().into_iter();
-    rules
-        .map(|rule| Rule {
-            groups: rule.api_groups.unwrap_or_default(),
-            versions: rule.api_versions.unwrap_or_default(),
-            operations: rule.operations.unwrap_or_default(),
-            resources: rule.resources.unwrap_or_default(),
-            is_cluster_scoped: rule.scope.as_deref() == Some("Cluster"),
-        })
-        .collect()
-}
-
-fn selector(selector: Option<LabelSelector>) -> Selector {
-    let LabelSelector { match_labels, match_expressions } = selector.unwrap_or_default();
-    let labels = match_labels.unwrap_or_default().into_iter().map(|(key, value)| Requirement {
-        key,
-        operator: "In".to_owned(),
-        values: vec![value],
-    });
-    let expressions = match_expressions.unwrap_or_default().into_iter();
-    let expressions = expressions.map(|wanted| Requirement {
-        key: wanted.key,
-        operator: wanted.operator,
-        values: wanted.values.unwrap_or_default(),
-    });
-    Selector(labels.chain(expressions).collect())
-}
-
-fn conditions(conditions: Option<Vec<MatchCondition>>) -> Vec<Condition> {
-    let conditions = conditions.unwrap_or_default().into_iter();
-    conditions
-        .map(|condition| Condition { name: condition.name, expression: condition.expression })
-        .collect()
 }

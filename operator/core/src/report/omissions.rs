@@ -29,9 +29,9 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
     if let Some(first) = found.first().filter(|first| first.is_certain() || late.is_empty()) {
         let certain = first.is_certain();
         let told = found.iter().filter(|omission| !certain || omission.is_certain());
-        let message: Vec<String> = told.map(|omission| sentence(snapshot, omission)).collect();
+        let told: Vec<String> = told.map(|omission| sentence(snapshot, omission)).collect();
         let status = if certain { Status::False } else { Status::Unknown };
-        return new(status, reason(first), message.join("; "));
+        return new(status, reason(first), in_short(&told, "; "));
     }
     if !late.is_empty() {
         let text = "Kyverno has yet to write its webhooks for the ring's policy".to_owned();
@@ -119,9 +119,10 @@ fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
         ),
         Omission::Excluded { who } => format!(
             "pods of {} are {unchecked}, because Kyverno's ConfigMap excludes who creates or \
-             changes them: take that out, or start the operator with --accept-exclusions={}",
+             changes them: take that out, or accept each by the operator's --accept-exclusions, \
+             such as --accept-exclusions={}",
             listed(who),
-            who.join(",")
+            who.first().map(String::as_str).unwrap_or_default()
         ),
         Omission::Excepted { exception, policy } => format!(
             "{} names the ring's rule in policy {policy}, so that what it matches is \
@@ -190,11 +191,18 @@ fn object(exclusion: &str) -> String {
 }
 
 fn listed(names: &[String]) -> String {
-    let named: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
-    match names.len().saturating_sub(named.len()) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
+    in_short(names, ", ")
+}
+
+/// The first of them, and how many more there are. What others wrote is shown in
+/// one line.
+fn in_short(texts: &[String], between: &str) -> String {
+    let named: Vec<&str> = texts.iter().take(NAMED).map(String::as_str).collect();
+    let text = match texts.len().saturating_sub(named.len()) {
+        0 => named.join(between),
+        more => format!("{} and {more} more", named.join(between)),
+    };
+    text.replace(char::is_control, " ")
 }
 
 fn new(status: Status, reason: Reason, message: String) -> Condition {

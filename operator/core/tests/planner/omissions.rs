@@ -67,6 +67,17 @@ fn what_is_certain_is_said_alone_and_ready_repeats_it() {
 }
 
 #[test]
+fn what_others_wrote_is_bounded_and_in_one_line() {
+    let changed = |number| Omission::Changed { policy: format!("policy:shop-dev/p{number}\n") };
+    let [complete, _] = said((0..1000).map(changed).collect(), |_| {});
+    assert!(complete.message.ends_with(" and 995 more"), "{complete:?}");
+    assert!(!complete.message.contains('\n') && complete.message.len() < 1500, "{complete:?}");
+    let who = (0..1000).map(|number| format!("user:u{number}")).collect();
+    let [complete, _] = said(vec![Omission::Excluded { who }], |_| {});
+    assert!(complete.message.contains("user:u4 and 995 more"), "{complete:?}");
+}
+
+#[test]
 fn what_cannot_be_seen_leaves_a_ring_ready() {
     let [complete, ready] = said(vec![unseen()], |_| {});
     assert_eq!((complete.status, complete.reason), (Status::Unknown, Reason::NotSeen));
