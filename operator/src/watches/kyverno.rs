@@ -2,7 +2,7 @@
 //! ConfigMap, and policies and exceptions of others. None of it holds anything up:
 //! what may not be looked at is said.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::{ClusterResourceScope, api::core::v1::ConfigMap};
@@ -33,8 +33,10 @@ use crate::{
 };
 
 mod hooks;
+mod steady;
 
 use hooks::{mutating, validating};
+use steady::Steady;
 
 /// Objects of a kind by namespace and name, reduced.
 type Found<T> = BTreeMap<(String, String), T>;
@@ -49,10 +51,6 @@ struct Others<T> {
     /// Has the rings looked at again that one in a namespace concerns.
     wake: fn(&Context, &str),
 }
-
-/// How long a webhook that was gone has to be back before that is believed:
-/// where somebody takes it away again and again, it is gone.
-const STEADY: Duration = Duration::from_secs(5);
 
 /// So many objects of others are listed at once.
 const PAGE: u32 = 50;
@@ -184,31 +182,16 @@ async fn watch_webhooks<K>(
     let (changes, mut seen) = tokio::sync::mpsc::unbounded_channel::<Look<Vec<Hook>>>();
     let show = |hooks| wake_rings(context, context.cache.kyverno.put_webhooks(half, hooks));
     let damp = async {
-        let (mut last, mut lost_at): (Vec<Hook>, Option<Instant>) = (Vec::new(), None);
-        let mut later: Option<Look<Vec<Hook>>> = None;
+        let mut steady = Steady::default();
         loop {
-            let until = lost_at.unwrap_or_else(Instant::now) + STEADY;
-            let next = tokio::select! {
-                next = seen.recv() => next,
-                () = sleep_until(until), if later.is_some() => {
-                    later.take().map(&show);
-                    continue;
+            let due = steady.due();
+            tokio::select! {
+                next = seen.recv() => {
+                    let Some(next) = next else { return };
+                    steady.take(next, Instant::now()).map(&show);
                 }
-            };
-            let Some(next) = next else { return };
-            if let Ok(hooks) = &next {
-                let is_there = |hook: &Hook| hooks.iter().any(|other| other.name == hook.name);
-                if !last.iter().all(is_there) {
-                    lost_at = Some(Instant::now());
-                    show(Ok(hooks.clone()));
-                }
-                last.clone_from(hooks);
-            }
-            match lost_at {
-                Some(at) if at.elapsed() < STEADY => later = Some(next),
-                _ => {
-                    later = None;
-                    show(next);
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    steady.ripe().map(&show);
                 }
             }
         }

@@ -102,8 +102,9 @@ fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
             webhooks.join(" or ")
         ),
         Omission::Objects { webhooks, selector } => format!(
-            "pods that the objectSelector {selector} of {} does not select are {unchecked}, and \
-             who creates a pod writes its labels: take it out of webhooks in Kyverno's ConfigMap",
+            "pods that the objectSelector {selector} of {} does not select are {unchecked} in any \
+             namespace, and who creates a pod writes its labels: take it out of webhooks in \
+             Kyverno's ConfigMap",
             webhooks.join(" and ")
         ),
         Omission::Namespaces { webhooks, selector, namespaces } => format!(
