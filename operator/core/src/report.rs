@@ -62,10 +62,7 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
     conditions.extend(stalled(snapshot, facts, &parts));
     conditions.extend(parts);
     conditions.extend(revocations::condition(snapshot, facts));
-    let is_pending = |said: &&Condition| {
-        said.kind == Kind::EnforcementComplete && said.reason == Reason::PolicyPending
-    };
-    let look_again = conditions.iter().find(is_pending).map(|_| omissions::GRACE);
+    let look_again = conditions.iter().find_map(|said| omissions::look_again(facts, said));
     Report {
         look_again,
         promises: conditions.iter().map(|said| promises::of(snapshot, facts, said)).collect(),

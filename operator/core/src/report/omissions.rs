@@ -15,7 +15,7 @@ use crate::{
 
 /// How long Kyverno may have answered for a new ring before its webhooks have to be
 /// there: it writes one half's after the other's.
-pub const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// So many of a kind are named.
 const NAMED: usize = 5;
@@ -39,6 +39,14 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
     }
     let text = "nothing that is seen of Kyverno leaves pods of the ring's namespaces out";
     new(Status::True, Reason::Complete, text.to_owned())
+}
+
+/// When it has to be looked again whether Kyverno has written its webhooks by then.
+/// Until it answers for the ring, nothing has to: that it does is heard.
+pub(super) fn look_again(facts: &Facts<'_>, said: &Condition) -> Option<Duration> {
+    let is_pending = said.kind == Kind::EnforcementComplete && said.reason == Reason::PolicyPending;
+    let is_answered = matches!(facts.enforcement, Enforcement::Acknowledged(_));
+    (is_pending && is_answered).then_some(GRACE)
 }
 
 /// Whether the ring's rule is out of force, and Kyverno needs no webhooks for it.
