@@ -41,7 +41,7 @@ pub struct SigningKeyRingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pipelines: Vec<PipelineStatus>,
     /// Standard conditions: `Ready`, `Reconciling`, `Stalled` (kstatus),
-    /// `KeysAvailable`, `PolicyEnforced`, `PipelinesPublished`, and
+    /// `KeysAvailable`, `PolicyEnforced`, `EnforcementComplete`, `PipelinesPublished`, and
     /// `RevocationsApplied` while `spec.revoked` is not empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

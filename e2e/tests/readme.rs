@@ -156,6 +156,7 @@ async fn read_and_do(cluster: &Cluster, program: &Path) -> Result<()> {
     ensure!(!world.kubectl(&["get", "iel", "--output=name"]).await?.is_empty(), "no list");
     let operator = tools::built("signingkeyring-operator")?;
     let operator = Operator::start(&world, program, &operator, &[]).await?;
+    reader.run("Install and uninstall").await?;
 
     // What the reader has: an application's namespaces.
     for namespace in ["checkout-dev", "checkout-ci"] {
@@ -166,6 +167,7 @@ async fn read_and_do(cluster: &Cluster, program: &Path) -> Result<()> {
     world.wait_for_condition("checkout", "Ready", "True").await?;
     let image = reader.image.clone();
     world.wait_until_refused("checkout-dev", &image).await?;
+    world.wait_for_condition("checkout", "EnforcementComplete", "True Complete").await?;
 
     reader.run("Rotate, and wait for it").await?;
     ensure!(world.ring("checkout", "{.status.currentVersion}").await? == "2");
@@ -201,6 +203,8 @@ async fn nothing_is_left(world: &World) -> Result<()> {
         let left = world.kubectl(&[&["get", "--output=name"], what].concat()).await?;
         ensure!(left.trim().is_empty(), "left over: {left}");
     }
+    let left = world.kubectl(&["get", "roles,rolebindings", "-n=kyverno", "--output=name"]).await?;
+    ensure!(!left.contains("signingkeyring"), "left over: {left}");
     let all = "crds,namespaces,clusterroles,clusterrolebindings";
     let left = world.kubectl(&["get", all, "--output=name"]).await?;
     let left: Vec<&str> = left.lines().filter(|name| name.contains("signing")).collect();

@@ -19,6 +19,7 @@ use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use crate::kyverno::is_ours;
 
 mod contents;
+mod kyverno;
 mod ledgers;
 mod lists;
 mod namespaces;
@@ -27,6 +28,7 @@ mod unknown;
 mod written;
 
 pub use contents::Contents;
+pub use kyverno::Kyverno;
 pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
 pub use lists::LostLists;
 pub use namespaces::Namespaces;
@@ -59,6 +61,8 @@ pub struct Cache {
     pub statuses: Statuses,
     /// Whether the cluster serves ClusterPolicy.
     pub kyverno_served: AtomicBool,
+    /// What of Kyverno decides which pods it sees.
+    pub kyverno: Kyverno,
     /// Whether it serves the kind by which Kyverno is asked.
     pub questions: Questions,
 }

@@ -22,8 +22,8 @@ use signingkeyring_core::{
     },
     policy_ref::PolicyRef,
     snapshot::{
-        AskedPolicy, Difference, KeySecret, LedgerFound, OperatorFacts, PipelineFound, Place,
-        PolicyFound, Reported, Ring, Snapshot, WriteFailure,
+        AskedPolicy, Difference, KeySecret, KyvernoFacts, LedgerFound, OperatorFacts,
+        PipelineFound, Place, PolicyFound, Reported, Ring, Snapshot, WriteFailure,
     },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
@@ -36,6 +36,7 @@ use crate::{
 
 mod exclusions;
 mod import;
+mod omissions;
 mod pipelines;
 mod policies;
 pub mod ring;
@@ -98,6 +99,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         questions_missing: context.cache.questions.missing(),
         covers: unknown::covers(context, ring_name),
         enrolled: context.cache.namespaces.enrolled(ring_name),
+        omissions: omissions::look(context, ring_name, &ring, &ledger, policies.keys()),
         now: context.clock.now(),
         terminating: terminating(context, &pipelines),
         operator: OperatorFacts {
@@ -105,6 +107,10 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
             enrolment_label: context.settings.enrolment_label.clone(),
             account: Account::clone(&context.account),
             pipeline_role: context.settings.pipeline_role.clone(),
+            kyverno: KyvernoFacts {
+                namespace: context.settings.kyverno_namespace.clone(),
+                config_map: context.settings.kyverno_config_map.clone(),
+            },
         },
         trouble: None,
         name: name.clone(),
@@ -278,6 +284,7 @@ fn reported(status: Option<&SigningKeyRingStatus>, generation: Option<i64>) -> R
             .map(|p| PipelineRef { namespace: p.namespace.clone(), name: p.secret_name.clone() })
             .collect(),
         policy_enforced: condition(status, Kind::PolicyEnforced),
+        enforcement_complete: condition(status, Kind::EnforcementComplete),
         // Of the object as it is now, not of what it revoked before.
         revocations_applied: condition(status, Kind::RevocationsApplied)
             .filter(|_| status.observed_generation == generation),

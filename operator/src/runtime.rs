@@ -20,7 +20,8 @@ use tracing::info;
 
 use crate::{
     cache::{
-        Cache, Contents, Ledgers, LostLists, Namespaces, Questions, Statuses, UnknownSince, Written,
+        Cache, Contents, Kyverno, Ledgers, LostLists, Namespaces, Questions, Statuses,
+        UnknownSince, Written,
     },
     clock::Clock,
     context::{Announced, Context},
@@ -134,6 +135,7 @@ fn assemble(
         contents: Contents::default(),
         statuses: Statuses::default(),
         kyverno_served: AtomicBool::new(true),
+        kyverno: Kyverno::new(&settings.kyverno_namespace, settings.accepted()),
         questions: Questions::default(),
     };
     let context = Context {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, thread::available_parallelism, time::D
 use clap::{Parser, ValueEnum};
 use signingkeyring_core::{
     duration, names,
+    omissions::{Accepted, Exclusion},
     policy::packing::Occupancy,
     policy_ref::{Action, PolicyRef},
 };
@@ -66,6 +67,34 @@ pub struct Settings {
         default_value_t = UnknownRings::Audit
     )]
     pub unknown_rings: UnknownRings,
+
+    /// The namespace in which Kyverno runs and has its ConfigMap.
+    #[arg(long, env = "SIGNING_KYVERNO_NAMESPACE", default_value = "kyverno", value_name = "NAME")]
+    pub kyverno_namespace: String,
+
+    /// The name of Kyverno's ConfigMap. Where the operator may read it (see
+    /// manifests/kyverno-access), rings say what it has Kyverno leave out.
+    #[arg(
+        long,
+        env = "SIGNING_KYVERNO_CONFIG_MAP",
+        default_value = "kyverno",
+        value_name = "NAME"
+    )]
+    pub kyverno_config_map: String,
+
+    /// What Kyverno may leave out without rings saying so, separated by commas:
+    /// whom its ConfigMap excludes, as written there (user:NAME, group:NAME,
+    /// role:NAMESPACE:NAME, clusterrole:NAME), policies of enrolled namespaces
+    /// that change pods (policy:NAMESPACE/NAME) and PolicyExceptions
+    /// (exception:NAMESPACE/NAME). The default of Kyverno's chart,
+    /// group:system:nodes, is always accepted.
+    #[arg(
+        long,
+        env = "SIGNING_ACCEPT_EXCLUSIONS",
+        value_delimiter = ',',
+        value_name = "EXCLUSION"
+    )]
+    pub accept_exclusions: Vec<Exclusion>,
 
     /// How many rings share one ClusterPolicy. Fewer objects make every pod
     /// admission in the cluster faster; more rings in one leave less room for
@@ -146,6 +175,12 @@ impl Settings {
     #[must_use]
     pub fn unknown_policy(&self) -> PolicyRef {
         PolicyRef::unknown(self.unknown_rings.action().unwrap_or(Action::Audit))
+    }
+
+    /// What Kyverno may leave out.
+    #[must_use]
+    pub fn accepted(&self) -> Accepted {
+        self.accept_exclusions.iter().cloned().collect()
     }
 
     /// The memory in which keys are sealed and opened, in units of what sealing

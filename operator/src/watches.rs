@@ -24,9 +24,10 @@ use crate::{
     cache::LedgerRow,
     context::Context,
     error::is_code,
-    kyverno::{self, is_ours, marks},
+    kyverno::{api as policies, is_ours, marks},
 };
 
+mod kyverno;
 mod ledgers;
 mod lists;
 mod namespaces;
@@ -45,7 +46,7 @@ pub struct Writers {
 }
 
 /// How many watches there are; each has to list once before anything is decided.
-pub const WATCHES: usize = 6;
+pub const WATCHES: usize = 6 + kyverno::WATCHES;
 
 /// Follows the cluster for ever. `listed` is passed when all have listed once.
 pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
@@ -56,6 +57,7 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
         ledgers::watch_ledgers(context, &listed),
         namespaces::watch_namespaces(context, &listed),
         questions::watch_questions(context, &listed),
+        kyverno::watch_kyverno(context, &listed),
     );
 }
 
@@ -163,7 +165,7 @@ async fn watch_policies(
     listed: &Arc<Barrier>,
 ) {
     let mut initial_list = InitialList::new(listed);
-    let mut stream = watcher(kyverno::api(context.client.clone()), watcher::Config::default())
+    let mut stream = watcher(policies(context.client.clone()), watcher::Config::default())
         .default_backoff()
         .boxed();
     while let Some(event) = stream.next().await {

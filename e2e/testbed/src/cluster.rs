@@ -73,6 +73,17 @@ impl Cluster {
         self.command(&format!("start {component}")).await
     }
 
+    /// Stops a component and starts it again with more flags. Those that have a
+    /// space cannot be given.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn restart_with(&self, component: &str, flags: &[&str]) -> Result<()> {
+        self.stop(component).await?;
+        let words: Vec<&str> = ["start", component].iter().chain(flags).copied().collect();
+        self.command(&words.join(" ")).await
+    }
+
     async fn command(&self, command: &str) -> Result<()> {
         let mut pipe = self.pipe.lock().await;
         pipe.commands.write_all(format!("{command}\n").as_bytes()).await?;

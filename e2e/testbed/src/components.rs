@@ -193,7 +193,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a component and waits until it listens.
+    /// Starts a component, with more flags, and waits until it listens.
     ///
     /// # Errors
     /// If it cannot be started or ends; the text has the end of its log.
@@ -202,6 +202,7 @@ impl Running {
         ports: &Ports,
         folder: &Path,
         proxy: u16,
+        flags: &[&str],
     ) -> Result<Self> {
         let name = component.name();
         let program = if component == Component::Registry { "crane" } else { name };
@@ -209,6 +210,7 @@ impl Running {
         let file = File::options().create(true).append(true).open(&log)?;
         let child = Command::new(tools::program(program)?)
             .args(component.arguments(ports, folder))
+            .args(flags)
             .envs(component.environment(folder, proxy))
             .current_dir(folder)
             .stdin(Stdio::null())

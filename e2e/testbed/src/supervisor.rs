@@ -77,7 +77,7 @@ impl Supervisor {
             pki::kubeconfig(&cluster.server(), &cluster.folder, &Credential::Admin),
         )?;
         for component in Component::ALL {
-            cluster.start_component(component).await?;
+            cluster.start_component(component, &[]).await?;
         }
         Ok(cluster)
     }
@@ -103,7 +103,7 @@ impl Supervisor {
         }
     }
 
-    async fn start_component(&mut self, component: Component) -> Result<()> {
+    async fn start_component(&mut self, component: Component, flags: &[&str]) -> Result<()> {
         self.running.retain_mut(Running::is_alive);
         if self.running.iter().any(|running| running.component == component) {
             return Ok(());
@@ -112,7 +112,8 @@ impl Supervisor {
         if component == Component::Kyverno {
             self.install_kyverno().await?;
         }
-        let running = Running::start(component, &self.ports, &self.folder, self.proxy).await?;
+        let running =
+            Running::start(component, &self.ports, &self.folder, self.proxy, flags).await?;
         self.running.push(running);
         let ready: &[&str] = match component {
             Component::ApiServer => &["get", "--raw=/readyz"],
@@ -208,7 +209,7 @@ impl Supervisor {
     }
 
     /// Follows commands, one a line, until the other side closes: `stop NAME`
-    /// and `start NAME`. Each is answered with a line.
+    /// and `start NAME`, with more flags for it. Each is answered with a line.
     ///
     /// # Errors
     /// If standard input fails.
@@ -224,10 +225,13 @@ impl Supervisor {
     }
 
     async fn command(&mut self, line: &str) -> Result<()> {
-        let (verb, name) = line.split_once(' ').context("write: stop NAME or start NAME")?;
+        let mut words = line.split(' ');
+        let (verb, name) = (words.next().unwrap_or_default(), words.next());
+        let name = name.context("write: stop NAME or start NAME")?;
+        let flags: Vec<&str> = words.collect();
         let component = Component::named(name).with_context(|| format!("no component {name}"))?;
         match verb {
-            "start" => self.start_component(component).await,
+            "start" => self.start_component(component, &flags).await,
             "stop" => {
                 let found = self.running.iter().position(|r| r.component == component);
                 match found {

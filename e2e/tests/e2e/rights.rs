@@ -122,6 +122,26 @@ fn the_operator_has_no_right_it_does_not_use() {
         ] {
             ensure!(!can(verb, what, "default").await?, "{verb} {what}");
         }
+        // What shows who is left out is read, and no more.
+        for what in [
+            "policies.kyverno.io",
+            "policyexceptions.kyverno.io",
+            "namespacedmutatingpolicies.policies.kyverno.io",
+        ] {
+            for (verb, may) in [("list", true), ("watch", true), ("get", false), ("create", false)]
+            {
+                ensure!(can(verb, what, "default").await? == may, "{verb} {what}");
+            }
+        }
+        for verb in ["get", "list", "watch", "update"] {
+            ensure!(!can(verb, "configmaps", "kyverno").await?, "{verb} configmaps");
+            ensure!(!can(verb, "configmaps/kyverno", "kyverno").await?, "{verb} Kyverno's");
+        }
+        let webhooks = "mutatingwebhookconfigurations.admissionregistration.k8s.io/";
+        let webhooks = format!("{webhooks}kyverno-resource-mutating-webhook-cfg");
+        for (verb, may) in [("list", true), ("watch", true), ("update", false), ("delete", false)] {
+            ensure!(can(verb, &webhooks, "default").await? == may, "{verb} {webhooks}");
+        }
         let questions = "gatequestions.signing.odj.cloud";
         for (verb, may) in [("create", true), ("get", false), ("update", false)] {
             ensure!(can(verb, questions, "signing-system").await? == may, "{verb} {questions}");

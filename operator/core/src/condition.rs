@@ -28,6 +28,8 @@ api_enum! {
         KeysAvailable,
         /// Kyverno enforces the ring's rule.
         PolicyEnforced,
+        /// Nothing that is seen leaves pods out of that.
+        EnforcementComplete,
         /// The pipelines hold the key they should.
         PipelinesPublished,
         /// What the user revoked is not accepted any more. Absent unless asked for.
@@ -115,6 +117,28 @@ api_enum! {
         GateMute,
         /// Something that is not our gate answered.
         GateUnreadable,
+        /// Nothing that is seen leaves pods out.
+        Complete,
+        /// A webhook of Kyverno's is not there, or does not take all that is verified.
+        WebhookMissing,
+        /// The API server admits pods when a webhook of Kyverno's fails.
+        FailuresIgnored,
+        /// Kyverno's webhooks leave pods out by their labels.
+        PodsLeftOut,
+        /// Kyverno's webhooks leave enrolled namespaces out.
+        NamespacesLeftOut,
+        /// Kyverno's resourceFilters leave out pods of enrolled namespaces.
+        PodsFiltered,
+        /// Kyverno does not check what somebody does.
+        UsersExcluded,
+        /// A PolicyException names the ring's rule.
+        RuleExcepted,
+        /// A policy of an enrolled namespace may change pods that were verified.
+        PodsChanged,
+        /// What decides that is there cannot be judged.
+        NotJudged,
+        /// What decides that cannot be looked at.
+        NotSeen,
         /// Every pipeline holds the key it should.
         Published,
         /// The ring has no pipeline.

@@ -26,6 +26,21 @@ pub(crate) fn import(operator: &OperatorFacts, from: &PipelineRef) -> String {
     on_one(operator, &format!("signingkeyring-import-{}", from.name), from, "get")
 }
 
+/// The name of the Role and of its binding by which the operator reads Kyverno's
+/// ConfigMap.
+const SETTINGS_ROLE: &str = "signingkeyring-kyverno-access";
+
+/// Has it follow Kyverno's ConfigMap. The manifests hold the same as a component.
+pub(crate) fn settings(operator: &OperatorFacts) -> String {
+    let (namespace, name) = (&operator.kyverno.namespace, &operator.kyverno.config_map);
+    format!(
+        "kubectl create role {SETTINGS_ROLE} --namespace={namespace} --verb=get,list,watch \
+         --resource=configmaps --resource-name={name} && kubectl create rolebinding \
+         {SETTINGS_ROLE} --namespace={namespace} --role={SETTINGS_ROLE} {}",
+        operator.account
+    )
+}
+
 fn on_one(operator: &OperatorFacts, role: &str, secret: &PipelineRef, verbs: &str) -> String {
     let PipelineRef { namespace, name } = secret;
     format!(
@@ -39,7 +54,7 @@ fn on_one(operator: &OperatorFacts, role: &str, secret: &PipelineRef, verbs: &st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Account;
+    use crate::{account::Account, snapshot::KyvernoFacts};
 
     #[test]
     fn two_secrets_of_a_namespace_are_granted_by_objects_of_their_own() {
@@ -48,6 +63,7 @@ mod tests {
             enrolment_label: "ring".into(),
             account: Account::User("x".into()),
             pipeline_role: "acme-pipeline".into(),
+            kyverno: KyvernoFacts { namespace: "kyverno".into(), config_map: "kyverno".into() },
         };
         let command = |name: &str| {
             publish(&operator, &PipelineRef { namespace: "ci".into(), name: name.into() })

@@ -31,6 +31,7 @@ pub mod images;
 pub mod ledger;
 pub mod marks;
 pub mod names;
+pub mod omissions;
 pub mod pass;
 pub mod plan;
 pub mod policy;

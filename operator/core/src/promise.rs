@@ -76,6 +76,11 @@ pub enum Act {
     MendKyverno,
     /// Takes away what answers in Kyverno's place.
     MendGate,
+    /// Sees to it that Kyverno leaves nothing out, or accepts that it does, or lets
+    /// the operator see it.
+    CloseOmission,
+    /// Lets the operator read Kyverno's ConfigMap.
+    GrantSettings,
 }
 
 impl Act {
@@ -102,6 +107,7 @@ impl Act {
             Self::DeletePolicy(policy) => format!("kubectl delete clusterpolicy {policy}"),
             Self::Grant(pipeline) => grant::publish(operator, pipeline),
             Self::GrantImport(from) => grant::import(operator, from),
+            Self::GrantSettings => grant::settings(operator),
             Self::CreateNamespace(name) => format!("kubectl create namespace {name}"),
             Self::DeleteSecret(PipelineRef { namespace, name }) => {
                 format!("kubectl delete secret {name} --namespace={namespace}")
@@ -124,7 +130,8 @@ impl Act {
             | Self::MendSecret(_)
             | Self::MendPolicy
             | Self::MendKyverno
-            | Self::MendGate => return None,
+            | Self::MendGate
+            | Self::CloseOmission => return None,
         })
     }
 }

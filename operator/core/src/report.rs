@@ -5,6 +5,8 @@
 //! Sentences hold nothing that changes by itself (no ages, no counters of
 //! seconds): a status is written only when something happened.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
 };
 
 mod keys;
+mod omissions;
 mod pipelines;
 mod policy;
 mod promises;
@@ -34,6 +37,8 @@ pub struct Report {
     pub observed_rotation: Option<String>,
     /// When the schedule rotates next.
     pub next_rotation: Option<Timestamp>,
+    /// When it has to be looked again although nothing changes.
+    pub look_again: Option<Duration>,
     /// The pipelines of the spec.
     pub pipelines: Vec<PipelineReport>,
     /// Whether the versions and the policy that the status shows stay as they
@@ -46,14 +51,20 @@ pub struct Report {
 #[must_use]
 pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
     let (pipelines_published, pipelines) = pipelines::condition(snapshot, facts);
-    let parts =
-        [keys::condition(snapshot, facts), policy::condition(snapshot, facts), pipelines_published];
+    let parts = [
+        keys::condition(snapshot, facts),
+        policy::condition(snapshot, facts),
+        pipelines_published,
+        omissions::condition(snapshot, facts),
+    ];
     let mut conditions = vec![ready(snapshot, facts, &parts)];
     conditions.extend(reconciling(snapshot, facts));
     conditions.extend(stalled(snapshot, facts, &parts));
     conditions.extend(parts);
     conditions.extend(revocations::condition(snapshot, facts));
+    let look_again = conditions.iter().find_map(|said| omissions::look_again(facts, said));
     Report {
+        look_again,
         promises: conditions.iter().map(|said| promises::of(snapshot, facts, said)).collect(),
         conditions,
         observed_rotation: observed_rotation(snapshot, facts),
@@ -76,9 +87,10 @@ fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Conditi
     if !snapshot.ring.problems.is_empty() {
         return not_ready(Reason::SpecInvalid, snapshot.ring.problems.join("; "));
     }
-    if let Some(part) = parts.iter().find(|part| part.status != Status::True) {
+    if let Some(part) = parts.iter().find(|part| holds_back(part)) {
         return Condition { kind: Kind::Ready, ..part.clone() };
     }
+    let unseen = parts.iter().find(|part| part.status != Status::True);
     let message = if snapshot.ring.suspend {
         "suspended by spec.suspend: no version is minted, switched or retired".to_owned()
     } else if snapshot.enrolled.is_empty() {
@@ -87,10 +99,21 @@ fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Conditi
             "no namespace is enrolled, so no image is checked: kubectl label namespace NAME {label}={}",
             snapshot.name
         )
+    } else if let Some(unseen) = unseen {
+        format!("all is as asked, as far as it can be seen: {}", unseen.message)
     } else {
         "all is as asked".to_owned()
     };
     Condition { kind: Kind::Ready, status: Status::True, reason: Reason::Available, message }
+}
+
+/// Whether a part keeps a ring from being ready. That something cannot be seen
+/// which Kyverno might leave out does not: it may be so for ever.
+fn holds_back(part: &Condition) -> bool {
+    match part.kind {
+        Kind::EnforcementComplete => part.status == Status::False,
+        _ => part.status != Status::True,
+    }
 }
 
 fn reconciling(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {

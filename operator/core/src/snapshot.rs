@@ -16,6 +16,7 @@ use crate::{
     high_water::HighWater,
     ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     names::RingName,
+    omissions::Omission,
     policy_ref::{Action, PolicyRef},
 };
 
@@ -65,6 +66,8 @@ pub struct Snapshot {
     pub terminating: BTreeSet<String>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
+    /// What Kyverno leaves out of the ring's check, the certain first.
+    pub omissions: Vec<Omission>,
     /// Where its rule may stand.
     pub place: Place,
     /// Whether a new key could be sealed at once.
@@ -151,6 +154,17 @@ pub struct OperatorFacts {
     pub account: Account,
     /// The ClusterRole that a namespace's owner binds to let it publish there.
     pub pipeline_role: String,
+    /// Where it was told that Kyverno is.
+    pub kyverno: KyvernoFacts,
+}
+
+/// Where the operator was told that Kyverno is.
+#[derive(Clone, Debug)]
+pub struct KyvernoFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// The name of its ConfigMap.
+    pub config_map: String,
 }
 
 /// What a ring asks for, read once from its object.
@@ -257,6 +271,8 @@ pub struct Reported {
     pub published: BTreeSet<PipelineRef>,
     /// The condition `PolicyEnforced`.
     pub policy_enforced: Option<Condition>,
+    /// The condition `EnforcementComplete`.
+    pub enforcement_complete: Option<Condition>,
     /// The condition `RevocationsApplied`.
     pub revocations_applied: Option<Condition>,
 }

@@ -239,6 +239,10 @@ fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
     // rotation have events of their own.
     let worth = match new.kind {
         Kind::Ready => new.reason == Reason::Available,
+        // That nothing is left out is no news of a new ring.
+        Kind::EnforcementComplete => {
+            !is_usual(new.reason) && (old.is_some() || new.status != Status::True)
+        }
         Kind::Reconciling => {
             matches!(new.reason, Reason::DeletionBlocked | Reason::Retrying)
         }
@@ -256,6 +260,7 @@ fn is_usual(reason: Reason) -> bool {
             | Reason::PublicationPending
             | Reason::GateNotAsked
             | Reason::RevocationPending
+            | Reason::NotSeen
             | Reason::Deleting
     )
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use signingkeyring_core::{
-    condition::{Kind, Reason, Status},
+    condition::{Condition, Kind, Reason, Status},
     event::{Action as Doing, Occurrence},
     names::RingName,
     pass,
@@ -137,6 +137,9 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
         return Err(error);
     }
     context.metrics.ring_state(ring, Some(state(&report)));
+    let is_incomplete =
+        |said: &Condition| said.kind == Kind::EnforcementComplete && said.status == Status::False;
+    context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));
     if plan.actions.iter().any(Action::is_commit) {
         context.gate.notify();
     }
@@ -147,7 +150,8 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
     if look_again {
         return Ok(Outcome::Requeue);
     }
-    Ok(Outcome::RequeueAfter(next_look(context, ring, plan.wake)))
+    let wake = plan.wake.into_iter().chain(report.look_again).min();
+    Ok(Outcome::RequeueAfter(next_look(context, ring, wake)))
 }
 
 /// Looks at what somebody else wrote of a ledger before anything is made of it.

@@ -1,7 +1,7 @@
 //! What `/metrics` shows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -22,6 +22,8 @@ pub struct Metrics {
     duration: Family<ControllerLabels, Histogram>,
     rings: Family<StateLabels, Gauge>,
     ring_states: Mutex<BTreeMap<String, &'static str>>,
+    incomplete: Mutex<BTreeSet<String>>,
+    incomplete_rings: Gauge,
     queue_depth: Family<ControllerLabels, Gauge>,
     rotations: Counter,
     policy_writes: Counter,
@@ -81,6 +83,8 @@ impl Default for Metrics {
             }),
             rings: Family::default(),
             ring_states: Mutex::default(),
+            incomplete: Mutex::default(),
+            incomplete_rings: Gauge::default(),
             queue_depth: Family::default(),
             rotations: Counter::default(),
             policy_writes: Counter::default(),
@@ -144,6 +148,11 @@ impl Metrics {
             self.unknown_ring_namespaces.clone(),
         );
         r.register(
+            "incomplete_rings",
+            "Rings of whose check something leaves pods out",
+            self.incomplete_rings.clone(),
+        );
+        r.register(
             "gate_state",
             "1 for what the policy's gate said last: answered, open (nothing is verified), mute \
              (pods are refused) or unreadable",
@@ -186,9 +195,23 @@ impl Metrics {
         if let Some(state) = before {
             self.rings.get_or_create(&StateLabels { state }).dec();
         }
-        if let Some(state) = state {
-            self.rings.get_or_create(&StateLabels { state }).inc();
+        match state {
+            Some(state) => {
+                self.rings.get_or_create(&StateLabels { state }).inc();
+            }
+            None => self.ring_is_incomplete(ring, false),
         }
+    }
+
+    /// Says whether something leaves pods out of a ring's check.
+    pub fn ring_is_incomplete(&self, ring: &str, is_incomplete: bool) {
+        let mut incomplete = self.incomplete.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_incomplete {
+            incomplete.insert(ring.to_owned());
+        } else {
+            incomplete.remove(ring);
+        }
+        self.incomplete_rings.set(i64::try_from(incomplete.len()).unwrap_or(i64::MAX));
     }
 
     /// Counts a version that became current.

@@ -68,15 +68,19 @@ fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     }
 }
 
-/// Takes in a namespace; returns the rings that it left and joined, and whether
-/// those that publish there are concerned.
+/// Takes in a namespace; returns the rings that it left and joined, or is in
+/// with other labels, and whether those that publish there are concerned.
 fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> (Vec<String>, bool) {
     let name = namespace.name_any();
     let deleting = namespace.metadata.deletion_timestamp.is_some();
     let label = namespace.labels().get(&context.settings.enrolment_label);
     let ring = label.filter(|_| !deleting).map(String::as_str);
-    let taken = context.cache.namespaces.put(&name, namespace.uid(), ring, deleting);
+    let labels = namespace.labels();
+    let taken = context.cache.namespaces.put(&name, namespace.uid(), ring, labels, deleting);
     let mut concerned = Vec::new();
+    if taken.is_labelled_anew {
+        concerned.extend(ring.map(str::to_owned));
+    }
     if taken.left.as_deref() != ring {
         concerned.extend(taken.left.into_iter().chain(ring.map(str::to_owned)));
     }

@@ -1,6 +1,6 @@
 //! What each condition promises. A reason that is new has to say what it does.
 
-use super::{keys, policy};
+use super::{keys, omissions, policy};
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage, is_in_the_way, is_out_of_reach},
@@ -25,6 +25,7 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::RevocationsApplied
         | Reason::Enforced
         | Reason::Audited
+        | Reason::Complete
         | Reason::Published
         | Reason::NoPipelines => Nothing,
         Reason::SpecInvalid | Reason::SpecUnreadable => After(vec![vec![Act::CorrectSpec]]),
@@ -48,6 +49,19 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
             Stage::DeletionBlocked if facts.ledger.is_none() => end(),
             _ => enforcement(snapshot, facts),
         },
+        Reason::WebhookMissing
+        | Reason::FailuresIgnored
+        | Reason::PodsLeftOut
+        | Reason::NamespacesLeftOut
+        | Reason::PodsFiltered
+        | Reason::UsersExcluded
+        | Reason::RuleExcepted
+        | Reason::PodsChanged
+        | Reason::NotJudged => After(vec![vec![Act::CloseOmission]]),
+        Reason::NotSeen if omissions::can_be_granted(snapshot) => {
+            After(vec![vec![Act::GrantSettings]])
+        }
+        Reason::NotSeen => After(vec![vec![Act::CloseOmission]]),
         Reason::RevocationUnknown => After(vec![vec![Act::CorrectRevocation]]),
         Reason::PolicyBehind
         | Reason::KyvernoMissing

@@ -11,8 +11,8 @@ use signingkeyring_core::{
     policy::cluster_policy::NOBODYS_KEY,
     policy_ref::{Action, PolicyRef},
     snapshot::{
-        Answer, AskedPolicy, KeySecret, Layout, LedgerFound, OperatorFacts, PipelineFound, Place,
-        PolicyFound, Reported, Revoked, Ring, Snapshot, Witness,
+        Answer, AskedPolicy, KeySecret, KyvernoFacts, Layout, LedgerFound, OperatorFacts,
+        PipelineFound, Place, PolicyFound, Reported, Revoked, Ring, Snapshot, Witness,
     },
 };
 
@@ -99,12 +99,14 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
             .map(|index| pipeline(index).namespace)
             .collect(),
         enrolled: ["shop-dev".to_owned()].into(),
+        omissions: Vec::new(),
         now: now(sight.day),
         operator: OperatorFacts {
             namespace: NAMESPACE.into(),
             enrolment_label: LABEL.into(),
             account: Account::of_user_name(ACCOUNT),
             pipeline_role: PIPELINE_ROLE.into(),
+            kyverno: KyvernoFacts { namespace: "kyverno".into(), config_map: "kyverno".into() },
         },
         trouble: None,
     }

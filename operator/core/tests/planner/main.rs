@@ -13,6 +13,7 @@ mod findings;
 mod gate;
 mod imports;
 mod moves;
+mod omissions;
 mod promises;
 mod safety;
 mod secrets;

@@ -11,7 +11,7 @@ use signingkeyring_core::{
     snapshot::{Layout, Revoked},
 };
 
-use crate::world::{ENFORCE, World, pipeline};
+use crate::world::{ENFORCE, Obstacle, World, pipeline};
 
 mod states;
 
@@ -90,6 +90,7 @@ fn broken(world: &World) -> Vec<String> {
                 let mut world = world.clone();
                 // The others do their part.
                 (world.kyverno_up, world.stuck) = (true, None);
+                world.rid_of(Obstacle::goes_by_itself);
                 let (good, now, _) = after(world);
                 // These say of one thing at a time.
                 let of_another = [Kind::Ready, Kind::Reconciling].contains(&kind)

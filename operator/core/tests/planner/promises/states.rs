@@ -1,6 +1,7 @@
 //! A state for every reason that a condition may give.
 
 use signingkeyring_core::{
+    omissions::{Half, Omission, Subject, Unseen},
     policy_ref::Action as RuleAction,
     snapshot::{ImportFound, Layout, Revoked},
 };
@@ -34,11 +35,60 @@ fn revoke(world: &mut World, versions: &[u32]) {
     world.ring_mut().revoked = versions.iter().copied().map(Revoked::Version).collect();
 }
 
+fn leaving_out(omission: Omission) -> World {
+    meeting(Obstacle::LeavesOut(omission))
+}
+
+/// A ring before which Kyverno leaves something out in each way.
+fn with_omissions() -> Vec<(&'static str, World)> {
+    let text = || "x".to_owned();
+    let texts = || vec![text(), "y".to_owned()];
+    let unseen = |is_forbidden| Unseen { why: text(), is_forbidden };
+    let settings = |why| Omission::Unseen { what: Subject::Settings, why };
+    let webhooks = || texts();
+    let missing =
+        |half: Half| Omission::Missing { half, webhook: half.webhook(RuleAction::Enforce) };
+    vec![
+        ("no webhook", leaving_out(missing(Half::Validating))),
+        ("no webhook yet", {
+            let mut world = World::new();
+            world.settle();
+            world.restart();
+            world.meets(Obstacle::LeavesOut(missing(Half::Mutating)));
+            world
+        }),
+        ("failures ignored", leaving_out(Omission::Ignored { webhooks: webhooks() })),
+        (
+            "an objectSelector",
+            leaving_out(Omission::Objects { webhooks: webhooks(), selector: text() }),
+        ),
+        (
+            "a namespaceSelector",
+            leaving_out(Omission::Namespaces {
+                webhooks: webhooks(),
+                selector: text(),
+                namespaces: texts(),
+            }),
+        ),
+        ("a filter", leaving_out(Omission::Filtered { filter: text(), namespaces: texts() })),
+        ("excluded users", leaving_out(Omission::Excluded { who: texts() })),
+        ("an exception", leaving_out(Omission::Excepted { exception: text(), policy: ENFORCE })),
+        ("a tenant's Policy", leaving_out(Omission::Changed { policy: text() })),
+        (
+            "conditions",
+            leaving_out(Omission::Conditions { webhooks: webhooks(), conditions: texts() }),
+        ),
+        ("no right in Kyverno's namespace", leaving_out(settings(unseen(true)))),
+        ("another namespace", leaving_out(settings(unseen(false)))),
+    ]
+}
+
 /// A state for every reason, under the ones that are not obvious a name.
 pub fn states() -> Vec<(&'static str, World)> {
     let asks = |world: &mut World| world.ring_mut().token = Some("c".into());
     let loses = |world: &mut World| world.ledger = None;
-    vec![
+    let mut states = with_omissions();
+    states.extend(vec![
         ("new", World::new()),
         ("at rest", after(|_| {})),
         ("audited", {
@@ -371,5 +421,6 @@ pub fn states() -> Vec<(&'static str, World)> {
             world.shares_key_with = Some("pay".parse().unwrap());
             world
         }),
-    ]
+    ]);
+    states
 }

@@ -10,8 +10,8 @@ use signingkeyring_core::{
     policy::{packing, snapshot::RuleSeen},
     policy_ref::PolicyRef,
     snapshot::{
-        Answer, AskedPolicy, Import, Layout, LedgerFound, OperatorFacts, PipelineFound, Place,
-        PolicyFound, Reported, Snapshot, Witness, WriteFailure,
+        Answer, AskedPolicy, Import, KyvernoFacts, Layout, LedgerFound, OperatorFacts,
+        PipelineFound, Place, PolicyFound, Reported, Snapshot, Witness, WriteFailure,
     },
 };
 
@@ -56,12 +56,14 @@ impl World {
             pipelines,
             terminating: self.terminating.clone(),
             enrolled: self.enrolled.clone(),
+            omissions: Vec::new(),
             now: self.now,
             operator: OperatorFacts {
                 namespace: NAMESPACE.into(),
                 enrolment_label: LABEL.into(),
                 account: Account::of_user_name(ACCOUNT),
                 pipeline_role: PIPELINE_ROLE.into(),
+                kyverno: KyvernoFacts { namespace: "kyverno".into(), config_map: "kyverno".into() },
             },
             trouble: None,
         }))

@@ -5,6 +5,9 @@ use signingkeyring_core::{ledger::PipelineRef, promise::Act, snapshot::ImportFou
 
 use super::{ACCOUNT, LABEL, Obstacle, RING, World};
 
+/// Its namespace and its ConfigMap.
+const KYVERNO: Option<&str> = Some("kyverno");
+
 impl World {
     /// Goes a way that a condition promises to lead on.
     pub fn obey(&mut self, act: &Act, said: &str) -> Result<(), String> {
@@ -59,6 +62,7 @@ impl World {
                 });
                 self.load();
             }
+            Act::CloseOmission => self.rid_of(|o| matches!(o, Obstacle::LeavesOut(_))),
             Act::MendGate => self.rid_of(|o| *o == Obstacle::Unreadable),
             other => panic!("{other:?} has a command"),
         }
@@ -126,6 +130,14 @@ impl World {
                 } else {
                     self.is_deleted(&secret);
                 }
+            }
+            ["create", "role", "signingkeyring-kyverno-access", ..] => {
+                assert_eq!(flag("--resource"), Some("configmaps"));
+                assert_eq!((flag("--namespace"), flag("--resource-name")), (KYVERNO, KYVERNO));
+            }
+            ["create", "rolebinding", "signingkeyring-kyverno-access", .., subject] => {
+                assert_eq!((*subject, flag("--namespace")), (account.as_str(), KYVERNO));
+                self.rid_of(|o| matches!(o, Obstacle::LeavesOut(_)));
             }
             ["create", "role", ..] => {
                 assert!(flag("--resource-name").is_some() && flag("--resource") == Some("secrets"));

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use signingkeyring_core::{
     ledger::{Damage, PipelineRef},
+    omissions::Omission,
     snapshot::{
         Answer, Difference, LedgerFound, PipelineFound, PolicyFound, Silence, Snapshot, Witness,
         WriteFailure,
@@ -55,6 +56,8 @@ pub enum Obstacle {
     RaisedMark,
     /// The API server refuses a write.
     Trouble,
+    /// Kyverno leaves something out.
+    LeavesOut(Omission),
 }
 
 impl World {
@@ -81,6 +84,11 @@ impl World {
 }
 
 impl Obstacle {
+    /// Whether a Kyverno that does its part takes it away.
+    pub fn goes_by_itself(&self) -> bool {
+        matches!(self, Self::LeavesOut(omission) if omission.comes_with_the_policy())
+    }
+
     fn appear(&self, seen: &mut Snapshot, world: &World) {
         let mut found = |pipeline: &PipelineRef, found: PipelineFound| {
             if let Some(there) = seen.pipelines.get_mut(pipeline) {
@@ -106,6 +114,7 @@ impl Obstacle {
             Self::NoKyverno => seen.kyverno_served = false,
             Self::NoQuestions => seen.questions_missing = Some("it was deleted".into()),
             Self::Problem => seen.ring.problems.push("spec.rotation.every: write 1h".into()),
+            Self::LeavesOut(omission) => seen.omissions.push(omission.clone()),
             Self::Trouble => seen.trouble = Some("ledger: no leader".into()),
             Self::ForeignLedger => seen.ledger = LedgerFound::Foreign,
             Self::Damaged => {

@@ -1,0 +1,75 @@
+//! What Kyverno leaves out of a ring's check shows on the ring, and goes when it is
+//! mended: one test for each kind. Each changes what the others need, so they take
+//! turns.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../faults/turn.rs"]
+mod turn;
+
+mod others;
+mod settings;
+mod webhooks;
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e_testbed::world::World;
+
+/// The ring of all tests; it enforces.
+const RING: &str = "shop";
+
+/// Its namespace.
+const NAMESPACE: &str = "shop-dev";
+
+/// Begins with a ring for which all is seen and nothing left out.
+async fn begins(world: &World) -> Result<()> {
+    world.kubectl(&["apply", "--kustomize=manifests/kyverno-access"]).await?;
+    world.ready_ring(RING).await?;
+    is_complete(world).await
+}
+
+/// Waits until nothing is left out.
+async fn is_complete(world: &World) -> Result<()> {
+    world.wait_for_condition(RING, "EnforcementComplete", "True Complete").await?;
+    let ready = world.wait_for_condition(RING, "Ready", "True Available").await?;
+    ensure!(ready.ends_with("all is as asked"), "{ready}");
+    Ok(())
+}
+
+/// Waits until the condition begins so, and has these words; Ready says the same.
+async fn says(world: &World, begins: &str, words: &[&str]) -> Result<()> {
+    let text = world.wait_for_condition(RING, "EnforcementComplete", begins).await?;
+    println!("EnforcementComplete {text}");
+    for word in words {
+        ensure!(text.contains(word), "{word} is not in: {text}");
+    }
+    let ready = match begins.strip_prefix("Unknown ") {
+        // What cannot be told keeps no ring from being ready.
+        Some(_) => world.wait_for_condition(RING, "Ready", "True Available").await?,
+        None => world.wait_for_condition(RING, "Ready", begins).await?,
+    };
+    let message = text.splitn(3, ' ').nth(2).unwrap_or_default();
+    ensure!(ready.contains(message), "Ready is {ready}");
+    for output in ["", "wide"] {
+        let output = format!("--output={output}");
+        print!("{}", world.kubectl(&["get", "skr", RING, &output]).await?);
+    }
+    Ok(())
+}
+
+/// Whether an unsigned image runs in the ring's namespace when it is asked for so.
+async fn admits(world: &World, more: &[&str]) -> Result<bool> {
+    let image = format!("--image={}", world.push("shop/unsigned", "v1").await?);
+    let run = ["run", "probe", &image, "--namespace", NAMESPACE, "--dry-run=server"];
+    match world.kubectl(&[&run[..], more].concat()).await {
+        Ok(_) => Ok(true),
+        Err(error) if format!("{error:#}").contains("signing-enforce") => Ok(false),
+        Err(error) => Err(error),
+    }
+}

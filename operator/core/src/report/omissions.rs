@@ -1,0 +1,219 @@
+//! The condition `EnforcementComplete`: whether anything that is seen leaves pods
+//! out of the ring's check. It is a report: nothing waits for it, because a hole in
+//! the check is not mended by holding keys back.
+
+use std::time::Duration;
+
+use crate::{
+    condition::{Condition, Kind, Reason, Status},
+    facts::{Enforcement, Facts, Stage},
+    grant,
+    omissions::{Half, Omission, Subject},
+    policy_ref::Action,
+    snapshot::Snapshot,
+};
+
+/// How long Kyverno may have answered for a new ring before its webhooks have to be
+/// there: it writes one half's after the other's.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// So many of a kind are named.
+const NAMED: usize = 5;
+
+pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
+    let (late, found): (Vec<&Omission>, Vec<&Omission>) = snapshot
+        .omissions
+        .iter()
+        .filter(|omission| !(omission.comes_with_the_policy() && is_over(facts)))
+        .partition(|omission| omission.comes_with_the_policy() && is_new(snapshot, facts));
+    if let Some(first) = found.first().filter(|first| first.is_certain() || late.is_empty()) {
+        let certain = first.is_certain();
+        let told = found.iter().filter(|omission| !certain || omission.is_certain());
+        let told: Vec<String> = told.map(|omission| sentence(snapshot, omission)).collect();
+        let status = if certain { Status::False } else { Status::Unknown };
+        return new(status, reason(first), in_short(&told, "; "));
+    }
+    if !late.is_empty() {
+        let text = "Kyverno has yet to write its webhooks for the ring's policy".to_owned();
+        return new(Status::Unknown, Reason::PolicyPending, text);
+    }
+    let text = "nothing that is seen of Kyverno leaves pods of the ring's namespaces out";
+    new(Status::True, Reason::Complete, text.to_owned())
+}
+
+/// When it has to be looked again whether Kyverno has written its webhooks by then.
+/// Until it answers for the ring, nothing has to: that it does is heard.
+pub(super) fn look_again(facts: &Facts<'_>, said: &Condition) -> Option<Duration> {
+    let is_pending = said.kind == Kind::EnforcementComplete && said.reason == Reason::PolicyPending;
+    let is_answered = matches!(facts.enforcement, Enforcement::Acknowledged(_));
+    (is_pending && is_answered).then_some(GRACE)
+}
+
+/// Whether the ring's rule is out of force, and Kyverno needs no webhooks for it.
+fn is_over(facts: &Facts<'_>) -> bool {
+    facts.stage == Stage::Deleting && facts.ledger.is_none_or(|ledger| ledger.removed)
+}
+
+/// Whether Kyverno may yet have to write its webhooks for the first time.
+fn is_new(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
+    let before = snapshot.reported.enforcement_complete.as_ref();
+    let is_told = before.is_some_and(|before| before.reason != Reason::PolicyPending);
+    // The first rule of another action has another webhook.
+    let moves = facts.ledger.is_some_and(|ledger| ledger.rule.settings.leaving.is_some());
+    let has_had_its_time =
+        matches!(facts.enforcement, Enforcement::Acknowledged(held) if held >= GRACE);
+    (moves || !is_told) && !has_had_its_time
+}
+
+/// Whether what cannot be seen can be by a right that is given in Kyverno's namespace.
+pub(super) fn can_be_granted(snapshot: &Snapshot) -> bool {
+    let first = snapshot.omissions.iter().find(|o| matches!(o, Omission::Unseen { .. }));
+    first.is_some_and(
+        |o| matches!(o, Omission::Unseen { what: Subject::Settings, why } if why.is_forbidden),
+    )
+}
+
+const fn reason(omission: &Omission) -> Reason {
+    match omission {
+        Omission::Missing { .. } => Reason::WebhookMissing,
+        Omission::Ignored { .. } => Reason::FailuresIgnored,
+        Omission::Objects { .. } => Reason::PodsLeftOut,
+        Omission::Namespaces { .. } => Reason::NamespacesLeftOut,
+        Omission::Filtered { .. } => Reason::PodsFiltered,
+        Omission::Excluded { .. } => Reason::UsersExcluded,
+        Omission::Excepted { .. } => Reason::RuleExcepted,
+        Omission::Changed { .. } => Reason::PodsChanged,
+        Omission::Conditions { .. } | Omission::Unclear { .. } | Omission::MayChange { .. } => {
+            Reason::NotJudged
+        }
+        Omission::Unseen { .. } => Reason::NotSeen,
+    }
+}
+
+fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
+    let enforces = snapshot.ring.action == Action::Enforce;
+    let unchecked = if enforces { "not verified" } else { "not reported" };
+    match omission {
+        Omission::Missing { half: Half::Mutating, webhook } => format!(
+            "Kyverno's webhook {webhook} for pods, by which images are verified, is not there or \
+             does not take all of them: look at the logs of its admission controller, or restart it"
+        ),
+        Omission::Missing { half: Half::Validating, webhook } => format!(
+            "Kyverno's webhook {webhook} for pods is not there or does not take all of them: \
+             images that are no reference, and what a later webhook puts into a pod, are not \
+             refused. Look at the logs of Kyverno's admission controller, or restart it"
+        ),
+        Omission::Ignored { webhooks } => format!(
+            "pods are admitted unverified whenever {} fails or does not answer, because its \
+             failurePolicy is Ignore: start Kyverno without --forceFailurePolicyIgnore, and let \
+             it write its webhook configurations",
+            webhooks.join(" or ")
+        ),
+        Omission::Objects { webhooks, selector } => format!(
+            "pods that the objectSelector {selector} of {} does not select are {unchecked} in any \
+             namespace, and who creates a pod writes its labels: take it out of webhooks in \
+             Kyverno's ConfigMap",
+            webhooks.join(" and ")
+        ),
+        Omission::Namespaces { webhooks, selector, namespaces } => format!(
+            "pods are {unchecked} in {}, which the namespaceSelector {selector} of {} leaves out: \
+             correct webhooks in Kyverno's ConfigMap, or the namespace's labels",
+            listed(namespaces),
+            webhooks.join(" and ")
+        ),
+        Omission::Filtered { filter, namespaces } => format!(
+            "pods are {unchecked} in {}, as far as {filter} of resourceFilters in Kyverno's \
+             ConfigMap fits them: take it out",
+            listed(namespaces)
+        ),
+        Omission::Excluded { who } => format!(
+            "pods of {} are {unchecked}, because Kyverno's ConfigMap excludes who creates or \
+             changes them: take that out, or accept each by the operator's --accept-exclusions, \
+             such as --accept-exclusions={}",
+            listed(who),
+            who.first().map(String::as_str).unwrap_or_default()
+        ),
+        Omission::Excepted { exception, policy } => format!(
+            "{} names the ring's rule in policy {policy}, so that what it matches is \
+             {unchecked} where Kyverno heeds exceptions (its flags enablePolicyException and \
+             exceptionNamespace): delete it, or start the operator with \
+             --accept-exclusions={exception}",
+            object(exception)
+        ),
+        Omission::Changed { policy } => format!(
+            "{} may change pods, or the images that Kyverno sees in them, after others were \
+             verified: delete it, or start the operator with --accept-exclusions={policy}",
+            object(policy)
+        ),
+        Omission::Conditions { webhooks, conditions } => format!(
+            "whether pods are left out cannot be told: the matchConditions {} of {} are not this \
+             operator's to judge",
+            listed(conditions),
+            webhooks.join(" and ")
+        ),
+        Omission::Unclear { webhooks, selector } => format!(
+            "whether namespaces are left out cannot be told: the namespaceSelector {selector} of \
+             {} has an operator that is not known here",
+            webhooks.join(" and ")
+        ),
+        Omission::MayChange { policy } => format!(
+            "what the NamespacedMutatingPolicy {} does to pods is not judged: Kyverno verifies \
+             after it as a rule; delete it, or start the operator with \
+             --accept-exclusions={policy}",
+            policy.split_once(':').map_or(policy.as_str(), |(_, name)| name)
+        ),
+        Omission::Unseen { what, why } => unseen(snapshot, *what, &why.why, why.is_forbidden),
+    }
+}
+
+fn unseen(snapshot: &Snapshot, what: Subject, why: &str, is_forbidden: bool) -> String {
+    let kyverno = &snapshot.operator.kyverno;
+    let what = match what {
+        Subject::Settings => {
+            let name = format!("{}/{}", kyverno.namespace, kyverno.config_map);
+            let text = format!(
+                "resourceFilters and excluded users, groups and roles are not seen, because \
+                 Kyverno's ConfigMap {name} could not be read"
+            );
+            return if is_forbidden {
+                format!("{text}; let the operator: {}", grant::settings(&snapshot.operator))
+            } else {
+                format!("{text}: {why}")
+            };
+        }
+        Subject::Webhooks(half) => half.configuration(),
+        Subject::Policies => "Policies of namespaces",
+        Subject::MutatingPolicies => "NamespacedMutatingPolicies",
+        Subject::Exceptions => "PolicyExceptions",
+    };
+    let hint = if is_forbidden { "; apply the operator's manifests anew" } else { "" };
+    format!("{what} could not be looked at: {why}{hint}")
+}
+
+/// A policy or an exception, from what `--accept-exclusions` calls it.
+fn object(exclusion: &str) -> String {
+    match exclusion.split_once(':') {
+        Some(("exception", name)) => format!("PolicyException {name}"),
+        Some((_, name)) => format!("Policy {name}"),
+        None => exclusion.to_owned(),
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    in_short(names, ", ")
+}
+
+/// The first of them, and how many more there are. What others wrote is shown in
+/// one line.
+fn in_short(texts: &[String], between: &str) -> String {
+    let named: Vec<&str> = texts.iter().take(NAMED).map(String::as_str).collect();
+    let text = match texts.len().saturating_sub(named.len()) {
+        0 => named.join(between),
+        more => format!("{} and {more} more", named.join(between)),
+    };
+    text.replace(char::is_control, " ")
+}
+
+fn new(status: Status, reason: Reason, message: String) -> Condition {
+    Condition { kind: Kind::EnforcementComplete, status, reason, message }
+}

@@ -1,0 +1,90 @@
+//! What is seen of Kyverno, reduced to what bears on pods.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use signingkeyring_core::omissions::{
+    Accepted, Half, Hook, Look, PolicyException, Seen, Settings, TenantPolicies, TenantPolicy,
+    Unseen,
+};
+
+/// What is seen of Kyverno, the same for all rings.
+#[derive(Debug)]
+pub struct Kyverno {
+    seen: RwLock<Arc<Seen>>,
+    accepted: Accepted,
+}
+
+impl Kyverno {
+    /// Before anything was looked at. The namespace is that of its ConfigMap.
+    #[must_use]
+    pub fn new(namespace: &str, accepted: Accepted) -> Self {
+        fn not_yet<T>() -> Look<T> {
+            Err(Unseen { why: "not yet".to_owned(), is_forbidden: false })
+        }
+        let seen = Seen {
+            mutating: not_yet(),
+            validating: not_yet(),
+            namespace: namespace.to_owned(),
+            settings: not_yet(),
+            policies: not_yet(),
+            mutating_policies: not_yet(),
+            exceptions: not_yet(),
+        };
+        Self { seen: RwLock::new(Arc::new(seen)), accepted }
+    }
+
+    /// What is seen now.
+    #[must_use]
+    pub fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What Kyverno may leave out.
+    #[must_use]
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// Takes in the webhooks of a half; returns whether they are others.
+    pub fn put_webhooks(&self, half: Half, hooks: Look<Vec<Hook>>) -> bool {
+        self.change(|seen| match half {
+            Half::Mutating => seen.mutating = hooks,
+            Half::Validating => seen.validating = hooks,
+        })
+    }
+
+    /// Takes in what its ConfigMap says; returns whether that is new.
+    pub fn put_settings(&self, settings: Look<Option<Settings>>) -> bool {
+        self.change(|seen| seen.settings = settings)
+    }
+
+    /// Takes in the Policies that bear on pods.
+    pub fn put_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
+        self.change(|seen| seen.policies = indexed(found))
+    }
+
+    /// Takes in the NamespacedMutatingPolicies that do.
+    pub fn put_mutating_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
+        self.change(|seen| seen.mutating_policies = indexed(found))
+    }
+
+    /// Takes in the exceptions from policies of this operator's.
+    pub fn put_exceptions(&self, found: Look<Vec<PolicyException>>) -> bool {
+        self.change(|seen| seen.exceptions = found)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seen)) -> bool {
+        let mut held = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Seen::clone(&held);
+        change(&mut next);
+        let is_other = next != **held;
+        if is_other {
+            *held = Arc::new(next);
+        }
+        is_other
+    }
+}
+
+fn indexed(found: Look<Vec<TenantPolicy>>) -> Look<TenantPolicies> {
+    found.map(TenantPolicies::from_iter)
+}

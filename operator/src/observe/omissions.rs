@@ -1,0 +1,44 @@
+//! What Kyverno leaves out of a ring's check, as far as it is seen.
+
+use kube::core::DynamicObject;
+use signingkeyring_core::{
+    omissions::{self, Concerned, Omission},
+    policy::cluster_policy,
+    policy_ref::PolicyRef,
+    snapshot::{LedgerFound, Ring},
+};
+
+use crate::context::Context;
+
+/// Who owns the rules of a policy that all of its rings stand by.
+const SHARED: &str = "signing-gate";
+
+/// Looks at what bears on a ring whose rule stands in these policies.
+pub(super) fn look<'a>(
+    context: &Context,
+    name: &str,
+    ring: &Ring,
+    ledger: &LedgerFound,
+    policies: impl Iterator<Item = &'a PolicyRef>,
+) -> Vec<Omission> {
+    let kyverno = &context.cache.kyverno;
+    let seen = kyverno.seen();
+    let has_exceptions = seen.exceptions.as_ref().is_ok_and(|found| !found.is_empty());
+    let rules = |policy: &PolicyRef| {
+        let object = context.cache.policy(*policy)?;
+        Some((*policy, [rule_names(&object, name), rule_names(&object, SHARED)].concat()))
+    };
+    let concerned = Concerned {
+        action: ledger.table().map_or(ring.action, |ledger| ledger.rule.settings.policy.action()),
+        namespaces: context.cache.namespaces.labels_of(name),
+        // Most of the time nobody asks for them.
+        rules: policies.filter(|_| has_exceptions).filter_map(rules).collect(),
+    };
+    omissions::of_ring(&seen, kyverno.accepted(), &concerned)
+}
+
+fn rule_names(policy: &DynamicObject, owner: &str) -> Vec<String> {
+    let rules = policy.data.get("spec").map(|spec| cluster_policy::rules_of(spec, owner));
+    let names = rules.into_iter().flatten().filter_map(|rule| rule.get("name")?.as_str());
+    names.map(str::to_owned).collect()
+}
