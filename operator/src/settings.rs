@@ -55,6 +55,16 @@ pub struct Settings {
     )]
     pub enrolment_label: String,
 
+    /// Kyverno's namespace. It is not used but to say whether the guard
+    /// (manifests/guard) was told the same.
+    #[arg(
+        long,
+        env = "SIGNING_KYVERNO_NAMESPACE",
+        default_value = names::KYVERNO_NAMESPACE,
+        value_name = "NAME"
+    )]
+    pub kyverno_namespace: String,
+
     /// What becomes of pods in namespaces whose enrolment label names no ring,
     /// by a typo or because the ring is not there yet. Where the label is one
     /// that namespaces carry for other reasons, too, that is all of them.

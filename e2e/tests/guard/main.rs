@@ -16,6 +16,7 @@ mod turn;
 
 mod actions;
 mod attacks;
+mod fits;
 mod marks;
 mod said;
 mod table;
