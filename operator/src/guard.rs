@@ -149,7 +149,7 @@ mod tests {
         from_value(json!({"metadata": {"name": name, "labels": labels}, "spec": spec})).unwrap()
     }
 
-    fn binding(spec: Value) -> ValidatingAdmissionPolicyBinding {
+    fn binding(spec: &Value) -> ValidatingAdmissionPolicyBinding {
         from_value(json!({"metadata": {"name": "b"}, "spec": spec})).unwrap()
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let of = |more: Value| {
             let mut spec = json!({"policyName": "p", "validationActions": ["Audit", "Deny"]});
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            denied(binding(spec))
+            denied(binding(&spec))
         };
         assert_eq!(of(json!({})), Some("p".to_owned()));
         // As the API server fills it in.

@@ -257,9 +257,13 @@ impl<'a> Prey<'a> {
             }
         }
 
-        let waiting = if guarded { "waiting" } else { "waiting-unguarded" };
+        let [early, waiting] = match guarded {
+            true => ["early", "waiting"],
+            false => ["early-unguarded", "waiting-unguarded"],
+        };
+        self.free(early).await?;
         self.free(waiting).await?;
-        let said = self.make(&self.swap(waiting, true)).await?;
+        let said = self.make(&self.swap(early, true)).await?;
         ensure!((said == Said::Guard) == guarded, "{}: {said:?}", WAITING.0);
         let pods: Api<Pod> = Api::namespaced(self.tenant.clone(), waiting);
         let post = PostParams::default();
@@ -273,12 +277,13 @@ impl<'a> Prey<'a> {
             podder.patch_status("by-status", &PatchParams::default(), &Patch::Merge(note)).await;
         let said = Said::of(patched)?;
         ensure!((said == Said::Guard) == guarded, "{}: {said:?}", BY_STATUS.0);
+        self.enrol(early).await?;
         self.enrol(waiting).await?;
         if guarded {
             // What could be stocked is verified when it is to start.
             ensure!(self.release(waiting, "by-status").await? == Outcome::Fails);
         } else {
-            met.push((WAITING, self.run_swapped(waiting).await?));
+            met.push((WAITING, self.run_swapped(early).await?));
             met.push((FORGED, self.release(waiting, "forged").await?));
             met.push((BY_STATUS, self.release(waiting, "by-status").await?));
         }

@@ -203,7 +203,7 @@ fn kyverno() -> Vec<Action> {
         "validations": [{"expression": "true"}]});
     let generation = json!({"matchConstraints": constraints(),
         "variables": [{"name": "made", "expression": "[{\"kind\": dyn(\"ConfigMap\"), \"apiVersion\": dyn(\"v1\"), \"metadata\": dyn({\"name\": \"made\"})}]"}],
-        "generate": [{"expression": "generator.Apply(\"guarded\", variables.made)"}]});
+        "generate": [{"expression": "generator.Apply(variables.made)"}]});
     let validation =
         json!({"matchConstraints": constraints(), "validations": [{"expression": "true"}]});
     let exception = json!({"exceptions": [{"policyName": "signing-enforce-0001", "ruleNames": ["*"]}],
