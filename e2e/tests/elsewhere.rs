@@ -146,9 +146,13 @@ async fn guarded(world: &World, operator: &Operator) -> Result<()> {
         (&end[..], "--wait=false", "namespace"),
     ] {
         let command = [command, &[more, "--dry-run=server", "--as=somebody"]].concat();
-        let error = world.kubectl(&command).await.err().context("somebody may")?.to_string();
         let policy = format!("ValidatingAdmissionPolicy 'acme-signingkeyring-guard-{part}'");
-        ensure!(error.contains(&policy), "{error}");
+        // The API server takes a moment to know a new policy.
+        wait_until(&format!("somebody may not {command:?}"), async || {
+            let refused = world.kubectl(&command).await.err();
+            Ok(refused.is_some_and(|error| error.to_string().contains(&policy)))
+        })
+        .await?;
     }
     let elsewhere = [&ledger[..4], &["--type=signing.odj.cloud/key-ring", "-n=default"]].concat();
     let elsewhere = [&elsewhere[..], &["--dry-run=server", "--as=somebody"]].concat();

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     said::Said,
-    turn::in_turn,
+    turn::{self, in_turn},
     users::{LABELLER, PLATFORM, PODDER, ROTATOR, TENANT, bind, tenant_of},
 };
 
@@ -367,6 +367,34 @@ fn each_attack_meets_what_the_readme_says() {
             ensure!(outcome == attack.1, "{}: {outcome:?}", attack.0);
             let row = format!("| {} | refused by the guard | {} |", attack.0, outcome.as_str());
             ensure!(readme.contains(&row), "the README has no row {row}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_guard_stands_while_kyverno_and_the_operator_are_down() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: guarded}}").await?;
+        bind(world).await?;
+        tenant_of(world, "guarded").await?;
+        turn::kill(shared).await?;
+        shared.cluster.stop("kyverno").await?;
+        let policy = json!({
+            "apiVersion": "kyverno.io/v1", "kind": "Policy",
+            "metadata": {"name": "helper", "namespace": "guarded"}, "spec": {"rules": []},
+        })
+        .to_string();
+        let ring = json!({"metadata": {"labels": {"signing.odj.cloud/ring": "any"}}}).to_string();
+        for (user, words, input) in [
+            (LABELLER, vec!["patch", "namespace", "guarded", "--patch", &ring], ""),
+            (TENANT, vec!["create", "--filename=-"], &policy),
+        ] {
+            let who = format!("--as={}", user.user);
+            let answer = world.run("kubectl", &[&words[..], &[&who]].concat(), &[], input).await;
+            let refused = answer.err().with_context(|| format!("{} may", user.name))?;
+            ensure!(Said::of_words(&format!("{refused:#}"))? == Said::Guard, "{refused:#}");
         }
         Ok(())
     });
