@@ -14,6 +14,12 @@ use crate::{
     users::{OPERATOR, User},
 };
 
+pub mod enrolment;
+pub mod kyverno;
+pub mod notes;
+pub mod operators;
+pub mod rings;
+
 /// How it is tried.
 #[derive(Clone, Debug)]
 pub enum Verb {
@@ -257,4 +263,32 @@ fn merge(whole: &mut Value, change: &Value) {
         }
         (whole, change) => *whole = change.clone(),
     }
+}
+
+/// An annotation, as a patch.
+pub fn annotated(key: &str, value: &str) -> Value {
+    json!({"metadata": {"annotations": {key: value}}})
+}
+
+/// The rules of a policy that does nothing.
+pub fn rules() -> Value {
+    json!([{"name": "r", "match": {"any": [{"resources": {"kinds": ["ConfigMap"]}}]},
+        "validate": {"failureAction": "Audit", "message": "m", "pattern": {"metadata": {"name": "?*"}}}}])
+}
+
+/// An action that is tried in a dry run and for good.
+fn action(
+    what: &'static str,
+    kind: (&'static str, &'static str, &'static str, &'static str),
+    (namespace, name): (&'static str, &'static str),
+    verb: Verb,
+    yes: &'static [User],
+    guard: &'static [User],
+) -> Action {
+    Action { what, kind, namespace, name, verb, yes, guard, is_dry: false }
+}
+
+/// One of which what is allowed is only tried in a dry run.
+fn dry(action: Action) -> Action {
+    Action { is_dry: true, ..action }
 }

@@ -18,6 +18,7 @@ mod actions;
 mod attacks;
 mod fits;
 mod marks;
+mod prey;
 mod said;
 mod table;
 mod users;
