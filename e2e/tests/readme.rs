@@ -169,6 +169,8 @@ async fn read_and_do(cluster: &Cluster, program: &Path) -> Result<()> {
     world.wait_until_refused("checkout-dev", &image).await?;
     world.wait_for_condition("checkout", "EnforcementComplete", "True Complete").await?;
 
+    reader.run("Who may do what").await?;
+    teams_do_theirs(&world).await?;
     reader.run("Rotate, and wait for it").await?;
     ensure!(world.ring("checkout", "{.status.currentVersion}").await? == "2");
 
@@ -193,6 +195,19 @@ async fn read_and_do(cluster: &Cluster, program: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The roles that the README binds to a team let it do what they say.
+async fn teams_do_theirs(world: &World) -> Result<()> {
+    let team = ["--as=jane", "--as-group=checkout-team", "--dry-run=server"];
+    let rotate = ["annotate", "skr", "checkout", "signing.odj.cloud/rotate=x"];
+    world.kubectl(&[&rotate[..], &team].concat()).await?;
+    let suspend =
+        ["patch", "skr", "checkout", "--type=merge", "--patch={\"spec\":{\"suspend\":true}}"];
+    let refused = world.kubectl(&[&suspend[..], &team].concat()).await.err();
+    let refused = refused.context("the team may do more than rotate")?.to_string();
+    ensure!(refused.contains("you may only ask ring checkout for a rotation"), "{refused}");
+    Ok(())
+}
+
 async fn nothing_is_left(world: &World) -> Result<()> {
     let ours = "app.kubernetes.io/managed-by=signingkeyring-operator";
     for what in [
@@ -205,7 +220,8 @@ async fn nothing_is_left(world: &World) -> Result<()> {
     }
     let left = world.kubectl(&["get", "roles,rolebindings", "-n=kyverno", "--output=name"]).await?;
     ensure!(!left.contains("signingkeyring"), "left over: {left}");
-    let all = "crds,namespaces,clusterroles,clusterrolebindings";
+    let all = "crds,namespaces,clusterroles,clusterrolebindings,\
+               validatingadmissionpolicies,validatingadmissionpolicybindings";
     let left = world.kubectl(&["get", all, "--output=name"]).await?;
     let left: Vec<&str> = left.lines().filter(|name| name.contains("signing")).collect();
     // Kubernetes' own role for those who sign certificates.

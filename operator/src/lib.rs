@@ -15,6 +15,7 @@ mod context;
 mod controllers;
 mod error;
 mod gate;
+mod guard;
 mod http;
 mod identity;
 pub mod keys;

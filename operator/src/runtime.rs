@@ -27,7 +27,7 @@ use crate::{
     context::{Announced, Context},
     controllers,
     gate::Gate,
-    http, identity, kyverno, probe,
+    guard, http, identity, kyverno, probe,
     sealings::Sealings,
     settings::Settings,
     telemetry::{Events, Metrics},
@@ -93,6 +93,7 @@ async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
         controllers::rings::run(context),
         controllers::policies::run(context),
         probe::run(context),
+        guard::run(context),
     );
 }
 

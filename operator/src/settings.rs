@@ -68,8 +68,14 @@ pub struct Settings {
     )]
     pub unknown_rings: UnknownRings,
 
-    /// The namespace in which Kyverno runs and has its ConfigMap.
-    #[arg(long, env = "SIGNING_KYVERNO_NAMESPACE", default_value = "kyverno", value_name = "NAME")]
+    /// The namespace in which Kyverno runs and has its ConfigMap. The guard
+    /// (manifests/guard) has to be told the same.
+    #[arg(
+        long,
+        env = "SIGNING_KYVERNO_NAMESPACE",
+        default_value = names::KYVERNO_NAMESPACE,
+        value_name = "NAME"
+    )]
     pub kyverno_namespace: String,
 
     /// The name of Kyverno's ConfigMap. Where the operator may read it (see

@@ -118,6 +118,13 @@ fn the_operator_has_no_right_it_does_not_use() {
             ("get", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
             ("get", "validatingwebhookconfigurations.admissionregistration.k8s.io"),
             ("delete", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+            ("get", "validatingadmissionpolicies.admissionregistration.k8s.io"),
+            ("update", "validatingadmissionpolicies.admissionregistration.k8s.io"),
+            ("delete", "validatingadmissionpolicybindings.admissionregistration.k8s.io"),
+            ("update", "signingkeyrings.signing.odj.cloud"),
+            ("enroll", "signingkeyrings.signing.odj.cloud"),
+            ("rotate", "signingkeyrings.signing.odj.cloud"),
+            ("update", "namespaces"),
             ("impersonate", "users"),
         ] {
             ensure!(!can(verb, what, "default").await?, "{verb} {what}");

@@ -70,6 +70,8 @@ async fn promise(world: &World, guard: &std::path::Path) -> Result<()> {
     let arguments = ["--recheck-interval=2s"];
     let operator = Operator::start_as(world, guard, &program, &installed, &arguments).await?;
 
+    guarded(world, &operator).await?;
+
     // Two Secrets in a namespace that does not exist yet, and that nobody has granted.
     world.apply(&enrolled("here")).await?;
     let pipelines = "[{namespace: here-ci}, {namespace: here-ci, secretName: other-name}]";
@@ -130,6 +132,52 @@ async fn promise(world: &World, guard: &std::path::Path) -> Result<()> {
     ensure!(operator.stop().await? == Some(0));
     Ok(())
 }
+
+/// The guard that came with it guards this installation.
+async fn guarded(world: &World, operator: &Operator) -> Result<()> {
+    wait_until("the guard fits", async || {
+        Ok(operator.metrics().await?.contains("signingkeyring_guard_state{state=\"fits\"} 1"))
+    })
+    .await?;
+    world.apply(SOMEBODY).await?;
+    let ledger = ["create", "secret", "generic", "ledger", "-n", NAMESPACE];
+    let enrol = ["label", "namespace", NAMESPACE, "signing.odj.cloud/ring=here"];
+    let end = ["delete", "namespace", NAMESPACE];
+    for (command, more, part) in [
+        (&ledger[..], "--type=signing.odj.cloud/key-ring", "ledgers"),
+        (&enrol[..], "--overwrite", "namespace"),
+        (&end[..], "--wait=false", "namespace"),
+    ] {
+        let command = [command, &[more, "--dry-run=server", "--as=somebody"]].concat();
+        let policy = format!("ValidatingAdmissionPolicy 'acme-signingkeyring-guard-{part}'");
+        // The API server takes a moment to know a new policy.
+        wait_until(&format!("somebody may not {command:?}"), async || {
+            let refused = world.kubectl(&command).await.err();
+            Ok(refused.is_some_and(|error| error.to_string().contains(&policy)))
+        })
+        .await?;
+    }
+    let elsewhere = [&ledger[..4], &["--type=signing.odj.cloud/key-ring", "-n=default"]].concat();
+    let elsewhere = [&elsewhere[..], &["--dry-run=server", "--as=somebody"]].concat();
+    world.kubectl(&elsewhere).await?;
+    Ok(())
+}
+
+/// Somebody with every right on Secrets and namespaces, and the verb enroll.
+const SOMEBODY: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: somebody}
+rules:
+- {apiGroups: [""], resources: [secrets, namespaces], verbs: ["*"]}
+- {apiGroups: [signing.odj.cloud], resources: [signingkeyrings], verbs: [enroll]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: somebody}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: somebody}
+subjects: [{kind: User, name: somebody, apiGroup: rbac.authorization.k8s.io}]
+"#;
 
 /// A Secret that holds no key pair, which is only known to who may read it.
 const THEIRS: &str = "{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: there-ci}, stringData: {a: b}}";

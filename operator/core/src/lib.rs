@@ -26,6 +26,7 @@ pub mod event;
 pub mod facts;
 pub mod fingerprint;
 mod grant;
+pub mod guard;
 pub mod high_water;
 pub mod images;
 pub mod ledger;

@@ -13,6 +13,12 @@ pub const MANAGER: &str = "signingkeyring-operator";
 /// Standard label that marks an object as written by this operator.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
+/// Standard label that names what an object is part of.
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
+
+/// Standard label that says which part it is.
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+
 /// Default key of the namespace label whose value names the namespace's ring.
 pub const LABEL_RING: &str = "signing.odj.cloud/ring";
 
@@ -105,6 +111,9 @@ pub(crate) const DEFAULT_SECRET_NAME: &str = "image-signing";
 
 /// Name, in the manifests, of the operator's ServiceAccount.
 pub const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
+
+/// Default of Kyverno's namespace.
+pub const KYVERNO_NAMESPACE: &str = "kyverno";
 
 /// Prefix of the ledgers' names.
 const LEDGER_PREFIX: &str = "ring-";

@@ -11,6 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use signingkeyring_core::guard::Guard;
 
 use crate::gate::Response;
 
@@ -33,6 +34,7 @@ pub struct Metrics {
     exclusion_lists_too_large: Gauge,
     exclusion_lists_remembered: Gauge,
     unknown_ring_namespaces: Gauge,
+    guard_state: Family<StateLabels, Gauge>,
     gate_state: Family<GateLabels, Gauge>,
     gate_asked: Family<PolicyLabels, Gauge>,
     gate_latency: Family<PolicyLabels, Gauge<f64, AtomicU64>>,
@@ -94,6 +96,7 @@ impl Default for Metrics {
             exclusion_lists_too_large: Gauge::default(),
             exclusion_lists_remembered: Gauge::default(),
             unknown_ring_namespaces: Gauge::default(),
+            guard_state: Family::default(),
             gate_state: Family::default(),
             gate_asked: Family::default(),
             gate_latency: Family::default(),
@@ -151,6 +154,12 @@ impl Metrics {
             "incomplete_rings",
             "Rings of whose check something leaves pods out",
             self.incomplete_rings.clone(),
+        );
+        r.register(
+            "guard_state",
+            "1 for what the guard is: absent, fits, or differs (it was told otherwise than the \
+             operator, or a part of it is missing)",
+            self.guard_state.clone(),
         );
         r.register(
             "gate_state",
@@ -246,6 +255,14 @@ impl Metrics {
     /// Says of how many namespaces the label names no ring.
     pub fn unknown_rings(&self, namespaces: usize) {
         self.unknown_ring_namespaces.set(i64::try_from(namespaces).unwrap_or(i64::MAX));
+    }
+
+    /// Says what the guard is.
+    pub fn guard(&self, state: &'static str) {
+        for other in Guard::STATES {
+            let labels = StateLabels { state: other };
+            self.guard_state.get_or_create(&labels).set(i64::from(other == state));
+        }
     }
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.

@@ -100,6 +100,12 @@ pub async fn ask(pods: &Api<Pod>, request: &Request) -> Result<(Verdict, Option<
     };
     match answer {
         Ok(pod) => Ok((Verdict::Admitted, pod)),
+        // The guard comes before Kyverno's half that admits.
+        Err(kube::Error::Api(status))
+            if status.message.contains("'signingkeyring-guard-marks'") =>
+        {
+            Ok((Verdict::Refused(status.message), None))
+        }
         Err(kube::Error::Api(status)) => {
             let verdict = Verdict::of(&status).with_context(|| format!("no verdict: {status}"));
             Ok((verdict?, None))

@@ -90,3 +90,16 @@ fn changes() -> String {
         images("oldObject"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_takes_the_same_for_references() {
+        let marks = include_str!("../../../../../manifests/guard/marks.yaml");
+        for expression in [REFERENCE, LENGTH] {
+            assert!(marks.contains(&format!("i.matches('{expression}')")), "{expression}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What somebody tries, by the API server's own verbs and by kubectl.
+
+use anyhow::{Context, Result};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
+};
+use serde_json::{Value, json};
+use signingkeyring_e2e_testbed::world::World;
+
+use crate::{
+    said::Said,
+    users::{OPERATOR, User},
+};
+
+pub mod enrolment;
+pub mod kyverno;
+pub mod notes;
+pub mod operators;
+pub mod rings;
+
+/// How it is tried.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    /// By `POST`.
+    Create(Value),
+    /// By a merge patch, perhaps of a subresource.
+    Patch(&'static str, Value),
+    /// By server-side apply, as GitOps controllers do.
+    Apply(Value),
+    /// By `PUT` of what is there with a change, perhaps of a subresource.
+    Replace(&'static str, Value),
+    /// By `POST` to a subresource.
+    Post(&'static str, Value),
+    /// By `DELETE`.
+    Delete,
+    /// By `DELETE` of all that have the label `guarded: collection`.
+    DeleteAll,
+}
+
+/// What somebody tries.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// As the table names it.
+    pub what: &'static str,
+    /// Group, version, kind and resource.
+    pub kind: (&'static str, &'static str, &'static str, &'static str),
+    /// The object's namespace; empty if it has none.
+    pub namespace: &'static str,
+    /// The object.
+    pub name: &'static str,
+    /// How.
+    pub verb: Verb,
+    /// Who may.
+    pub yes: &'static [User],
+    /// Whom the guard refuses; all others have no such right at all.
+    pub guard: &'static [User],
+    /// Whether what is allowed is only tried in a dry run.
+    pub is_dry: bool,
+}
+
+/// Kinds.
+pub const NAMESPACE: (&str, &str, &str, &str) = ("", "v1", "Namespace", "namespaces");
+pub const POD: (&str, &str, &str, &str) = ("", "v1", "Pod", "pods");
+pub const SECRET: (&str, &str, &str, &str) = ("", "v1", "Secret", "secrets");
+pub const RING: (&str, &str, &str, &str) =
+    ("signing.odj.cloud", "v1alpha1", "SigningKeyRing", "signingkeyrings");
+pub const CLUSTER_POLICY: (&str, &str, &str, &str) =
+    ("kyverno.io", "v1", "ClusterPolicy", "clusterpolicies");
+pub const POLICY: (&str, &str, &str, &str) = ("kyverno.io", "v1", "Policy", "policies");
+
+impl Action {
+    fn resource(&self) -> ApiResource {
+        let (group, version, kind, plural) = self.kind;
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+    }
+
+    fn api(&self, client: Client) -> Api<DynamicObject> {
+        match self.namespace {
+            "" => Api::all_with(client, &self.resource()),
+            namespace => Api::namespaced_with(client, namespace, &self.resource()),
+        }
+    }
+
+    /// A whole manifest of what is in a body.
+    fn whole(&self, body: &Value) -> Value {
+        let mut whole = body.clone();
+        let (group, version, kind, _) = self.kind;
+        let version = if group.is_empty() { version.into() } else { format!("{group}/{version}") };
+        whole["apiVersion"] = json!(version);
+        whole["kind"] = json!(kind);
+        if whole["metadata"]["generateName"].is_null() {
+            whole["metadata"]["name"] = json!(self.name);
+        }
+        if !self.namespace.is_empty() {
+            whole["metadata"]["namespace"] = json!(self.namespace);
+        }
+        whole
+    }
+
+    /// Tries it as a controller does, by the API server's verbs.
+    pub async fn ask(&self, world: &World, client: &Client, dry_run: bool) -> Result<Said> {
+        let api = self.api(client.clone());
+        let post = PostParams { dry_run, field_manager: None };
+        let patch = PatchParams { dry_run, ..PatchParams::default() };
+        let delete = DeleteParams { dry_run, ..DeleteParams::default() };
+        match &self.verb {
+            Verb::Create(body) => {
+                Said::of(api.create(&post, &serde_json::from_value(self.whole(body))?).await)
+            }
+            Verb::Patch("", body) => {
+                Said::of(api.patch(self.name, &patch, &Patch::Merge(body)).await)
+            }
+            Verb::Patch(sub, body) => {
+                Said::of(api.patch_subresource(sub, self.name, &patch, &Patch::Merge(body)).await)
+            }
+            Verb::Apply(body) => {
+                let apply = PatchParams { dry_run, ..PatchParams::apply("gitops").force() };
+                Said::of(api.patch(self.name, &apply, &Patch::Apply(self.whole(body))).await)
+            }
+            Verb::Replace(sub, change) => {
+                // Read as somebody who may.
+                let there = self.look(world).await?.context("it is not there")?;
+                let mut whole = serde_json::to_value(there)?;
+                merge(&mut whole, change);
+                Said::of(api.replace_subresource(sub, self.name, &post, &whole).await)
+            }
+            Verb::Post(sub, body) => {
+                let answer: Result<Value, _> =
+                    api.create_subresource(sub, self.name, &post, body).await;
+                Said::of(answer)
+            }
+            Verb::Delete => Said::of(api.delete(self.name, &delete).await),
+            Verb::DeleteAll => {
+                let all = ListParams::default().labels("guarded=collection");
+                Said::of(api.delete_collection(&delete, &all).await)
+            }
+        }
+    }
+
+    /// Tries it by kubectl; nothing where kubectl has no command for it.
+    pub async fn kubectl(&self, world: &World, user: User, dry_run: bool) -> Result<Option<Said>> {
+        let (group, _, _, plural) = self.kind;
+        let resource = format!("{plural}.{group}");
+        let resource = resource.trim_end_matches('.');
+        let (mut words, input) = match &self.verb {
+            Verb::Create(body) => (vec!["create", "--filename=-"], self.whole(body).to_string()),
+            Verb::Apply(body) => (
+                vec![
+                    "apply",
+                    "--server-side",
+                    "--force-conflicts",
+                    "--field-manager=gitops",
+                    "--filename=-",
+                ],
+                self.whole(body).to_string(),
+            ),
+            Verb::Patch("", _) => {
+                (vec!["patch", resource, self.name, "--type=merge"], String::new())
+            }
+            // It reads the status first, which the operator may not.
+            Verb::Patch("status", _) if user != OPERATOR => (
+                vec!["patch", resource, self.name, "--type=merge", "--subresource=status"],
+                String::new(),
+            ),
+            Verb::Delete => (vec!["delete", resource, self.name, "--wait=false"], String::new()),
+            Verb::Patch(..) | Verb::Replace(..) | Verb::Post(..) | Verb::DeleteAll => {
+                return Ok(None);
+            }
+        };
+        let (mut body, namespace) = (String::new(), format!("--namespace={}", self.namespace));
+        if let Verb::Patch(_, patch) = &self.verb {
+            body = format!("--patch={patch}");
+        }
+        if !body.is_empty() {
+            words.push(&body);
+        }
+        if !self.namespace.is_empty() {
+            words.push(&namespace);
+        }
+        let who = format!("--as={}", user.user);
+        words.push(&who);
+        if dry_run {
+            words.push("--dry-run=server");
+        }
+        match world.run("kubectl", &words, &[], &input).await {
+            Ok(_) => Ok(Some(Said::Yes)),
+            Err(error) => Said::of_words(&format!("{error:#}")).map(Some),
+        }
+    }
+
+    /// What a user is to be told.
+    pub fn expected(&self, user: User) -> Said {
+        match (self.yes.contains(&user), self.guard.contains(&user)) {
+            (true, _) => Said::Yes,
+            (_, true) => Said::Guard,
+            _ => Said::Rbac,
+        }
+    }
+
+    /// Whether what this makes has to be taken away before it is tried again.
+    pub async fn undo(&self, world: &World, before: Option<&DynamicObject>) -> Result<()> {
+        let api = self.api(world.client().await?);
+        let now = api.get_opt(self.name).await.context("reading what became of it")?;
+        match (before, now) {
+            (None, Some(_)) => {
+                let words = ["delete", self.kind.3, self.name, "--ignore-not-found"];
+                let namespace = format!("--namespace={}", self.namespace);
+                let mut words = words.to_vec();
+                if !self.namespace.is_empty() {
+                    words.push(&namespace);
+                }
+                world.kubectl(&words).await?;
+            }
+            (Some(before), Some(now))
+                if before.metadata.annotations != now.metadata.annotations
+                    || before.metadata.labels != now.metadata.labels
+                    || before.data["spec"] != now.data["spec"] =>
+            {
+                let diff =
+                    |old: &Option<std::collections::BTreeMap<String, String>>,
+                     new: &Option<std::collections::BTreeMap<String, String>>| {
+                        let mut all: serde_json::Map<String, Value> = new
+                            .iter()
+                            .flatten()
+                            .map(|(key, _)| (key.clone(), Value::Null))
+                            .collect();
+                        all.extend(old.iter().flatten().map(|(k, v)| (k.clone(), json!(v))));
+                        Value::Object(all)
+                    };
+                let mut patch = json!({"metadata": {
+                    "annotations": diff(&before.metadata.annotations, &now.metadata.annotations),
+                    "labels": diff(&before.metadata.labels, &now.metadata.labels),
+                }});
+                if before.data["spec"] != now.data["spec"] {
+                    patch["spec"] = before.data["spec"].clone();
+                }
+                api.patch(self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is there now.
+    pub async fn look(&self, world: &World) -> Result<Option<DynamicObject>> {
+        Ok(self.api(world.client().await?).get_opt(self.name).await?)
+    }
+}
+
+/// Merges a change into an object, as a merge patch does.
+fn merge(whole: &mut Value, change: &Value) {
+    match (whole, change) {
+        (Value::Object(whole), Value::Object(change)) => {
+            for (key, value) in change {
+                if value.is_null() {
+                    whole.remove(key);
+                } else {
+                    merge(whole.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (whole, change) => *whole = change.clone(),
+    }
+}
+
+/// An annotation, as a patch.
+pub fn annotated(key: &str, value: &str) -> Value {
+    json!({"metadata": {"annotations": {key: value}}})
+}
+
+/// The rules of a policy that does nothing.
+pub fn rules() -> Value {
+    json!([{"name": "r", "match": {"any": [{"resources": {"kinds": ["ConfigMap"]}}]},
+        "validate": {"failureAction": "Audit", "message": "m", "pattern": {"metadata": {"name": "?*"}}}}])
+}
+
+/// An action that is tried in a dry run and for good.
+fn action(
+    what: &'static str,
+    kind: (&'static str, &'static str, &'static str, &'static str),
+    (namespace, name): (&'static str, &'static str),
+    verb: Verb,
+    yes: &'static [User],
+    guard: &'static [User],
+) -> Action {
+    Action { what, kind, namespace, name, verb, yes, guard, is_dry: false }
+}
+
+/// One of which what is allowed is only tried in a dry run.
+fn dry(action: Action) -> Action {
+    Action { is_dry: true, ..action }
+}
