@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use kube::Client;
 use serde_json::json;
-use signingkeyring_e2e_testbed::world::{World, wait_until};
+use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
 
 use crate::{
     actions::{Action, enrolment, kyverno, notes, operators, rings, rules},
@@ -18,13 +18,16 @@ async fn set_up(world: &World) -> Result<()> {
     bind(world).await?;
     world.ready_ring("shop").await?;
     world.ready_ring("till").await?;
+    world.apply(&namespaces("audits")).await?;
+    world.apply(&manifest("audits", "  policy: {action: Audit}\n")).await?;
+    world.wait_for_condition("audits", "Ready", "True").await?;
     world
         .apply(
             "{apiVersion: v1, kind: Secret, metadata: {name: keys, namespace: guarded}}\n---\n\
              {apiVersion: v1, kind: Secret, type: signing.odj.cloud/key-ring, metadata: {name: collection, namespace: signing-system, labels: {guarded: collection}}}",
         )
         .await?;
-    for namespace in ["guarded", "shop-dev"] {
+    for namespace in ["guarded", "shop-dev", "audits-dev"] {
         tenant_of(world, namespace).await?;
     }
     for (kind, metadata) in [

@@ -112,7 +112,8 @@ pub fn all() -> Vec<Action> {
         action(
             "on a Pod that cannot be verified",
             POD,
-            ("shop-dev", "new"),
+            // Where a ring enforces Kyverno refuses the Pod before the guard sees it.
+            ("audits-dev", "new"),
             Create(unread),
             &[],
             WITH_TENANT,
