@@ -12,6 +12,7 @@ use kube::{
 };
 use serde_json::json;
 use signingkeyring_e2e_testbed::{
+    cluster::Cluster,
     tools,
     world::{World, wait_until},
 };
@@ -33,19 +34,35 @@ const SHARED_WEBHOOK: Attack =
 const WAITING: Attack =
     ("the same `Policy`, made before the namespace is enrolled", Outcome::Unsigned);
 const NEW_KIND: Attack = ("a tenant's `NamespacedMutatingPolicy`", Outcome::Fails);
+const EXCEPTED: Attack = (
+    "a tenant's `PolicyException`, where Kyverno heeds those of every namespace",
+    Outcome::Unsigned,
+);
 const FORGED: Attack =
     ("a Pod with a forged note, behind a scheduling gate until it is enrolled", Outcome::Unsigned);
 const BY_STATUS: Attack = ("the same note, written by `pods/status`", Outcome::Unsigned);
 const UNLABELLED: Attack = ("the enrolment label is taken off", Outcome::Unsigned);
 const EXCLUDED: Attack = ("who may rotate a ring has it exclude the image", Outcome::Unsigned);
 
-const ATTACKS: [Attack; 8] =
-    [OWN_WEBHOOK, SHARED_WEBHOOK, WAITING, NEW_KIND, FORGED, BY_STATUS, UNLABELLED, EXCLUDED];
+const ATTACKS: [Attack; 9] = [
+    OWN_WEBHOOK,
+    SHARED_WEBHOOK,
+    WAITING,
+    NEW_KIND,
+    EXCEPTED,
+    FORGED,
+    BY_STATUS,
+    UNLABELLED,
+    EXCLUDED,
+];
+
+/// As Kyverno's chart sets them with `features.policyExceptions`.
+const HEED_EXCEPTIONS: [&str; 2] = ["--enablePolicyException=true", "--exceptionNamespace=*"];
 
 impl Prey<'_> {
     /// Makes each attack. Where the guard is in place each is refused by it at
     /// the first step, and nothing else is tried.
-    async fn all(&self, guarded: bool) -> Result<Vec<(Attack, Outcome)>> {
+    async fn all(&self, cluster: &Cluster, guarded: bool) -> Result<Vec<(Attack, Outcome)>> {
         let mut met = Vec::new();
         let policies = [
             (OWN_WEBHOOK, self.swap("prey-dev", true)),
@@ -61,6 +78,17 @@ impl Prey<'_> {
                 self.world.kubectl(&["delete", kinds, "--all", "-n", "prey-dev"]).await?;
                 self.world.wait_until_refused("prey-dev", &self.unsigned).await?;
             }
+        }
+
+        let said = self.make(&self.exception("prey-dev")).await.context(EXCEPTED.0)?;
+        ensure!((said == Said::Guard) == guarded, "{}: {said:?}", EXCEPTED.0);
+        if !guarded {
+            cluster.restart_with("kyverno", &HEED_EXCEPTIONS).await?;
+            met.push((EXCEPTED, self.unsigned_in("prey-dev").await?));
+            let delete = ["delete", "policyexceptions.kyverno.io", "helper", "-n", "prey-dev"];
+            self.world.kubectl(&delete).await?;
+            cluster.restart_with("kyverno", &[]).await?;
+            self.world.wait_until_refused("prey-dev", &self.unsigned).await?;
         }
 
         let [early, waiting] = match guarded {
@@ -157,11 +185,11 @@ fn each_attack_meets_what_the_readme_says() {
             "--patch=[{\"op\":\"replace\",\"path\":\"/rules/0/resourceNames\",\"value\":[\"shop\",\"prey\"]}]",
         ];
         world.kubectl(&rotator).await?;
-        prey.all(true).await.context("with the guard")?;
+        prey.all(&shared.cluster, true).await.context("with the guard")?;
 
         world.kubectl(&["delete", "--kustomize=manifests/guard"]).await?;
         guarded(world, false).await?;
-        let met = prey.all(false).await.context("without the guard");
+        let met = prey.all(&shared.cluster, false).await.context("without the guard");
         world.kubectl(&["apply", "--kustomize=manifests"]).await?;
         guarded(world, true).await?;
         let met = met?;

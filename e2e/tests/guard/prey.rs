@@ -153,10 +153,25 @@ impl<'a> Prey<'a> {
         })
     }
 
+    /// What has Kyverno look at no Pod of a namespace for the ring's rules.
+    pub fn exception(&self, namespace: &str) -> Value {
+        let rules = [format!("{RING}*"), "signing-gate*".to_owned()];
+        let pods = json!({"any": [{"resources": {"kinds": ["Pod"], "namespaces": [namespace]}}]});
+        json!({
+            "apiVersion": "kyverno.io/v2", "kind": "PolicyException",
+            "metadata": {"name": "helper", "namespace": namespace},
+            "spec": {"match": pods,
+                "exceptions": [{"policyName": self.policy, "ruleNames": rules}]},
+        })
+    }
+
     /// Whether the tenant may make such a policy.
     pub async fn make(&self, policy: &Value) -> Result<Said> {
         let (kind, plural) = match policy["kind"].as_str().context("a kind")? {
             "Policy" => (GroupVersionKind::gvk("kyverno.io", "v1", "Policy"), "policies"),
+            "PolicyException" => {
+                (GroupVersionKind::gvk("kyverno.io", "v2", "PolicyException"), "policyexceptions")
+            }
             kind => (
                 GroupVersionKind::gvk("policies.kyverno.io", "v1", kind),
                 "namespacedmutatingpolicies",
