@@ -15,10 +15,7 @@ use signingkeyring_core::{
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::{
-    context::Context,
-    error::{brief, is_code},
-};
+use crate::{context::Context, error::brief};
 
 /// How often it is looked at.
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -59,17 +56,19 @@ pub(crate) async fn run(context: &Context) {
                     said = Some(guard);
                 }
             }
-            Ok(Err(error)) if [403, 404].iter().any(|code| is_code(&error, *code)) => {
-                let error = brief(&error);
-                if context.announced.first_time(&format!("guard not seen: {error}")) {
-                    warn!(error, "whether the guard fits cannot be seen");
-                }
-            }
-            Ok(Err(error)) => warn!(error = brief(&error), "looking at the guard"),
-            Err(_) => warn!("looking at the guard: no answer"),
+            Ok(Err(error)) => unseen(context, &mut said, &brief(&error)),
+            Err(_) => unseen(context, &mut said, "no answer"),
         }
         is_first = false;
         sleep(INTERVAL).await;
+    }
+}
+
+/// What was seen before does not count any more. It is said once each time.
+fn unseen(context: &Context, said: &mut Option<Guard>, why: &str) {
+    context.metrics.guard(Guard::UNKNOWN);
+    if said.take().is_some() || context.announced.first_time("guard not seen") {
+        warn!(why, "whether the guard fits cannot be seen");
     }
 }
 

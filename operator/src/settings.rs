@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, thread::available_parallelism, time::D
 use clap::{Parser, ValueEnum};
 use signingkeyring_core::{
     duration, names,
-    omissions::{Accepted, Exclusion},
+    omissions::{Accepted, Exclusion, NoExclusion},
     policy::packing::Occupancy,
     policy_ref::{Action, PolicyRef},
 };
@@ -98,9 +98,10 @@ pub struct Settings {
         long,
         env = "SIGNING_ACCEPT_EXCLUSIONS",
         value_delimiter = ',',
+        value_parser = exclusion,
         value_name = "EXCLUSION"
     )]
-    pub accept_exclusions: Vec<Exclusion>,
+    pub accept_exclusions: Vec<Option<Exclusion>>,
 
     /// How many rings share one ClusterPolicy. Fewer objects make every pod
     /// admission in the cluster faster; more rings in one leave less room for
@@ -186,7 +187,7 @@ impl Settings {
     /// What Kyverno may leave out.
     #[must_use]
     pub fn accepted(&self) -> Accepted {
-        self.accept_exclusions.iter().cloned().collect()
+        self.accept_exclusions.iter().flatten().cloned().collect()
     }
 
     /// The memory in which keys are sealed and opened, in units of what sealing
@@ -247,6 +248,12 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// A label key: an optional DNS prefix and a slash, then a name.
+/// An empty text, such as a variable that a template left empty, names none.
+fn exclusion(text: &str) -> Result<Option<Exclusion>, NoExclusion> {
+    let text = text.trim();
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
 fn label_key(text: &str) -> Result<String, String> {
     let (prefix, name) = text.rsplit_once('/').unwrap_or(("", text));
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -282,6 +289,17 @@ mod tests {
                 assert!(argument.get_env().is_some(), "{}", argument.get_id());
             }
         }
+    }
+
+    #[test]
+    fn exclusions_that_are_accepted() {
+        let accepted = |text: &str| {
+            Settings::try_parse_from(["operator", &format!("--accept-exclusions={text}")])
+                .map(|settings| settings.accept_exclusions.into_iter().flatten().count())
+        };
+        assert_eq!(accepted("").unwrap(), 0);
+        assert_eq!(accepted("user:jane, group:admins,").unwrap(), 2);
+        assert!(accepted("jane").is_err());
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub struct Writers {
     pub policies: Writer<DynamicObject>,
 }
 
-/// How many watches there are; each has to list once before anything is decided.
-pub const WATCHES: usize = 6 + kyverno::WATCHES;
+/// How many watches have to list once before anything is decided.
+pub const WATCHES: usize = 6;
 
 /// Follows the cluster for ever. `listed` is passed when all have listed once.
 pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
@@ -57,7 +57,7 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
         ledgers::watch_ledgers(context, &listed),
         namespaces::watch_namespaces(context, &listed),
         questions::watch_questions(context, &listed),
-        kyverno::watch_kyverno(context, &listed),
+        kyverno::watch_kyverno(context),
     );
 }
 

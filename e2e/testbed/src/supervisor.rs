@@ -145,6 +145,8 @@ impl Supervisor {
         }
         if self.kubectl(&["get", "namespace", "kyverno"]).await.is_err() {
             self.kubectl(&["create", "namespace", "kyverno"]).await?;
+            // As its chart has one.
+            self.kubectl(&["create", "configmap", "kyverno", "-n=kyverno"]).await?;
         }
         Ok(())
     }

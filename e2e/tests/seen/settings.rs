@@ -230,6 +230,19 @@ fn without_the_right_it_is_said_what_is_not_seen() {
         world.kubectl(&["delete", "policies.kyverno.io", "swap", "-n", NAMESPACE]).await?;
         let text = world.wait_for_condition("shop", "EnforcementComplete", "Unknown").await?;
         world.do_as_told(&text).await?;
+        is_complete(world).await?;
+
+        // The same where the right is withdrawn while the operator watches: that is heard
+        // at the next watch.
+        for what in ["rolebinding", "role"] {
+            let delete = ["delete", what, "signingkeyring-kyverno-access", "-n=kyverno"];
+            world.kubectl(&delete).await?;
+        }
+        shared.cluster.stop("kube-apiserver").await?;
+        shared.cluster.start_again("kube-apiserver").await?;
+        let text = world.wait_for_condition("shop", "EnforcementComplete", "Unknown NotSeen");
+        let text = text.await?;
+        world.do_as_told(&text).await?;
         is_complete(world).await
     });
 }

@@ -47,7 +47,10 @@ pub enum Guard {
 
 impl Guard {
     /// The words of all states.
-    pub const STATES: [&'static str; 3] = ["absent", "fits", "differs"];
+    pub const STATES: [&'static str; 4] = ["absent", "fits", "differs", Self::UNKNOWN];
+
+    /// The word for one that cannot be looked at.
+    pub const UNKNOWN: &'static str = "unknown";
 
     /// A word for metrics.
     #[must_use]

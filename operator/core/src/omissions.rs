@@ -57,6 +57,42 @@ pub struct Unseen {
     pub is_forbidden: bool,
 }
 
+impl Seen {
+    /// Before anything was looked at. The namespace is that of Kyverno's ConfigMap.
+    #[must_use]
+    pub fn nothing_yet(namespace: &str) -> Self {
+        fn not_yet<T>() -> Look<T> {
+            Err(Unseen { why: NOT_YET.to_owned(), is_forbidden: false })
+        }
+        Self {
+            mutating: not_yet(),
+            validating: not_yet(),
+            namespace: namespace.to_owned(),
+            settings: not_yet(),
+            policies: not_yet(),
+            mutating_policies: not_yet(),
+            exceptions: not_yet(),
+        }
+    }
+
+    /// Whether all has been looked at, or cannot be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let whys = [
+            self.mutating.as_ref().err(),
+            self.validating.as_ref().err(),
+            self.settings.as_ref().err(),
+            self.policies.as_ref().err(),
+            self.mutating_policies.as_ref().err(),
+            self.exceptions.as_ref().err(),
+        ];
+        whys.into_iter().flatten().all(|unseen| unseen.why != NOT_YET)
+    }
+}
+
+/// Why nothing is seen of what has not been looked at.
+const NOT_YET: &str = "it has not been looked at yet";
+
 /// What of a ring decides which omissions are its.
 #[derive(Clone, Debug)]
 pub struct Concerned {
@@ -169,8 +205,8 @@ pub enum Subject {
 
 impl Seen {
     /// What its ConfigMap has it leave out. One in a namespace in which Kyverno does
-    /// not run says nothing; nor does it if there is none, and Kyverno has what it
-    /// writes into its webhooks from somewhere.
+    /// not run says nothing, and nor does that there is none of a name: Kyverno's chart
+    /// always has one.
     fn settings(&self) -> Look<Settings> {
         let unseen = |why| Err(Unseen { why, is_forbidden: false });
         let hooks = || self.mutating.iter().chain(&self.validating).flatten();
@@ -184,12 +220,11 @@ impl Seen {
         }
         match self.settings.clone()? {
             Some(settings) => Ok(settings),
-            None if hooks().any(Hook::has_settings) => unseen(
-                "there is none of that name, although Kyverno's webhooks have settings of one: \
-                 name it to the operator by --kyverno-config-map"
+            None => unseen(
+                "there is none of that name: start the operator with --kyverno-config-map and \
+                 the name that Kyverno's has"
                     .to_owned(),
             ),
-            None => Ok(Settings::default()),
         }
     }
 }

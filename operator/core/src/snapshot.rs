@@ -66,8 +66,9 @@ pub struct Snapshot {
     pub terminating: BTreeSet<String>,
     /// The namespaces that carry the ring's label and are not being deleted.
     pub enrolled: BTreeSet<String>,
-    /// What Kyverno leaves out of the ring's check, the certain first.
-    pub omissions: Vec<Omission>,
+    /// What Kyverno leaves out of the ring's check, the certain first; nothing before
+    /// all has been looked at.
+    pub omissions: Option<Vec<Omission>>,
     /// Where its rule may stand.
     pub place: Place,
     /// Whether a new key could be sealed at once.

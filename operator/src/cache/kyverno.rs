@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use signingkeyring_core::omissions::{
     Accepted, Half, Hook, Look, PolicyException, Seen, Settings, TenantPolicies, TenantPolicy,
-    Unseen,
 };
 
 /// What is seen of Kyverno, the same for all rings.
@@ -18,18 +17,7 @@ impl Kyverno {
     /// Before anything was looked at. The namespace is that of its ConfigMap.
     #[must_use]
     pub fn new(namespace: &str, accepted: Accepted) -> Self {
-        fn not_yet<T>() -> Look<T> {
-            Err(Unseen { why: "not yet".to_owned(), is_forbidden: false })
-        }
-        let seen = Seen {
-            mutating: not_yet(),
-            validating: not_yet(),
-            namespace: namespace.to_owned(),
-            settings: not_yet(),
-            policies: not_yet(),
-            mutating_policies: not_yet(),
-            exceptions: not_yet(),
-        };
+        let seen = Seen::nothing_yet(namespace);
         Self { seen: RwLock::new(Arc::new(seen)), accepted }
     }
 
@@ -45,7 +33,8 @@ impl Kyverno {
         &self.accepted
     }
 
-    /// Takes in the webhooks of a half; returns whether they are others.
+    /// Takes in the webhooks of a half; returns whether the rings are to be looked at
+    /// again: they are others, and all else has been looked at.
     pub fn put_webhooks(&self, half: Half, hooks: Look<Vec<Hook>>) -> bool {
         self.change(|seen| match half {
             Half::Mutating => seen.mutating = hooks,
@@ -53,7 +42,7 @@ impl Kyverno {
         })
     }
 
-    /// Takes in what its ConfigMap says; returns whether that is new.
+    /// Takes in what its ConfigMap says.
     pub fn put_settings(&self, settings: Look<Option<Settings>>) -> bool {
         self.change(|seen| seen.settings = settings)
     }
@@ -78,10 +67,11 @@ impl Kyverno {
         let mut next = Seen::clone(&held);
         change(&mut next);
         let is_other = next != **held;
+        let is_settled = next.is_settled();
         if is_other {
             *held = Arc::new(next);
         }
-        is_other
+        is_other && is_settled
     }
 }
 

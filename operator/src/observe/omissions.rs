@@ -13,16 +13,20 @@ use crate::context::Context;
 /// Who owns the rules of a policy that all of its rings stand by.
 const SHARED: &str = "signing-gate";
 
-/// Looks at what bears on a ring whose rule stands in these policies.
+/// Looks at what bears on a ring whose rule stands in these policies; nothing before all
+/// has been looked at once.
 pub(super) fn look<'a>(
     context: &Context,
     name: &str,
     ring: &Ring,
     ledger: &LedgerFound,
     policies: impl Iterator<Item = &'a PolicyRef>,
-) -> Vec<Omission> {
+) -> Option<Vec<Omission>> {
     let kyverno = &context.cache.kyverno;
     let seen = kyverno.seen();
+    if !seen.is_settled() {
+        return None;
+    }
     let has_exceptions = seen.exceptions.as_ref().is_ok_and(|found| !found.is_empty());
     let rules = |policy: &PolicyRef| {
         let object = context.cache.policy(*policy)?;
@@ -34,7 +38,7 @@ pub(super) fn look<'a>(
         // Most of the time nobody asks for them.
         rules: policies.filter(|_| has_exceptions).filter_map(rules).collect(),
     };
-    omissions::of_ring(&seen, kyverno.accepted(), &concerned)
+    Some(omissions::of_ring(&seen, kyverno.accepted(), &concerned))
 }
 
 fn rule_names(policy: &DynamicObject, owner: &str) -> Vec<String> {

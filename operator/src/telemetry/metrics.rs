@@ -157,8 +157,8 @@ impl Metrics {
         );
         r.register(
             "guard_state",
-            "1 for what the guard is: absent, fits, or differs (it was told otherwise than the \
-             operator, or a part of it is missing)",
+            "1 for what the guard is: absent, fits, differs (it was told otherwise than the \
+             operator, or a part of it is missing), or unknown (it cannot be looked at)",
             self.guard_state.clone(),
         );
         r.register(

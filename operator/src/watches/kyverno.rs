@@ -1,31 +1,25 @@
 //! Follows what decides which pods Kyverno sees: its webhook configurations, its
-//! ConfigMap, and policies and exceptions of others. None of it holds anything up:
-//! what may not be looked at is said.
+//! ConfigMap, and policies and exceptions of others. None of it holds anything up, not
+//! even at the start: what may not be looked at is said.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::{ClusterResourceScope, api::core::v1::ConfigMap};
 use kube::{
     Api, Resource, ResourceExt,
     core::{ApiResource, DynamicObject, GroupVersionKind},
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use signingkeyring_core::omissions::{
     Half, Hook, Look, PolicyException, Settings, TenantPolicy, Unseen,
 };
-use tokio::{
-    sync::Barrier,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-use super::{InitialList, is_missing};
+use super::is_missing;
 use crate::{
     cache::Kyverno,
     context::Context,
@@ -55,7 +49,13 @@ struct Others<T> {
 /// So many objects of others are listed at once.
 const PAGE: u32 = 50;
 
-pub(super) async fn watch_kyverno(context: &Context, listed: &Arc<Barrier>) {
+/// How long until what failed is listed again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// After how many failures, one after the other, what was seen does not count any more.
+const FAILURES: u32 = 6;
+
+pub(super) async fn watch_kyverno(context: &Context) {
     let policies = Others {
         kind: GroupVersionKind::gvk("kyverno.io", "v1", "Policy"),
         read: TenantPolicy::of_policy,
@@ -75,17 +75,14 @@ pub(super) async fn watch_kyverno(context: &Context, listed: &Arc<Barrier>) {
         wake: wake_all,
     };
     futures::join!(
-        watch_webhooks(context, listed, Half::Mutating, mutating),
-        watch_webhooks(context, listed, Half::Validating, validating),
-        watch_settings(context, listed),
-        watch_others(context, listed, policies),
-        watch_others(context, listed, mutating_policies),
-        watch_others(context, listed, exceptions),
+        watch_webhooks(context, Half::Mutating, mutating),
+        watch_webhooks(context, Half::Validating, validating),
+        watch_settings(context),
+        watch_others(context, policies),
+        watch_others(context, mutating_policies),
+        watch_others(context, exceptions),
     );
 }
-
-/// How many watches that are.
-pub(super) const WATCHES: usize = 6;
 
 /// Looks at all rings again if something bears on them.
 fn wake_rings(context: &Context, is_other: bool) {
@@ -107,8 +104,8 @@ fn wake_enrolled(context: &Context, namespace: &str) {
     }
 }
 
-/// Why a watch sees nothing, unless it is only interrupted.
-fn unseen(error: &watcher::Error, what: &str, is_listed: bool) -> Option<Unseen> {
+/// Why nothing is seen, unless it is only interrupted.
+fn unseen(error: &watcher::Error, what: &str, failures: u32) -> Option<Unseen> {
     let refusal = match error {
         watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
             Some(error)
@@ -120,48 +117,79 @@ fn unseen(error: &watcher::Error, what: &str, is_listed: bool) -> Option<Unseen>
     }
     warn!(what, %error, "watch failed, trying again");
     let why = refusal.map_or_else(|| error.to_string(), brief);
-    (!is_listed).then_some(Unseen { why, is_forbidden: false })
+    (failures >= FAILURES).then_some(Unseen { why, is_forbidden: false })
 }
 
-/// The one object of a kind that has a name, each time that it is another.
-async fn watch_one<K>(
-    api: Api<K>,
-    name: &str,
-    listed: &Arc<Barrier>,
-    mut put: impl FnMut(Result<Option<K>, Unseen>),
+/// Follows objects, and lists them anew after each failure: a watch that was refused may
+/// go on without a word of what it has missed. `take` gets the events, and those
+/// failures after which nothing is seen; it ends a watch that came to an error.
+async fn follow<K>(
+    api: &Api<K>,
+    config: &watcher::Config,
+    what: &str,
+    mut take: impl FnMut(Result<Event<K>, Failure>),
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    K::DynamicType: Default,
+    K::DynamicType: Clone,
 {
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = watcher(api, only).default_backoff().boxed();
-    let mut initial_list = InitialList::new(listed);
-    let (mut is_listed, mut found) = (false, None);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(Event::Init) => found = None,
-            Ok(Event::InitApply(object)) => found = Some(object),
-            Ok(Event::InitDone) => {
-                is_listed = true;
-                put(Ok(found.take()));
-                initial_list.complete();
-            }
-            Ok(Event::Apply(object)) => put(Ok(Some(object))),
-            Ok(Event::Delete(_)) => put(Ok(None)),
-            Err(error) => {
-                if let Some(unseen) = unseen(&error, name, is_listed) {
-                    put(Err(unseen));
+    let mut failures = 0;
+    loop {
+        let mut stream = watcher(api.clone(), config.clone()).boxed();
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(event) => {
+                    if matches!(event, Event::InitDone) {
+                        failures = 0;
+                    }
+                    take(Ok(event));
                 }
-                initial_list.complete();
+                Err(error) if is_missing(&error) => {
+                    take(Err(Failure::NotServed));
+                    break;
+                }
+                Err(error) => {
+                    failures += 1;
+                    if let Some(unseen) = unseen(&error, what, failures) {
+                        take(Err(Failure::Unseen(unseen)));
+                    }
+                    break;
+                }
             }
         }
+        sleep(AGAIN).await;
     }
 }
 
-async fn watch_settings(context: &Context, listed: &Arc<Barrier>) {
+/// Why objects cannot be followed.
+enum Failure {
+    /// Their kind is not served.
+    NotServed,
+    Unseen(Unseen),
+}
+
+/// The one object of a kind that has a name, each time that it is another.
+async fn watch_one<K>(api: Api<K>, name: &str, mut put: impl FnMut(Look<Option<K>>))
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default + Clone,
+{
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut found = None;
+    follow(&api, &only, name, |event| match event {
+        Ok(Event::Init) => found = None,
+        Ok(Event::InitApply(object)) => found = Some(object),
+        Ok(Event::InitDone) => put(Ok(found.take())),
+        Ok(Event::Apply(object)) => put(Ok(Some(object))),
+        Ok(Event::Delete(_)) | Err(Failure::NotServed) => put(Ok(None)),
+        Err(Failure::Unseen(unseen)) => put(Err(unseen)),
+    })
+    .await;
+}
+
+async fn watch_settings(context: &Context) {
     let settings = &context.settings;
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &settings.kyverno_namespace);
-    watch_one(api, &settings.kyverno_config_map, listed, |found| {
+    watch_one(api, &settings.kyverno_config_map, |found| {
         let read = |map: ConfigMap| Settings::read(&map.data.unwrap_or_default());
         let read = found.map(|found| found.map(read));
         wake_rings(context, context.cache.kyverno.put_settings(read));
@@ -169,15 +197,11 @@ async fn watch_settings(context: &Context, listed: &Arc<Barrier>) {
     .await;
 }
 
-async fn watch_webhooks<K>(
-    context: &Context,
-    listed: &Arc<Barrier>,
-    half: Half,
-    hooks_of: fn(K) -> Vec<Hook>,
-) where
+async fn watch_webhooks<K>(context: &Context, half: Half, hooks_of: fn(K) -> Vec<Hook>)
+where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K: Resource<Scope = ClusterResourceScope>,
-    K::DynamicType: Default,
+    K::DynamicType: Default + Clone,
 {
     let (changes, mut seen) = tokio::sync::mpsc::unbounded_channel::<Look<Vec<Hook>>>();
     let show = |hooks| wake_rings(context, context.cache.kyverno.put_webhooks(half, hooks));
@@ -197,7 +221,7 @@ async fn watch_webhooks<K>(
         }
     };
     let api: Api<K> = Api::all(context.client.clone());
-    let watch = watch_one(api, half.configuration(), listed, |found| {
+    let watch = watch_one(api, half.configuration(), |found| {
         let hooks = found.map(|found| found.map(hooks_of).unwrap_or_default());
         // Its other end is below.
         let _ = changes.send(hooks);
@@ -206,18 +230,12 @@ async fn watch_webhooks<K>(
 }
 
 /// Follows objects of others, reduced to what bears on pods.
-async fn watch_others<T: Clone>(
-    context: &Context,
-    listed: &Arc<Barrier>,
-    Others { kind, read, put, wake }: Others<T>,
-) {
+async fn watch_others<T: Clone>(context: &Context, Others { kind, read, put, wake }: Others<T>) {
     let resource = ApiResource::from_gvk(&kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
     // They may be large, and little is kept of each.
     let config = watcher::Config::default().page_size(PAGE);
-    let mut stream = watcher(api, config).default_backoff().boxed();
-    let mut initial_list = InitialList::new(listed);
-    let (mut is_listed, mut found, mut relisted) = (false, Found::new(), Found::new());
+    let (mut found, mut relisted) = (Found::new(), Found::new());
     let key = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
     let reduced = |object: &DynamicObject| {
         let (namespace, name) = key(object);
@@ -229,42 +247,35 @@ async fn watch_others<T: Clone>(
             wake(context, &object.namespace().unwrap_or_default());
         }
     };
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(Event::Init) => relisted = Found::new(),
-            Ok(Event::InitApply(object)) => {
-                relisted.extend(reduced(&object).map(|it| (key(&object), it)));
-            }
-            Ok(Event::InitDone) => {
-                is_listed = true;
-                found = std::mem::take(&mut relisted);
-                show(Ok(found.values().cloned().collect()));
-                initial_list.complete();
-            }
-            Ok(Event::Apply(object)) => {
-                let before = found.remove(&key(&object));
-                let now = reduced(&object).map(|it| (key(&object), it));
-                // Most bear on nothing, before and after.
-                if before.is_some() || now.is_some() {
-                    found.extend(now);
-                    show_one(&found, &object);
-                }
-            }
-            Ok(Event::Delete(object)) => {
-                if found.remove(&key(&object)).is_some() {
-                    show_one(&found, &object);
-                }
-            }
-            Err(error) => {
-                if is_missing(&error) {
-                    // There are none of a kind that is not served.
-                    found.clear();
-                    show(Ok(found.values().cloned().collect()));
-                } else if let Some(unseen) = unseen(&error, &resource.plural, is_listed) {
-                    show(Err(unseen));
-                }
-                initial_list.complete();
+    follow(&api, &config, &resource.plural, |event| match event {
+        Ok(Event::Init) => relisted = Found::new(),
+        Ok(Event::InitApply(object)) => {
+            relisted.extend(reduced(&object).map(|it| (key(&object), it)));
+        }
+        Ok(Event::InitDone) => {
+            found = std::mem::take(&mut relisted);
+            show(Ok(found.values().cloned().collect()));
+        }
+        Ok(Event::Apply(object)) => {
+            let before = found.remove(&key(&object));
+            let now = reduced(&object).map(|it| (key(&object), it));
+            // Most bear on nothing, before and after.
+            if before.is_some() || now.is_some() {
+                found.extend(now);
+                show_one(&found, &object);
             }
         }
-    }
+        Ok(Event::Delete(object)) => {
+            if found.remove(&key(&object)).is_some() {
+                show_one(&found, &object);
+            }
+        }
+        Err(Failure::NotServed) => {
+            // There are none of a kind that is not served.
+            found.clear();
+            show(Ok(Vec::new()));
+        }
+        Err(Failure::Unseen(unseen)) => show(Err(unseen)),
+    })
+    .await;
 }

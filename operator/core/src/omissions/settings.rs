@@ -140,12 +140,16 @@ fn excluded(data: &BTreeMap<String, String>) -> Vec<String> {
             }
         }
     }
-    // Everybody has a name.
-    if back.contains(&("user", "*")) {
+    // Everybody has a name, and is in a group.
+    let everybody = [("user", "*"), ("group", "*"), ("group", "system:authenticated")];
+    if everybody.iter().any(|all| back.contains(all)) {
         return Vec::new();
     }
+    // Of two patterns that differ it is not known whether one has all that the other has.
+    let is_pattern = |name: &str| name.contains(['*', '?']);
     let is_back = |(kind, name): &(&str, &str)| {
-        back.iter().any(|(of, taken)| of == kind && (taken == name || fits(taken, name)))
+        let has = |taken: &str| taken == *name || !is_pattern(name) && fits(taken, name);
+        back.iter().any(|(of, taken)| of == kind && (*taken == "*" || has(taken)))
     };
     out.retain(|excluded| !is_back(excluded));
     out.into_iter().map(|(kind, name)| format!("{kind}:{name}")).collect()

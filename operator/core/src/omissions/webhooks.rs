@@ -119,13 +119,6 @@ impl Hook {
             && self.covers("UPDATE", "pods/ephemeralcontainers")
     }
 
-    /// Whether it has what Kyverno takes from its ConfigMap.
-    pub(super) fn has_settings(&self) -> bool {
-        !self.namespaces.is_empty()
-            || !self.objects.is_empty()
-            || !self.foreign_conditions().is_empty()
-    }
-
     fn foreign_conditions(&self) -> Vec<String> {
         let foreign = self.conditions.iter().filter(|c| c.expression != BOOTSTRAP);
         foreign.map(|condition| condition.name.clone()).collect()

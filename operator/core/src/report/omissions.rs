@@ -21,8 +21,13 @@ const GRACE: Duration = Duration::from_secs(10);
 const NAMED: usize = 5;
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
-    let (late, found): (Vec<&Omission>, Vec<&Omission>) = snapshot
-        .omissions
+    let Some(omissions) = &snapshot.omissions else {
+        // What was said before stands, so that a restart turns nothing.
+        let text = "what Kyverno leaves out of the ring's check has not been looked at yet";
+        let not_yet = || new(Status::Unknown, Reason::NotSeen, text.to_owned());
+        return snapshot.reported.enforcement_complete.clone().unwrap_or_else(not_yet);
+    };
+    let (late, found): (Vec<&Omission>, Vec<&Omission>) = omissions
         .iter()
         .filter(|omission| !(omission.comes_with_the_policy() && is_over(facts)))
         .partition(|omission| omission.comes_with_the_policy() && is_new(snapshot, facts));
@@ -67,7 +72,8 @@ fn is_new(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
 
 /// Whether what cannot be seen can be by a right that is given in Kyverno's namespace.
 pub(super) fn can_be_granted(snapshot: &Snapshot) -> bool {
-    let first = snapshot.omissions.iter().find(|o| matches!(o, Omission::Unseen { .. }));
+    let omissions = snapshot.omissions.iter().flatten();
+    let first = omissions.into_iter().find(|o| matches!(o, Omission::Unseen { .. }));
     first.is_some_and(
         |o| matches!(o, Omission::Unseen { what: Subject::Settings, why } if why.is_forbidden),
     )

@@ -99,7 +99,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
             .map(|index| pipeline(index).namespace)
             .collect(),
         enrolled: ["shop-dev".to_owned()].into(),
-        omissions: Vec::new(),
+        omissions: Some(Vec::new()),
         now: now(sight.day),
         operator: OperatorFacts {
             namespace: NAMESPACE.into(),

@@ -33,7 +33,7 @@ fn filtered(namespaces: usize) -> Omission {
 /// What is said of a ring at rest with these omissions.
 fn said(omissions: Vec<Omission>, change: impl FnOnce(&mut Snapshot)) -> [Condition; 2] {
     let mut snapshot = settled().snapshot().unwrap();
-    snapshot.omissions = omissions;
+    snapshot.omissions = Some(omissions);
     change(&mut snapshot);
     let conditions = pass::report(&snapshot).conditions;
     [Kind::EnforcementComplete, Kind::Ready]
@@ -113,17 +113,32 @@ fn kyverno_has_its_time_to_write_its_webhooks_for_a_new_ring() {
     // It is looked again then, but not for ever where no Kyverno answers.
     let again = |change: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = settled().snapshot().unwrap();
-        snapshot.omissions = vec![missing()];
+        snapshot.omissions = Some(vec![missing()]);
         answered_for(&mut snapshot, 0);
         change(&mut snapshot);
         pass::report(&snapshot).look_again
     };
     assert_eq!(again(&|_| {}), Some(Duration::from_secs(10)));
-    assert_eq!(again(&|snapshot| snapshot.omissions.clear()), None);
+    assert_eq!(again(&|snapshot| snapshot.omissions = Some(Vec::new())), None);
     assert_eq!(again(&|snapshot| snapshot.kyverno_served = false), None);
     // Of other things nothing is held back.
     let [complete, _] = said(vec![missing(), filtered(1)], |snapshot| answered_for(snapshot, 0));
     assert_eq!((complete.status, complete.reason), (Status::False, Reason::PodsFiltered));
+}
+
+#[test]
+fn until_all_is_looked_at_what_was_said_stands() {
+    let nothing_yet = |snapshot: &mut Snapshot| snapshot.omissions = None;
+    let [complete, ready] = said(Vec::new(), nothing_yet);
+    assert_eq!((complete.status, complete.reason), (Status::Unknown, Reason::NotSeen));
+    assert_eq!(ready.status, Status::True);
+    for reason in [Reason::Complete, Reason::PodsFiltered] {
+        let [complete, _] = said(Vec::new(), |snapshot| {
+            nothing_yet(snapshot);
+            told_before(snapshot, reason);
+        });
+        assert_eq!(complete.reason, reason);
+    }
 }
 
 #[test]
@@ -132,7 +147,7 @@ fn a_rule_that_moves_to_another_action_has_that_time_again() {
     world.ring_mut().action = Action::Audit;
     world.pass(9);
     let mut snapshot = world.snapshot().unwrap();
-    snapshot.omissions = vec![missing()];
+    snapshot.omissions = Some(vec![missing()]);
     told_before(&mut snapshot, Reason::Complete);
     let report = pass::report(&snapshot);
     let said = report.conditions.iter().find(|said| said.kind == Kind::EnforcementComplete);
@@ -147,7 +162,7 @@ fn a_ring_that_is_gone_from_the_policies_needs_no_webhook() {
     world.pass(1);
     let mut snapshot = world.snapshot().unwrap();
     assert!(snapshot.ledger.table().unwrap().removed);
-    snapshot.omissions = vec![missing()];
+    snapshot.omissions = Some(vec![missing()]);
     told_before(&mut snapshot, Reason::Complete);
     let report = pass::report(&snapshot);
     let said = report.conditions.iter().find(|said| said.kind == Kind::EnforcementComplete);
@@ -198,7 +213,7 @@ proptest! {
             conditions.filter(|said| !about.contains(&said.kind)).collect::<Vec<_>>()
         };
         let said_before = others(&snapshot);
-        snapshot.omissions = omissions;
+        snapshot.omissions = Some(omissions);
         prop_assert_eq!(format!("{:?}", pass::plan(&snapshot)), format!("{before:?}"));
         prop_assert_eq!(others(&snapshot), said_before);
     }

@@ -1,5 +1,5 @@
-//! What of webhooks that come and go is believed: that one is gone at once, that
-//! it is back when it has been for a while.
+//! What of webhooks that come and go is believed: that one is gone, or takes less, at
+//! once; that it is back when it has been for a while.
 
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ impl Steady {
     pub(super) fn take(&mut self, next: Look<Vec<Hook>>, now: Instant) -> Option<Look<Vec<Hook>>> {
         self.later = None;
         if let Ok(hooks) = &next {
-            let is_there = |hook: &Hook| hooks.iter().any(|other| other.name == hook.name);
+            let takes_as_much = |hook: &Hook, other: &Hook| {
+                other.name == hook.name && hook.rules.iter().all(|rule| other.rules.contains(rule))
+            };
+            let is_there = |hook: &Hook| hooks.iter().any(|other| takes_as_much(hook, other));
             let is_lost = !self.last.iter().all(is_there);
             self.last.clone_from(hooks);
             if is_lost {
@@ -55,7 +58,7 @@ impl Steady {
 
 #[cfg(test)]
 mod tests {
-    use signingkeyring_core::omissions::Selector;
+    use signingkeyring_core::omissions::{Rule, Selector};
 
     use super::*;
 
@@ -85,6 +88,27 @@ mod tests {
         }
         assert_eq!(steady.ripe(), Some(hooks(&["a"])));
         assert_eq!(steady.due(), None);
+    }
+
+    #[test]
+    fn one_that_takes_nothing_for_a_while_is_as_good_as_gone() {
+        let rule = Rule {
+            groups: vec![String::new()],
+            versions: vec!["v1".to_owned()],
+            operations: vec!["CREATE".to_owned()],
+            resources: vec!["pods".to_owned()],
+            is_cluster_scoped: false,
+        };
+        let full = || {
+            let mut hooks = hooks(&["a"]);
+            hooks.iter_mut().flatten().for_each(|hook| hook.rules = vec![rule.clone()]);
+            hooks
+        };
+        let (mut steady, start) = (Steady::default(), Instant::now());
+        assert!(steady.take(full(), start).is_some());
+        assert_eq!(steady.take(hooks(&["a"]), start), Some(hooks(&["a"])));
+        assert_eq!(steady.take(full(), start), None);
+        assert_eq!(steady.due(), Some(start + STEADY));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl World {
             pipelines,
             terminating: self.terminating.clone(),
             enrolled: self.enrolled.clone(),
-            omissions: Vec::new(),
+            omissions: Some(Vec::new()),
             now: self.now,
             operator: OperatorFacts {
                 namespace: NAMESPACE.into(),

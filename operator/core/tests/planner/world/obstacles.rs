@@ -114,7 +114,9 @@ impl Obstacle {
             Self::NoKyverno => seen.kyverno_served = false,
             Self::NoQuestions => seen.questions_missing = Some("it was deleted".into()),
             Self::Problem => seen.ring.problems.push("spec.rotation.every: write 1h".into()),
-            Self::LeavesOut(omission) => seen.omissions.push(omission.clone()),
+            Self::LeavesOut(omission) => {
+                seen.omissions.get_or_insert_default().push(omission.clone());
+            }
             Self::Trouble => seen.trouble = Some("ledger: no leader".into()),
             Self::ForeignLedger => seen.ledger = LedgerFound::Foreign,
             Self::Damaged => {
