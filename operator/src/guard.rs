@@ -81,7 +81,11 @@ fn say(guard: &Guard) {
         Guard::Fits => info!("the guard fits"),
         Guard::Differs(differences) => {
             for difference in differences {
-                warn!(difference, "the guard does not fit: it keeps out less than it should");
+                warn!(
+                    difference,
+                    "the guard does not fit the operator's settings: it refuses too little, or, \
+                     with another label, pods that Kyverno has verified"
+                );
             }
         }
     }

@@ -41,7 +41,7 @@ pub enum Guard {
     Absent,
     /// It is whole, and was told the same as the operator.
     Fits,
-    /// It keeps out less than it should; one sentence each.
+    /// It was told otherwise than the operator, or a part of it is missing; one sentence each.
     Differs(Vec<String>),
 }
 
