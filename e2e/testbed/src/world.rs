@@ -1,6 +1,6 @@
 //! What the demo and the tests do in a cluster: install, apply, wait.
 
-use std::{future::Future, process::Stdio, time::Duration};
+use std::{fs, future::Future, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
@@ -16,6 +16,22 @@ use crate::{cluster::client, supervisor::Info, tools};
 /// How long anything may take before a test fails. Generous: the machine may
 /// be busy, and nothing waits this long when all is well.
 pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Somebody's own overlay of the manifests, up to the variables of the Deployment.
+const OVERLAY: &str = "resources: [../../manifests]
+transformers: [../../manifests/guard/settings]
+patches:
+- patch: |-
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: signingkeyring-operator, namespace: signing-system}
+    spec:
+      template:
+        spec:
+          containers:
+          - name: operator
+            env:
+";
 
 /// A cluster as its administrator uses it.
 #[derive(Clone, Debug)]
@@ -112,6 +128,23 @@ impl World {
         let wait = ["wait", "--for=condition=Established", &crds[0], &crds[1]];
         self.kubectl(&wait).await?;
         self.kubectl(&["apply", "--filename=manifests/exclusions.yaml"]).await?;
+        Ok(())
+    }
+
+    /// Applies the manifests by an overlay in which the operator's Deployment has these
+    /// variables, and the guard learns them.
+    ///
+    /// # Errors
+    /// If they are refused.
+    pub async fn install_with(&self, variables: &[(&str, &str)]) -> Result<()> {
+        let variables: String = variables
+            .iter()
+            .map(|(name, value)| format!("            - {{name: {name}, value: {value}}}\n"))
+            .collect();
+        let folder = tools::root().join("target/overlay");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("kustomization.yaml"), format!("{OVERLAY}{variables}"))?;
+        self.kubectl(&["apply", &format!("--kustomize={}", folder.display())]).await?;
         Ok(())
     }
 

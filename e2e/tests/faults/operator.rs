@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::{
-    tools,
-    world::{World, consent, manifest, wait_until},
-};
+use signingkeyring_e2e_testbed::world::{World, consent, manifest, wait_until};
 
 use crate::turn::{self, in_turn};
 
@@ -110,32 +107,13 @@ fn it_ends_with_zero_when_asked() {
     });
 }
 
-/// A platform's own label, in its overlay.
-const ANOTHER_LABEL: &str = "resources: [../../manifests]
-patches:
-- patch: |-
-    apiVersion: apps/v1
-    kind: Deployment
-    metadata: {name: signingkeyring-operator, namespace: signing-system}
-    spec:
-      template:
-        spec:
-          containers:
-          - name: operator
-            env: [{name: SIGNING_ENROLMENT_LABEL, value: odj.cloud/application}]
-transformers: [../../manifests/guard/settings]
-";
-
 #[test]
 fn another_enrolment_label() {
     in_turn(async |shared| {
         let world = &shared.world;
         turn::kill(shared).await?;
         // The guard learns it from the Deployment.
-        let folder = tools::root().join("target/another-label");
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("kustomization.yaml"), ANOTHER_LABEL)?;
-        world.kubectl(&["apply", &format!("--kustomize={}", folder.display())]).await?;
+        world.install_with(&[("SIGNING_ENROLMENT_LABEL", "odj.cloud/application")]).await?;
         turn::start(shared, &["--enrolment-label=odj.cloud/application", "--log-format=json"])
             .await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-dev, labels: {odj.cloud/application: labelled}}}").await?;

@@ -5,10 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use signingkeyring_e2e_testbed::{
-    tools,
-    world::{World, wait_until},
-};
+use signingkeyring_e2e_testbed::world::{World, wait_until};
 
 use crate::{
     common::Shared,
@@ -16,24 +13,6 @@ use crate::{
     turn::{self, in_turn},
     users::{ENROLLER, LABELLER, bind},
 };
-
-/// Somebody's own overlay: other settings, which the guard learns from the Deployment.
-const OVERLAY: &str = "resources: [../../manifests]
-patches:
-- patch: |-
-    apiVersion: apps/v1
-    kind: Deployment
-    metadata: {name: signingkeyring-operator, namespace: signing-system}
-    spec:
-      template:
-        spec:
-          containers:
-          - name: operator
-            env:
-            - {name: SIGNING_ENROLMENT_LABEL, value: odj.cloud/application}
-            - {name: SIGNING_KYVERNO_NAMESPACE, value: policy-engine}
-transformers: [../../manifests/guard/settings]
-";
 
 /// Starts the operator anew with these settings and waits until it says of the
 /// guard what it is. Returns what it has logged since.
@@ -70,10 +49,12 @@ fn the_operator_says_whether_the_guard_fits() {
         ensure!(said.contains("the guard fits"), "{said}");
 
         // A platform's own label.
-        let folder = tools::root().join("target/own-label");
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("kustomization.yaml"), OVERLAY)?;
-        world.kubectl(&["apply", &format!("--kustomize={}", folder.display())]).await?;
+        world
+            .install_with(&[
+                ("SIGNING_ENROLMENT_LABEL", "odj.cloud/application"),
+                ("SIGNING_KYVERNO_NAMESPACE", "policy-engine"),
+            ])
+            .await?;
         let settings = [
             "--enrolment-label=odj.cloud/application",
             "--kyverno-namespace=policy-engine",
