@@ -247,13 +247,13 @@ fn interval(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
 }
 
-/// A label key: an optional DNS prefix and a slash, then a name.
 /// An empty text, such as a variable that a template left empty, names none.
 fn exclusion(text: &str) -> Result<Option<Exclusion>, NoExclusion> {
     let text = text.trim();
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
+/// A label key: an optional DNS prefix and a slash, then a name.
 fn label_key(text: &str) -> Result<String, String> {
     let (prefix, name) = text.rsplit_once('/').unwrap_or(("", text));
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -1,5 +1,6 @@
 //! The guard (`manifests/guard`) as it is installed, compared with the operator's
-//! settings: it repeats them, and one that was told something else keeps nobody out.
+//! settings: it repeats them, and one that was told something else refuses too little,
+//! or what Kyverno has verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 

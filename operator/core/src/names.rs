@@ -34,13 +34,12 @@ pub const QUESTION_PLURAL: &str = "gatequestions";
 /// The CRD of that kind.
 pub const QUESTION_CRD: &str = "gatequestions.signing.odj.cloud";
 
-/// Annotation of a policy: the UID and generation of that CRD when it was written. Kyverno can
-/// be asked about a policy only if it has loaded it since the CRD is there.
+/// Annotation of a policy: the UID and generation of that CRD when it was written.
+/// Kyverno can be asked about a policy only if it has loaded it since the CRD is there.
 pub const ANNOTATION_QUESTIONS: &str = "signing.odj.cloud/questions";
 
-/// Annotation of a policy: the UID of the exclusion lists' CRD, of which the lists are
-/// that are in force there. Where another is there
-/// by then, what is missing was not deleted.
+/// Annotation of a policy: the UID of the CRD of which the exclusion lists are that are
+/// in force there. Where another is there by then, what is missing was not deleted.
 pub const ANNOTATION_LISTS: &str = "signing.odj.cloud/exclusion-lists";
 
 /// Annotation that a policy's gate rule stamps on the question.

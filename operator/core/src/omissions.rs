@@ -53,8 +53,19 @@ pub type Look<T> = Result<T, Unseen>;
 pub struct Unseen {
     /// The API server's words, or ours.
     pub why: String,
-    /// Whether the operator lacks the right.
-    pub is_forbidden: bool,
+    /// What it is due to.
+    pub cause: Cause,
+}
+
+/// What it is due to that something is not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It has not been looked at yet.
+    NotYet,
+    /// The operator lacks the right.
+    Forbidden,
+    /// Anything else.
+    Failed,
 }
 
 impl Seen {
@@ -62,7 +73,7 @@ impl Seen {
     #[must_use]
     pub fn nothing_yet(namespace: &str) -> Self {
         fn not_yet<T>() -> Look<T> {
-            Err(Unseen { why: NOT_YET.to_owned(), is_forbidden: false })
+            Err(Unseen { why: "it has not been looked at yet".to_owned(), cause: Cause::NotYet })
         }
         Self {
             mutating: not_yet(),
@@ -78,7 +89,7 @@ impl Seen {
     /// Whether all has been looked at, or cannot be.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let whys = [
+        let unseen = [
             self.mutating.as_ref().err(),
             self.validating.as_ref().err(),
             self.settings.as_ref().err(),
@@ -86,12 +97,9 @@ impl Seen {
             self.mutating_policies.as_ref().err(),
             self.exceptions.as_ref().err(),
         ];
-        whys.into_iter().flatten().all(|unseen| unseen.why != NOT_YET)
+        unseen.into_iter().flatten().all(|unseen| unseen.cause != Cause::NotYet)
     }
 }
-
-/// Why nothing is seen of what has not been looked at.
-const NOT_YET: &str = "it has not been looked at yet";
 
 /// What of a ring decides which omissions are its.
 #[derive(Clone, Debug)]
@@ -208,7 +216,7 @@ impl Seen {
     /// not run says nothing, and nor does that there is none of a name: Kyverno's chart
     /// always has one.
     fn settings(&self) -> Look<Settings> {
-        let unseen = |why| Err(Unseen { why, is_forbidden: false });
+        let unseen = |why| Err(Unseen { why, cause: Cause::Failed });
         let hooks = || self.mutating.iter().chain(&self.validating).flatten();
         let mut namespaces = hooks().filter_map(|hook| hook.service_namespace.as_deref());
         if let Some(other) = namespaces.find(|namespace| *namespace != self.namespace) {

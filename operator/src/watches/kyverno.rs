@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use signingkeyring_core::omissions::{
-    Half, Hook, Look, PolicyException, Settings, TenantPolicy, Unseen,
+    Cause, Half, Hook, Look, PolicyException, Settings, TenantPolicy, Unseen,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -113,11 +113,11 @@ fn unseen(error: &watcher::Error, what: &str, failures: u32) -> Option<Unseen> {
         _ => None,
     };
     if let Some(refusal) = refusal.filter(|error| is_code(error, 403)) {
-        return Some(Unseen { why: brief(refusal), is_forbidden: true });
+        return Some(Unseen { why: brief(refusal), cause: Cause::Forbidden });
     }
     warn!(what, %error, "watch failed, trying again");
     let why = refusal.map_or_else(|| error.to_string(), brief);
-    (failures >= FAILURES).then_some(Unseen { why, is_forbidden: false })
+    (failures >= FAILURES).then_some(Unseen { why, cause: Cause::Failed })
 }
 
 /// Follows objects, and lists them anew after each failure: a watch that was refused may

@@ -222,7 +222,7 @@ fn conditions_of_others_are_not_judged() {
 
 #[test]
 fn what_cannot_be_looked_at_is_said_last() {
-    let why = Unseen { why: "forbidden".to_owned(), is_forbidden: true };
+    let why = Unseen { why: "forbidden".to_owned(), cause: Cause::Forbidden };
     let spec = json!({"rules": [{"mutate": {}}]});
     let policies = Ok(TenantPolicy::of_policy("shop-dev", "p", &spec).into_iter().collect());
     let found = said(&Seen { settings: Err(why.clone()), policies, ..seen() });

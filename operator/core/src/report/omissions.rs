@@ -8,7 +8,7 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     grant,
-    omissions::{Half, Omission, Subject},
+    omissions::{Cause, Half, Omission, Subject},
     policy_ref::Action,
     snapshot::Snapshot,
 };
@@ -24,7 +24,7 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
     let Some(omissions) = &snapshot.omissions else {
         // What was said before stands, so that a restart turns nothing.
         let text = "what Kyverno leaves out of the ring's check has not been looked at yet";
-        let not_yet = || new(Status::Unknown, Reason::NotSeen, text.to_owned());
+        let not_yet = || new(Status::Unknown, Reason::PolicyPending, text.to_owned());
         return snapshot.reported.enforcement_complete.clone().unwrap_or_else(not_yet);
     };
     let (late, found): (Vec<&Omission>, Vec<&Omission>) = omissions
@@ -75,7 +75,7 @@ pub(super) fn can_be_granted(snapshot: &Snapshot) -> bool {
     let omissions = snapshot.omissions.iter().flatten();
     let first = omissions.into_iter().find(|o| matches!(o, Omission::Unseen { .. }));
     first.is_some_and(
-        |o| matches!(o, Omission::Unseen { what: Subject::Settings, why } if why.is_forbidden),
+        |o| matches!(o, Omission::Unseen { what: Subject::Settings, why } if why.cause == Cause::Forbidden),
     )
 }
 
@@ -168,7 +168,9 @@ fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
              --accept-exclusions={policy}",
             policy.split_once(':').map_or(policy.as_str(), |(_, name)| name)
         ),
-        Omission::Unseen { what, why } => unseen(snapshot, *what, &why.why, why.is_forbidden),
+        Omission::Unseen { what, why } => {
+            unseen(snapshot, *what, &why.why, why.cause == Cause::Forbidden)
+        }
     }
 }
 

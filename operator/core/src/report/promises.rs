@@ -58,7 +58,6 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::RuleExcepted
         | Reason::PodsChanged
         | Reason::NotJudged => After(vec![vec![Act::CloseOmission]]),
-        Reason::NotSeen if snapshot.omissions.is_none() => Itself,
         Reason::NotSeen if omissions::can_be_granted(snapshot) => {
             After(vec![vec![Act::GrantSettings]])
         }

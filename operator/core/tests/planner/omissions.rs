@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
-    omissions::{Half, Omission, Subject, Unseen},
+    omissions::{Cause, Half, Omission, Subject, Unseen},
     pass,
     policy_ref::Action,
     snapshot::{Answer, Revoked, Snapshot},
@@ -21,7 +21,7 @@ fn missing() -> Omission {
 }
 
 fn unseen() -> Omission {
-    let why = Unseen { why: "forbidden".into(), is_forbidden: true };
+    let why = Unseen { why: "forbidden".into(), cause: Cause::Forbidden };
     Omission::Unseen { what: Subject::Settings, why }
 }
 
@@ -130,8 +130,14 @@ fn kyverno_has_its_time_to_write_its_webhooks_for_a_new_ring() {
 fn until_all_is_looked_at_what_was_said_stands() {
     let nothing_yet = |snapshot: &mut Snapshot| snapshot.omissions = None;
     let [complete, ready] = said(Vec::new(), nothing_yet);
-    assert_eq!((complete.status, complete.reason), (Status::Unknown, Reason::NotSeen));
+    assert_eq!((complete.status, complete.reason), (Status::Unknown, Reason::PolicyPending));
     assert_eq!(ready.status, Status::True);
+    // A new ring has its time afterwards all the same.
+    let [complete, _] = said(vec![missing()], |snapshot| {
+        answered_for(snapshot, 0);
+        told_before(snapshot, complete.reason);
+    });
+    assert_eq!(complete.reason, Reason::PolicyPending);
     for reason in [Reason::Complete, Reason::PodsFiltered] {
         let [complete, _] = said(Vec::new(), |snapshot| {
             nothing_yet(snapshot);

@@ -50,6 +50,11 @@ fn excluded_users() {
         (&[("excludeUsernames", "jane,!jane")], &[]),
         (&[("excludeUsernames", "jane,!j*")], &[]),
         (&[("excludeUsernames", "j*,!jane")], &["user:j*"]),
+        // Of patterns it is not known which has more.
+        (&[("excludeUsernames", "*,!?")], &["user:*"]),
+        (&[("excludeUsernames", "j*,!j*")], &[]),
+        (&[("excludeGroups", "admins,dev*,!*")], &[]),
+        (&[("excludeGroups", "admins,!system:authenticated")], &[]),
         (&[("excludeGroups", "admins"), ("excludeUsernames", "!*")], &[]),
         (&[("excludeUsernames", " , !,")], &[]),
     ] {

@@ -1,7 +1,7 @@
 //! A state for every reason that a condition may give.
 
 use signingkeyring_core::{
-    omissions::{Half, Omission, Subject, Unseen},
+    omissions::{Cause, Half, Omission, Subject, Unseen},
     policy_ref::Action as RuleAction,
     snapshot::{ImportFound, Layout, Revoked},
 };
@@ -43,7 +43,7 @@ fn leaving_out(omission: Omission) -> World {
 fn with_omissions() -> Vec<(&'static str, World)> {
     let text = || "x".to_owned();
     let texts = || vec![text(), "y".to_owned()];
-    let unseen = |is_forbidden| Unseen { why: text(), is_forbidden };
+    let unseen = |cause| Unseen { why: text(), cause };
     let settings = |why| Omission::Unseen { what: Subject::Settings, why };
     let webhooks = || texts();
     let missing =
@@ -78,8 +78,8 @@ fn with_omissions() -> Vec<(&'static str, World)> {
             "conditions",
             leaving_out(Omission::Conditions { webhooks: webhooks(), conditions: texts() }),
         ),
-        ("no right in Kyverno's namespace", leaving_out(settings(unseen(true)))),
-        ("another namespace", leaving_out(settings(unseen(false)))),
+        ("no right in Kyverno's namespace", leaving_out(settings(unseen(Cause::Forbidden)))),
+        ("another namespace", leaving_out(settings(unseen(Cause::Failed)))),
     ]
 }
 
