@@ -11,6 +11,26 @@ CLUSTER    := target/debug/cluster
 UP         := target/cluster/up
 # Built together, so that what they depend on is built once.
 PACKAGES   := --package signingkeyring-operator --package 'signingkeyring-e2e-*'
+# The kind of policy that is not the default: what of the e2e suite depends on the kind,
+# which of the test programs run for it, and where they name what they leave out.
+OTHER_KIND    := ImageValidatingPolicy
+KIND_TESTS    := requests exclusions references drift lifecycle revocation deletion unborn unknown neighbours::images
+KIND_BINARIES := e2e gate faults faults_sample hostile storms memory uninstall demo
+# The Kyverno of before, which is another program, and what runs on it: all that is not
+# about the other kind of policy.
+OLDER_KYVERNO  := 1.18
+OLDER_BINARIES := e2e gate faults faults_sample hostile storms memory uninstall demo
+# What the tests print, by what they are about, and what each names as left out.
+SUITE         := target/cluster/suite
+LEFT_OUT      := target/cluster/left-out
+# The test programs. Those of two lanes run beside each other, each with a cluster of its
+# own: they mostly wait, one test after the other. The rest measures, and runs alone.
+E2E      := cargo test --package signingkeyring-e2e-tests --locked --no-fail-fast
+ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
+LANE_1   := e2e faults elsewhere
+LANE_2   := gate guard seen hostile frozen uninstall
+ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
+LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := cargo run --quiet --package signingkeyring-crds --bin crdgen --
 
 ##@ Use
@@ -20,13 +40,26 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up)
-	@target/debug/demo $(if $(KEEP),--keep)
+demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up, KIND=ImageValidatingPolicy)
+	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) target/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: ## Everything that is tested: verify, unit, e2e
+test: ## Everything that is tested: verify, unit, e2e, and for the other kind of policy what depends on it
+	@$(MAKE) steps STEPS="cluster-tools verify unit e2e e2e-kind"
+
+.PHONY: test-all
+test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, and chaos
+	@rm -rf $(LEFT_OUT) $(SUITE)
+	@failed=; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps STEPS="cluster-tools older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
+	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
+	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
+	test -z "$$failed"
+
+.PHONY: steps
+steps:
 	@failed=; summary=; \
-	for step in cluster-tools verify unit e2e; do \
+	for step in $(STEPS); do \
 		start=$$SECONDS; \
 		if $(MAKE) $$step; then result=passed; else result=FAILED; failed=1; fi; \
 		summary+=$$(printf '  %-14s %s  %4d s' $$step $$result $$((SECONDS - start)))$$'\n'; \
@@ -37,8 +70,12 @@ test: ## Everything that is tested: verify, unit, e2e
 	echo "All passed."
 
 .PHONY: chaos
-chaos: cluster-tools binaries ## A hard hour in five minutes (SEED=N repeats one, MINUTES=5, RINGS=20)
-	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RINGS),--rings $(RINGS))
+chaos: cluster-tools binaries ## A hard hour in five minutes (SEED=N repeats one, MINUTES=5, RINGS=20, KIND=ImageValidatingPolicy)
+	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RINGS),--rings $(RINGS))
+
+.PHONY: chaos-kind
+chaos-kind:
+	@$(MAKE) chaos KIND=$(OTHER_KIND)
 
 ##@ A test cluster that stays
 
@@ -89,11 +126,62 @@ target/fuzz-tools/bin/cargo-fuzz:
 .PHONY: e2e
 e2e: cluster-tools binaries ## Tests on real clusters
 	@echo "== e2e"
-	@cargo test --package 'signingkeyring-e2e-*' --locked --no-fail-fast
+	@mkdir -p $(SUITE)
+	@cargo test --package 'signingkeyring-e2e-*' --locked --no-fail-fast --lib --bins
+	@$(MAKE) lanes BINARIES="$(ALL)" 2>&1 | tee $(SUITE)/ClusterPolicy
+
+# The test programs that are named by BINARIES, in lanes.
+.PHONY: lanes
+lanes:
+	@$(E2E) $(addprefix --test ,$(BINARIES)) --no-run
+	@failed=; \
+	$(E2E) $(addprefix --test ,$(filter $(LANE_2),$(BINARIES))) >$(LANE_LOG) 2>&1 & second=$$!; \
+	trap 'kill $$second 2>/dev/null || true' EXIT; \
+	$(E2E) $(addprefix --test ,$(filter $(LANE_1),$(BINARIES))) || failed=1; \
+	wait $$second || failed=1; \
+	cat $(LANE_LOG); \
+	$(E2E) $(addprefix --test ,$(filter $(ALONE),$(BINARIES))) || failed=1; \
+	[ -z "$$failed" ]
+
+.PHONY: e2e-kind
+e2e-kind: cluster-tools binaries ## What depends on the kind of policy, for ImageValidatingPolicy
+	@echo "== e2e-kind"
+	@SIGNING_POLICY_KIND=$(OTHER_KIND) cargo test --package signingkeyring-e2e-tests --locked --test e2e -- $(KIND_TESTS)
+
+.PHONY: e2e-kind-all
+e2e-kind-all: cluster-tools binaries ## All that runs for both kinds, for ImageValidatingPolicy
+	@echo "== e2e-kind-all"
+	@mkdir -p $(SUITE)
+	@SIGNING_POLICY_KIND=$(OTHER_KIND) $(MAKE) lanes BINARIES="$(KIND_BINARIES)" 2>&1 | tee $(SUITE)/$(OTHER_KIND)
+
+.PHONY: e2e-older-kyverno
+e2e-older-kyverno: cluster-tools older-kyverno binaries ## All that runs for both kinds, for ClusterPolicy on Kyverno 1.18
+	@echo "== e2e-older-kyverno"
+	@mkdir -p $(SUITE)
+	@SIGNING_KYVERNO=$(OLDER_KYVERNO) $(MAKE) lanes BINARIES="$(OLDER_BINARIES)" 2>&1 | tee $(SUITE)/Kyverno-$(OLDER_KYVERNO)
 
 .PHONY: faults
-faults: cluster-tools binaries ## Every fault of every scenario, on one cluster (ARGS=--help says more; e2e tries a sample)
-	@target/debug/faults $(ARGS)
+faults: cluster-tools binaries ## Every fault of every scenario, on one cluster (KIND=ImageValidatingPolicy, ARGS=--help says more; e2e tries a sample)
+	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) target/debug/faults $(ARGS)
+
+.PHONY: bench
+bench: cluster-tools ## What many rings take, at rest and at once: hours (ARGS="--rings 10,100 --waves 300", ARGS=--help says more)
+	@cargo build --locked --release $(PACKAGES)
+	@target/release/bench $(ARGS)
+
+.PHONY: bench-kinds
+bench-kinds: cluster-tools binaries ## What each kind of policy costs a pod: some 20 minutes (ARGS=--help says more)
+	@target/debug/bench-kinds $(ARGS)
+
+.PHONY: bench-flat
+bench-flat: ## What the operator weighs and does at 100 and 10,000 rings: some minutes (ARGS=--help says more)
+	@cargo bench --quiet --package signingkeyring-operator --bench flat -- $(ARGS)
+
+.PHONY: bench-sample
+bench-sample: cluster-tools binaries # Whether the benches still work, in some minutes
+	@echo "== bench-sample"
+	@target/debug/bench --rings 3 --naive 0 --waves 3 --revoked 1 --rounds 2
+	@target/debug/bench-kinds --rings 3 --packs --keys --rounds 2
 
 .PHONY: binaries
 binaries:
@@ -135,8 +223,21 @@ target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 		go -C e2e/cluster build -trimpath -ldflags "-s -w $(VERSION_FLAGS)" \
 			-o "$(CURDIR)/$(TOOLS)/$${program%%=*}" "$${program#*=}"; \
 	done
-	@rm -rf target/cluster/kyverno-crds && mkdir -p target/cluster/kyverno-crds
-	@kyverno=$$(go -C e2e/cluster list -m -f '{{.Dir}}' github.com/kyverno/kyverno); \
-		install -m 644 "$$kyverno"/config/crds/kyverno/*.yaml \
-			"$$kyverno"/config/crds/policies.kyverno.io/*.yaml target/cluster/kyverno-crds/
+	@$(call kyverno-crds,e2e/cluster,target/cluster/kyverno-crds)
+	@touch $@
+
+# The CRDs of the Kyverno that a Go module pins, in a folder.
+kyverno-crds = rm -rf $(2) && mkdir -p $(2) && \
+	kyverno=$$(go -C $(1) list -m -f '{{.Dir}}' github.com/kyverno/kyverno) && \
+	install -m 644 "$$kyverno"/config/crds/kyverno/*.yaml "$$kyverno"/config/crds/policies.kyverno.io/*.yaml $(2)/
+
+.PHONY: older-kyverno
+older-kyverno: target/cluster/.built-$(OLDER_KYVERNO) ## Build the Kyverno of before, for test-all (once)
+
+target/cluster/.built-$(OLDER_KYVERNO): e2e/cluster/kyverno-$(OLDER_KYVERNO)/go.mod e2e/cluster/kyverno-$(OLDER_KYVERNO)/go.sum
+	@mkdir -p $(TOOLS)
+	@echo "building Kyverno $(OLDER_KYVERNO) (some 4 minutes on 2 cores, once)" >&2
+	@go -C e2e/cluster/kyverno-$(OLDER_KYVERNO) build -trimpath -ldflags "-s -w" \
+		-o "$(CURDIR)/$(TOOLS)/kyverno-$(OLDER_KYVERNO)" github.com/kyverno/kyverno/cmd/kyverno
+	@$(call kyverno-crds,e2e/cluster/kyverno-$(OLDER_KYVERNO),target/cluster/kyverno-$(OLDER_KYVERNO)-crds)
 	@touch $@

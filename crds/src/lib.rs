@@ -11,7 +11,7 @@ mod status;
 pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
 pub use gate_question::{GateQuestion, GateQuestionSpec};
 pub use ring::{
-    ImportSource, Layout, Pipeline, PolicyAction, PolicySpec, Revocation, RotationSpec, SecretName,
-    SigningKeyRing, SigningKeyRingSpec,
+    Day, ImportSource, Layout, Pipeline, PolicyAction, PolicyKind, PolicySpec, RegistryCredential,
+    Revocation, RotationSpec, RotationWindow, SecretName, SigningKeyRing, SigningKeyRingSpec,
 };
 pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};

@@ -125,6 +125,12 @@ pub struct RotationSpec {
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^([1-9][0-9]{0,4}[dh]|([6-9][0-9]|[1-9][0-9]{2,6})m|(3[6-9][0-9]{2}|[4-9][0-9]{3}|[1-9][0-9]{4,8})s)$')").message("rotation.every must be a whole number and one unit (s, m, h or d), at least 1h, for example 90d"))]
     pub every: Option<String>,
+    /// When the schedule may rotate: a ring that is due in no window waits for the next
+    /// one. Without any it is always. What the annotation asks for waits for none, and
+    /// a rotation that has begun is finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub windows: Vec<RotationWindow>,
     /// How long Kyverno must have accepted a new key before a pipeline signs
     /// with it, for example `10s`.
     #[serde(default = "default_soak")]
@@ -140,8 +146,53 @@ pub struct RotationSpec {
 
 impl Default for RotationSpec {
     fn default() -> Self {
-        Self { every: None, soak: default_soak(), standby: false }
+        Self { every: None, windows: Vec::new(), soak: default_soak(), standby: false }
     }
+}
+
+/// Hours of some days of the week, by the clock of a time zone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotationWindow {
+    /// The days on which it opens; without any, every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub days: Vec<Day>,
+    /// When it opens, for example `22:00`. An hour that clocks skip is skipped here, too.
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')").message("start must be hours and minutes from 00:00 to 23:59, for example 22:00"))]
+    pub start: String,
+    /// When it closes, for example `04:00`: on the next day, if that is not after the
+    /// start. `24:00` is the end of the day.
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$')").message("end must be hours and minutes from 00:00 to 24:00, for example 04:00"))]
+    pub end: String,
+    /// The time zone of its clock, by its name in the IANA time zone database, for
+    /// example `Europe/Berlin`.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')").message("timeZone must be a name of the IANA time zone database, for example Europe/Berlin"))]
+    pub time_zone: String,
+}
+
+/// A day of the week.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Day {
+    /// The first day of the week by ISO 8601.
+    Monday,
+    /// The second.
+    Tuesday,
+    /// The third.
+    Wednesday,
+    /// The fourth.
+    Thursday,
+    /// The fifth.
+    Friday,
+    /// The sixth.
+    Saturday,
+    /// The seventh.
+    Sunday,
 }
 
 /// A Secret that receives the newest key pair.
@@ -187,6 +238,39 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub exclude: Vec<ImageExclusion>,
+    /// The kind of Kyverno policy that holds the rule. Without one it is the
+    /// operator's setting. A ring moves without a gap: it is in both until Kyverno
+    /// answers with the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PolicyKind>,
+    /// Pull secrets in Kyverno's namespace with which Kyverno looks up the images and
+    /// signatures of the ring, in the place of credentials that its flags give it. The
+    /// operator does not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["secretName".into()]))]
+    pub registry_credentials: Vec<RegistryCredential>,
+}
+
+/// Credentials for registries.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryCredential {
+    /// The name of a Secret of type `kubernetes.io/dockerconfigjson` in Kyverno's
+    /// namespace. One that is missing there helps nobody: images that need it are
+    /// refused.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("secretName must be the name of a Secret: a-z, 0-9, - and ., for example registry-pull"))]
+    pub secret_name: String,
+}
+
+/// A kind of Kyverno policy.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyKind {
+    /// `kyverno.io/v1`; Kyverno 1.19 deprecates it.
+    ClusterPolicy,
+    /// `policies.kyverno.io/v1`, its successor.
+    ImageValidatingPolicy,
 }
 
 /// What happens to a pod with an image that no accepted key signed.
@@ -205,6 +289,10 @@ fn default_keep_versions() -> u32 {
 
 fn default_soak() -> String {
     "10s".to_owned()
+}
+
+fn default_time_zone() -> String {
+    "UTC".to_owned()
 }
 
 fn default_secret_name() -> String {

@@ -95,6 +95,9 @@ pub struct PolicyStatus {
     pub name: String,
     /// The name of the ring's rule in it.
     pub rule: String,
+    /// Why the rule is in a policy of this kind, or on its way to one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
 }
 
 /// A Secret that receives the newest key.

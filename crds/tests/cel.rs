@@ -42,6 +42,15 @@ fn excluding(entry: &Value) -> Value {
     ring("shop", &json!({"policy": {"exclude": [entry]}}))
 }
 
+fn in_window(window: &Value) -> Value {
+    ring("shop", &json!({"rotation": {"every": "90d", "windows": [window]}}))
+}
+
+fn with_credentials(secrets: &[&str]) -> Value {
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"secretName": name})).collect();
+    ring("shop", &json!({"policy": {"registryCredentials": secrets}}))
+}
+
 #[test]
 fn good_objects_are_accepted() {
     let mut good = vec![
@@ -62,12 +71,24 @@ fn good_objects_are_accepted() {
     for soak in ["0s", "10s", "3600s", "60m", "1h"] {
         good.push(ring("shop", &json!({"rotation": {"soak": soak}})));
     }
+    for window in [
+        json!({"start": "22:00", "end": "22:00"}),
+        json!({"days": ["Monday", "Sunday"], "start": "22:00", "end": "04:00"}),
+        json!({"start": "00:00", "end": "24:00", "timeZone": "Europe/Berlin"}),
+        json!({"start": "01:00", "end": "02:00", "timeZone": "America/Argentina/ComodRivadavia"}),
+        json!({"start": "01:00", "end": "02:00", "timeZone": "Etc/GMT+12"}),
+    ] {
+        good.push(in_window(&window));
+    }
     for date in ["2027-01-31", "2028-02-29", "2000-02-29", "2027-12-31"] {
         good.push(excluding(&json!({"image": "quay.io/x/y", "expires": date})));
     }
     for image in ["quay.io/x/*", "redis", "redis:7", "redis:7.*", "localhost:5000/x:*", "quay.io/*"]
     {
         good.push(excluding(&json!({"image": image})));
+    }
+    for secret in ["regcred", "a", "registry.example.pull-2", &"a".repeat(253)] {
+        good.push(with_credentials(&[secret]));
     }
     for object in good {
         assert_eq!(complaints(&object), [] as [String; 0], "{object}");
@@ -83,6 +104,11 @@ fn bad_objects_are_refused_with_a_sentence() {
     let wildcard = "a wildcard stands only at the end, after a slash (quay.io/org/*) or in the tag (quay.io/org/app:*), never in the host";
     let reference = "image must be an image reference in lower case without a scheme";
     let name = "metadata.name must be a DNS label of at most 63 characters";
+    let in_window = |part: &Value| {
+        let mut window = json!({"start": "22:00", "end": "04:00"});
+        window.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        in_window(&window)
+    };
     let mut bad = vec![
         (ring("shop", &json!({"keepVersions": 0})), keep),
         (ring("shop", &json!({"keepVersions": 11})), keep),
@@ -108,6 +134,18 @@ fn bad_objects_are_refused_with_a_sentence() {
     for text in ["ten", "10", "2h", "61m", "3601s", "-1s"] {
         bad.push((ring("shop", &json!({"rotation": {"soak": text}})), soak));
     }
+    for (window, sentence) in [
+        (json!({"days": ["Mon"]}), "Mon"),
+        (json!({"start": "24:00"}), "start must be hours and minutes from 00:00 to 23:59"),
+        (json!({"start": "9:00"}), "start must be hours and minutes"),
+        (json!({"end": "24:01"}), "end must be hours and minutes from 00:00 to 24:00"),
+        (json!({"end": "4am"}), "end must be hours and minutes"),
+        (json!({"timeZone": "../Berlin"}), "timeZone must be a name of the IANA time zone"),
+        (json!({"timeZone": ""}), "timeZone must be a name of the IANA time zone"),
+        (json!({"end": null}), "null"),
+    ] {
+        bad.push((in_window(&window), sentence));
+    }
     for text in
         ["soon", "2027-02-29", "2027-04-31", "2100-02-29", "2027-13-01", "27-01-01", "2027-1-1"]
     {
@@ -124,6 +162,11 @@ fn bad_objects_are_refused_with_a_sentence() {
     for text in ["https://quay.io/x", "Quay io/x", "/x", "quay.io./x", "[::1]:5000/x", "q.io:0/x"] {
         bad.push((excluding(&json!({"image": text})), "what stands before the first slash"));
     }
+    // Kyverno would take what stands before a slash for another namespace.
+    for text in ["other/regcred", "/regcred", "", "Regcred", "reg cred", "-a", "a..b"] {
+        bad.push((with_credentials(&[text]), "secretName must be the name of a Secret"));
+    }
+    bad.push((with_credentials(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]), "8"));
     bad.push((excluding(&json!({"image": "library/*"})), "pods name official images without"));
     for (object, sentence) in bad {
         let complaints = complaints(&object);
@@ -132,6 +175,15 @@ fn bad_objects_are_refused_with_a_sentence() {
             "{sentence:?} is not in {complaints:?} of {object}"
         );
     }
+}
+
+#[test]
+fn credentials_are_told_apart_by_their_secrets() {
+    let crd = serde_json::to_value(SigningKeyRing::crd()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let policy = &schema["properties"]["spec"]["properties"]["policy"]["properties"];
+    assert_eq!(policy["registryCredentials"]["x-kubernetes-list-type"], "map");
+    assert_eq!(policy["registryCredentials"]["x-kubernetes-list-map-keys"], json!(["secretName"]));
 }
 
 #[test]

@@ -20,7 +20,7 @@ async fn a_fault_anywhere_leads_to_the_same_end() {
     let cluster = Cluster::start(&program, env!("CARGO_CRATE_NAME")).await.unwrap();
     let world = World { info: cluster.info.clone() };
     let options = Options {
-        scenarios: scenarios::ALL.iter().collect(),
+        scenarios: scenarios::usual(),
         faults: Vec::new(),
         parallel: 24,
         busy: 12,

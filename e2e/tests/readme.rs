@@ -164,6 +164,7 @@ async fn read_and_do(cluster: &Cluster, program: &Path) -> Result<()> {
     }
     world.apply(ring(&text)?).await?;
     reader.run("A ring").await?;
+    reader.run("Which kind of policy").await?;
     world.wait_for_condition("checkout", "Ready", "True").await?;
     let image = reader.image.clone();
     world.wait_until_refused("checkout-dev", &image).await?;

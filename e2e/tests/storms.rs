@@ -10,7 +10,13 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fmt::Debug, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
@@ -24,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use signingkeyring_e2e_testbed::{
     audit::Requests,
+    kind::Kind,
     world::{World, manifest, namespaces, wait_until},
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -36,6 +43,16 @@ const LENGTH: Duration = Duration::from_secs(60);
 /// How often the operator may write meanwhile: twelve times at once, and then
 /// after pauses of 1, 2, 4, ... 30 s, each of which may bring a look more.
 const MOST: usize = 25;
+
+/// How often a policy may be written while all of its rings rotate: to take their new keys
+/// in, and to let go of the old ones.
+const MOST_IN_A_WAVE: usize = 4;
+
+/// The rings of one wave.
+const WAVE: usize = 8;
+
+/// The tests count the writes of what they share.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// The same where nothing has to be written, or once.
 const FEW: usize = 2;
@@ -223,17 +240,14 @@ async fn kept_by_a_finalizer(world: &World) -> Result<()> {
 async fn another_policy(world: &World) -> Result<()> {
     let ring = "storm-policy";
     let policy = world.ring(ring, "{.status.policy.name}").await?;
-    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
-    let kind = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
-    let api: Api<DynamicObject> = Api::all_with(world.client().await?, &kind);
-    let right = api.get(&policy).await?.data["spec"].clone();
-    let mut wrong = right.clone();
-    let rules = wrong["rules"].as_array_mut().context("no rules")?;
-    let rule = rules
-        .iter_mut()
-        .find(|rule| rule["name"].as_str().is_some_and(|name| name.starts_with(ring)));
-    let rule = rule.context("no rule")?;
-    rule["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
+    let kind = Kind::under_test();
+    let resource = GroupVersionKind::gvk(kind.group(), "v1", kind.as_str());
+    let resource = ApiResource::from_gvk_with_plural(&resource, kind.plural());
+    let api: Api<DynamicObject> = Api::all_with(world.client().await?, &resource);
+    let mut found = api.get(&policy).await?.data;
+    let right = found["spec"].clone();
+    *kind.looked_at(&mut found, ring).context("no rule")? = kind.nothing();
+    let wrong = found["spec"].take();
 
     let since = Requests::from_now(&world.info.folder)?;
     // Kyverno writes the status of what it finds: no write of the operator's.
@@ -255,7 +269,54 @@ async fn another_policy(world: &World) -> Result<()> {
 }
 
 #[test]
+fn a_wave_of_rotations_writes_each_policy_a_few_times() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |shared| {
+        let world = &shared.world;
+        let rings: Vec<String> = (0..WAVE).map(|number| format!("wave-{number}")).collect();
+        // With each rotation the version before is let go of.
+        let yaml: Vec<String> = rings
+            .iter()
+            .map(|ring| {
+                format!("{}---\n{}", namespaces(ring), manifest(ring, "  keepVersions: 1\n"))
+            })
+            .collect();
+        world.apply(&yaml.join("---\n")).await?;
+        let mut policies = BTreeSet::new();
+        for ring in &rings {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+            policies.insert(world.ring(ring, "{.status.policy.name}").await?);
+        }
+        for wave in ["first", "second"] {
+            let since = Requests::from_now(&world.info.folder)?;
+            let token = format!("signing.odj.cloud/rotate={wave}");
+            let mut annotate = vec!["annotate", "--overwrite", "skr"];
+            annotate.extend(rings.iter().map(String::as_str));
+            annotate.push(&token);
+            world.kubectl(&annotate).await?;
+            for ring in &rings {
+                world.wait_for_field(ring, "{.status.observedRotation}", wave).await?;
+                wait_until(&format!("{ring} has let go of the version before"), async || {
+                    let policy = world.ring(ring, "{.status.policy.name}").await?;
+                    Ok(world.keys(&policy, ring).await?.is_some_and(|keys| keys.len() == 1))
+                })
+                .await?;
+            }
+            let mut requests = since.until_now(&world.info.folder)?;
+            requests.retain(|request| request.was_done() && policies.contains(&request.name));
+            for policy in &policies {
+                let writes = requests.iter().filter(|request| request.name == *policy).count();
+                eprintln!("{wave} wave: {writes} writes of {policy}");
+                ensure!((1..=MOST_IN_A_WAVE).contains(&writes), "{policy}: {requests:#?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn what_others_undo_at_once_is_written_ever_more_seldom() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     run(async |shared| {
         let world = &shared.world;
         for ring in ["storm-applied", "storm-forgotten", "storm-password", "storm-kept"] {

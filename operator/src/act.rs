@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     context::Context,
     error::{Error, brief},
+    keys::KeyPair,
     observe::{Observed, is_rights_problem},
     telemetry,
 };
@@ -70,8 +71,9 @@ pub async fn act(
 ) -> Done {
     let mut done = Done::default();
     let mut conflict = None;
+    let mut key = None;
     for action in actions {
-        match (action, execute(context, object, observed, action).await) {
+        match (action, execute(context, object, observed, action, &mut key).await) {
             (_, Ok(())) => done.wrote = true,
             (
                 Action::WriteSecret { pipeline, .. } | Action::DeleteSecret(pipeline),
@@ -100,15 +102,22 @@ pub async fn act(
     Done { failed: conflict, ..done }
 }
 
+/// `key` is the one that pipelines were given by this pass: it is read once.
 async fn execute(
     context: &Context,
     object: &SigningKeyRing,
     observed: &Observed,
     action: &Action,
+    key: &mut Option<(u32, KeyPair)>,
 ) -> Result<(), Halt> {
     let name = &observed.snapshot.name;
     let ring = name.as_str();
     let on = telemetry::ring_reference(ring, object.uid().as_deref());
+    if action.begins_rotation(observed.snapshot.ledger.table())
+        && !context.rotations.begin(ring, observed.snapshot.ring.soak)
+    {
+        return Err(Error::Conflict("the room for a rotation".to_owned()).into());
+    }
     match action {
         Action::AddFinalizer => Ok(set_finalizer(context, object, true).await?),
         Action::RemoveFinalizer => Ok(set_finalizer(context, object, false).await?),
@@ -116,7 +125,15 @@ async fn execute(
         Action::Mint(mint) => self::mint(context, &on, observed, mint).await,
         Action::Commit(change) => commit(context, &on, observed, change).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
-            pipelines::write(context, observed, pipeline, *layout, *version).await?;
+            let pair = ledger::key(context, observed, *version, key.take()).await?;
+            let written =
+                pipelines::write(context, observed, pipeline, *layout, *version, &pair).await;
+            *key = Some((*version, pair));
+            if written.is_err() {
+                // It may be there all the same: what was seen before says nothing any more.
+                context.cache.looks.forget(ring);
+            }
+            written?;
             info!(ring, %pipeline, version, drifted, "pipeline Secret written");
             let (warning, reason) = if *drifted {
                 (true, Occurrence::PipelineRestored)
@@ -131,6 +148,7 @@ async fn execute(
             Ok(())
         }
         Action::DeleteSecret(pipeline) => {
+            context.cache.looks.forget(ring);
             pipelines::delete(context, observed, pipeline).await?;
             info!(ring, %pipeline, "pipeline Secret is being deleted");
             Ok(())

@@ -1,52 +1,56 @@
 //! What the watches have seen: the operator's picture of the cluster.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{
     ResourceExt,
-    core::{DeserializeGuard, DynamicObject},
+    core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
-use signingkeyring_core::policy_ref::PolicyRef;
+use signingkeyring_core::policy_ref::{PolicyKind, PolicyRef};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 
-use crate::kyverno::is_ours;
+use crate::kyverno::{Object, is_ours};
 
 mod contents;
 mod kyverno;
 mod ledgers;
 mod lists;
+mod looks;
 mod namespaces;
+mod policies;
 mod questions;
+mod rings;
 mod unknown;
+mod usable;
 mod written;
 
 pub use contents::Contents;
 pub use kyverno::Kyverno;
 pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
 pub use lists::LostLists;
+pub use looks::Looks;
 pub use namespaces::Namespaces;
+pub use policies::{ObjectsWriter, Policies, PoliciesWriter};
 pub use questions::Questions;
+pub use rings::{Rings, RingsWriter};
 pub use unknown::UnknownSince;
+pub use usable::Usable;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
 /// The operator's picture of the cluster.
 #[derive(Debug)]
 pub struct Cache {
     /// The rings, also those that cannot be read.
-    pub rings: Store<DeserializeGuard<SigningKeyRing>>,
+    pub rings: Rings,
     /// The exclusion lists, also those that cannot be read.
     pub lists: Store<DeserializeGuard<ImageExclusionList>>,
     /// Those that are gone with their kind.
     pub lost_lists: LostLists,
-    /// Every ClusterPolicy of the cluster.
-    pub policies: Store<DynamicObject>,
+    /// Every object of the kinds that the operator's policies are of.
+    pub policies: Policies,
+    /// Which of those kinds are of no use any more.
+    pub usable: Usable,
     /// The ledgers.
     pub ledgers: Ledgers,
     /// Which namespace belongs to which ring.
@@ -57,10 +61,10 @@ pub struct Cache {
     pub written: Written,
     /// What the pipelines' Secrets were last seen to hold.
     pub contents: Contents,
+    /// What was last seen of those of rings that are on their way.
+    pub looks: Looks,
     /// Statuses that this process wrote and the watch has not brought yet.
     pub statuses: Statuses,
-    /// Whether the cluster serves ClusterPolicy.
-    pub kyverno_served: AtomicBool,
     /// What of Kyverno decides which pods it sees.
     pub kyverno: Kyverno,
     /// Whether it serves the kind by which Kyverno is asked.
@@ -71,7 +75,7 @@ impl Cache {
     /// A ring by its name.
     #[must_use]
     pub fn ring(&self, name: &str) -> Option<Arc<DeserializeGuard<SigningKeyRing>>> {
-        self.rings.get(&ObjectRef::new(name))
+        self.rings.get(name)
     }
 
     /// An exclusion list by its name.
@@ -84,35 +88,35 @@ impl Cache {
     /// remembers.
     #[must_use]
     pub fn ring_names(&self) -> BTreeSet<String> {
-        let mut names: BTreeSet<String> =
-            self.rings.state().iter().map(|ring| ring.name_any()).collect();
+        let mut names = self.rings.names();
         names.extend(self.ledgers.rings().iter().map(ToString::to_string));
         names
     }
 
     /// A policy by its name.
     #[must_use]
-    pub fn policy(&self, policy: PolicyRef) -> Option<Arc<DynamicObject>> {
-        self.object(&policy.to_string())
+    pub fn policy(&self, policy: PolicyRef) -> Option<Arc<Object>> {
+        self.policies.of(policy.kind()).get(&policy.to_string())
     }
 
-    /// An object of the policies' kind, whoever it belongs to.
-    #[must_use]
-    pub fn object(&self, name: &str) -> Option<Arc<DynamicObject>> {
-        let kind = crate::kyverno::resource();
-        self.policies.get(&ObjectRef::new_with(name, kind))
+    /// The policies of this operator that name a ring.
+    pub fn policies_naming(&self, ring: &str) -> impl Iterator<Item = PolicyRef> + use<> {
+        let of_kind = |kind| self.policies.of(kind).naming(ring);
+        let found: Vec<_> = PolicyKind::ALL.into_iter().flat_map(of_kind).collect();
+        found.into_iter()
     }
 
     /// The policies that this operator wrote.
-    pub fn our_policies(&self) -> impl Iterator<Item = (PolicyRef, Arc<DynamicObject>)> + use<> {
-        let found = self.policies.state().into_iter().filter(|object| is_ours(object));
-        found.filter_map(|object| Some((object.name_any().parse().ok()?, object)))
-    }
-
-    /// Whether the cluster serves ClusterPolicy.
-    #[must_use]
-    pub fn kyverno_served(&self) -> bool {
-        self.kyverno_served.load(Ordering::Relaxed)
+    pub fn our_policies(&self) -> impl Iterator<Item = (PolicyRef, Arc<Object>)> + use<> {
+        let of_kind = |kind: PolicyKind| {
+            let found = self.policies.of(kind).state().into_iter();
+            found.filter_map(move |object| {
+                let policy: PolicyRef = object.name_any().parse().ok()?;
+                (is_ours(&object) && policy.kind() == kind).then_some((policy, object))
+            })
+        };
+        let found: Vec<_> = PolicyKind::ALL.into_iter().flat_map(of_kind).collect();
+        found.into_iter()
     }
 }
 

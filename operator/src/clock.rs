@@ -24,6 +24,12 @@ impl Clock {
         Self(Arc::new(read))
     }
 
+    /// The time as exactly as it is known: events of a second have an order.
+    #[must_use]
+    pub fn exactly(&self) -> Timestamp {
+        (self.0)()
+    }
+
     /// The time, in whole seconds as the Kubernetes API keeps it.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -7,12 +7,19 @@ use std::{
 };
 
 use kube::Client;
-use signingkeyring_core::{account::Account, policy_ref::PolicyRef};
+use signingkeyring_core::{
+    account::Account,
+    policy_ref::{Action, PolicyKind, PolicyRef},
+    usable::{self, Because, Standing},
+};
 
 use crate::{
     cache::Cache,
     clock::Clock,
     gate::Gate,
+    gathering::Gathering,
+    rechecks::Rechecks,
+    rotations::Rotations,
     sealings::Sealings,
     settings::Settings,
     telemetry::{Events, Metrics},
@@ -34,6 +41,12 @@ pub struct Context {
     pub cache: Arc<Cache>,
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
+    /// The policies of which changes are being gathered.
+    pub gathering: Arc<Gathering>,
+    /// When each ring was last looked at.
+    pub rechecks: Arc<Rechecks>,
+    /// Which rings rotate, and which wait for them.
+    pub rotations: Arc<Rotations>,
     /// Where keys are sealed.
     pub sealings: Arc<Sealings>,
     /// The rings to look at.
@@ -49,9 +62,47 @@ pub struct Context {
 }
 
 impl Context {
+    /// The kind that a ring's rule is to be in, and why. `asked` is what its object
+    /// names, `stands` where the rule is.
+    #[must_use]
+    pub fn kind_for(
+        &self,
+        asked: Option<PolicyKind>,
+        stands: Option<PolicyKind>,
+    ) -> (PolicyKind, Because) {
+        let preference = self.settings.policy_kind.preference();
+        let usable = &self.cache.usable;
+        usable::choose(asked, preference, stands, |kind| {
+            if usable.is_dead(kind) {
+                Standing::Dead
+            } else if self.cache.policies.of(kind).is_executed() && usable.is_usable(kind) {
+                Standing::Works
+            } else {
+                Standing::Unusable
+            }
+        })
+    }
+
+    /// The policy whose pass also says which namespaces' labels name no ring.
+    #[must_use]
+    pub fn unknown_policy(&self) -> PolicyRef {
+        // What stands in the newer kind stays there, if anybody verifies by it.
+        let newest_first = PolicyRef::UNKNOWN.into_iter().rev();
+        let stands = newest_first.filter(|policy| self.cache.policy(*policy).is_some());
+        let stands = stands.map(PolicyRef::kind).next();
+        let action = self.settings.unknown_rings.action().unwrap_or(Action::Audit);
+        PolicyRef::unknown(action).of_kind(self.kind_for(None, stands).0)
+    }
+
+    /// The same, if such a policy is to be written.
+    #[must_use]
+    pub fn asked_unknown_policy(&self) -> Option<PolicyRef> {
+        self.settings.unknown_rings.action().map(|_| self.unknown_policy())
+    }
+
     /// Has it looked again which labels of namespaces name no ring.
     pub fn wake_unknown(&self) {
-        let usual = self.settings.unknown_policy();
+        let usual = self.unknown_policy();
         for policy in PolicyRef::UNKNOWN {
             if policy == usual || self.cache.policy(policy).is_some() {
                 self.policies.wake(&policy);

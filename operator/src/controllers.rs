@@ -6,5 +6,6 @@ mod exclusions;
 mod panics;
 pub mod policies;
 mod progress;
+pub mod rechecks;
 pub mod rings;
 mod unknown;

@@ -19,6 +19,9 @@ pub enum Error {
     /// starts from what they wrote.
     #[error("{0} changed since it was observed")]
     Conflict(String),
+    /// An object has the name of one of the operator's.
+    #[error("{0} exists and is not the operator's, so it is left alone. Rename or delete it")]
+    Foreign(String),
     /// The planned change does not fit the ledger.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -47,7 +50,7 @@ impl Error {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Api { .. } => "api_error",
-            Self::Conflict(_) => "conflict",
+            Self::Conflict(_) | Self::Foreign(_) => "conflict",
             Self::Change(_) => "stale_plan",
             Self::Key(_) => "key_error",
             Self::Panic(_) => "panic",

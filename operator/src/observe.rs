@@ -8,18 +8,15 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{ResourceExt, core::DynamicObject};
+use kube::ResourceExt;
 use signingkeyring_core::{
     account::Account,
     condition::{Condition, Kind, Reason, Status},
-    facts::is_doubtful,
-    ledger::{Damage, Ledger, PipelineRef},
+    facts::{is_doubtful, may_be_lost},
+    ledger::{Change, Damage, Ledger, Mint, PipelineRef},
     names::{self, RingName},
     plan::Action,
-    policy::{
-        cluster_policy,
-        packing::{self, Occupancy},
-    },
+    policy::packing::Occupancy,
     policy_ref::PolicyRef,
     snapshot::{
         AskedPolicy, Difference, KeySecret, KyvernoFacts, LedgerFound, OperatorFacts,
@@ -31,7 +28,7 @@ use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 use crate::{
     cache::{FailedWrite, LedgerRow},
     context::Context,
-    kyverno::{is_ours, marks},
+    kyverno::{Object, is_ours},
 };
 
 mod exclusions;
@@ -44,8 +41,8 @@ mod unknown;
 pub mod witness;
 
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
-pub use pipelines::is_rights_problem;
-pub use policies::{ObservedPolicy, ReadAnew, observe_policy};
+pub use pipelines::{Fresh, is_rights_problem};
+pub use policies::{Companion, ObservedPolicy, ReadAnew, observe_policy, spec_digest};
 pub use ring::exclusion;
 pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
 
@@ -58,12 +55,13 @@ pub struct Observed {
     pub ledger_version: Option<String>,
     /// The metadata of the pipeline Secrets that were seen.
     pub secrets: HashMap<PipelineRef, ObjectMeta>,
+    /// Whether what is known of them is from an earlier pass, if they were looked at.
+    pipelines: Option<bool>,
 }
 
-/// Observes everything that bears on one ring.
+/// Observes everything that bears on one ring but its pipelines' Secrets.
 pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing) -> Observed {
     let ring_name = name.as_str();
-    let ring = ring::read(object, &context.settings.namespace);
     let row = context.cache.ledgers.get(ring_name);
     // One that was not looked at is not believed to be unfit either.
     let key_secrets = context.cache.ledgers.key_secrets(name).into_iter();
@@ -72,9 +70,11 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     });
     let key_secrets: BTreeMap<String, KeySecret> = key_secrets.collect();
     let ledger = ledger_found(row.as_ref(), &key_secrets);
+    let stands = ledger.table().map(|ledger| ledger.rule.settings.policy.kind());
+    let kind = context.kind_for(ring::kind_asked(&object.spec), stands);
+    let ring = ring::read(object, &context.settings, kind);
     let import = import::look(context, &object.spec, &ledger).await;
     let shares_key_with = import::shares_key_with(context, name, &object.spec, &ledger);
-    let (pipelines, secrets) = pipelines::look(context, ring_name, &ring, &ledger).await;
     let policies = policies(context, ring_name, &ledger);
     let mut witnesses = witness::of_ring(object);
     witnesses.extend(policies.keys().filter_map(|policy| {
@@ -82,28 +82,33 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         witness::of_policy(&policy, ring_name)
     }));
     let mut reported = reported(object.status.as_ref(), object.metadata.generation);
-    if let (true, Some(status)) = (is_doubtful(&ledger, &witnesses), &object.status) {
+    if let (true, Some(status)) = (may_be_lost(&ledger, &witnesses), &object.status) {
         reported.versions = witness::versions(status);
     }
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
     let snapshot = Snapshot {
         place: place(context, name, &ring, &ledger),
         can_seal: context.sealings.is_free(),
+        rotations_full: context.rotations.full_for(ring_name),
         reported,
         recorded: witness::recorded(annotation, ring_name),
         witnesses,
         key_secrets,
         import,
         shares_key_with,
-        kyverno_served: context.cache.kyverno_served(),
+        served: context.cache.policies.served(),
+        outdated: context.cache.policies.outdated(),
+        unusable: context.cache.usable.unusable(),
         questions_missing: context.cache.questions.missing(),
+        probe_missing: probe_missing(context),
         covers: unknown::covers(context, ring_name),
         enrolled: context.cache.namespaces.enrolled(ring_name),
         omissions: omissions::look(context, ring_name, &ring, &ledger, policies.keys()),
         now: context.clock.now(),
-        terminating: terminating(context, &pipelines),
+        terminating: BTreeSet::new(),
         operator: OperatorFacts {
             namespace: context.settings.namespace.clone(),
+            probe_namespace: context.settings.probe_namespace.clone(),
             enrolment_label: context.settings.enrolment_label.clone(),
             account: Account::clone(&context.account),
             pipeline_role: context.settings.pipeline_role.clone(),
@@ -117,9 +122,10 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
         ring,
         ledger,
         policies,
-        pipelines,
+        pipelines: BTreeMap::new(),
     };
-    Observed { snapshot, ledger_version: row.map(|row| row.resource_version), secrets }
+    let ledger_version = row.map(|row| row.resource_version);
+    Observed { snapshot, ledger_version, secrets: HashMap::new(), pipelines: None }
 }
 
 /// The namespaces, of those with pipelines, that are being deleted.
@@ -129,6 +135,22 @@ fn terminating(
 ) -> BTreeSet<String> {
     let namespaces = pipelines.keys().map(|pipeline| &pipeline.namespace);
     namespaces.filter(|name| context.cache.namespaces.is_ending(name)).cloned().collect()
+}
+
+/// Why the namespace is not fit in which policies are asked that have no kind of
+/// questions, unless it is.
+pub(crate) fn probe_missing(context: &Context) -> Option<String> {
+    let (namespaces, name) = (&context.cache.namespaces, &context.settings.probe_namespace);
+    if !namespaces.exists(name) {
+        Some("there is no such namespace".to_owned())
+    } else if namespaces.is_ending(name) {
+        Some("that is being deleted, so it has to be created anew once it is gone".to_owned())
+    } else if namespaces.ring_of(name).as_deref() != Some(names::PROBE) {
+        let label = &context.settings.enrolment_label;
+        Some(format!("that has not the label {label}={}", names::PROBE))
+    } else {
+        None
+    }
 }
 
 fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, KeySecret>) -> LedgerFound {
@@ -150,11 +172,33 @@ fn ledger_found(row: Option<&LedgerRow>, key_secrets: &BTreeMap<String, KeySecre
 }
 
 impl Observed {
+    /// Looks at the pipelines' Secrets, or uses what was seen of them before.
+    pub async fn look_at_pipelines(&mut self, context: &Context, fresh: Fresh) {
+        let Snapshot { name, ring, ledger, .. } = &self.snapshot;
+        let looked = pipelines::look(context, name.as_str(), ring, ledger, fresh).await;
+        self.snapshot.terminating = terminating(context, &looked.found);
+        self.snapshot.pipelines = looked.found;
+        self.secrets = looked.metas;
+        self.pipelines = Some(looked.is_remembered);
+    }
+
+    /// Whether it was looked at the pipelines' Secrets.
+    #[must_use]
+    pub fn has_pipelines(&self) -> bool {
+        self.pipelines.is_some()
+    }
+
+    /// Whether what is known of them is from an earlier pass.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        self.pipelines == Some(true)
+    }
+
     /// Whether the ledger is to be read anew before anything is made of it:
     /// what watches have brought may be old.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
-        is_doubtful(&self.snapshot.ledger, &self.snapshot.witnesses)
+        is_doubtful(&self.snapshot)
     }
 }
 
@@ -173,21 +217,31 @@ fn free_place(
     crowded: bool,
 ) -> PolicyRef {
     if let (LedgerFound::Present(ledger), false) = (ledger, crowded)
-        && ledger.rule.settings.policy.action() == ring.action
+        && let settings = &ledger.rule.settings
+        && settings.policy.action() == ring.action
+        && settings.policy.kind() == ring.kind
+        && (settings.credentials == ring.credentials || !ring.kind.shares_credentials())
     {
-        return ledger.rule.settings.policy;
+        return settings.policy;
     }
-    let held = context.cache.ledgers.occupancy(name, &context.cache.written.sizes());
-    packing::place(ring.action, &held, context.settings.policy_limit())
+    let ledgers = &context.cache.ledgers;
+    let size = |policy| context.cache.written.size(policy);
+    let stands = |policy| context.cache.policy(policy).filter(|found| is_ours(found));
+    let limit = context.settings.policy_limit(ring.kind);
+    let kind = (ring.kind, ring.action);
+    ledgers.free_place(name, kind, &ring.credentials, (stands, size), limit)
 }
 
-/// Whether the ring has to leave its policy, which has outgrown its size: the
-/// last by name goes first, one at a time.
+/// Whether the ring has to leave its policy: that holds rings with other credentials,
+/// or has outgrown its size, and then the last by name goes first, one at a time.
 fn is_crowded(context: &Context, name: &RingName, ledger: &LedgerFound) -> bool {
     let LedgerFound::Present(ledger) = ledger else { return false };
+    if context.cache.ledgers.is_among_others(name) {
+        return true;
+    }
     let policy = ledger.rule.settings.policy;
     let bytes = context.cache.written.size(policy);
-    let limit = context.settings.policy_limit();
+    let limit = context.settings.policy_limit(policy.kind());
     // Most of the time there is nothing to count.
     if bytes <= limit.bytes {
         return false;
@@ -195,7 +249,7 @@ fn is_crowded(context: &Context, name: &RingName, ledger: &LedgerFound) -> bool 
     let placed = context.cache.ledgers.placed_in(policy);
     let moving = placed.iter().any(|(_, row)| {
         let settings = row.ledger.as_ref().ok().map(|ledger| &ledger.rule.settings);
-        settings.is_some_and(|settings| settings.leaving == Some(policy))
+        settings.is_some_and(|settings| settings.leaving.is_some_and(|left| left.policy == policy))
     });
     let last = placed.last().is_some_and(|(ring, _)| ring == name);
     last && !moving && Occupancy { rings: placed.len(), bytes }.is_crowded(limit)
@@ -216,7 +270,7 @@ fn policies(
         let failure = refusal.or(failed.map(|failed| failed.failure));
         let found = match cache.policy(policy) {
             None => PolicyFound::Absent { failure },
-            Some(object) => policy_found(&object, ring, failure, differs),
+            Some(object) => policy_found(policy, &object, ring, failure, differs),
         };
         AskedPolicy { found, answer: context.gate.answer(policy, ring) }
     };
@@ -224,12 +278,7 @@ fn policies(
         LedgerFound::Present(ledger) => ledger.rule.settings.policies().collect(),
         _ => BTreeSet::new(),
     };
-    policies.extend(
-        cache
-            .our_policies()
-            .filter(|(policy, object)| policy.holds_rings() && marks(object).0.contains_key(ring))
-            .map(|(policy, _)| policy),
-    );
+    policies.extend(cache.policies_naming(ring).filter(|policy| policy.holds_rings()));
     policies.into_iter().map(|policy| (policy, look(policy))).collect()
 }
 
@@ -242,8 +291,8 @@ fn held_back(context: &Context, policy: PolicyRef, ring: &str) -> Option<FailedW
     let found = context.cache.policy(policy)?;
     let written = context.cache.written.get(policy)?;
     // Labels and annotations of others' are theirs.
-    let of_ours = |object: &DynamicObject| {
-        let seen = policies::seen(object);
+    let of_ours = |object: &Object| {
+        let seen = policies::seen(policy, object, object.spec().as_deref());
         (seen.spec, seen.own_metadata)
     };
     let same = of_ours(&found) == of_ours(&written.stored);
@@ -255,7 +304,8 @@ fn held_back(context: &Context, policy: PolicyRef, ring: &str) -> Option<FailedW
 }
 
 fn policy_found(
-    object: &DynamicObject,
+    policy: PolicyRef,
+    object: &Object,
     ring: &str,
     failure: Option<WriteFailure>,
     differs: Option<Difference>,
@@ -263,10 +313,10 @@ fn policy_found(
     if !is_ours(object) {
         return PolicyFound::Foreign;
     }
-    let rules = object.data.get("spec").map(|spec| cluster_policy::rules_of(spec, ring));
     PolicyFound::Ours {
-        mark: marks(object).0.remove(ring),
-        keys: rules.map(|rules| cluster_policy::keys_of(&rules)).unwrap_or_default(),
+        mark: object.marks().0.get(ring).cloned(),
+        keys: object.keys_of(policy.kind(), ring),
+        credentials: object.credentials().clone(),
         failure,
         differs,
     }
@@ -302,4 +352,34 @@ fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
 #[must_use]
 pub fn touches_pipelines(action: &Action) -> bool {
     matches!(action, Action::WriteSecret { .. } | Action::DeleteSecret(_))
+}
+
+/// Whether an action is the same whatever the pipelines' Secrets hold.
+#[must_use]
+pub fn needs_no_pipelines(action: &Action) -> bool {
+    match action {
+        Action::Mint(mint) => !matches!(mint, Mint::Recover(_)),
+        Action::Commit(change) => match change {
+            Change::Acknowledge { .. }
+            | Change::Promote { .. }
+            | Change::Revoke { .. }
+            | Change::CorrectTimes
+            | Change::Window { .. } => true,
+            // Whether a version that Kyverno accepts goes before a move depends on them.
+            Change::Rule(_)
+            | Change::Begin { .. }
+            | Change::Discard { .. }
+            | Change::Activate { .. }
+            | Change::Publications { .. }
+            | Change::Withdraw(_)
+            | Change::Remove { .. } => false,
+        },
+        Action::AddFinalizer
+        | Action::RemoveFinalizer
+        | Action::RecordHighWater(_)
+        | Action::WriteSecret { .. }
+        | Action::DeleteSecret(_)
+        | Action::DeleteKeySecret(_)
+        | Action::DeleteLedger => false,
+    }
 }

@@ -1,8 +1,11 @@
 //! Puts the parts together and runs them until the process is told to stop.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -11,7 +14,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::reflector,
 };
-use signingkeyring_core::account::Account;
+use signingkeyring_core::{account::Account, ledger::Ledger, usable::Preference};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Barrier,
@@ -20,14 +23,15 @@ use tracing::info;
 
 use crate::{
     cache::{
-        Cache, Contents, Kyverno, Ledgers, LostLists, Namespaces, Questions, Statuses,
-        UnknownSince, Written,
+        Cache, Contents, Kyverno, LedgerRow, Ledgers, Looks, LostLists, Namespaces, Policies,
+        Questions, Rings, Statuses, UnknownSince, Usable, Written,
     },
     clock::Clock,
     context::{Announced, Context},
     controllers,
     gate::Gate,
-    guard, http, identity, kyverno, probe,
+    guard, http, identity, kinds, probe,
+    rotations::{Rotations, Standing},
     sealings::Sealings,
     settings::Settings,
     telemetry::{Events, Metrics},
@@ -86,6 +90,18 @@ pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow
 /// take a missing ledger for a lost one.
 async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
     listed.wait().await;
+    if context.settings.policy_kind.preference() == Preference::Auto {
+        // Before a ring is placed.
+        kinds::look(context).await;
+    }
+    // Before one begins, what has begun counts.
+    for ring in context.cache.ledgers.rings() {
+        let row = context.cache.ledgers.get(ring.as_str());
+        let rotates = row.as_ref().and_then(LedgerRow::table).is_some_and(Ledger::is_rotating);
+        if rotates && context.cache.ring(ring.as_str()).is_some() {
+            context.rotations.note(ring.as_str(), Standing::UnderWay(Duration::ZERO));
+        }
+    }
     ready.store(true, Ordering::Relaxed);
     info!(rings = context.cache.rings.len(), "working");
     watches::wake_all(context);
@@ -93,7 +109,9 @@ async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
         controllers::rings::run(context),
         controllers::policies::run(context),
         probe::run(context),
+        controllers::rechecks::run(context),
         guard::run(context),
+        kinds::run(context),
     );
 }
 
@@ -121,29 +139,33 @@ fn assemble(
     clock: Clock,
     account: Account,
 ) -> (Context, watches::Writers) {
-    let (rings, rings_writer) = reflector::store();
+    let (rings, rings_writer) = Rings::new();
     let (lists, lists_writer) = reflector::store();
-    let policies_writer = reflector::store::Writer::new(kyverno::resource());
+    let (policies, policies_writer) = Policies::new();
     let cache = Cache {
         rings,
         lists,
         lost_lists: LostLists::default(),
-        policies: policies_writer.as_reader(),
+        policies,
+        usable: Usable::default(),
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),
         unknown_since: UnknownSince::default(),
         written: Written::default(),
         contents: Contents::default(),
+        looks: Looks::default(),
         statuses: Statuses::default(),
-        kyverno_served: AtomicBool::new(true),
         kyverno: Kyverno::new(&settings.kyverno_namespace, settings.accepted()),
         questions: Questions::default(),
     };
     let context = Context {
-        events: Events::new(client.clone()),
+        events: Events::new(client.clone(), clock.clone()),
         client,
         clock,
         sealings: Arc::new(Sealings::new(&settings)),
+        gathering: Arc::default(),
+        rechecks: Arc::default(),
+        rotations: Arc::new(Rotations::new(settings.max_rotations)),
         settings: Arc::new(settings),
         account: Arc::new(account),
         cache: Arc::new(cache),

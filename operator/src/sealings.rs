@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tracing::debug;
 
 use crate::{error::Error, settings::Settings};
@@ -15,6 +15,9 @@ pub struct Sealings {
     places: Arc<Semaphore>,
     /// In units of what sealing a key takes.
     memory: Arc<Semaphore>,
+    /// Of those that are not urgent one waits for room, and the others for their turn to
+    /// do so: who is urgent finds one of them before it at most.
+    turn: Mutex<()>,
 }
 
 impl Sealings {
@@ -27,6 +30,7 @@ impl Sealings {
         Self {
             places: semaphore(settings.sealings.into()),
             memory: semaphore(settings.sealing_units()),
+            turn: Mutex::new(()),
         }
     }
 
@@ -46,12 +50,34 @@ impl Sealings {
         cost: u32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
+        self.enter(cost, Some(self.turn.lock().await), work).await
+    }
+
+    /// The same of what is urgent: before all others that wait but one.
+    ///
+    /// # Errors
+    /// If it was cut off by the shutdown.
+    pub async fn compute_urgently<T: Send + 'static>(
+        &self,
+        cost: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.enter(cost, None, work).await
+    }
+
+    async fn enter<T: Send + 'static>(
+        &self,
+        cost: u32,
+        turn: Option<MutexGuard<'_, ()>>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         if !self.is_free() {
             debug!("waits until a key can be sealed");
         }
         // In this order everywhere: nobody waits for a place who has memory.
         let place = Arc::clone(&self.places).acquire_owned().await;
         let memory = Arc::clone(&self.memory).acquire_many_owned(cost).await;
+        drop(turn);
         let room =
             (place.map_err(|_| Error::Interrupted)?, memory.map_err(|_| Error::Interrupted)?);
         let computed = tokio::task::spawn_blocking(move || {
@@ -129,5 +155,28 @@ mod tests {
         drop(free);
         sealings.compute(1, || ()).await.unwrap();
         assert!(sealings.is_free());
+    }
+
+    #[tokio::test]
+    async fn what_is_urgent_has_one_before_it_at_most() {
+        let sealings = Sealings::new(&Settings::parse_from(["operator", "--sealings=1"]));
+        let (free, wait) = std::sync::mpsc::channel::<()>();
+        let order: Arc<std::sync::Mutex<Vec<&str>>> = Arc::default();
+        let note = |name| {
+            let order = Arc::clone(&order);
+            move || order.lock().unwrap().push(name)
+        };
+        let first = sealings.compute(1, move || wait.recv());
+        let others = join_all((0..20).map(|_| sealings.compute(1, note("other"))));
+        let urgent = async {
+            while sealings.is_free() {
+                tokio::task::yield_now().await;
+            }
+            let urgent = sealings.compute_urgently(1, note("urgent"));
+            tokio::join!(urgent, async { drop(free) }).0.unwrap();
+        };
+        let _ = tokio::join!(first, others, urgent);
+        let at = order.lock().unwrap().iter().position(|name| *name == "urgent");
+        assert!(at.is_some_and(|at| at <= 1), "{at:?}");
     }
 }

@@ -7,7 +7,7 @@ use kube::{
     api::PostParams,
     core::{PartialObjectMeta, Request},
 };
-use signingkeyring_core::{ledger::Version, names, snapshot::Layout};
+use signingkeyring_core::{ledger::Version, names, public_key::PublicKey, snapshot::Layout};
 use tokio::sync::OnceCell;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -49,7 +49,7 @@ pub(crate) struct Content {
     layout: Option<Layout>,
     /// Whether it has no others.
     exact: bool,
-    public_key: Option<String>,
+    public_key: Option<PublicKey>,
     /// Whether nobody can change it into what this operator writes.
     pub(crate) fixed: bool,
     /// The public keys of its private keys, once the boxes were opened; of one
@@ -76,7 +76,7 @@ impl Content {
             digests: Layout::ALL.iter().filter_map(digest).collect(),
             layout,
             exact: layout.is_some_and(|layout| data.len() == entries(layout).len()),
-            public_key: public_key.map(str::to_owned),
+            public_key: public_key.map(PublicKey::from),
             fixed,
             opened: OnceCell::new(),
         }
@@ -87,7 +87,7 @@ impl Content {
     pub(crate) fn is_exactly(&self, layout: Layout, version: &Version) -> bool {
         self.exact
             && self.layout == Some(layout)
-            && self.public_key.as_deref() == Some(version.public_key.as_str())
+            && self.public_key.as_ref() == Some(&version.public_key)
     }
 }
 
@@ -155,8 +155,8 @@ mod tests {
         let past = Past::Unsigned { acknowledged_at: None, spare: false };
         Version {
             number: 1,
-            algorithm: "ECDSA-P256".to_owned(),
-            public_key: "public".to_owned(),
+            algorithm: "ECDSA-P256".into(),
+            public_key: "public".into(),
             fingerprint: "SHA256:1".parse().unwrap(),
             created_at: Timestamp::UNIX_EPOCH,
             life: Life::Retired(past),

@@ -7,7 +7,8 @@ use signingkeyring_core::{
     duration, names,
     omissions::{Accepted, Exclusion, NoExclusion},
     policy::packing::Occupancy,
-    policy_ref::{Action, PolicyRef},
+    policy_ref::{Action, PolicyKind},
+    usable::Preference,
 };
 
 use crate::keys::{DEAREST_OPENING, SEALING_MIB};
@@ -20,8 +21,8 @@ const MOST_SEALINGS_BY_DEFAULT: u16 = 4;
 ///
 /// Watches SigningKeyRings: mints a P-256 key pair per version, hands the
 /// newest one to the application's pipelines as a Secret that cosign reads,
-/// and keeps a rule per ring in Kyverno ClusterPolicies that hold the accepted
-/// public keys. Runs in a cluster, or outside of one with a kubeconfig.
+/// and keeps a rule per ring in Kyverno policies that hold the accepted public
+/// keys. Runs in a cluster, or outside of one with a kubeconfig.
 ///
 /// Ends with 0 after SIGTERM or SIGINT, with 1 if it cannot start, with 2 if
 /// it is called wrongly.
@@ -68,6 +69,27 @@ pub struct Settings {
     )]
     pub unknown_rings: UnknownRings,
 
+    /// The kind of Kyverno policy that holds the rules of rings whose
+    /// spec.policy.kind names none (docs/policy-kinds.md). Rings move one by one.
+    #[arg(
+        long,
+        env = "SIGNING_POLICY_KIND",
+        value_enum,
+        ignore_case = true,
+        default_value_t = PolicyKinds::ClusterPolicy
+    )]
+    pub policy_kind: PolicyKinds,
+
+    /// The namespace in which ImageValidatingPolicies are asked, by dry runs. It
+    /// has the enrolment label with the value signing-gate, and nothing runs there.
+    #[arg(
+        long,
+        env = "SIGNING_PROBE_NAMESPACE",
+        default_value = names::PROBE_NAMESPACE,
+        value_name = "NAME"
+    )]
+    pub probe_namespace: String,
+
     /// The namespace in which Kyverno runs and has its ConfigMap. The guard
     /// (manifests/guard) has to be told the same.
     #[arg(
@@ -103,18 +125,19 @@ pub struct Settings {
     )]
     pub accept_exclusions: Vec<Option<Exclusion>>,
 
-    /// How many rings share one ClusterPolicy. Fewer objects make every pod
-    /// admission in the cluster faster; more rings in one leave less room for
-    /// exclusions. Policies that hold more keep them.
+    /// How many rings share one policy, whatever its kind. Policies that hold
+    /// more keep them. More rings in a policy leave less room for exclusions,
+    /// and cost the pods of its rings more; fewer make more policies. Default:
+    /// 12 in a ClusterPolicy, 32 in an ImageValidatingPolicy.
     #[arg(
         long,
         env = "SIGNING_RINGS_PER_POLICY",
-        default_value_t = 12,
+        value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..=100)
     )]
-    pub rings_per_policy: u16,
+    pub rings_per_policy: Option<u16>,
 
-    /// How many bytes a ClusterPolicy may have before its rings move apart.
+    /// How many bytes a policy may have before its rings move apart.
     /// Each rule repeats the exclusions, and etcd takes 1.5 MiB at most.
     #[arg(
         long,
@@ -125,14 +148,31 @@ pub struct Settings {
     pub bytes_per_policy: u32,
 
     /// At rest, one policy is asked this often whether Kyverno enforces it, in
-    /// turn. During a rotation its policy is asked every second.
+    /// turn; where there are more than 40 (at this default), so often that all are
+    /// asked within two minutes, up to five a second:
+    /// signingkeyring_gate_policy_bound_seconds says how soon it shows that one does
+    /// not answer. During a rotation its policy is asked every second, and never more
+    /// than twenty a second are, or than a slow Kyverno has time for.
     #[arg(long, env = "SIGNING_GATE_INTERVAL", default_value = "3s", value_parser = interval)]
     pub gate_interval: Duration,
 
-    /// How often every ring is looked at although nothing changed. Pipeline
-    /// Secrets are not watched, so this bounds how long an edit of one stays.
+    /// How often every ring is looked at although nothing changed, as long as
+    /// --recheck-rate is enough for that. Pipeline Secrets are not watched, so this
+    /// bounds how long an edit of one stays: signingkeyring_recheck_bound_seconds.
     #[arg(long, env = "SIGNING_RECHECK_INTERVAL", default_value = "2m", value_parser = interval)]
     pub recheck_interval: Duration,
+
+    /// How many requests a second may be made to look at rings although nothing
+    /// changed: one for each pipeline. With 10,000 rings of two pipelines each, 10
+    /// requests a second come to each ring every 33 minutes.
+    #[arg(
+        long,
+        env = "SIGNING_RECHECK_RATE",
+        default_value_t = 10,
+        value_name = "REQUESTS",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub recheck_rate: u16,
 
     /// How many rings are worked on at once.
     #[arg(
@@ -142,6 +182,18 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=256)
     )]
     pub concurrency: u16,
+
+    /// How many rings may rotate at once; one more waits for its turn and says so. First
+    /// versions, and those that replace a revoked one, wait for nobody, and a rotation
+    /// that has not come through after 15 minutes and its soak does not count any more.
+    /// Default: as many as want to.
+    #[arg(
+        long,
+        env = "SIGNING_MAX_ROTATIONS",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub max_rotations: Option<u16>,
 
     /// How many keys are sealed or opened at once. Sealing one takes 32 MiB of
     /// memory and a core for a moment, opening a foreign one (spec.importFrom)
@@ -171,17 +223,21 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What one policy may hold.
+    /// What one policy of a kind may hold.
     #[must_use]
-    pub fn policy_limit(&self) -> Occupancy {
+    pub fn policy_limit(&self, kind: PolicyKind) -> Occupancy {
         let bytes = usize::try_from(self.bytes_per_policy).unwrap_or(usize::MAX);
-        Occupancy { rings: usize::from(self.rings_per_policy), bytes }
+        let rings = self.rings_per_policy.unwrap_or(kind.rings_per_policy());
+        Occupancy { rings: usize::from(rings), bytes }
     }
 
-    /// The policy whose pass also says which namespaces' labels name no ring.
+    /// What one policy of those kinds may hold in which each ring repeats what the
+    /// exclusion lists exclude: there the least of them finds room.
     #[must_use]
-    pub fn unknown_policy(&self) -> PolicyRef {
-        PolicyRef::unknown(self.unknown_rings.action().unwrap_or(Action::Audit))
+    pub fn limit_for_lists(&self) -> Occupancy {
+        let repeating = PolicyKind::ALL.into_iter().filter(|kind| kind.repeats_lists());
+        let limits = repeating.map(|kind| self.policy_limit(kind));
+        limits.max_by_key(|limit| limit.rings).unwrap_or_default()
     }
 
     /// What Kyverno may leave out.
@@ -224,6 +280,32 @@ impl UnknownRings {
             Self::Audit => Some(Action::Audit),
             Self::Enforce => Some(Action::Enforce),
             Self::Ignore => None,
+        }
+    }
+}
+
+/// Which kind of policy holds the rules of rings that name none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PolicyKinds {
+    /// Kyverno's older kind.
+    ClusterPolicy,
+    /// Its successor.
+    ImageValidatingPolicy,
+    /// The older one while Kyverno serves and executes it and takes changes of it, the
+    /// newer one from then on: each ring moves there by itself, and back only where Kyverno
+    /// does not serve or execute that one any more.
+    Auto,
+}
+
+impl PolicyKinds {
+    /// Which kind that is.
+    #[must_use]
+    pub const fn preference(self) -> Preference {
+        match self {
+            Self::ClusterPolicy => Preference::Kind(PolicyKind::ClusterPolicy),
+            Self::ImageValidatingPolicy => Preference::Kind(PolicyKind::ImageValidatingPolicy),
+            Self::Auto => Preference::Auto,
         }
     }
 }
@@ -288,6 +370,26 @@ mod tests {
             if !["help", "version"].contains(&argument.get_id().as_str()) {
                 assert!(argument.get_env().is_some(), "{}", argument.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn each_kind_has_a_number_of_rings_of_its_own_unless_one_is_set() {
+        let rings = |flags: &[&str]| {
+            let flags = ["operator"].iter().chain(flags);
+            let settings = Settings::try_parse_from(flags).unwrap();
+            let lists = settings.limit_for_lists().rings;
+            (PolicyKind::ALL.map(|kind| settings.policy_limit(kind).rings), lists)
+        };
+        assert_eq!(rings(&[]), ([12, 32], 12));
+        assert_eq!(rings(&["--rings-per-policy=7"]), ([7, 7], 7));
+        // The help says the same.
+        let help = Settings::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for kind in PolicyKind::ALL {
+            let article = if kind == PolicyKind::ClusterPolicy { "a" } else { "an" };
+            let words = format!("{} in {article} {}", kind.rings_per_policy(), kind.as_str());
+            assert!(help.contains(&words), "{words:?} is not in:\n{help}");
         }
     }
 

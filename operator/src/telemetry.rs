@@ -8,7 +8,8 @@ mod events;
 mod metrics;
 
 pub(crate) use events::{
-    Events, list_reference, namespace_reference, policy_reference, ring_reference,
+    Events, companion_reference, list_reference, namespace_reference, policy_reference,
+    ring_reference,
 };
 pub(crate) use metrics::Metrics;
 

@@ -1,36 +1,38 @@
 //! Follows the cluster: keeps the cache and wakes whoever a change concerns.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future::join_all, stream::BoxStream};
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, DynamicObject, ObjectMeta},
+    core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
         watcher::{self, Event, watcher},
     },
 };
-use signingkeyring_core::policy::cluster_policy::rules_of;
+use serde_json::Value;
+use signingkeyring_core::{
+    policy::image_validating::pin,
+    policy_ref::{PolicyKind, PolicyRef},
+};
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use tokio::sync::Barrier;
 use tracing::{info, warn};
 
 use crate::{
-    cache::LedgerRow,
+    cache::{LedgerRow, ObjectsWriter, PoliciesWriter, RingsWriter},
     context::Context,
     error::is_code,
-    kyverno::{api as policies, is_ours, marks},
+    kyverno::{self as policies, Object, is_marked, is_ours},
 };
 
 mod kyverno;
 mod ledgers;
 mod lists;
 mod namespaces;
+mod outdated;
 mod questions;
 
 pub use ledgers::refresh;
@@ -38,22 +40,43 @@ pub use ledgers::refresh;
 /// The writing ends of the cache's stores.
 pub struct Writers {
     /// Of the rings.
-    pub rings: Writer<DeserializeGuard<SigningKeyRing>>,
+    pub rings: RingsWriter,
     /// Of the exclusion lists.
     pub lists: Writer<DeserializeGuard<ImageExclusionList>>,
     /// Of the policies.
-    pub policies: Writer<DynamicObject>,
+    pub policies: PoliciesWriter,
+}
+
+/// So many rings are listed at once: what a page holds is in memory several times while
+/// it is read.
+const RINGS_PAGE: u32 = 50;
+
+/// So many ledgers, and namespaces, of which only the metadata are read.
+const METADATA_PAGE: u32 = 100;
+
+/// So many policies, each of which may have a megabyte.
+const POLICIES_PAGE: u32 = 4;
+
+/// How a watch lists: in pages of so many.
+fn config(page: u32) -> watcher::Config {
+    watcher::Config::default().page_size(page)
 }
 
 /// How many watches have to list once before anything is decided.
-pub const WATCHES: usize = 6;
+pub const WATCHES: usize = 10;
 
 /// Follows the cluster for ever. `listed` is passed when all have listed once.
 pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
+    let of_kinds = writers.policies.kinds.into_iter();
+    let of_kinds = of_kinds.map(|(kind, writer)| watch_policies(context, kind, writer, &listed));
+    let schemas = PolicyKind::ALL.into_iter();
+    let schemas = schemas.map(|kind| outdated::watch_schema(context, kind, &listed));
     futures::join!(
+        join_all(of_kinds),
+        join_all(schemas),
         watch_rings(context, writers.rings, &listed),
         lists::watch_lists(context, writers.lists, &listed),
-        watch_policies(context, writers.policies, &listed),
+        watch_companions(context, writers.policies.companions, &listed),
         ledgers::watch_ledgers(context, &listed),
         namespaces::watch_namespaces(context, &listed),
         questions::watch_questions(context, &listed),
@@ -77,6 +100,14 @@ fn wake_all_policies(context: &Context) {
     for (policy, _) in context.cache.our_policies() {
         context.policies.wake(&policy);
     }
+    // One may have outlived its policy, by a crash between the two.
+    for object in context.cache.policies.companions().state() {
+        if is_marked(&object)
+            && let Some(policy) = pin::policy_of(&object.name_any())
+        {
+            context.policies.wake(&policy);
+        }
+    }
 }
 
 /// Reports the first complete list of a watch to the barrier.
@@ -96,38 +127,42 @@ impl InitialList {
     }
 }
 
-async fn watch_rings(
-    context: &Context,
-    mut writer: Writer<DeserializeGuard<SigningKeyRing>>,
-    listed: &Arc<Barrier>,
-) {
+async fn watch_rings(context: &Context, mut writer: RingsWriter, listed: &Arc<Barrier>) {
     let api: Api<DeserializeGuard<SigningKeyRing>> = Api::all(context.client.clone());
-    let mut stream = events("rings", watcher(api, watcher::Config::default()));
+    let mut stream = events("rings", watcher(api, config(RINGS_PAGE)));
     let mut initial_list = InitialList::new(listed);
     while let Some(event) = stream.next().await {
-        let wake = match &event {
-            Event::Apply(ring) => context
-                .cache
-                .ring(&ring.name_any())
-                .is_none_or(|old| relevant_metadata(old.meta()) != relevant_metadata(ring.meta()))
-                .then(|| ring.name_any()),
-            Event::Delete(ring) => Some(ring.name_any()),
+        let changed = match &event {
+            Event::Apply(ring) | Event::Delete(ring) => Some((ring.name_any(), ring)),
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
-        let is_new = wake.as_ref().is_some_and(|ring| context.cache.ring(ring).is_none());
-        let urgent = matches!(&event, Event::Apply(ring) if revokes(context, ring));
-        writer.apply_watcher_event(&event);
-        if let (Some(ring), true) = (&wake, urgent) {
-            context.rings.wake_urgently(ring);
-        }
-        if let Some(ring) = wake {
-            if is_new || matches!(event, Event::Delete(_)) {
-                context.wake_unknown_of(&ring);
+        let before = changed.as_ref().and_then(|(name, _)| context.cache.ring(name));
+        writer.apply(&event);
+        if let Some((name, ring)) = changed {
+            let is_deleted = matches!(event, Event::Delete(_));
+            match ring.resource_version().filter(|_| !is_deleted) {
+                Some(version) => context.cache.statuses.seen(&name, &version),
+                None => context.cache.statuses.forget(&name),
             }
-            // It may say that a key is revoked.
-            context.rings.wake_with_news(&ring);
+            let same = before.as_deref().is_some_and(|before| {
+                !is_deleted && relevant_metadata(before.meta()) == relevant_metadata(ring.meta())
+            });
+            let urgent = !is_deleted && before.as_deref().is_some_and(|old| revokes(old, ring));
+            if urgent && !same {
+                context.rings.wake_urgently(&name);
+            }
+            if !same && !is_deleted && ring.meta().deletion_timestamp.is_some() {
+                context.rings.wake_soon(&name);
+            }
+            if !same {
+                if before.is_none() || is_deleted {
+                    context.wake_unknown_of(&name);
+                }
+                // It may say that a key is revoked.
+                context.rings.wake_with_news(&name);
+            }
             // If it vanished without teardown, its policies' passes say so.
-            if let (Event::Delete(_), Some(row)) = (&event, context.cache.ledgers.get(&ring)) {
+            if let (true, Some(row)) = (is_deleted, context.cache.ledgers.get(&name)) {
                 wake_policies_of(context, &row);
             }
         }
@@ -138,12 +173,14 @@ async fn watch_rings(
 }
 
 /// Whether a ring revokes something else than it did.
-fn revokes(context: &Context, ring: &DeserializeGuard<SigningKeyRing>) -> bool {
+fn revokes(
+    before: &DeserializeGuard<SigningKeyRing>,
+    ring: &DeserializeGuard<SigningKeyRing>,
+) -> bool {
     let revoked = |ring: &DeserializeGuard<SigningKeyRing>| {
         ring.0.as_ref().map(|ring| ring.spec.revoked.clone()).unwrap_or_default()
     };
-    let before = context.cache.ring(&ring.name_any());
-    before.is_some_and(|before| revoked(&before) != revoked(ring))
+    revoked(before) != revoked(ring)
 }
 
 /// What of a ring's metadata a pass depends on. Its status, which this
@@ -161,68 +198,32 @@ fn relevant_metadata(meta: &ObjectMeta) -> ObjectMeta {
 
 async fn watch_policies(
     context: &Context,
-    mut writer: Writer<DynamicObject>,
+    kind: PolicyKind,
+    mut writer: ObjectsWriter,
     listed: &Arc<Barrier>,
 ) {
     let mut initial_list = InitialList::new(listed);
-    let mut stream = watcher(policies(context.client.clone()), watcher::Config::default())
-        .default_backoff()
-        .boxed();
+    let mut stream = objects(context, &policies::resource(kind));
     while let Some(event) = stream.next().await {
-        let event = match event {
-            Ok(event) => event.modify(|policy| policy.metadata.managed_fields = None),
-            Err(error) => {
-                if is_missing(&error) {
-                    // Not a fault of ours: there is no Kyverno.
-                    set_served(context, false);
-                    writer.apply_watcher_event(&Event::Init);
-                    writer.apply_watcher_event(&Event::InitDone);
-                    initial_list.complete();
-                } else {
-                    warn!(what = "policies", %error, "watch failed, trying again");
-                }
-                continue;
-            }
+        let Some(event) = taken_in(event, kind.as_str(), &mut initial_list) else {
+            set_served(context, kind, &mut writer, false);
+            continue;
         };
-        let wake = match &event {
-            Event::Apply(policy) => context.cache.object(&policy.name_any()).is_none_or(|old| {
-                old.data.get("spec") != policy.data.get("spec")
-                    || old.annotations() != policy.annotations()
-                    || old.labels() != policy.labels()
-            }),
-            Event::Delete(_) => true,
-            Event::Init | Event::InitApply(_) | Event::InitDone => false,
+        let Some(event) = event else { continue };
+        let changed = match &event {
+            Event::Apply(policy) | Event::Delete(policy) => Some(policy),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
-        let before = match &event {
-            Event::Apply(policy) if wake => context.cache.object(&policy.name_any()),
-            _ => None,
-        };
-        writer.apply_watcher_event(&event);
-        if let (true, Event::Apply(policy) | Event::Delete(policy)) = (wake, &event) {
-            let Ok(name) = policy.name_any().parse() else { continue };
-            let placed = context.cache.ledgers.placed_in(name);
-            if is_ours(policy) || !placed.is_empty() || !name.holds_rings() {
-                context.policies.wake(&name);
-            }
-            // Of a ring whose ledger is lost only the marks tell that it is here.
-            let named = before.iter().map(|old| marks(old)).chain([marks(policy)]);
-            let named = named.flat_map(|marks| marks.0.into_keys());
-            let placed = placed.into_iter().map(|(ring, _)| ring.to_string());
-            let rings: BTreeSet<String> = placed.chain(named).collect();
-            let deleted = matches!(event, Event::Delete(_));
-            if deleted {
-                // It may have held the last that was left of a ring.
-                context.wake_unknown();
-            }
-            for ring in rings {
-                let same = before.as_deref().is_some_and(|old| says_the_same(old, policy, &ring));
-                if deleted || !same || context.policies.is_held_back(&name) {
-                    context.rings.wake(&ring);
-                }
-            }
+        let name = changed.and_then(|policy| policy.name_any().parse().ok());
+        let name = name.filter(|policy: &PolicyRef| policy.kind() == kind);
+        let before = name.and_then(|name| context.cache.policy(name));
+        writer.apply(&event);
+        if let Some(name) = name {
+            let after = context.cache.policy(name);
+            policy_changed(context, name, before.as_deref(), after.as_deref());
         }
         if matches!(event, Event::InitDone) {
-            set_served(context, true);
+            set_served(context, kind, &mut writer, true);
             if !initial_list.complete() {
                 wake_all(context);
             }
@@ -230,33 +231,167 @@ async fn watch_policies(
     }
 }
 
-/// Whether two states of a policy are the same to a ring: its rule, and what the
-/// policy says of it. What else differs is the policy's to look at.
-fn says_the_same(old: &DynamicObject, new: &DynamicObject, ring: &str) -> bool {
-    fn rules<'a>(policy: &'a DynamicObject, ring: &str) -> Option<Vec<&'a serde_json::Value>> {
-        policy.data.get("spec").map(|spec| rules_of(spec, ring))
+/// Wakes whom the change of a policy concerns.
+fn policy_changed(
+    context: &Context,
+    name: PolicyRef,
+    before: Option<&Object>,
+    after: Option<&Object>,
+) {
+    if after.is_some_and(|after| !is_changed(before, after)) {
+        return;
     }
-    rules(old, ring) == rules(new, ring) && marks(old).0.get(ring) == marks(new).0.get(ring)
+    let placed = context.cache.ledgers.placed_in(name);
+    if after.or(before).is_some_and(is_ours) || !placed.is_empty() || !name.holds_rings() {
+        context.policies.wake(&name);
+    }
+    if after.is_none() {
+        // It may have held the last that was left of a ring.
+        context.wake_unknown();
+    }
+    // Of a ring whose ledger is lost only the marks tell that it is here.
+    let named = before.into_iter().chain(after).flat_map(|policy| policy.marks().0.keys());
+    let placed = placed.into_iter().map(|(ring, _)| ring.to_string());
+    let rings: BTreeSet<String> = placed.chain(named.cloned()).collect();
+    let same = SameRules::of(name.kind(), before, after);
+    for ring in rings {
+        if !same.says_the_same(&ring) || context.policies.is_held_back(&name) {
+            context.rings.wake(&ring);
+        }
+    }
 }
 
-fn set_served(context: &Context, served: bool) {
-    if context.cache.kyverno_served.swap(served, Ordering::Relaxed) != served {
-        if served {
-            info!("the cluster serves ClusterPolicy");
-        } else {
-            warn!("the cluster does not serve ClusterPolicy: install Kyverno");
+/// Follows the objects that go with policies.
+async fn watch_companions(context: &Context, mut writer: ObjectsWriter, listed: &Arc<Barrier>) {
+    let mut initial_list = InitialList::new(listed);
+    let kind = policies::companions();
+    let mut stream = objects(context, &kind);
+    while let Some(event) = stream.next().await {
+        let Some(event) = taken_in(event, &kind.kind, &mut initial_list) else {
+            writer.set_served(false);
+            continue;
+        };
+        let Some(event) = event else { continue };
+        let changed = match &event {
+            Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
+        };
+        let companion = |name: &String| context.cache.policies.companions().get(name);
+        let before = changed.as_ref().and_then(companion);
+        writer.apply(&event);
+        if let Some(name) = changed {
+            let after = companion(&name);
+            if after.is_none_or(|after| is_changed(before.as_deref(), &after))
+                && let Some(policy) = pin::policy_of(&name)
+            {
+                context.policies.wake(&policy);
+            }
         }
+        if matches!(event, Event::InitDone) {
+            writer.set_served(true);
+            if !initial_list.complete() {
+                wake_all_policies(context);
+            }
+        }
+    }
+}
+
+type Objects = BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>>;
+
+fn objects(context: &Context, kind: &ApiResource) -> Objects {
+    let api = policies::api(context.client.clone(), kind);
+    watcher(api, config(POLICIES_PAGE)).default_backoff().boxed()
+}
+
+/// What a watch of Kyverno's kinds has brought: nothing at all if the kind is not
+/// served, and no event if it failed otherwise.
+fn taken_in(
+    event: Result<Event<DynamicObject>, watcher::Error>,
+    what: &str,
+    initial_list: &mut InitialList,
+) -> Option<Option<Event<DynamicObject>>> {
+    match event {
+        Ok(event) => Some(Some(event.modify(|object| object.metadata.managed_fields = None))),
+        Err(error) if is_missing(&error) => {
+            // Not a fault of ours: there is no Kyverno.
+            initial_list.complete();
+            None
+        }
+        Err(error) => {
+            warn!(what, %error, "watch failed, trying again");
+            Some(None)
+        }
+    }
+}
+
+/// Whether an object says something else than it did.
+fn is_changed(before: Option<&Object>, after: &Object) -> bool {
+    before.is_none_or(|before| {
+        before.digest() != after.digest()
+            || before.annotations() != after.annotations()
+            || before.labels() != after.labels()
+    })
+}
+
+/// Two states of a policy, to see for which rings they are the same: its rule, and what
+/// the policy says of it. What else differs is the policy's to look at.
+struct SameRules<'a> {
+    kind: PolicyKind,
+    both: Option<(&'a Object, &'a Object)>,
+    /// Unless they are the same.
+    specs: Option<[Option<Arc<Value>>; 2]>,
+}
+
+impl<'a> SameRules<'a> {
+    fn of(kind: PolicyKind, before: Option<&'a Object>, after: Option<&'a Object>) -> Self {
+        let both = before.zip(after);
+        let others = both.filter(|(before, after)| before.digest() != after.digest());
+        let specs = others.map(|(before, after)| [before.spec(), after.spec()]);
+        Self { kind, both, specs }
+    }
+
+    fn says_the_same(&self, ring: &str) -> bool {
+        let same_rule = match &self.specs {
+            None => true,
+            Some([Some(before), Some(after)]) => self.kind.same_rule(before, after, ring),
+            Some([before, after]) => before.is_none() && after.is_none(),
+        };
+        let mark = |policy: &'a Object| policy.marks().0.get(ring);
+        same_rule && self.both.is_some_and(|(before, after)| mark(before) == mark(after))
+    }
+}
+
+fn set_served(context: &Context, kind: PolicyKind, writer: &mut ObjectsWriter, served: bool) {
+    if writer.set_served(served) {
+        let kind = kind.as_str();
+        if served {
+            info!(kind, "the cluster serves it");
+        } else {
+            warn!(kind, "the cluster does not serve it: install Kyverno");
+        }
+        // It is another one that answers.
+        context.gate.forget_all();
         wake_all(context);
     }
 }
 
 /// Whether a watch fails because the kind is not served.
 fn is_missing(error: &watcher::Error) -> bool {
+    refusal(error).is_some_and(|error| is_code(error, 404))
+}
+
+/// Whether it fails for want of a right.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    refusal(error).is_some_and(|error| is_code(error, 403))
+}
+
+/// What the API server said of a watch that did not begin.
+const fn refusal(error: &watcher::Error) -> Option<&kube::Error> {
     match error {
         watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            is_code(error, 404)
+            Some(error)
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -272,7 +407,7 @@ fn wake_policies_of(context: &Context, row: &LedgerRow) {
 fn events<K: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
-) -> futures::stream::BoxStream<'static, Event<K>> {
+) -> BoxStream<'static, Event<K>> {
     stream
         .default_backoff()
         .filter_map(move |event| async move {

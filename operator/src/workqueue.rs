@@ -1,8 +1,8 @@
 //! A work queue of names. A name is worked on once at a time, however often it
-//! is woken, and after a failure again with exponential backoff. One whose
-//! passes come to the same again and again is worked on more and more seldom
-//! (`pace.rs`), whatever they are taken for: an object that somebody puts back
-//! each time it is written is written with success.
+//! is woken, in an order of classes (`order.rs`), and after a failure again
+//! with exponential backoff. One whose passes come to the same again and again is
+//! worked on more and more seldom (`pace.rs`), whatever they are taken for: an
+//! object that somebody puts back each time it is written is written with success.
 //!
 //! kube's `Controller` drops a name that its store does not hold. Here those
 //! are work too: a policy that has yet to be created, a ledger whose ring was
@@ -10,7 +10,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap},
     future::Future,
     hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,12 +23,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+mod order;
 mod pace;
 
+use order::Order;
 use pace::Pace;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// So many names that are urgent are worked on beside as many others as may be.
+const ROOM_FOR_URGENT: usize = 4;
 
 /// With fewer paces than this none is looked for that can go.
 const LEAST_SWEEP: usize = 256;
@@ -55,6 +60,8 @@ pub struct Pass {
     /// name did; none if it ended before it had decided anything. One that says
     /// nothing new has made no progress.
     pub key: Option<Key>,
+    /// It has left something begun, which is finished before others begin.
+    pub under_way: bool,
 }
 
 /// What tells passes over a name from each other.
@@ -76,9 +83,9 @@ pub struct WorkQueue<N> {
 
 #[derive(Debug)]
 struct State<N> {
-    ready: VecDeque<N>,
-    queued: HashSet<N>,
-    running: HashSet<N>,
+    ready: Order<N>,
+    /// With whether they were urgent when they were taken.
+    running: HashMap<N, bool>,
     /// Woken while running: to be worked on once more. With news or without.
     dirty: HashMap<N, bool>,
     /// To be woken later, at most once each.
@@ -100,9 +107,8 @@ impl<N> Default for WorkQueue<N> {
 impl<N> Default for State<N> {
     fn default() -> Self {
         Self {
-            ready: VecDeque::new(),
-            queued: HashSet::new(),
-            running: HashSet::new(),
+            ready: Order::default(),
+            running: HashMap::new(),
             dirty: HashMap::new(),
             delayed: BTreeSet::new(),
             delayed_until: HashMap::new(),
@@ -128,17 +134,42 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
         self.changed.notify_one();
     }
 
-    /// Wakes a name with news that wait for nobody: before all others.
+    /// Wakes a name with news that wait for nobody: it goes before all others until a
+    /// pass over it has succeeded.
     pub fn wake_urgently<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
         let mut state = self.lock();
         let name = name.to_owned();
-        state.wake(name.clone(), true, Instant::now());
-        if state.queued.contains(&name) {
-            state.ready.retain(|other| *other != name);
-            state.ready.push_front(name);
-        }
+        state.ready.make_urgent(&name);
+        state.wake(name, true, Instant::now());
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Wakes a name with news that go before what is under way, though not all of it: until
+    /// a pass over it has succeeded, every other place is for such names.
+    pub fn wake_soon<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
+        let mut state = self.lock();
+        let name = name.to_owned();
+        state.ready.make_soon(&name);
+        state.wake(name, true, Instant::now());
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whether a name waits to be worked on, or is worked on.
+    #[must_use]
+    pub fn is_wanted<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) -> bool {
+        let (state, name) = (self.lock(), name.to_owned());
+        state.ready.contains(&name) || state.running.contains_key(&name)
+    }
+
+    /// Whether a name was woken urgently, and no pass over it has succeeded since.
+    #[must_use]
+    pub fn is_urgent<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool
+    where
+        N: Borrow<Q>,
+    {
+        self.lock().ready.is_urgent(name)
     }
 
     /// Whether a name was wanted again at once after passes that all came to the
@@ -155,10 +186,11 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     #[must_use]
     pub fn depth(&self) -> usize {
         let state = self.lock();
-        state.queued.len() + state.running.len()
+        state.ready.len() + state.running.len()
     }
 
-    /// Works on what is woken, at most `concurrency` names at once, for ever.
+    /// Works on what is woken, at most `concurrency` names at once and a few urgent ones
+    /// beside them, for ever.
     pub async fn run<F, W>(&self, concurrency: usize, work: W)
     where
         W: Fn(N) -> F,
@@ -195,18 +227,15 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
 
 impl<N: Clone + Ord + Hash> State<N> {
     fn wake(&mut self, name: N, news: bool, now: Instant) {
-        if self.running.contains(&name) {
+        if self.running.contains_key(&name) {
             *self.dirty.entry(name).or_default() |= news;
-        } else if !self.queued.contains(&name) {
+        } else if !self.ready.contains(&name) {
             match self.paces.get_mut(&name).and_then(|pace| pace.want(news, now)) {
                 Some(at) => {
                     self.clear_delay(&name);
                     self.delay(&name, at);
                 }
-                None => {
-                    self.queued.insert(name.clone());
-                    self.ready.push_back(name);
-                }
+                None => self.ready.push(name, now),
             }
         }
     }
@@ -220,12 +249,12 @@ impl<N: Clone + Ord + Hash> State<N> {
             self.clear_delay(&name);
             self.wake(name, false, now);
         }
-        let room = concurrency.saturating_sub(self.running.len());
-        let count = room.min(self.ready.len());
-        let started: Vec<N> = self.ready.drain(..count).collect();
-        for name in &started {
-            self.queued.remove(name);
-            self.running.insert(name.clone());
+        let mut started = Vec::new();
+        while self.running.len() < concurrency + ROOM_FOR_URGENT {
+            let others = self.running.values().filter(|urgent| !**urgent).count();
+            let Some(name) = self.ready.pop(others >= concurrency, now) else { break };
+            self.running.insert(name.clone(), self.ready.is_urgent(&name));
+            started.push(name);
         }
         (started, self.delayed.first().map(|(at, _)| *at))
     }
@@ -245,6 +274,9 @@ impl<N: Clone + Ord + Hash> State<N> {
         }
         self.clear_delay(name);
         let woken = self.dirty.remove(name);
+        // What was urgent stays so until there is nothing left to do for it.
+        let succeeded = matches!(outcome, Outcome::Done | Outcome::RequeueAfter(_));
+        self.ready.passed(name, succeeded && woken != Some(true), pass.under_way);
         match outcome {
             // Being woken does not shorten the backoff: what fails at every
             // event would otherwise be tried without any. News do.

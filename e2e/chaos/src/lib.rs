@@ -16,6 +16,7 @@ pub mod outages;
 pub mod owners;
 pub mod policies;
 pub mod prober;
+pub mod question;
 pub mod random;
 pub mod rights;
 pub mod run;

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use signingkeyring_e2e_chaos::{experiment, journal::Kind, run::Options, verdict};
-use signingkeyring_e2e_testbed::cluster::Cluster;
+use signingkeyring_e2e_chaos::{experiment, journal, run::Options, verdict};
+use signingkeyring_e2e_testbed::{cluster::Cluster, kind::Kind};
 
 /// Rotates rings on a real cluster while the operator, the API server and
 /// Kyverno are killed, policies, webhooks and Secrets are deleted and edited,
 /// the operator's rights are withdrawn, and its clock jumps. Ends with 1 if an invariant was violated: a
 /// wrong image ever admitted, a right one refused, a key minted twice or lost.
+///
+/// SIGNING_POLICY_KIND says in which kind of policy the rings are.
 #[derive(Parser)]
 struct Arguments {
     /// The same seed makes the same choices; another one each time without it.
@@ -43,8 +45,12 @@ async fn main() -> Result<()> {
         violations = chaos(cluster, options) => violations,
         _ = tokio::signal::ctrl_c() => return Ok(()),
     };
+    let kind = match Kind::under_test() {
+        Kind::ClusterPolicy => String::new(),
+        other => format!(" KIND={other}"),
+    };
     let repeat = format!(
-        "Repeat it with: make chaos SEED={seed} MINUTES={} RINGS={}",
+        "Repeat it with: make chaos SEED={seed} MINUTES={} RINGS={}{kind}",
         arguments.minutes, arguments.rings
     );
     println!("\n  {repeat}");
@@ -66,10 +72,10 @@ async fn chaos(cluster: Cluster, options: Options) -> Result<usize> {
     experiment::go(&run).await?;
     println!("\nSeed {}, {} rings, {minutes} min\n", run.options.seed, run.rings.len());
     println!("  rotations done   {}", verdict::rotations(&run));
-    println!("  asked for        {}", run.journal.summary(Kind::Request));
-    println!("  faults injected  {}", run.journal.summary(Kind::Fault));
-    println!("  probes judged    {}", run.journal.summary(Kind::Decided));
-    println!("  probes undecided {}", run.journal.summary(Kind::Undecided));
+    println!("  asked for        {}", run.journal.summary(journal::Kind::Request));
+    println!("  faults injected  {}", run.journal.summary(journal::Kind::Fault));
+    println!("  probes judged    {}", run.journal.summary(journal::Kind::Decided));
+    println!("  probes undecided {}", run.journal.summary(journal::Kind::Undecided));
     let (violations, each) = run.journal.violations();
     println!("  violations       {violations}");
     for (invariant, count) in each {

@@ -3,24 +3,20 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
 use futures::{Stream, StreamExt, pin_mut, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
-    api::PostParams,
     core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
-use signingkeyring_crds::{GateQuestion, GateQuestionSpec, SigningKeyRing};
-use signingkeyring_e2e_observer::{
-    ledger::{Ledger, SECRET_TYPE},
-    marks::{ANSWER, Marks},
-};
+use signingkeyring_crds::SigningKeyRing;
+use signingkeyring_e2e_observer::ledger::{Ledger, SECRET_TYPE};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     journal::{BACK, REFUSED},
+    question,
     run::{NAMESPACE, Run},
 };
 
@@ -87,7 +83,7 @@ async fn answers(run: &Run) {
 
 async fn hear(run: &Run, policy: String) {
     let asked = Instant::now();
-    if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), ask(run, &policy)).await {
+    if let Ok(Ok(marks)) = timeout(Duration::from_secs(5), question::ask(run, &policy)).await {
         let news = run.facts.lock().answer(&policy, asked, &marks);
         for took in news.refused {
             run.journal.took(REFUSED, took);
@@ -96,14 +92,4 @@ async fn hear(run: &Run, policy: String) {
             run.journal.took(BACK, took);
         }
     }
-}
-
-/// Asks Kyverno what it has loaded of a policy, by the policy's own gate rule.
-async fn ask(run: &Run, policy: &str) -> Result<Marks> {
-    let questions: Api<GateQuestion> = Api::namespaced(run.client.clone(), NAMESPACE);
-    let question = GateQuestion::new(policy, GateQuestionSpec::default());
-    let dry_run = PostParams { dry_run: true, field_manager: None };
-    let answered = questions.create(&dry_run, &question).await?;
-    let answer = answered.annotations().get(ANSWER).context("no answer")?;
-    Marks::parse(answer)
 }

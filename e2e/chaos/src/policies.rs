@@ -9,7 +9,11 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e_observer::marks::{self, Marks};
+use signingkeyring_e2e_observer::{
+    marks::{self, Marks},
+    parse::pin_of,
+};
+use signingkeyring_e2e_testbed::kind::Kind;
 
 use super::{disturbances::Scope, run::Run, wait::wait};
 
@@ -33,6 +37,8 @@ pub enum Edit {
     Label,
     /// Applies what is there, so that its fields are another's as well: the same.
     Same,
+    /// Deletes what pins the tags for it, if its kind has such a thing.
+    DeletePin,
 }
 
 /// How somebody writes a policy.
@@ -50,6 +56,7 @@ impl Edit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Delete => "policy deleted",
+            Self::DeletePin => "pin deleted",
             Self::Same => "policy applied unchanged",
             _ => "policy edited",
         }
@@ -61,7 +68,10 @@ impl Edit {
 /// # Errors
 /// If the policy cannot be read or written, such as while Kyverno is away.
 pub async fn edit(run: &Run, policy: &str, edit: Edit, way: Way) -> Result<()> {
-    let api = api(run);
+    let api = api(run, policy);
+    if edit == Edit::DeletePin {
+        return delete_pin(run, policy).await;
+    }
     let mut object = api.get(policy).await?;
     let scope = Scope::Policy(policy.to_owned());
     if edit == Edit::Label {
@@ -99,6 +109,28 @@ pub async fn edit(run: &Run, policy: &str, edit: Edit, way: Way) -> Result<()> {
     result.map(|_| ())
 }
 
+/// Deletes a policy's pin, and waits until there is one again. No verdict on an image
+/// that is named by its digest depends on it.
+async fn delete_pin(run: &Run, policy: &str) -> Result<()> {
+    if Kind::of(policy) == Kind::ClusterPolicy {
+        return Ok(());
+    }
+    let pin = pin_of(policy).context("it has no pin")?;
+    let pins = dynamic(run, "policies.kyverno.io", "MutatingPolicy", "mutatingpolicies");
+    let before = pins.get(&pin).await?.uid();
+    pins.delete(&pin, &DeleteParams::default()).await?;
+    run.journal.fault(Edit::DeletePin.name(), &pin);
+    let is_back = async || {
+        let found = pins.get_opt(&pin).await.ok().flatten();
+        // The rings may have left the policy meanwhile.
+        let holds_none = api(run, policy).get_opt(policy).await.is_ok_and(|p| p.is_none());
+        holds_none || found.is_some_and(|found| found.uid() != before)
+    };
+    let took = wait(PATIENCE, is_back).await.with_context(|| format!("{pin} is not back"))?;
+    run.journal.took("a pin deleted until the operator wrote it", took);
+    Ok(())
+}
+
 /// The object as somebody left it.
 #[derive(Clone, Debug)]
 struct Edited {
@@ -119,14 +151,10 @@ async fn change(
         api.delete(policy, &DeleteParams::default()).await?;
         return Ok(Edited { uid, spec: None });
     }
-    let rules = object.data["spec"]["rules"].as_array_mut().context("no rules")?;
-    let of_a_ring = rules.iter().position(|rule| rule.get("verifyImages").is_some());
-    let index = of_a_ring.context("no ring's rule")?;
-    if edit == Edit::DropRule {
-        rules.remove(index);
-    } else {
-        let verify = rules.get_mut(index).and_then(|rule| rule["verifyImages"].get_mut(0));
-        weaken(verify.context("nothing is verified")?, edit);
+    let spec = &mut object.data["spec"];
+    match Kind::of(policy) {
+        Kind::ClusterPolicy => weaken(spec, edit)?,
+        Kind::ImageValidatingPolicy => weaken_validating(spec, edit)?,
     }
     let stored = match way {
         Way::Replace => api.replace(policy, &PostParams::default(), &object).await?,
@@ -142,9 +170,10 @@ async fn apply(
     object: &DynamicObject,
     version: Option<String>,
 ) -> Result<DynamicObject> {
+    let kind = Kind::of(policy);
     let mut body = json!({
-        "apiVersion": "kyverno.io/v1",
-        "kind": "ClusterPolicy",
+        "apiVersion": format!("{}/v1", kind.group()),
+        "kind": kind.as_str(),
         "metadata": {"name": policy},
         "spec": object.data["spec"],
     });
@@ -170,7 +199,16 @@ async fn restored(
     held.filter(|_| is_back)?.ok()
 }
 
-fn weaken(verify: &mut Value, edit: Edit) {
+fn weaken(spec: &mut Value, edit: Edit) -> Result<()> {
+    let rules = spec["rules"].as_array_mut().context("no rules")?;
+    let of_a_ring = rules.iter().position(|rule| rule.get("verifyImages").is_some());
+    let index = of_a_ring.context("no ring's rule")?;
+    if edit == Edit::DropRule {
+        rules.remove(index);
+        return Ok(());
+    }
+    let verify = rules.get_mut(index).and_then(|rule| rule["verifyImages"].get_mut(0));
+    let verify = verify.context("nothing is verified")?;
     match edit {
         Edit::ExcludeAll => verify["skipImageReferences"] = json!(["*"]),
         Edit::Audit => {
@@ -185,10 +223,41 @@ fn weaken(verify: &mut Value, edit: Edit) {
             }
         }
     }
+    Ok(())
 }
 
-fn api(run: &Run) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
-    Api::all_with(run.client.clone(), &resource)
+/// The same for the policies that hold all rings in one rule.
+fn weaken_validating(spec: &mut Value, edit: Edit) -> Result<()> {
+    let selector = "/matchConstraints/namespaceSelector/matchExpressions/0/values";
+    let rings = spec.pointer_mut(selector).and_then(Value::as_array_mut);
+    match edit {
+        Edit::DropRule => drop(rings.context("it selects nothing")?.remove(0)),
+        Edit::ExcludeAll => spec["images"][0]["expression"] = Kind::ImageValidatingPolicy.nothing(),
+        Edit::Audit => spec["validationActions"] = json!(["Audit"]),
+        _ => {
+            let ring = rings.and_then(|rings| rings.first()?.as_str().map(str::to_owned));
+            let ring = ring.context("it selects nothing")?;
+            let variables = spec["variables"].as_array_mut().context("no variables")?;
+            let mut named = variables.iter_mut().filter(|v| v["name"] == "accepted");
+            let accepted = &mut named.next().context("no keys")?["expression"];
+            let text = accepted.as_str().context("no expression")?;
+            // The first of several names behind the ring's.
+            let (before, names) = text.split_once(&format!("\"{ring}\":[")).context("no names")?;
+            let (of_ring, after) = names.split_once(']').context("no end")?;
+            let fewer = of_ring.split_once(',').map_or(of_ring, |(_, others)| others);
+            *accepted = json!(format!("{before}\"{ring}\":[{fewer}]{after}"));
+        }
+    }
+    Ok(())
+}
+
+/// The policies of the kind that this one's name tells.
+pub fn api(run: &Run, policy: &str) -> Api<DynamicObject> {
+    let kind = Kind::of(policy);
+    dynamic(run, kind.group(), kind.as_str(), kind.plural())
+}
+
+fn dynamic(run: &Run, group: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(group, "v1", kind);
+    Api::all_with(run.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
 }

@@ -46,6 +46,7 @@ pub async fn strike(run: Arc<Run>) -> Result<()> {
         (Act::Policy(Edit::ExcludeAll, Way::Apply), 1),
         (Act::Policy(Edit::DropKey, Way::Apply), 1),
         (Act::Policy(Edit::Same, Way::Apply), 2),
+        (Act::Policy(Edit::DeletePin, Way::Replace), 1),
         (Act::DeleteSecret, 6),
         (Act::LoseLedger, 3),
         (Act::Clock, 5),

@@ -82,24 +82,38 @@ impl Admin {
             "validate": {"message": "theirs", "deny": {}},
         });
         let policy = json!({"spec": {"background": false, "rules": [rule]}});
-        self.apply("ClusterPolicy", None, &self.foreign_policy(), policy).await
+        self.apply("ClusterPolicy", None, &self.foreign_policy(), policy).await?;
+        let policy = json!({"spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": foreign}},
+                "resourceRules": [{
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["configmaps"],
+                }],
+            },
+            "images": [{"name": "theirs", "expression": "['theirs']"}],
+            "attestors": [],
+            "validations": [{"expression": "false", "message": "theirs"}],
+        }});
+        self.apply("ImageValidatingPolicy", None, &self.foreign_policy(), policy).await
     }
 
     fn foreign_policy(&self) -> String {
-        format!("{}-theirs", self.view.name())
+        format!("{}.theirs", self.view.name())
     }
 
     /// The objects that are not the operator's.
     #[must_use]
-    pub fn foreign(&self) -> [Id; 2] {
+    pub fn foreign(&self) -> [Id; 3] {
         let secret = Id {
             kind: Kind::Secret,
             namespace: self.view.namespace("foreign"),
             name: "image-signing".to_owned(),
         };
-        let policy =
-            Id { kind: Kind::Policy, namespace: String::new(), name: self.foreign_policy() };
-        [secret, policy]
+        let policy = |kind| Id { kind, namespace: String::new(), name: self.foreign_policy() };
+        [secret, policy(Kind::ClusterPolicy), policy(Kind::ImageValidatingPolicy)]
     }
 
     /// Takes away what a run has left and enrols the namespace again.
@@ -117,7 +131,9 @@ impl Admin {
             }
         }
         let ours = format!("{},app.kubernetes.io/managed-by={ACCOUNT}", self.view.selector());
-        self.delete_all("ClusterPolicy", None, &ours).await?;
+        for kind in ["ClusterPolicy", "ImageValidatingPolicy", "MutatingPolicy"] {
+            self.delete_all(kind, None, &ours).await?;
+        }
         self.delete_all("ImageExclusionList", None, &self.view.selector()).await?;
         for which in ["system", "ci", "ci2", "neighbour-ci"] {
             self.delete_all("Secret", Some(&self.view.namespace(which)), "").await?;
@@ -218,6 +234,8 @@ fn resource(kind: &str) -> Result<ApiResource> {
         "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
         "RoleBinding" => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
         "ClusterPolicy" => ("kyverno.io", "v1", "clusterpolicies"),
+        "ImageValidatingPolicy" => ("policies.kyverno.io", "v1", "imagevalidatingpolicies"),
+        "MutatingPolicy" => ("policies.kyverno.io", "v1", "mutatingpolicies"),
         "SigningKeyRing" => ("signing.odj.cloud", "v1alpha1", "signingkeyrings"),
         "ImageExclusionList" => ("signing.odj.cloud", "v1alpha1", "imageexclusionlists"),
         _ => anyhow::bail!("no address for kind {kind}"),

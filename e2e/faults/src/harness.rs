@@ -122,7 +122,9 @@ fn view_of(kind: Kind, object: &DynamicObject) -> Option<String> {
     let namespace = match kind {
         Kind::Secret => metadata.namespace.as_deref(),
         Kind::Namespace => metadata.name.as_deref(),
-        Kind::Policy | Kind::Ring => return metadata.labels.as_ref()?.get(LABEL).cloned(),
+        Kind::Ring | Kind::ClusterPolicy | Kind::ImageValidatingPolicy | Kind::MutatingPolicy => {
+            return metadata.labels.as_ref()?.get(LABEL).cloned();
+        }
     };
     View::of_namespace(namespace?).map(str::to_owned)
 }

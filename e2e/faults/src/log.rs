@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use signingkeyring_e2e_observer::marks::Marks;
+use signingkeyring_e2e_observer::soak::Answer;
 use tokio::time::Instant;
 
 /// What passed a client.
@@ -26,11 +26,8 @@ pub enum What {
         /// As PEM.
         key: String,
     },
-    /// The gate answered with these marks; the time is that of the question.
-    Answer {
-        /// What it answered.
-        marks: Marks,
-    },
+    /// The gate answered; the time is that of the question.
+    Answer(Answer),
     /// The gate did not answer for seconds.
     Unreachable,
 }
@@ -89,10 +86,13 @@ impl fmt::Display for Log {
             let after = after.as_secs_f64();
             let text = match &line.what {
                 What::Write { request, outcome } => format!("{request}: {outcome}"),
-                What::Answer { marks } if last.as_ref() == Some(marks) => continue,
-                What::Answer { marks } => {
-                    last = Some(marks.clone());
-                    format!("gate: {marks}")
+                What::Answer(answer) if last.as_ref() == Some(answer) => continue,
+                What::Answer(answer) => {
+                    last = Some(answer.clone());
+                    match answer {
+                        Answer::Marks(marks) => format!("gate: {marks}"),
+                        Answer::Question(name) => format!("gate: {name}"),
+                    }
                 }
                 What::Unreachable => "gate: no answer for seconds".to_owned(),
                 What::Publishing { .. } => continue,

@@ -17,6 +17,8 @@ use signingkeyring_operator::{settings::LogFormat, telemetry};
 /// every write and with every fault of what it reads, and lets an independent
 /// observer judge every state in between.
 ///
+/// SIGNING_POLICY_KIND says in which kind of policy the rings are.
+///
 /// Prints a table. Ends with 0 if nothing was violated, otherwise with 1 after
 /// the history of every run that violated something.
 #[derive(Parser)]
@@ -70,7 +72,7 @@ async fn all(arguments: Arguments) -> Result<bool> {
     let cluster = Cluster::start(&program, "faults").await?;
     let world = World { info: cluster.info.clone() };
     let scenarios = match arguments.scenario {
-        none if none.is_empty() => scenarios::ALL.iter().collect(),
+        none if none.is_empty() => scenarios::usual(),
         some => some,
     };
     let options = Options {

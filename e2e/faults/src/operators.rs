@@ -12,6 +12,7 @@ use std::{
 use anyhow::Result;
 use clap::Parser;
 use jiff::SignedDuration;
+use signingkeyring_e2e_testbed::kind::Kind;
 use signingkeyring_operator::{clock::Clock, runtime::operate, settings::Settings};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, info_span};
@@ -41,6 +42,7 @@ impl Operator {
             // Whether namespaces or rings come first is chance in a scenario, and
             // the fault-free run is what all others are compared with.
             "--unknown-rings=Ignore".to_owned(),
+            format!("--policy-kind={}", Kind::under_test()),
         ]);
         let offset = Arc::clone(offset);
         let system = Clock::system();

@@ -105,7 +105,12 @@ pub fn rests(state: &Value, current: u32, accepted: &[u32]) -> bool {
         && policies.is_some_and(|policies| {
             policies.len() == 1
                 && policies.values().all(|policy| {
-                    policy["accepted"] == json!(newest_last) && policy["ofThisLedger"] == true
+                    // Where the kind pins by a policy of its own.
+                    let pins =
+                        policy["kind"] == "ImageValidatingPolicy" && policy["action"] == "Enforce";
+                    policy["accepted"] == json!(newest_last)
+                        && policy["ofThisLedger"] == true
+                        && policy["pinned"] == pins
                 })
         })
 }
@@ -113,8 +118,8 @@ pub fn rests(state: &Value, current: u32, accepted: &[u32]) -> bool {
 /// Whether both rings of a view stand in the first policy.
 #[must_use]
 pub fn share_a_policy(state: &Value) -> bool {
-    !state["policies"]["RING-enforce-0001"].is_null()
-        && !state["neighbour"]["policies"]["VIEW-enforce-0001"].is_null()
+    !state["policies"]["enforce-0001"].is_null()
+        && !state["neighbour"]["policies"]["enforce-0001"].is_null()
 }
 
 /// Whether a pipeline's Secret holds a version.

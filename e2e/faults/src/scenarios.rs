@@ -1,6 +1,7 @@
 //! The scenarios.
 
 use serde_json::{Value, json};
+use signingkeyring_e2e_testbed::{kind::Kind, tools};
 
 use super::{
     scenario::{
@@ -12,6 +13,9 @@ use super::{
 const ROTATE: &str = "signing.odj.cloud/rotate";
 
 const ALLOW: &str = "signing.odj.cloud/allow-unenforced-deletion";
+
+/// The one in which a ring moves from one kind of policy to the other.
+const MOVE: &str = "kind-moved";
 
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
@@ -127,7 +131,7 @@ pub const ALL: &[Scenario] = &[
         },
         neighbour: None,
         goal: |p| {
-            let skipped = &p["policies"]["RING-enforce-0001"]["skipped"];
+            let skipped = &p["policies"]["enforce-0001"]["skipped"];
             rests(p, 1, &[1]) && *skipped == json!(["quay.io/jetstack/*"])
         },
     },
@@ -142,10 +146,23 @@ pub const ALL: &[Scenario] = &[
         },
         neighbour: None,
         goal: |p| {
-            let policy = &p["policies"]["RING-audit-0001"];
+            let policy = &p["policies"]["audit-0001"];
             rests(p, 1, &[1])
                 && policy["action"] == "Audit"
                 && policy["skipped"] == json!(["quay.io/jetstack/*"])
+        },
+    },
+    Scenario {
+        name: MOVE,
+        spec: nothing,
+        versions: 1,
+        minted: 1,
+        steps: |_| vec![Step::Patch(json!({"spec": {"policy": {"kind": other_kind().as_str()}}}))],
+        neighbour: None,
+        goal: |p| {
+            rests(p, 1, &[1])
+                && holds(p, "ci", 1)
+                && p["policies"]["enforce-0001"]["kind"] == other_kind().as_str()
         },
     },
     Scenario {
@@ -214,6 +231,21 @@ pub const ALL: &[Scenario] = &[
 
 fn nothing(_: &View) -> Value {
     json!({})
+}
+
+/// All that can be tried on the Kyverno of this run: on an older one there is one kind.
+#[must_use]
+pub fn usual() -> Vec<&'static Scenario> {
+    let possible = |scenario: &&Scenario| scenario.name != MOVE || tools::older_kyverno().is_none();
+    ALL.iter().filter(possible).collect()
+}
+
+/// The kind that a ring moves to.
+fn other_kind() -> Kind {
+    match Kind::under_test() {
+        Kind::ClusterPolicy => Kind::ImageValidatingPolicy,
+        Kind::ImageValidatingPolicy => Kind::ClusterPolicy,
+    }
 }
 
 fn revoke(version: u32) -> Step {

@@ -2,6 +2,7 @@
 //! writes, and does to one of them what the run wants done.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -19,6 +20,7 @@ use serde_json::Value;
 use signingkeyring_e2e_observer::{
     marks::Marks,
     parse::{owner, public_key},
+    soak::Answer,
 };
 use tokio::{sync::watch, time::Instant};
 use tower::{BoxError, Layer, Service, retry::RetryLayer};
@@ -44,6 +46,8 @@ struct Inner {
     who: String,
     log: Arc<Log>,
     armed: Mutex<Option<Armed>>,
+    /// When questions passed whose answers are events, by the UID of the question.
+    passed: Mutex<HashMap<String, Instant>>,
     watch_faults: Arc<WatchFaults>,
     fired: watch::Sender<bool>,
     released: watch::Sender<bool>,
@@ -66,6 +70,7 @@ impl Transport {
             who: who.to_owned(),
             log,
             armed: Mutex::new(None),
+            passed: Mutex::default(),
             watch_faults: Arc::default(),
             fired: watch::Sender::new(false),
             released: watch::Sender::new(false),
@@ -230,6 +235,8 @@ impl Transport {
         drop(question);
         if target.dry_run {
             self.hear(asked, &body);
+        } else if target.resource == "events" && target.name.is_empty() {
+            self.hear_events(&body);
         }
         if target.names_policies() {
             body = Bytes::from(self.0.view.inward(&String::from_utf8_lossy(&body)));
@@ -237,12 +244,38 @@ impl Transport {
         Ok(Response::from_parts(parts, full(body)))
     }
 
-    /// Writes down what the gate answered.
+    /// Writes down what the gate answered: with marks, or by a refusal of a question
+    /// that has the name of what is loaded. One that passes may be answered by an event.
     fn hear(&self, asked: Instant, body: &[u8]) {
-        let question: Value = serde_json::from_slice(body).unwrap_or_default();
-        if let Ok(marks) = Marks::of_answer(&question) {
-            self.0.log.add_at(asked, &self.0.who, What::Answer { marks });
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = answer["message"].as_str().unwrap_or_default();
+        if let Ok(marks) = Marks::of_answer(&answer) {
+            self.heard(asked, Answer::Marks(marks));
+        } else if let Some((_, name)) = message.split_once(" failed: ") {
+            self.heard(asked, Answer::Question(name.to_owned()));
+        } else if let Some(uid) = answer["metadata"]["uid"].as_str() {
+            let mut passed = self.0.passed.lock().unwrap_or_else(PoisonError::into_inner);
+            passed.insert(uid.to_owned(), asked);
         }
+    }
+
+    /// Writes down the answers among events: each is about the question that it answers.
+    fn hear_events(&self, body: &[u8]) {
+        let events: Value = serde_json::from_slice(body).unwrap_or_default();
+        for event in events["items"].as_array().into_iter().flatten() {
+            let uid = event["involvedObject"]["uid"].as_str().unwrap_or_default();
+            let passed = self.0.passed.lock().unwrap_or_else(PoisonError::into_inner);
+            let asked = passed.get(uid).copied();
+            drop(passed);
+            let message = event["message"].as_str().unwrap_or_default();
+            if let (Some(asked), Some((_, name))) = (asked, message.split_once(" fail: ")) {
+                self.heard(asked, Answer::Question(name.to_owned()));
+            }
+        }
+    }
+
+    fn heard(&self, asked: Instant, answer: Answer) {
+        self.0.log.add_at(asked, &self.0.who, What::Answer(answer));
     }
 }
 

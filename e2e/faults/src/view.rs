@@ -59,7 +59,12 @@ impl Target {
     /// Whether the operator's names of policies stand in request and answer.
     #[must_use]
     pub fn names_policies(&self) -> bool {
-        matches!(self.resource.as_str(), "clusterpolicies" | "gatequestions")
+        let (policies, questions) =
+            (POLICIES.map(|(_, plural)| plural), ["gatequestions", "configmaps"]);
+        // Kyverno calls webhooks after policies, and says in events which one answered.
+        let others = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations", "events"];
+        let named = policies.iter().chain(&questions).chain(&others);
+        named.into_iter().any(|plural| *plural == self.resource)
     }
 
     /// What is addressed, for a log.
@@ -74,13 +79,23 @@ impl Target {
     }
 
     fn is_shared_collection(&self) -> bool {
-        let shared = ["signingkeyrings", "imageexclusionlists", "namespaces", "clusterpolicies"];
-        self.name.is_empty() && shared.contains(&self.resource.as_str())
+        let policies = POLICIES.map(|(_, plural)| plural);
+        let others = ["signingkeyrings", "imageexclusionlists", "namespaces"];
+        let mut shared = policies.iter().chain(&others);
+        self.name.is_empty() && shared.any(|plural| *plural == self.resource)
     }
 }
 
-/// As the operator calls its policies, and what a view calls them.
-const POLICY_PREFIXES: [&str; 2] = ["signing-enforce-", "signing-audit-"];
+/// The kinds of policies, and as the API's paths name them.
+const POLICIES: [(&str, &str); 3] = [
+    ("ClusterPolicy", "clusterpolicies"),
+    ("ImageValidatingPolicy", "imagevalidatingpolicies"),
+    ("MutatingPolicy", "mutatingpolicies"),
+];
+
+/// As the operator calls its policies.
+const POLICY_PREFIXES: [&str; 5] =
+    ["signing-enforce-", "signing-audit-", "signing.enforce-", "signing.audit-", "signing.pin-"];
 
 impl View {
     /// The view of this number.
@@ -156,7 +171,7 @@ impl View {
         }
         let text = self.outward(&String::from_utf8_lossy(body));
         match serde_json::from_str::<Value>(&text) {
-            Ok(mut object) if object["kind"] == "ClusterPolicy" => {
+            Ok(mut object) if POLICIES.iter().any(|(kind, _)| object["kind"] == *kind) => {
                 object["metadata"]["labels"][LABEL] = json!(self.name);
                 object.to_string().into_bytes()
             }
@@ -203,6 +218,8 @@ mod tests {
         assert_eq!((ledger.resource.as_str(), ledger.name.as_str()), ("secrets", "ring-x01"));
         assert_eq!(ledger.namespace, "x01-system");
         assert!(target("/api/v1/namespaces?&watch=true").watch);
+        let pin = target("/apis/policies.kyverno.io/v1/mutatingpolicies/signing.pin-0001");
+        assert!(pin.names_policies());
         let question = "/apis/signing.odj.cloud/v1alpha1/namespaces/x01-system/gatequestions";
         let question = target(&format!("{question}?&dryRun=All"));
         assert!(question.dry_run && question.names_policies());
@@ -220,6 +237,16 @@ mod tests {
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["metadata"]["name"], "x07-audit-0001");
         assert_eq!(body["metadata"]["labels"][LABEL], "x07");
+        let pin = view
+            .body(&target, br#"{"kind":"MutatingPolicy","metadata":{"name":"signing.pin-0001"}}"#);
+        let pin: Value = serde_json::from_slice(&pin).unwrap();
+        assert_eq!(pin["metadata"]["name"], "x07.pin-0001");
+        assert_eq!(pin["metadata"]["labels"][LABEL], "x07");
+        let said = "webhook-finegrained-x07.enforce-0001 said x07.enforce-0001.aa";
+        assert_eq!(
+            view.inward(said),
+            "webhook-finegrained-signing.enforce-0001 said signing.enforce-0001.aa"
+        );
         let rules = br#"{"kind":"ClusterPolicy","spec":{"rules":["x07","x07-neighbour"]}}"#;
         let both: Value = serde_json::from_slice(&view.body(&target, rules)).unwrap();
         assert_eq!(both["spec"]["rules"], json!([view.ring(), view.neighbour()]));

@@ -33,7 +33,7 @@ pub fn check(history: &[Event], ring: &str, since: Instant) -> Vec<String> {
             violations.push(text);
         };
         match (event.id.kind, event.object.as_ref()) {
-            (Kind::Policy, now) if part_of(known, ring) != part_of(now, ring) => {
+            (kind, now) if part_of(kind, known, ring) != part_of(kind, now, ring) => {
                 violated(Invariant::Silence, "says something else of it");
             }
             (Kind::Secret, now) => {
@@ -52,11 +52,10 @@ pub fn check(history: &[Event], ring: &str, since: Instant) -> Vec<String> {
 }
 
 /// What a policy says of a ring: its rule, and its mark.
-fn part_of(policy: Option<&Value>, ring: &str) -> Option<(Vec<Value>, Option<Mark>)> {
+fn part_of(kind: Kind, policy: Option<&Value>, ring: &str) -> Option<(Value, Option<Mark>)> {
     let policy = policy?;
-    let rules: Vec<Value> = parse::rules(policy, ring).into_iter().cloned().collect();
     let marks = Marks::of_policy(policy).unwrap_or_default();
-    (!rules.is_empty()).then(|| (rules, marks.of(ring).cloned()))
+    Some((parse::part(kind, policy, ring)?, marks.of(ring).cloned()))
 }
 
 /// Whether a Secret is a ring's ledger, or a pipeline's with its key.
@@ -78,17 +77,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn policy(keys: &[&str], mark: &str) -> Value {
-        let entries: Vec<Value> =
-            keys.iter().map(|key| json!({"keys": {"publicKeys": key}})).collect();
-        json!({
-            "metadata": {"name": "p", "annotations": {"signing.odj.cloud/rings": mark}},
-            "spec": {"rules": [{"name": "b", "verifyImages": [{"attestors": [
-                {"count": 1, "entries": entries},
-            ]}]}]},
-        })
-    }
+    use crate::fixtures::{KINDS, pin, policy};
 
     fn secret(key: &str) -> Value {
         json!({
@@ -126,10 +115,15 @@ mod tests {
 
     #[test]
     fn what_stays_is_not_objected_to() {
-        let other = policy(&["K"], "a=9.ff b=1.aa");
+        for kind in KINDS {
+            let other = policy(kind, "b", &["K"], "a=9.ff b=1.aa");
+            let before = policy(kind, "b", &["K"], "a=1.cc b=1.aa");
+            assert_eq!(violations(kind, "p", before, Some(other)), [] as [&str; 0]);
+            let nothing = json!({"spec": {"rules": []}});
+            assert_eq!(violations(kind, "q", nothing, None), [] as [&str; 0]);
+        }
         for (kind, name, from, to) in [
-            (Kind::Policy, "p", policy(&["K"], "a=1.cc b=1.aa"), Some(other)),
-            (Kind::Policy, "q", json!({"spec": {"rules": []}}), None),
+            (Kind::MutatingPolicy, "p", pin("a"), None),
             (Kind::Secret, "s", secret("K"), Some(secret("K"))),
             (Kind::Secret, "ring-b", ledger("x"), Some(ledger("x"))),
             (Kind::Secret, "other", json!({"data": {}}), None),
@@ -142,11 +136,15 @@ mod tests {
 
     #[test]
     fn silence_its_rule_its_mark_its_ledger_or_its_secret_changes() {
-        let held = || policy(&["K"], "b=1.aa");
-        violated("silence", Kind::Policy, "p", held(), Some(policy(&["K", "L"], "b=1.aa")));
-        violated("silence", Kind::Policy, "p", held(), Some(policy(&["K"], "b=2.aa")));
-        violated("silence", Kind::Policy, "p", held(), Some(json!({"spec": {"rules": []}})));
-        violated("silence", Kind::Policy, "p", held(), None);
+        for kind in KINDS {
+            let of = |keys: &[&str], mark: &str| policy(kind, "b", keys, mark);
+            let held = || of(&["K"], "b=1.aa");
+            violated("silence", kind, "p", held(), Some(of(&["K", "L"], "b=1.aa")));
+            violated("silence", kind, "p", held(), Some(of(&["K"], "b=2.aa")));
+            violated("silence", kind, "p", held(), Some(json!({"spec": {"rules": []}})));
+            violated("silence", kind, "p", held(), None);
+        }
+        violated("silence", Kind::MutatingPolicy, "p", pin("b"), Some(pin("a")));
         violated("silence", Kind::Secret, "ring-b", ledger("x"), Some(ledger("y")));
         violated("silence", Kind::Secret, "ring-b", ledger("x"), None);
         violated("silence", Kind::Secret, "s", secret("K"), Some(secret("L")));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    history::{Event, Kind},
+    history::{Event, Id, Kind},
     invariant::Invariant,
     ledger::{Ledger, is_ledger},
     parse,
@@ -42,7 +42,7 @@ impl State<'_> {
                 self.released |= parse::is_deleting(ring) && parse::may_leave_enrolled(ring);
             }
             (Kind::Secret, Some(secret)) => self.published(event, secret, before.as_ref()),
-            (Kind::Policy, _) => self.policy(event),
+            (kind, _) if kind.is_policy() => self.policy(event),
             _ => {}
         }
     }
@@ -162,8 +162,9 @@ impl State<'_> {
         if self.removed {
             self.leaves(event, &rules);
         }
-        for (policy, rule) in &rules {
-            if rule.keys.is_empty() || !rule.any_of {
+        self.unpinned(event, &rules);
+        for (Id { name: policy, .. }, rule) in &rules {
+            if !rule.is_whole {
                 self.violated(
                     Invariant::ClosedNotOpen,
                     event.version,
@@ -192,11 +193,24 @@ impl State<'_> {
         }
     }
 
+    /// `no-gap`: where tags are refused they are pinned before, so that a signed image
+    /// is admitted by its tag.
+    fn unpinned(&mut self, event: &Event, rules: &[(Id, parse::Rule)]) {
+        let pins = self.pins();
+        for (id, rule) in rules.iter().filter(|(id, _)| id.kind == Kind::ImageValidatingPolicy) {
+            let pin = parse::pin_of(&id.name).unwrap_or_default();
+            if rule.action == "Enforce" && !pins.contains_key(&pin) {
+                let what = format!("tags are refused by {} and not pinned", id.name);
+                self.violated(Invariant::NoGap, event.version, &what);
+            }
+        }
+    }
+
     /// `known-keys-only`: once nothing knows a ring any more, its rule does not
     /// come back.
-    fn leaves(&mut self, event: &Event, rules: &[(String, parse::Rule)]) {
+    fn leaves(&mut self, event: &Event, rules: &[(Id, parse::Rule)]) {
         let policy = &event.id.name;
-        if !rules.iter().any(|(held, _)| held == policy) {
+        if !rules.iter().any(|(held, _)| *held == event.id) {
             self.left.insert(policy.clone());
         } else if self.left.contains(policy) {
             let what = format!("the rule of the removed ring is back in {policy}");
@@ -211,9 +225,10 @@ impl State<'_> {
             let what = format!("{} keys were asked for, {minted} minted", self.expected.minted);
             self.violated(Invariant::ExactlyOnce, 0, &what);
         }
+        self.pins_at_the_end();
         let Some(ring) = self.ring() else {
             for (policy, _) in self.rules() {
-                let what = format!("the ring is gone and its rule is in {policy}");
+                let what = format!("the ring is gone and its rule is in {}", policy.name);
                 self.violated(Invariant::KnownKeysOnly, 0, &what);
             }
             return;
@@ -241,13 +256,29 @@ impl State<'_> {
                 &format!("the rule is in {} policies", rules.len()),
             );
         }
-        for (policy, rule) in rules {
+        for (Id { name: policy, .. }, rule) in rules {
             let found: BTreeSet<u32> = rule.keys.iter().map(|key| self.number(key)).collect();
             // With no accepted key the rule holds one that no ledger knows.
             let empty = accepted.is_empty() && found == BTreeSet::from([0]);
             if found != accepted && !empty {
                 let what = format!("{policy} accepts {found:?}, the window is {accepted:?}");
                 self.violated(Invariant::Window, 0, &what);
+            }
+        }
+    }
+
+    /// `settles`: in the end a pin holds the rings of its policy and no others, and
+    /// leaves the images as they are that need no signature.
+    fn pins_at_the_end(&mut self) {
+        let rules = self.rules();
+        for (pin, excluded) in self.pins() {
+            let verifies = |(id, _): &&(Id, parse::Rule)| {
+                parse::pin_of(&id.name).is_some_and(|name| name == pin)
+            };
+            let rule = rules.iter().find(verifies).map(|(_, rule)| rule);
+            if rule.is_none_or(|rule| rule.skipped != excluded) {
+                let what = format!("{pin} pins other images than are verified");
+                self.violated(Invariant::Settles, 0, &what);
             }
         }
     }

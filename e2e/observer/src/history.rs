@@ -9,13 +9,35 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// ClusterPolicy.
-    Policy,
+    ClusterPolicy,
+    /// ImageValidatingPolicy.
+    ImageValidatingPolicy,
+    /// MutatingPolicy: it pins the tags of what another policy verifies.
+    MutatingPolicy,
     /// Secret: ledgers, pipelines' and others.
     Secret,
     /// SigningKeyRing.
     Ring,
     /// Namespace.
     Namespace,
+}
+
+impl Kind {
+    /// All that are observed.
+    pub const ALL: [Self; 6] = [
+        Self::ClusterPolicy,
+        Self::ImageValidatingPolicy,
+        Self::MutatingPolicy,
+        Self::Secret,
+        Self::Ring,
+        Self::Namespace,
+    ];
+
+    /// Whether Kyverno executes it. It also writes its status, when it likes.
+    #[must_use]
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::ClusterPolicy | Self::ImageValidatingPolicy | Self::MutatingPolicy)
+    }
 }
 
 /// Which object.

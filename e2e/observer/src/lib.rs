@@ -5,6 +5,8 @@
 
 pub mod bystander;
 pub mod checks;
+#[cfg(test)]
+mod fixtures;
 pub mod history;
 pub mod invariant;
 pub mod ledger;

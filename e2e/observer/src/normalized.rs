@@ -28,20 +28,25 @@ pub fn normalized(now: &BTreeMap<Id, Value>, view: &str, ring: &str) -> Value {
     };
     let local = |text: &str| text.replace(ring, "RING").replace(view, "VIEW");
     let mut policies = Map::new();
-    for (id, policy) in of(Kind::Policy) {
-        if let Some(rule) = parse::rule(policy, ring) {
-            let keys: Vec<Value> = rule.keys.iter().map(|key| number(key)).collect();
-            let marks = Marks::of_policy(policy).unwrap_or_default();
-            let said = marks.of(ring).map(|mark| mark.sequence);
-            let sequence = ledger.as_ref().map(|ledger| ledger.rule.sequence);
-            let said = json!({
-                "accepted": sorted(keys),
-                "action": rule.action,
-                "skipped": rule.skipped,
-                "ofThisLedger": said == sequence,
-            });
-            policies.insert(local(&id.name), said);
-        }
+    for (id, policy) in now {
+        let Some(rule) = parse::rule(id.kind, policy, ring) else { continue };
+        let keys: Vec<Value> = rule.keys.iter().map(|key| number(key)).collect();
+        let marks = Marks::of_policy(policy).unwrap_or_default();
+        let said = marks.of(ring).map(|mark| mark.sequence);
+        let sequence = ledger.as_ref().map(|ledger| ledger.rule.sequence);
+        let pin = parse::pin_of(&id.name);
+        let mut pins = of(Kind::MutatingPolicy).filter(|(id, _)| Some(&id.name) == pin.as_ref());
+        let said = json!({
+            "kind": format!("{:?}", id.kind),
+            "accepted": sorted(keys),
+            "action": rule.action,
+            "skipped": rule.skipped,
+            "pinned": pins.any(|(_, pin)| parse::pinned(pin, ring).is_some()),
+            "ofThisLedger": said == sequence,
+        });
+        // As it is called in every view and kind: enforce-0001.
+        let which = id.name.strip_prefix(view).and_then(|rest| rest.get(1..));
+        policies.insert(which.unwrap_or(&id.name).to_owned(), said);
     }
     let mut secrets = Map::new();
     for (id, secret) in of(Kind::Secret).filter(|(_, secret)| !is_ledger(secret)) {

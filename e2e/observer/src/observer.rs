@@ -40,7 +40,7 @@ impl Observer {
         view_of: fn(Kind, &DynamicObject) -> Option<String>,
     ) -> Result<Arc<Self>> {
         let observer = Arc::new(Self::default());
-        for kind in [Kind::Policy, Kind::Secret, Kind::Ring, Kind::Namespace] {
+        for kind in Kind::ALL {
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
             let list = api.list(&ListParams::default()).await?;
             let mut version = list.metadata.resource_version.unwrap_or_default();
@@ -199,7 +199,11 @@ impl Observer {
 
 fn resource(kind: Kind) -> ApiResource {
     let (group, version, name, plural) = match kind {
-        Kind::Policy => ("kyverno.io", "v1", "ClusterPolicy", "clusterpolicies"),
+        Kind::ClusterPolicy => ("kyverno.io", "v1", "ClusterPolicy", "clusterpolicies"),
+        Kind::ImageValidatingPolicy => {
+            ("policies.kyverno.io", "v1", "ImageValidatingPolicy", "imagevalidatingpolicies")
+        }
+        Kind::MutatingPolicy => ("policies.kyverno.io", "v1", "MutatingPolicy", "mutatingpolicies"),
         Kind::Secret => ("", "v1", "Secret", "secrets"),
         Kind::Ring => ("signing.odj.cloud", "v1alpha1", "SigningKeyRing", "signingkeyrings"),
         Kind::Namespace => ("", "v1", "Namespace", "namespaces"),

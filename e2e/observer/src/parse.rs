@@ -3,18 +3,27 @@
 use std::collections::BTreeSet;
 
 use base64ct::{Base64, Encoding};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::history::Kind;
+
+mod cluster_policy;
+mod image_validating;
+mod pin;
+
+pub use image_validating::question;
+pub use pin::{pin_of, pinned};
 
 /// What a policy's rule says of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The public keys as PEM; any of them is enough.
+    /// The public keys as PEM.
     pub keys: BTreeSet<String>,
-    /// Whether `count` is 1 and the entries stand in one set.
-    pub any_of: bool,
+    /// Whether any of them is enough, and nothing less is.
+    pub is_whole: bool,
     /// `Enforce` or `Audit`.
     pub action: String,
-    /// The images that need no signature.
+    /// The images that need no signature; those below a path as `path/*`.
     pub skipped: BTreeSet<String>,
 }
 
@@ -33,38 +42,25 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The rules of a ring in a policy: their names begin with the ring's, which has
-/// no dot.
+/// What a policy verifies of a ring with, if it holds its rule.
 #[must_use]
-pub fn rules<'a>(policy: &'a Value, ring: &str) -> Vec<&'a Value> {
-    let rules = policy["spec"]["rules"].as_array().into_iter().flatten();
-    rules.filter(|rule| text(&rule["name"]).split('.').next() == Some(ring)).collect()
+pub fn rule(kind: Kind, policy: &Value, ring: &str) -> Option<Rule> {
+    match kind {
+        Kind::ClusterPolicy => cluster_policy::rule(policy, ring),
+        Kind::ImageValidatingPolicy => image_validating::rule(policy, ring),
+        _ => None,
+    }
 }
 
-/// What the rules of a ring in a policy verify with. If they are not of one mind,
-/// none of them counts.
+/// All that stands of a ring in a policy, as it stands there. Nothing if it does not
+/// hold the ring.
 #[must_use]
-pub fn rule(policy: &Value, ring: &str) -> Option<Rule> {
-    let rules = rules(policy, ring);
-    let verifying = rules.into_iter().filter(|rule| !rule["verifyImages"].is_null());
-    let mut all = verifying.map(verified);
-    let first = all.next()?;
-    let of_one_mind = all.all(|other| other == first);
-    Some(Rule { any_of: first.any_of && of_one_mind, ..first })
-}
-
-fn verified(rule: &Value) -> Rule {
-    let verify = &rule["verifyImages"][0];
-    let sets = verify["attestors"].as_array().map_or(&[][..], Vec::as_slice);
-    let entries = sets.iter().flat_map(|set| set["entries"].as_array().into_iter().flatten());
-    let strings = |value: &Value| -> BTreeSet<String> {
-        value.as_array().into_iter().flatten().map(|v| text(v).to_owned()).collect()
-    };
-    Rule {
-        keys: entries.map(|entry| trimmed(text(&entry["keys"]["publicKeys"]))).collect(),
-        any_of: sets.len() == 1 && sets[0]["count"] == 1,
-        action: text(&verify["failureAction"]).to_owned(),
-        skipped: strings(&verify["skipImageReferences"]),
+pub fn part(kind: Kind, policy: &Value, ring: &str) -> Option<Value> {
+    match kind {
+        Kind::ClusterPolicy => cluster_policy::part(policy, ring),
+        Kind::ImageValidatingPolicy => image_validating::part(policy, ring),
+        Kind::MutatingPolicy => pin::pinned(policy, ring).map(|excluded| json!(excluded)),
+        Kind::Secret | Kind::Ring | Kind::Namespace => None,
     }
 }
 

@@ -15,11 +15,20 @@ use crate::{
 /// The operator's time of a question and the one taken here differ a little.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
+/// What the gate answers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The marks of what Kyverno has loaded of a ClusterPolicy.
+    Marks(Marks),
+    /// The name of the question, which an ImageValidatingPolicy has for each state.
+    Question(String),
+}
+
 /// What the operators of a run heard (when they had asked) and did.
 #[derive(Clone, Debug)]
 pub enum Heard {
-    /// The gate answered with these marks.
-    Answer(Marks),
+    /// The gate answered.
+    Answer(Answer),
     /// A key was sent to a pipeline.
     Publishing {
         /// The ring whose key it is.
@@ -37,12 +46,16 @@ pub fn check(
     ring: &str,
     soak: Duration,
 ) -> Vec<String> {
-    let mut keys_of: BTreeMap<Mark, parse::Rule> = BTreeMap::new();
-    for event in history.iter().filter(|event| event.id.kind == Kind::Policy) {
+    let mut by_mark: BTreeMap<Mark, parse::Rule> = BTreeMap::new();
+    let mut by_question: BTreeMap<String, parse::Rule> = BTreeMap::new();
+    for event in history {
         let Some(policy) = &event.object else { continue };
-        let marks = Marks::of_policy(policy).unwrap_or_default();
-        if let (Some(mark), Some(rule)) = (marks.of(ring), parse::rule(policy, ring)) {
-            keys_of.insert(mark.clone(), rule);
+        let Some(rule) = parse::rule(event.id.kind, policy, ring) else { continue };
+        if event.id.kind == Kind::ImageValidatingPolicy {
+            by_question.extend(parse::question(policy).map(|question| (question, rule)));
+        } else {
+            let marks = Marks::of_policy(policy).unwrap_or_default();
+            by_mark.extend(marks.of(ring).map(|mark| (mark.clone(), rule)));
         }
     }
     let mut violations = Vec::new();
@@ -53,8 +66,11 @@ pub fn check(
         }
         let key = parse::trimmed(key);
         let acknowledged = heard.iter().filter_map(|(asked, _, what)| match what {
-            Heard::Answer(marks) if asked <= at => {
-                let rule = keys_of.get(marks.of(ring)?)?;
+            Heard::Answer(answer) if asked <= at => {
+                let rule = match answer {
+                    Answer::Marks(marks) => by_mark.get(marks.of(ring)?)?,
+                    Answer::Question(question) => by_question.get(question)?,
+                };
                 rule.keys.contains(&key).then_some(*asked)
             }
             _ => None,
@@ -78,57 +94,64 @@ pub fn check(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::history::Id;
+    use crate::{
+        fixtures::{KINDS, policy},
+        history::Id,
+    };
 
-    fn history() -> Vec<Event> {
-        let policy = json!({
-            "metadata": {"annotations": {"signing.odj.cloud/rings": "x01=3.aa"}},
-            "spec": {"rules": [{"name": "x01", "verifyImages": [{"attestors": [
-                {"count": 1, "entries": [{"keys": {"publicKeys": "KEY\n"}}]},
-            ]}]}]},
-        });
-        let id = Id { kind: Kind::Policy, namespace: String::new(), name: "p".into() };
+    fn history(kind: Kind) -> Vec<Event> {
+        let policy = policy(kind, "x01", &["KEY\n"], "x01=3.aa");
+        let id = Id { kind, namespace: String::new(), name: "p".into() };
         vec![Event { version: 1, at: Instant::now(), id, object: Some(policy) }]
+    }
+
+    fn answer(kind: Kind, text: &str) -> Answer {
+        match kind {
+            Kind::ImageValidatingPolicy => Answer::Question(text.to_owned()),
+            _ => Answer::Marks(Marks::parse(text).unwrap()),
+        }
     }
 
     fn publishing(ring: &str) -> Heard {
         Heard::Publishing { ring: ring.to_owned(), key: "KEY".to_owned() }
     }
 
-    fn violations(answers: &[(u64, &str)], published_at: u64) -> usize {
+    fn violations(kind: Kind, answers: &[(u64, &str)], published_at: u64) -> usize {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut heard: Vec<_> = answers
             .iter()
-            .map(|(ms, marks)| {
-                (at(*ms), "A".to_owned(), Heard::Answer(Marks::parse(marks).unwrap()))
-            })
+            .map(|(ms, text)| (at(*ms), "A".to_owned(), Heard::Answer(answer(kind, text))))
             .collect();
         heard.push((at(published_at), "A".to_owned(), publishing("x01")));
-        check(&history(), &heard, "x01", Duration::from_secs(1)).len()
+        check(&history(kind), &heard, "x01", Duration::from_secs(1)).len()
     }
 
     #[test]
     fn a_key_waits_for_its_soak() {
-        assert_eq!(violations(&[(0, "x01=3.aa"), (1000, "x01=3.aa")], 1010), 0);
-        assert_eq!(violations(&[(0, "x01=3.aa")], 200), 1);
+        for kind in KINDS {
+            assert_eq!(violations(kind, &[(0, "x01=3.aa"), (1000, "x01=3.aa")], 1010), 0);
+            assert_eq!(violations(kind, &[(0, "x01=3.aa")], 200), 1);
+        }
     }
 
     #[test]
     fn another_rings_key_is_another_matter() {
         let heard = [(Instant::now(), "A".to_owned(), publishing("x02"))];
         let soak = Duration::from_secs(1);
-        assert_eq!(check(&history(), &heard, "x01", soak), [] as [&str; 0]);
-        assert_eq!(check(&history(), &heard, "x02", soak).len(), 1);
+        for history in KINDS.map(history) {
+            assert_eq!(check(&history, &heard, "x01", soak), [] as [&str; 0]);
+            assert_eq!(check(&history, &heard, "x02", soak).len(), 1);
+        }
     }
 
     #[test]
     fn a_key_waits_for_an_answer() {
-        assert_eq!(violations(&[], 2000), 1);
-        assert_eq!(violations(&[(0, "x01=2.bb")], 2000), 1);
-        assert_eq!(violations(&[(2500, "x01=3.aa")], 2000), 1);
+        for kind in KINDS {
+            assert_eq!(violations(kind, &[], 2000), 1);
+            assert_eq!(violations(kind, &[(0, "x01=2.bb")], 2000), 1);
+            assert_eq!(violations(kind, &[(2500, "x01=3.aa")], 2000), 1);
+        }
     }
 }

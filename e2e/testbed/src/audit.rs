@@ -36,6 +36,7 @@ rules:
   resources:
   - {{group: '', resources: [secrets]}}
   - {{group: kyverno.io, resources: [clusterpolicies]}}
+  - {{group: policies.kyverno.io, resources: [imagevalidatingpolicies, mutatingpolicies]}}
 - level: None
 "
     );

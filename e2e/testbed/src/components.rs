@@ -28,8 +28,9 @@ pub struct Ports {
     controller_manager: u16,
     /// The registry.
     pub registry: u16,
-    kyverno: u16,
-    kyverno_metrics: u16,
+    /// Kyverno, and its other replica.
+    pub kyvernos: [u16; 2],
+    kyverno_metrics: [u16; 2],
 }
 
 impl Ports {
@@ -40,7 +41,7 @@ impl Ports {
     pub fn free() -> Result<Self> {
         // Held together until all are chosen, so that they differ.
         let held: Vec<TcpListener> =
-            (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+            (0..9).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
         let ports: Vec<u16> =
             held.iter().map(|l| Ok(l.local_addr()?.port())).collect::<Result<_>>()?;
         Ok(Self {
@@ -49,8 +50,8 @@ impl Ports {
             api_server: ports[2],
             controller_manager: ports[3],
             registry: ports[4],
-            kyverno: ports[5],
-            kyverno_metrics: ports[6],
+            kyvernos: [ports[5], ports[6]],
+            kyverno_metrics: [ports[7], ports[8]],
         })
     }
 }
@@ -68,10 +69,12 @@ pub enum Component {
     Registry,
     /// Kyverno's admission controller.
     Kyverno,
+    /// Another replica of it, which runs where a test starts it.
+    KyvernoReplica,
 }
 
 impl Component {
-    /// In the order of their start.
+    /// Those of every cluster, in the order of their start.
     pub const ALL: [Self; 5] =
         [Self::Registry, Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Kyverno];
 
@@ -84,13 +87,32 @@ impl Component {
             Self::ControllerManager => "kube-controller-manager",
             Self::Registry => "registry",
             Self::Kyverno => "kyverno",
+            Self::KyvernoReplica => "kyverno-replica",
         }
     }
 
     /// The component of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|component| component.name() == name)
+        let mut all = Self::ALL.into_iter().chain([Self::KyvernoReplica]);
+        all.find(|component| component.name() == name)
+    }
+
+    fn program(self) -> String {
+        match self {
+            Self::Registry => "crane".to_owned(),
+            Self::Kyverno | Self::KyvernoReplica => tools::kyverno(),
+            other => other.name().to_owned(),
+        }
+    }
+
+    /// Which replica of Kyverno it is, if it is one.
+    fn replica(self) -> Option<usize> {
+        match self {
+            Self::Kyverno => Some(0),
+            Self::KyvernoReplica => Some(1),
+            _ => None,
+        }
     }
 
     fn port(self, ports: &Ports) -> u16 {
@@ -99,7 +121,8 @@ impl Component {
             Self::ApiServer => ports.api_server,
             Self::ControllerManager => ports.controller_manager,
             Self::Registry => ports.registry,
-            Self::Kyverno => ports.kyverno,
+            Self::Kyverno => ports.kyvernos[0],
+            Self::KyvernoReplica => ports.kyvernos[1],
         }
     }
 
@@ -148,16 +171,16 @@ impl Component {
                 format!("--address=127.0.0.1:{}", ports.registry),
                 format!("--disk={}", path("images")),
             ],
-            Self::Kyverno => vec![
+            Self::Kyverno | Self::KyvernoReplica => vec![
                 format!("--kubeconfig={}", path("admin.kubeconfig")),
-                format!("--serverIP=127.0.0.1:{}", ports.kyverno),
-                format!("--webhookServerPort={}", ports.kyverno),
+                format!("--serverIP=127.0.0.1:{}", self.port(ports)),
+                format!("--webhookServerPort={}", self.port(ports)),
                 "--caSecretName=kyverno-ca".into(),
                 "--tlsSecretName=kyverno-tls".into(),
                 "--tlsKeyAlgorithm=ECDSA".into(),
                 "--controllerRuntimeMetricsAddress=0".into(),
                 // Its default port would be taken by the Kyverno of another cluster.
-                format!("--metricsPort={}", ports.kyverno_metrics),
+                format!("--metricsPort={}", ports.kyverno_metrics[self.replica().unwrap_or(0)]),
                 "--admissionReports=false".into(),
                 "--leaderElectionRetryPeriod=500ms".into(),
                 "-v=2".into(),
@@ -166,15 +189,13 @@ impl Component {
     }
 
     fn environment(self, folder: &Path, proxy: u16) -> Vec<(&'static str, String)> {
-        if self != Self::Kyverno {
-            return Vec::new();
-        }
+        let Some(replica) = self.replica() else { return Vec::new() };
         // All of the first six have to be set for Kyverno to start.
         vec![
             ("KYVERNO_NAMESPACE", "kyverno".into()),
             ("KYVERNO_SERVICEACCOUNT_NAME", "kyverno-admission-controller".into()),
             ("KYVERNO_DEPLOYMENT", "kyverno-admission-controller".into()),
-            ("KYVERNO_POD_NAME", "kyverno-0".into()),
+            ("KYVERNO_POD_NAME", format!("kyverno-{replica}")),
             ("INIT_CONFIG", "kyverno".into()),
             ("METRICS_CONFIG", "kyverno-metrics".into()),
             ("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}")),
@@ -205,10 +226,9 @@ impl Running {
         flags: &[&str],
     ) -> Result<Self> {
         let name = component.name();
-        let program = if component == Component::Registry { "crane" } else { name };
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(tools::program(program)?)
+        let child = Command::new(tools::program(&component.program())?)
             .args(component.arguments(ports, folder))
             .args(flags)
             .envs(component.environment(folder, proxy))

@@ -20,6 +20,15 @@ pub enum Verdict {
     Unanswered(String),
 }
 
+/// How cosign stores a signature beside its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// In an image tagged `sha256-….sig`, as cosign 2 does.
+    Tag,
+    /// In a bundle that refers to the image, as cosign 3 does.
+    Bundle,
+}
+
 impl Verdict {
     /// The verdict in what the API server says instead of admitting a Pod; a
     /// refusal of another kind is none.
@@ -76,16 +85,33 @@ impl World {
         key: &str,
         environment: &[(&str, &str)],
     ) -> Result<()> {
-        let arguments = [
-            "sign",
-            "--yes",
-            "--key",
-            key,
-            "--new-bundle-format=false",
-            "--use-signing-config=false",
-            "--tlog-upload=false",
-            image,
-        ];
+        self.attach("sign", Format::Tag, image, key, environment).await
+    }
+
+    /// Attaches a signature (`sign`) or an attestation (`attest`) in one of cosign's
+    /// formats.
+    ///
+    /// # Errors
+    /// If cosign does not.
+    pub async fn attach(
+        &self,
+        what: &str,
+        format: Format,
+        image: &str,
+        key: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<()> {
+        let format = format!("--new-bundle-format={}", format == Format::Bundle);
+        let predicate = self.info.folder.join("predicate.json");
+        fs::write(&predicate, "{}")?;
+        let predicate = format!("--predicate={}", predicate.display());
+        let flags = ["--yes", "--use-signing-config=false", "--tlog-upload=false"];
+        let mut arguments = vec![what, "--key", key, &format];
+        arguments.extend(flags);
+        if what == "attest" {
+            arguments.extend([&predicate, "--type=custom"]);
+        }
+        arguments.push(image);
         self.run("cosign", &arguments, environment, "").await?;
         Ok(())
     }

@@ -59,7 +59,8 @@ async fn forward(connection: TcpStream, authority: &Authority, registry: &str) -
     Ok(())
 }
 
-fn tls(authority: &Authority, host: &str) -> Result<ServerConfig> {
+/// How one serves under TLS as this host.
+pub(crate) fn tls(authority: &Authority, host: &str) -> Result<ServerConfig> {
     let identity = authority.server(&[host])?;
     let certificate =
         rustls::pki_types::CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     audit::OPERATOR,
+    kind::Kind,
     world::{World, wait_until},
 };
 
@@ -24,14 +25,15 @@ const ROLE: &str = "signingkeyring-operator";
 pub struct Rights(Vec<PolicyRule>);
 
 impl Rights {
-    /// The same without a verb on ClusterPolicies.
+    /// The same without a verb on policies, of every kind.
     ///
     /// # Errors
     /// If it is not among them.
     pub fn without_on_policies(&self, verb: &str) -> Result<Self> {
         let mut less = self.clone();
         for rule in &mut less.0 {
-            if rule.resources.iter().flatten().any(|resource| resource == "clusterpolicies") {
+            let mut resources = rule.resources.iter().flatten();
+            if resources.any(|resource| Kind::ALL.iter().any(|kind| kind.plural() == resource)) {
                 rule.verbs.retain(|allowed| allowed != verb);
             }
         }
@@ -64,7 +66,7 @@ impl World {
     }
 
     /// Waits until the API server knows whether the operator has a right on
-    /// ClusterPolicies.
+    /// policies of the kind under test.
     ///
     /// # Errors
     /// If it does not in time.
@@ -74,8 +76,8 @@ impl World {
             spec: SubjectAccessReviewSpec {
                 user: Some(OPERATOR.to_owned()),
                 resource_attributes: Some(ResourceAttributes {
-                    group: Some("kyverno.io".to_owned()),
-                    resource: Some("clusterpolicies".to_owned()),
+                    group: Some(Kind::under_test().group().to_owned()),
+                    resource: Some(Kind::under_test().plural().to_owned()),
                     verb: Some(verb.to_owned()),
                     ..ResourceAttributes::default()
                 }),

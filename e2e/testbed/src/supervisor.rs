@@ -36,6 +36,8 @@ pub struct Info {
     pub server: String,
     /// The registry, as image references name it.
     pub registry: String,
+    /// The ports of Kyverno and of its other replica.
+    pub kyvernos: [u16; 2],
     /// The process that owns the cluster.
     pub supervisor: u32,
     /// The processes of the cluster.
@@ -98,6 +100,7 @@ impl Supervisor {
             kubeconfig: self.kubeconfig(),
             server: self.server(),
             registry: format!("localhost:{}", self.ports.registry),
+            kyvernos: self.ports.kyvernos,
             supervisor: std::process::id(),
             processes: self.running.iter().filter_map(Running::id).collect(),
         }
@@ -121,7 +124,7 @@ impl Supervisor {
             Component::ControllerManager => &["get", "serviceaccount", "default"],
             // Answered by Kyverno's own webhook.
             Component::Kyverno => &["create", "--dry-run=server", "--filename=probe.yaml"],
-            Component::Etcd | Component::Registry => &[],
+            Component::Etcd | Component::Registry | Component::KyvernoReplica => &[],
         };
         if !ready.is_empty() {
             self.wait_for(component, ready).await?;
@@ -137,7 +140,7 @@ impl Supervisor {
                      [ConfigMap]}}]}, validate: {message: probe, deny: {}}}]}\n";
         fs::write(self.folder.join("probe.yaml"), probe)?;
         if !self.has_kyverno_crds().await? {
-            let crds = tools::folder().join("kyverno-crds").display().to_string();
+            let crds = kyverno_crds().display().to_string();
             let apply = ["apply", "--server-side", "--force-conflicts", "--filename", &crds];
             self.kubectl(&apply).await?;
             let wait = ["wait", "--for=condition=Established", "--all", "crd", "--timeout=60s"];
@@ -155,7 +158,7 @@ impl Supervisor {
     /// most of what a restart of Kyverno takes.
     async fn has_kyverno_crds(&self) -> Result<bool> {
         let names = self.kubectl(&["get", "crd", "--output=name"]).await?;
-        let files = fs::read_dir(tools::folder().join("kyverno-crds"))?;
+        let files = fs::read_dir(kyverno_crds())?;
         let mut all = true;
         for file in files {
             let file = file?.file_name().to_string_lossy().into_owned();
@@ -254,6 +257,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The folder with the CRDs of this run's Kyverno.
+fn kyverno_crds() -> PathBuf {
+    tools::folder().join(format!("{}-crds", tools::kyverno()))
 }
 
 /// Standard output is the protocol of this program.

@@ -1,6 +1,9 @@
 //! Where the programs are that the test cluster is made of.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,6 +18,23 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn folder() -> PathBuf {
     root().join("target/cluster")
+}
+
+/// The variable that says which Kyverno the clusters of a run have, by its minor
+/// version (`1.18`); without it they have the one that `e2e/cluster/go.mod` pins.
+pub const KYVERNO: &str = "SIGNING_KYVERNO";
+
+/// The minor version of the Kyverno that this run is about, if it is an older one.
+#[must_use]
+pub fn older_kyverno() -> Option<String> {
+    env::var(KYVERNO).ok().filter(|version| !version.is_empty())
+}
+
+/// The Kyverno that the clusters of this run have, as its program and the folder of
+/// its CRDs are called.
+#[must_use]
+pub fn kyverno() -> String {
+    older_kyverno().map_or("kyverno".to_owned(), |version| format!("kyverno-{version}"))
 }
 
 /// A program that `make cluster-tools` builds.

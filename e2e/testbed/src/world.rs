@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{cluster::client, supervisor::Info, tools};
+use crate::{cluster::client, kind::Kind, supervisor::Info, tools};
 
 /// How long anything may take before a test fails. Generous: the machine may
 /// be busy, and nothing waits this long when all is well.
@@ -123,6 +123,7 @@ impl World {
     /// If they are refused.
     pub async fn install(&self) -> Result<()> {
         self.kubectl(&["apply", "--kustomize=manifests"]).await?;
+        self.kubectl(&["apply", "--kustomize=manifests/probe"]).await?;
         let crds = ["signingkeyrings", "imageexclusionlists"];
         let crds = crds.map(|plural| format!("crd/{plural}.signing.odj.cloud"));
         let wait = ["wait", "--for=condition=Established", &crds[0], &crds[1]];
@@ -160,20 +161,38 @@ impl World {
         self.kubectl(&arguments).await
     }
 
-    /// The rules that a policy holds for an owner: a ring, or
-    /// `signing-gate.unknown`. Their names begin with its name.
+    /// One of the operator's policies, of the kind that its name tells.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn policy(&self, policy: &str) -> Result<Value> {
+        let object = ["get", Kind::of(policy).resource(), policy, "--output=json"];
+        Ok(serde_json::from_str(&self.kubectl(&object).await?)?)
+    }
+
+    /// The public keys that a policy accepts for a ring; nothing if it holds no rule
+    /// of the ring's.
     ///
     /// # Errors
     /// If the policy cannot be read.
-    pub async fn rules(&self, policy: &str, owner: &str) -> Result<Vec<Value>> {
-        let text = self.get(&["clusterpolicy", policy], "{.spec.rules}").await?;
-        let rules: Vec<Value> = serde_json::from_str(&text)?;
-        let begins = format!("{owner}.");
-        let is_owners = |rule: &Value| {
+    pub async fn keys(&self, policy: &str, ring: &str) -> Result<Option<Vec<String>>> {
+        Ok(Kind::of(policy).keys(&self.policy(policy).await?["spec"], ring))
+    }
+
+    /// The rules that a ClusterPolicy holds for a ring. Their names begin with its
+    /// name.
+    ///
+    /// # Errors
+    /// If the policy cannot be read.
+    pub async fn rules(&self, policy: &str, ring: &str) -> Result<Vec<Value>> {
+        let rules = self.policy(policy).await?["spec"]["rules"].take();
+        let begins = format!("{ring}.");
+        let is_of_ring = |rule: &Value| {
             let name = rule["name"].as_str().unwrap_or_default();
-            name == owner || name.starts_with(&begins)
+            name == ring || name.starts_with(&begins)
         };
-        Ok(rules.into_iter().filter(is_owners).collect())
+        let rules = rules.as_array().cloned().unwrap_or_default();
+        Ok(rules.into_iter().filter(is_of_ring).collect())
     }
 
     /// A field of a ring.

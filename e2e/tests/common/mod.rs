@@ -1,12 +1,16 @@
 //! One cluster and one operator for all tests of a binary.
 
 use std::{
+    fs::File,
+    io::Write,
     path::PathBuf,
     sync::{LazyLock, OnceLock},
 };
 
 use anyhow::Result;
-use signingkeyring_e2e_testbed::{cluster::Cluster, operator::Operator, tools, world::World};
+use signingkeyring_e2e_testbed::{
+    cluster::Cluster, kind::Kind, operator::Operator, tools, world::World,
+};
 use tokio::{runtime::Runtime, sync::Mutex};
 
 /// The tests' runtime. One for all, because the cluster outlives each.
@@ -18,6 +22,7 @@ pub struct Shared {
     pub cluster: Cluster,
     pub world: World,
     /// Taken by tests that stop it.
+    #[allow(dead_code, reason = "not every binary that shares this has such a test")]
     pub operator: Mutex<Option<Operator>>,
 }
 
@@ -45,6 +50,69 @@ async fn start() -> Result<Shared> {
     world.install().await?;
     let operator = start_operator(&world, &QUICK).await?;
     Ok(Shared { cluster, world, operator: Mutex::new(Some(operator)) })
+}
+
+/// Runs a test of what only one kind of policy has. A run that is about another says
+/// that it was left out, and why.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn run_only(kind: Kind, why: &str, test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    if Kind::under_test() == kind {
+        return run(test);
+    }
+    leave_out(kind, why);
+}
+
+/// Whether what takes long is tried in this run, as in `make test-all`. One that does not
+/// says that it was left out, and why that takes long.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn takes_long(why: &str) -> bool {
+    let tried = std::env::var_os("LONG_TESTS").is_some();
+    if !tried {
+        let thread = std::thread::current();
+        let test = format!("{}::{}", env!("CARGO_CRATE_NAME"), thread.name().unwrap_or_default());
+        let line =
+            format!("LEFT OUT: {test}: only with LONG_TESTS=1, as in make test-all: {why}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    tried
+}
+
+/// Runs a test of what the older Kyverno does not do. A run on that says that it was
+/// left out, and why.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn run_on_present_kyverno(why: &str, test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    match tools::older_kyverno() {
+        None => run(test),
+        Some(version) => left_out(&format!("Kyverno {version}"), why),
+    }
+}
+
+/// The opposite.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn run_on_older_kyverno(why: &str, test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    match tools::older_kyverno() {
+        Some(_) => run(test),
+        None => left_out("the present Kyverno", why),
+    }
+}
+
+/// Says that a test was left out because it is about another kind of policy.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn leave_out(kind: Kind, why: &str) {
+    left_out(Kind::under_test().as_str(), &format!("only {kind}: {why}"));
+}
+
+/// Past what libtest keeps to itself of a test that passes, and in the list that
+/// `make test-all` shows.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+fn left_out(run: &str, why: &str) {
+    let thread = std::thread::current();
+    let test = format!("{}::{}", env!("CARGO_CRATE_NAME"), thread.name().unwrap_or_default());
+    let line = format!("LEFT OUT of {run}: {test}: {why}\n");
+    let list = tools::folder().join("left-out");
+    let list = File::options().create(true).append(true).open(list);
+    list.and_then(|mut list| list.write_all(line.as_bytes())).unwrap();
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Runs a test. When it fails, the ends of all components' logs are shown.

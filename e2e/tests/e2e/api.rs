@@ -1,7 +1,7 @@
 //! Bad manifests get the API server's error, with what to write instead.
 
 use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e_testbed::world::manifest;
+use signingkeyring_e2e_testbed::{kind::Kind, world::manifest};
 
 use crate::common::run;
 
@@ -81,7 +81,7 @@ fn kubectl_shows_and_explains() {
             "MESSAGE",
             "[1]",
             "True",
-            "signing-enforce-",
+            &Kind::under_test().enforce(1)[..],
             "SHA256:",
         ] {
             ensure!(table.contains(column), "{column} is not in:\n{table}");
@@ -104,12 +104,13 @@ fn metrics_name_what_one_alerts_on() {
             "signingkeyring_reconciles_total{controller=\"rings\",outcome=\"success\"}",
             "signingkeyring_reconciles_total{controller=\"policies\",outcome=\"success\"}",
             "signingkeyring_rings{state=\"ready\"}",
-            "signingkeyring_gate_state{policy=\"signing-enforce-0001\",state=\"answered\"} 1",
-            "signingkeyring_gate_asked_timestamp_seconds{policy=\"signing-enforce-0001\"}",
-            "signingkeyring_gate_latency_seconds{policy=\"signing-enforce-0001\"}",
+            "signingkeyring_gate_state{policy=\"POLICY\",state=\"answered\"} 1",
+            "signingkeyring_gate_asked_timestamp_seconds{policy=\"POLICY\"}",
+            "signingkeyring_gate_latency_seconds{policy=\"POLICY\"}",
             "# UNIT signingkeyring_reconcile_duration_seconds seconds",
         ] {
-            ensure!(metrics.contains(series), "{series} is not in:\n{metrics}");
+            let series = series.replace("POLICY", &Kind::under_test().enforce(1));
+            ensure!(metrics.contains(&series), "{series} is not in:\n{metrics}");
         }
         Ok(())
     });

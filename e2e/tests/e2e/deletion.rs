@@ -14,8 +14,8 @@ async fn nothing_is_left(world: &World, ring: &str, policy: &str) -> Result<()> 
     ensure!(world.get(&["secret", &ledger, "-n", "signing-system"], "{.kind}").await.is_err());
     let namespace = format!("{ring}-ci");
     ensure!(world.get(&["secret", "image-signing", "-n", &namespace], "{.kind}").await.is_err());
-    let rules = world.rules(policy, ring).await.unwrap_or_default();
-    ensure!(rules.is_empty(), "its rules are still there");
+    let keys = world.keys(policy, ring).await.unwrap_or_default();
+    ensure!(keys.is_none(), "its rule is still there");
     Ok(())
 }
 

@@ -6,8 +6,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 use signingkeyring_e2e_observer::marks::Marks;
-use signingkeyring_e2e_testbed::world::{World, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, wait_until},
+};
 
 use crate::common::run;
 
@@ -26,10 +30,23 @@ async fn wait_for_event(world: &World, reason: &str, object: &str) -> Result<()>
 /// them, and its two own, and refuses pods when Kyverno fails. Other rings share
 /// it and may come and go meanwhile.
 async fn is_whole(world: &World, policy: &str) -> Result<bool> {
-    let object = world.kubectl(&["get", "clusterpolicy", policy, "--output=json"]).await?;
-    let object: serde_json::Value = serde_json::from_str(&object)?;
+    let object = world.policy(policy).await?;
     let marks = Marks::of_policy(&object).unwrap_or_default();
     let mut named: BTreeSet<&str> = marks.0.keys().map(String::as_str).collect();
+    if Kind::under_test() == Kind::ImageValidatingPolicy {
+        let spec = &object["spec"];
+        let held = |ring: &&str| Kind::under_test().keys(spec, ring).is_some_and(|k| !k.is_empty());
+        let pin = ["mutatingpolicy", &policy.replace("enforce", "pin"), "--output=json"];
+        let pin: Value =
+            serde_json::from_str(&world.kubectl(&[&["get"], &pin[..]].concat()).await?)?;
+        let pins = pin.to_string();
+        return Ok(named.contains("drift")
+            && named.iter().all(held)
+            && spec["validations"].as_array().is_some_and(|list| list.len() == 2)
+            && spec["failurePolicy"] == "Fail"
+            && pin["spec"]["failurePolicy"] == "Fail"
+            && named.iter().all(|ring| pins.contains(&format!("\"{ring}\""))));
+    }
     named.extend(["signing-gate", "signing-gate.images", "signing-gate.references"]);
     let rules = object["spec"]["rules"].as_array().into_iter().flatten();
     let names = rules.filter_map(|rule| rule["name"].as_str());
@@ -49,33 +66,73 @@ fn an_edited_or_deleted_policy_is_restored_within_a_second() {
         let world = &shared.world;
         world.ready_ring("drift").await?;
         let policy = world.ring("drift", "{.status.policy.name}").await?;
-        let edits: [&[&str]; 4] = [
-            &[
-                "patch",
-                "clusterpolicy",
-                &policy,
-                "--type=json",
-                "-p",
-                r#"[{"op":"replace","path":"/spec/rules","value":[{"name":"none","match":{"any":[{"resources":{"kinds":["ConfigMap"]}}]},"validate":{"message":"x","deny":{}}}]}]"#,
+        let pin = policy.replace("enforce", "pin");
+        let edits: &[&[&str]] = match Kind::under_test() {
+            Kind::ClusterPolicy => &[
+                &[
+                    "patch",
+                    "clusterpolicy",
+                    &policy,
+                    "--type=json",
+                    "-p",
+                    r#"[{"op":"replace","path":"/spec/rules","value":[{"name":"none","match":{"any":[{"resources":{"kinds":["ConfigMap"]}}]},"validate":{"message":"x","deny":{}}}]}]"#,
+                ],
+                &[
+                    "patch",
+                    "clusterpolicy",
+                    &policy,
+                    "--type=merge",
+                    "-p",
+                    r#"{"spec":{"webhookConfiguration":{"failurePolicy":"Ignore"}}}"#,
+                ],
+                &[
+                    "patch",
+                    "clusterpolicy",
+                    &policy,
+                    "--type=json",
+                    "-p",
+                    r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"remove","path":"/spec/rules/1"}]"#,
+                ],
+                &["delete", "clusterpolicy", &policy],
             ],
-            &[
-                "patch",
-                "clusterpolicy",
-                &policy,
-                "--type=merge",
-                "-p",
-                r#"{"spec":{"webhookConfiguration":{"failurePolicy":"Ignore"}}}"#,
+            Kind::ImageValidatingPolicy => &[
+                &[
+                    "patch",
+                    "imagevalidatingpolicy",
+                    &policy,
+                    "--type=json",
+                    "-p",
+                    r#"[{"op":"replace","path":"/spec/validations","value":[{"expression":"true"}]}]"#,
+                ],
+                &[
+                    "patch",
+                    "imagevalidatingpolicy",
+                    &policy,
+                    "--type=merge",
+                    "-p",
+                    r#"{"spec":{"failurePolicy":"Ignore"}}"#,
+                ],
+                &[
+                    "patch",
+                    "imagevalidatingpolicy",
+                    &policy,
+                    "--type=json",
+                    "-p",
+                    r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"replace","path":"/spec/variables/1/expression","value":"[]"}]"#,
+                ],
+                &["delete", "imagevalidatingpolicy", &policy],
+                // What pins the tags is as much part of it.
+                &[
+                    "patch",
+                    "mutatingpolicy",
+                    &pin,
+                    "--type=merge",
+                    "-p",
+                    r#"{"spec":{"failurePolicy":"Ignore"}}"#,
+                ],
+                &["delete", "mutatingpolicy", &pin],
             ],
-            &[
-                "patch",
-                "clusterpolicy",
-                &policy,
-                "--type=json",
-                "-p",
-                r#"[{"op":"remove","path":"/metadata/annotations/signing.odj.cloud~1rings"},{"op":"remove","path":"/spec/rules/1"}]"#,
-            ],
-            &["delete", "clusterpolicy", &policy],
-        ];
+        };
         for edit in edits {
             world.kubectl(edit).await?;
             let start = Instant::now();

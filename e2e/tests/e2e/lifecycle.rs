@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, manifest, namespaces, wait_until},
 };
 
@@ -201,7 +202,8 @@ fn the_action_changes_without_a_gap() {
         ensure!(enforced.contains("refuses nothing"), "{enforced}");
         world.wait_until_admitted("action-dev", &unsigned).await?;
         let policy = world.ring("action", "{.status.policy.name}").await?;
-        ensure!(policy.starts_with("signing-audit-"), "{policy}");
+        let audits = Kind::under_test().audit(1);
+        ensure!(policy == audits, "{policy}");
 
         world.apply(&manifest("action", "  policy: {action: Enforce}\n")).await?;
         world.wait_for_condition("action", "PolicyEnforced", "True Enforced").await?;

@@ -5,12 +5,15 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, manifest, namespaces, wait_until},
+};
 
-use crate::common::run;
+use crate::common::{run, run_on_older_kyverno, run_on_present_kyverno};
 
 mod ask;
 
@@ -72,8 +75,21 @@ fn every_request_that_carries_images_is_verified() {
 
         let pods: Api<Pod> = Api::namespaced(world.client().await?, "requests-dev");
         store(&pods, "base", &[&signed_tag]).await?;
-        let good = [&signed, &signed_tag, &free, &tagged, &one_pinned];
-        for image in good {
+        let mut good = vec![&signed, &signed_tag, &free, &tagged];
+        let mut bad = vec![&unsigned, &one, &two, &other_digest, &other_tag];
+        // Whether an excluded image is looked at is what the kinds differ in: one pins
+        // it like all others, and knows the tag that a digest was pinned from.
+        let left: &[&String] = match Kind::under_test() {
+            Kind::ClusterPolicy => {
+                good.push(&one_pinned);
+                &[]
+            }
+            Kind::ImageValidatingPolicy => {
+                bad.push(&one_pinned);
+                &[&free, &tagged]
+            }
+        };
+        for image in &good {
             let requests = vec![
                 Create(pod("new", &[image])),
                 Create(pod("new", &[&signed, image, image])),
@@ -81,9 +97,9 @@ fn every_request_that_carries_images_is_verified() {
                 set_image("base", image),
                 debug("base", image),
             ];
-            pinned(&pods, requests).await.with_context(|| image.to_owned())?;
+            pinned(&pods, left, requests).await.with_context(|| (*image).to_owned())?;
         }
-        for image in [&unsigned, &one, &two, &other_digest, &other_tag] {
+        for image in &bad {
             let requests = vec![
                 Create(pod("new", &[image])),
                 Create(pod("new", &[&signed, image])),
@@ -96,7 +112,7 @@ fn every_request_that_carries_images_is_verified() {
         }
         all(&pods, true, harmless("base")).await?;
         // What was admitted comes back as it was stored: a copy, and its own manifest.
-        for image in good {
+        for image in &good {
             let (_, stored) = ask(&pods, &Create(pod("copy", &[image]))).await?;
             let stored = stored.context("no Pod came back")?;
             let images: Vec<&str> = stored
@@ -105,18 +121,43 @@ fn every_request_that_carries_images_is_verified() {
                 .flat_map(|spec| &spec.containers)
                 .filter_map(|c| c.image.as_deref())
                 .collect();
-            pinned(&pods, vec![Create(pod("again", &images)), debug("base", images[0])]).await?;
+            let again = vec![Create(pod("again", &images)), debug("base", images[0])];
+            pinned(&pods, left, again).await?;
         }
         // The tag moves: a digest that it does not point to any more is not it.
         world.run("crane", &["copy", &two, &tagged], &[], "").await?;
         all(&pods, false, vec![Create(pod("new", &[&one_pinned]))]).await?;
-        pinned(&pods, vec![Create(pod("new", &[&other_digest]))]).await
+        let other = vec![Create(pod("new", &[&other_digest]))];
+        match Kind::under_test() {
+            Kind::ClusterPolicy => pinned(&pods, &[], other).await,
+            Kind::ImageValidatingPolicy => all(&pods, false, other).await,
+        }
+    });
+}
+
+/// Why tests are left out on Kyverno 1.18.
+const UNCHANGED: &str = "it takes an image that does not change for verified";
+
+#[test]
+fn what_an_older_kyverno_does_not_look_at_starts() {
+    run_on_older_kyverno("this one looks at it", async |shared| {
+        let world = &shared.world;
+        world.ready_ring("older").await?;
+        let unsigned = world.push("older/unsigned", "v1").await?;
+        let pods = not_enrolled(world, "older").await?;
+        store(&pods, "unsigned", &[&unsigned]).await?;
+        enrol(world, "older", &unsigned).await?;
+        // As docs/policy-kinds.md says.
+        all(&pods, true, harmless("unsigned")).await?;
+        all(&pods, true, vec![ungate("unsigned")]).await?;
+        let other = unsigned.replace("unsigned", "other");
+        all(&pods, false, vec![set_image("unsigned", &other), debug("unsigned", &unsigned)]).await
     });
 }
 
 #[test]
 fn an_update_that_changes_no_image_is_judged_by_no_rule_of_today() {
-    run(async |shared| {
+    run_on_present_kyverno(UNCHANGED, async |shared| {
         let world = &shared.world;
         world.ready_ring("before").await?;
         let unsigned = world.push("before/unsigned", "v1").await?;
@@ -132,11 +173,7 @@ fn an_update_that_changes_no_image_is_judged_by_no_rule_of_today() {
         pods.patch("noted", &PatchParams::default(), &Patch::Strategic(&note)).await?;
         enrol(world, "before", &unsigned).await?;
 
-        let policy = world.ring("before", "{.status.policy.name}").await?;
-        let rules = world.rules(&policy, "before").await?;
-        let rule = rules.first().and_then(|rule| rule["name"].as_str()).context("no rule")?;
-        let passed = json!({rule: {&unsigned: "pass"}});
-        let forged = json!({"version": 1, "policies": {format!("/{policy}"): passed}}).to_string();
+        let forged = passes(world, "before", &unsigned).await?;
         let hidden = forged.replace("/signing", "\\u002fsigning");
         ensure!(hidden != forged);
         for pod in ["unsigned", "two", "unreadable", "noted"] {
@@ -171,6 +208,26 @@ fn an_update_that_changes_no_image_is_judged_by_no_rule_of_today() {
     });
 }
 
+/// A note in which an image passed every rule that the ring has.
+async fn passes(world: &World, ring: &str, image: &str) -> Result<String> {
+    let (policy, rules) = match Kind::under_test() {
+        Kind::ClusterPolicy => {
+            let policy = world.ring(ring, "{.status.policy.name}").await?;
+            let rules = world.rules(&policy, ring).await?;
+            (policy, rules)
+        }
+        // It neither writes notes nor reads them; one of what would be read elsewhere.
+        Kind::ImageValidatingPolicy => {
+            let gates = format!("{ring}.gates-01234567");
+            (Kind::ClusterPolicy.enforce(1), vec![json!({"name": ring}), json!({"name": gates})])
+        }
+    };
+    let names = rules.iter().filter_map(|rule| rule["name"].as_str());
+    let passes: serde_json::Map<String, Value> =
+        names.map(|name| (name.to_owned(), json!({image: "pass"}))).collect();
+    Ok(json!({"version": 1, "policies": {format!("/{policy}"): passes}}).to_string())
+}
+
 /// A policy of somebody else that verifies images too, by a key of its own, and
 /// refuses nothing.
 fn theirs(namespace: &str) -> String {
@@ -185,7 +242,7 @@ fn theirs(namespace: &str) -> String {
 
 #[test]
 fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
-    run(async |shared| {
+    run_on_present_kyverno(UNCHANGED, async |shared| {
         let world = &shared.world;
         world.ready_ring("gated").await?;
         let pods: Api<Pod> = Api::namespaced(world.client().await?, "gated-dev");
@@ -193,7 +250,13 @@ fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
         world.sign(&first, "gated-ci/image-signing").await?;
         world.wait_until_admitted("gated-dev", &first).await?;
         let stored = store(&pods, "first", &[&first]).await?;
-        let note = stored.annotations().get(NOTE).context("Kyverno noted nothing")?.clone();
+        // One that Kyverno wrote, where it writes any.
+        let note = match Kind::under_test() {
+            Kind::ClusterPolicy => {
+                stored.annotations().get(NOTE).context("Kyverno noted nothing")?.clone()
+            }
+            Kind::ImageValidatingPolicy => passes(world, "gated", &first).await?,
+        };
         all(&pods, true, vec![ungate("first")]).await?;
 
         world.rotate("gated", "b").await?;
@@ -202,37 +265,59 @@ fn a_pod_behind_a_gate_is_judged_when_it_leaves_it() {
         world.wait_until_admitted("gated-dev", &second).await?;
         store(&pods, "second", &[&second]).await?;
         store(&pods, "pair", &[&first, &first]).await?;
+        let mut two = pod("two", &[&first]);
+        two["spec"]["schedulingGates"] = json!([{"name": "test/held"}, {"name": "test/other"}]);
+        pods.create(&PostParams::default(), &serde_json::from_value(two)?).await?;
         all(&pods, true, vec![ungate("first"), ungate("second"), ungate("pair")]).await?;
 
         world.apply(&manifest("gated", "  revoked: [{version: 1, reason: test}]\n")).await?;
         let wanted = "True RevocationsApplied";
         world.wait_for_condition("gated", "RevocationsApplied", wanted).await?;
         let both = |note: &str| json!({"metadata": {"annotations": {NOTE: note}, "labels": {"a": "b"}}, "spec": {"schedulingGates": null}});
-        // A pass is put in for every rule of today.
-        let policy = world.ring("gated", "{.status.policy.name}").await?;
-        let rules = world.rules(&policy, "gated").await?;
-        let passes = rules.iter().filter_map(|rule| rule["name"].as_str());
-        let passes: serde_json::Map<String, Value> =
-            passes.map(|name| (name.to_owned(), json!({&first: "pass"}))).collect();
-        let forged = json!({"version": 1, "policies": {format!("/{policy}"): passes}}).to_string();
+        let forged = passes(world, "gated", &first).await?;
         let refused = vec![
             ungate("first"),
             Update("first", both(&note)),
             Update("first", both(&forged)),
             annotate("first", &forged),
+            // By the guard: it is held back still.
+            annotate("second", &forged),
         ];
         all(&pods, false, refused).await?;
         all(&pods, true, harmless("first")).await?;
         all(&pods, true, vec![ungate("second")]).await?;
+        // One gate of two lets nothing start, and nothing is written down of it.
+        let half =
+            json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": "test/other"}]}});
+        let half = Patch::Strategic(half);
+        let half = pods.patch("two", &PatchParams::default(), &half).await;
+        match Kind::under_test() {
+            Kind::ClusterPolicy => {
+                let gates = half?.spec.and_then(|spec| spec.scheduling_gates);
+                ensure!(gates.is_some_and(|gates| gates.len() == 1));
+            }
+            // It does not wait for the last one.
+            Kind::ImageValidatingPolicy => ensure!(half.is_err(), "{half:?}"),
+        }
+        all(&pods, false, vec![ungate("two")]).await?;
         // An image that is changed beside a note has the note replaced.
         let mut put_in = json!({"metadata": {"annotations": {NOTE: forged}}});
         put_in["spec"] = json!({"containers": [{"name": "app-1", "image": second}]});
-        pods.patch("pair", &PatchParams::default(), &Patch::Strategic(&put_in)).await?;
-        all(&pods, false, vec![ungate("pair")]).await?;
         // One whose own image passes does not carry a pass for another one.
+        let released = Patch::Strategic(json!({"spec": {"schedulingGates": null}}));
+        pods.patch("second", &PatchParams::default(), &released).await?;
         let note = json!({"metadata": {"annotations": {NOTE: forged}}});
+        match Kind::under_test() {
+            Kind::ClusterPolicy => {
+                pods.patch("pair", &PatchParams::default(), &Patch::Strategic(&put_in)).await?;
+            }
+            // Nobody replaces it, and the guard has it refused.
+            Kind::ImageValidatingPolicy => {
+                all(&pods, false, vec![Update("pair", put_in)]).await?;
+            }
+        }
         pods.patch("second", &PatchParams::default(), &Patch::Strategic(&note)).await?;
-        all(&pods, false, vec![set_image("second", &first)]).await
+        all(&pods, false, vec![ungate("pair"), set_image("second", &first)]).await
     });
 }
 

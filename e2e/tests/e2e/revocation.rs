@@ -121,16 +121,7 @@ fn a_standby_takes_over_while_kyverno_need_not_be_told() {
         world.wait_for_field("spare", "{.status.versions[0].state}", "Standby").await?;
         let first = signed(world, "spare", "v1").await?;
         let policy = world.ring("spare", "{.status.policy.name}").await?;
-        let rules = world.rules(&policy, "spare").await?;
-        let entries = |rule: &serde_json::Value| {
-            let entries = rule["verifyImages"][0]["attestors"][0]["entries"].as_array().cloned();
-            let entries = entries.into_iter().flatten();
-            entries
-                .map(|e| e["keys"]["publicKeys"].as_str().unwrap_or_default().to_owned())
-                .collect()
-        };
-        let held: Vec<String> = rules.first().map(entries).unwrap_or_default();
-        let held = held.concat();
+        let held = world.keys(&policy, "spare").await?.unwrap_or_default().concat();
         let standby_key = world.ring("spare", "{.status.versions[0].publicKey}").await?;
         ensure!(held.contains(standby_key.trim()), "the standby is not accepted yet");
         // Its private key is in a Secret of its own.

@@ -134,6 +134,9 @@ fn the_operator_has_no_right_it_does_not_use() {
             "policies.kyverno.io",
             "policyexceptions.kyverno.io",
             "namespacedmutatingpolicies.policies.kyverno.io",
+            "namespacedgeneratingpolicies.policies.kyverno.io",
+            "namespacedimagevalidatingpolicies.policies.kyverno.io",
+            "policyexceptions.policies.kyverno.io",
         ] {
             for (verb, may) in [("list", true), ("watch", true), ("get", false), ("create", false)]
             {

@@ -2,16 +2,17 @@
 //! ring comes. (What `--unknown-rings=Enforce` makes of them: `faults/unknown.rs`.)
 
 use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, manifest, namespaces, wait_until},
+};
 
 use crate::common::run;
 
-const POLICY: &str = "signing-audit-0000";
-
 async fn is_covered(world: &World, value: &str) -> bool {
-    let rules = world.rules(POLICY, "signing-gate.unknown").await.unwrap_or_default();
-    let rules = rules.iter().map(|rule| rule["match"].to_string());
-    rules.into_iter().any(|selector| selector.contains(&format!("\"{value}\"")))
+    let kind = Kind::under_test();
+    let policy = world.policy(&kind.audit(0)).await.unwrap_or_default();
+    kind.covered(&policy["spec"]).iter().any(|covered| covered == value)
 }
 
 /// What the events on a namespace say of its label.
@@ -41,10 +42,14 @@ fn a_label_that_names_no_ring_is_told_and_covered_until_the_ring_comes() {
         })
         .await?;
         let text = told(world, "unknown-dev").await?;
+        let covering = format!(
+            "Kyverno reports them and refuses none, by policy {}",
+            Kind::under_test().audit(0)
+        );
         for part in [
             "Warning",
             "label signing.odj.cloud/ring=unkown names no SigningKeyRing",
-            "are not verified: Kyverno reports them and refuses none, by policy signing-audit-0000",
+            &format!("are not verified: {covering}"),
             "kubectl label --overwrite namespace unknown-dev signing.odj.cloud/ring=RING",
         ] {
             ensure!(text.contains(part), "{part:?} is missing in {text:?}");

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use signingkeyring_e2e_observer::marks::{ANNOTATION as MARKS, Marks};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, wait_until},
 };
 
@@ -23,16 +24,18 @@ const RING: &str = "besieged";
 const SOON: Duration = Duration::from_secs(10);
 
 async fn policies(world: &World) -> Result<Api<DynamicObject>> {
-    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
-    let kind = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
-    Ok(Api::all_with(world.client().await?, &kind))
+    let kind = Kind::under_test();
+    let resource = GroupVersionKind::gvk(kind.group(), "v1", kind.as_str());
+    let resource = ApiResource::from_gvk_with_plural(&resource, kind.plural());
+    Ok(Api::all_with(world.client().await?, &resource))
 }
 
-/// The ring's rule in a policy.
-fn rule(policy: &mut DynamicObject) -> Result<&mut Value> {
-    let rules = policy.data["spec"]["rules"].as_array_mut().context("no rules")?;
-    let is_its = |rule: &&mut Value| rule["name"].as_str().is_some_and(|n| n.starts_with(RING));
-    rules.iter_mut().find(is_its).context("no rule of the ring")
+/// What a policy holds for the ring.
+fn rule(policy: &mut DynamicObject) -> Result<Value> {
+    let kind = Kind::under_test();
+    let keys = kind.keys(&policy.data["spec"], RING).context("no rule of the ring")?;
+    let looked_at = kind.looked_at(&mut policy.data, RING).context("no rule of the ring")?;
+    Ok(json!([keys, looked_at]))
 }
 
 /// Edits a policy as whoever may do so would.
@@ -87,7 +90,7 @@ async fn restored(world: &World, policy: &str, whole: &Value) -> Result<()> {
     let api = policies(world).await?;
     wait_until("the rule is restored", async || {
         let mut found = api.get(policy).await?;
-        Ok(rule(&mut found)? == whole)
+        Ok(rule(&mut found)? == *whole)
     })
     .await
 }
@@ -106,6 +109,7 @@ async fn strangers_key(world: &World) -> Result<(String, String)> {
 fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() {
     in_turn(async |shared| {
         let world = &shared.world;
+        let kind = Kind::under_test();
         let namespace = format!("{RING}-dev");
         world.ready_ring(RING).await?;
         let unsigned = world.push("besieged/unsigned", "v1").await?;
@@ -116,7 +120,7 @@ fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() 
             world.wait_until_refused(&namespace, image).await?;
         }
         let policy = world.ring(RING, "{.status.policy.name}").await?;
-        let whole = rule(&mut policies(world).await?.get(&policy).await?)?.clone();
+        let whole = rule(&mut policies(world).await?.get(&policy).await?)?;
         let names_it = |text: &str| {
             text.contains(&format!("policy {policy} does not hold what it should"))
                 && text.contains("cannot update resource")
@@ -125,7 +129,8 @@ fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() 
 
         disarmed(world, async || {
             edit(world, &policy, |object| {
-                rule(object)?["verifyImages"][0]["skipImageReferences"] = json!(["*"]);
+                let place = kind.looked_at(&mut object.data, RING).context("no rule")?;
+                *place = kind.nothing();
                 Ok(())
             })
             .await?;
@@ -141,11 +146,7 @@ fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() 
 
         disarmed(world, async || {
             edit(world, &policy, |object| {
-                let entries = &mut rule(object)?["verifyImages"][0]["attestors"][0]["entries"];
-                let entries = entries.as_array_mut().context("no entries")?;
-                let mut entry = entries.first().context("no entry")?.clone();
-                entry["keys"]["publicKeys"] = json!(public_key);
-                entries.push(entry);
+                kind.accept(&mut object.data, RING, &public_key).context("no rule")?;
                 raise(object)
             })
             .await?;
@@ -160,9 +161,9 @@ fn a_ring_says_what_stands_in_a_policy_that_was_edited_and_cannot_be_restored() 
         ensure!(matches!(world.admit(&namespace, &unsigned).await?, Verdict::Refused(_)));
         // The raised mark is left for a person, as the condition says.
         let said = world.wait_for_condition(RING, "Stalled", "True").await?;
-        ensure!(said.contains("annotate clusterpolicy"), "{said}");
+        ensure!(said.contains(&format!("annotate {}", kind.resource())), "{said}");
         let take_off = format!("{MARKS}-");
-        world.kubectl(&["annotate", "clusterpolicy", &policy, &take_off]).await?;
+        world.kubectl(&["annotate", kind.resource(), &policy, &take_off]).await?;
         world.wait_for_condition(RING, "PolicyEnforced", "True Enforced").await?;
         world.wait_for_condition(RING, "Ready", "True").await?;
         Ok(())

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, wait_until},
 };
 
 use crate::{
     common::Shared,
-    turn::{self, in_turn},
+    turn::{self, in_turn, in_turn_only},
 };
 
 const MUTATING: &str = "mutatingwebhookconfigurations";
@@ -54,9 +55,10 @@ fn kyverno_down_at_rest_is_unreachable_and_closed() {
         recover(shared, "unreachable").await?;
         let metrics = turn::metrics(shared).await?;
         ensure!(
-            metrics.contains(
-                "signingkeyring_gate_state{policy=\"signing-enforce-0001\",state=\"answered\"} 1"
-            ),
+            metrics.contains(&format!(
+                "signingkeyring_gate_state{{policy=\"{}\",state=\"answered\"}} 1",
+                Kind::under_test().enforce(1)
+            )),
             "{metrics}"
         );
         Ok(())
@@ -115,9 +117,20 @@ fn without_any_webhooks_the_gate_is_open() {
 }
 
 #[test]
-fn without_the_validating_webhooks_pods_are_still_refused() {
+fn without_the_webhooks_that_do_not_verify_pods_are_still_refused() {
     in_turn(async |shared| {
-        webhooks_gone(shared, "open-validating", &[VALIDATING], "GateMute").await
+        let others = match Kind::under_test() {
+            Kind::ClusterPolicy => VALIDATING,
+            Kind::ImageValidatingPolicy => MUTATING,
+        };
+        webhooks_gone(shared, "open-others", &[others], "GateMute").await
+    });
+}
+
+#[test]
+fn without_the_validating_webhooks_nothing_verifies_last() {
+    in_turn_only(Kind::ImageValidatingPolicy, "its validating half verifies", async |shared| {
+        webhooks_gone(shared, "open-last", &[VALIDATING], "GateOpen").await
     });
 }
 
@@ -154,9 +167,12 @@ fn a_policy_deleted_in_the_middle_of_a_rotation_comes_back_first() {
         let policy = world.ring("deleted", "{.status.policy.name}").await?;
         world.ask_for_rotation("deleted", "next").await?;
         world.wait_for_field("deleted", "{.status.versions[0].state}", "Pending").await?;
-        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.kubectl(&["delete", Kind::of(&policy).resource(), &policy]).await?;
         world.wait_for_field("deleted", "{.status.observedRotation}", "next").await?;
-        ensure!(world.get(&["clusterpolicy", &policy], "{.kind}").await? == "ClusterPolicy");
+        ensure!(
+            world.get(&[Kind::of(&policy).resource(), &policy], "{.kind}").await?
+                == Kind::of(&policy).as_str()
+        );
         world.wait_for_condition("deleted", "Ready", "True").await?;
         Ok(())
     });
@@ -169,7 +185,9 @@ fn a_cluster_without_kyverno_says_so_and_heals() {
         world.ready_ring("bare").await?;
         shared.cluster.stop("kyverno").await?;
         delete_webhooks(world, &[MUTATING, VALIDATING]).await?;
-        world.kubectl(&["delete", "crd", "clusterpolicies.kyverno.io"]).await?;
+        let kind = Kind::under_test();
+        let crd = format!("{}.{}", kind.plural(), kind.group());
+        world.kubectl(&["delete", "crd", &crd]).await?;
         let text = seen_within_15_s(world, "bare", "False KyvernoMissing").await?;
         ensure!(text.contains("Install Kyverno"), "{text}");
         world.ask_for_rotation("bare", "next").await?;
@@ -184,9 +202,20 @@ fn a_cluster_without_kyverno_says_so_and_heals() {
 fn a_foreign_policy_is_left_alone_and_reported() {
     in_turn(async |shared| {
         let world = &shared.world;
-        let foreign = "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: signing-audit-0001}, spec: {background: false, \
-                       rules: [{name: theirs, match: {any: [{resources: {kinds: [ConfigMap]}}]}, validate: {message: theirs, deny: {}}}]}}";
-        world.apply(foreign).await?;
+        let kind = Kind::under_test();
+        let name = kind.audit(1);
+        let foreign = match kind {
+            Kind::ClusterPolicy => {
+                "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: NAME}, spec: {background: false, \
+                 rules: [{name: theirs, match: {any: [{resources: {kinds: [ConfigMap]}}]}, validate: {message: theirs, deny: {}}}]}}"
+            }
+            Kind::ImageValidatingPolicy => {
+                "{apiVersion: policies.kyverno.io/v1, kind: ImageValidatingPolicy, metadata: {name: NAME}, spec: {validationActions: [Audit], \
+                 matchConstraints: {resourceRules: [{apiGroups: [theirs], apiVersions: [v1], operations: [CREATE], resources: [theirs]}]}, \
+                 attestors: [{name: theirs, cosign: {key: {data: theirs}}}], validations: [{expression: 'true'}]}}"
+            }
+        };
+        world.apply(&foreign.replace("NAME", &name)).await?;
         world.apply(&signingkeyring_e2e_testbed::world::namespaces("foreign")).await?;
         world
             .apply(&signingkeyring_e2e_testbed::world::manifest(
@@ -196,16 +225,13 @@ fn a_foreign_policy_is_left_alone_and_reported() {
             .await?;
         let text =
             world.wait_for_condition("foreign", "PolicyEnforced", "False PolicyConflict").await?;
-        ensure!(text.contains("kubectl delete clusterpolicy signing-audit-0001"), "{text}");
-        ensure!(
-            world.get(&["clusterpolicy", "signing-audit-0001"], "{.spec.rules[*].name}").await?
-                == "theirs"
-        );
+        ensure!(text.contains(&format!("kubectl delete {} {name}", kind.resource())), "{text}");
+        ensure!(world.policy(&name).await?["spec"].to_string().contains("theirs"));
         ensure!(
             world.ring("foreign", "{.status.currentVersion}").await?.is_empty(),
             "a key was handed out"
         );
-        world.kubectl(&["delete", "clusterpolicy", "signing-audit-0001"]).await?;
+        world.kubectl(&["delete", kind.resource(), &name]).await?;
         world.wait_for_condition("foreign", "Ready", "True").await?;
         Ok(())
     });
@@ -213,13 +239,14 @@ fn a_foreign_policy_is_left_alone_and_reported() {
 
 #[test]
 fn a_policy_deleted_while_kyverno_is_down_comes_back_with_it() {
-    in_turn(async |shared| {
+    let why = "Kyverno takes no policy of the other while it is down";
+    in_turn_only(Kind::ClusterPolicy, why, async |shared| {
         let world = &shared.world;
         world.ready_ring("gone").await?;
         let unsigned = world.push("gone/app", "v1").await?;
         let policy = world.ring("gone", "{.status.policy.name}").await?;
         shared.cluster.stop("kyverno").await?;
-        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.kubectl(&["delete", Kind::of(&policy).resource(), &policy]).await?;
         seen_within_15_s(world, "gone", "False GateMute").await?;
         ensure!(world.admit("gone-dev", &unsigned).await? != Verdict::Admitted);
         recover(shared, "gone").await?;

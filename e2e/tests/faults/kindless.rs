@@ -2,7 +2,10 @@
 //! until they are back.
 
 use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e_testbed::world::{World, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, wait_until},
+};
 
 use crate::turn::{self, in_turn};
 
@@ -19,9 +22,10 @@ async fn remembered(shared: &crate::common::Shared) -> Result<u32> {
 }
 
 /// The images that a ring's rule does not look at.
-async fn skipped(world: &World) -> Result<String> {
-    let rule = "{.spec.rules[?(@.name==\"kindless\")].verifyImages[0].skipImageReferences}";
-    world.get(&["clusterpolicy", "signing-enforce-0001"], rule).await
+async fn skipped(world: &World) -> Result<Vec<String>> {
+    let kind = Kind::under_test();
+    let policy = world.policy(&kind.enforce(1)).await?;
+    Ok(kind.excluded(&policy["spec"], "kindless"))
 }
 
 async fn serve(world: &World) -> Result<()> {
@@ -75,11 +79,16 @@ fn lists_that_are_gone_with_their_kind_stay_in_force() {
         world.wait_until_admitted("kindless-dev", EXCLUDED).await?;
         world.wait_until_refused("kindless-dev", &unsigned).await?;
         // What a policy is made to skip meanwhile is nobody's list.
-        let patch = r#"[{"op": "add", "path": "/spec/rules/1/verifyImages/0/skipImageReferences/-", "value": "quay.io/nobody/*"}]"#;
-        let edit = ["patch", "clusterpolicy", "signing-enforce-0001", "--type=json", "-p", patch];
-        world.kubectl(&edit).await?;
+        wait_until("an edit is made", async || {
+            let policy = world.policy(&Kind::under_test().enforce(1)).await?.to_string();
+            let edited = policy.replace("quay.io/kindless/", "quay.io/nobody/");
+            ensure!(edited != policy, "{policy}");
+            // Kyverno may have written its status meanwhile.
+            Ok(world.run("kubectl", &["replace", "--filename=-"], &[], &edited).await.is_ok())
+        })
+        .await?;
         wait_until("the edit is undone", async || {
-            let get = ["get", "clusterpolicies", "--output=yaml"];
+            let get = ["get", Kind::under_test().plural(), "--output=yaml"];
             Ok(!world.kubectl(&get).await?.contains("quay.io/nobody"))
         })
         .await?;

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{manifest, namespaces, wait_until},
 };
 
@@ -29,9 +30,9 @@ fn a_lost_ledger_stalls_the_ring_and_its_rule_stays() {
 
         // The rule outlives an edit of its policy, a restart and the status.
         let policy = world.ring("lost", "{.status.policy.name}").await?;
-        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.kubectl(&["delete", Kind::of(&policy).resource(), &policy]).await?;
         wait_until("the rule is back", async || {
-            Ok(world.rules(&policy, "lost").await.is_ok_and(|rules| rules.len() == 3))
+            Ok(world.keys(&policy, "lost").await.is_ok_and(|keys| keys.is_some()))
         })
         .await?;
         turn::kill(shared).await?;
@@ -90,7 +91,7 @@ fn a_lost_ledger_does_not_keep_a_ring_from_being_deleted() {
         world.wait_for_condition("lostgone", "Stalled", "True KeyMaterialLost").await?;
         world.kubectl(&["delete", "namespace", "lostgone-dev", "--wait=true"]).await?;
         world.kubectl(&["delete", "skr", "lostgone", "--timeout=60s"]).await?;
-        ensure!(world.rules(&policy, "lostgone").await.unwrap_or_default().is_empty());
+        ensure!(world.keys(&policy, "lostgone").await.unwrap_or_default().is_none());
         Ok(())
     });
 }
@@ -141,7 +142,7 @@ fn a_ring_of_a_later_schema_keeps_its_rule() {
         let text = world.condition("later", "Stalled").await?;
         ensure!(text.contains("escrow") && text.contains("upgrade the operator"), "{text}");
         let policy = world.ring("later", "{.status.policy.name}").await?;
-        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.kubectl(&["delete", Kind::of(&policy).resource(), &policy]).await?;
         world.wait_until_refused("later-dev", &unsigned).await?;
 
         let remove = format!(r#"[{{"op":"remove","path":"{schema}/escrow"}}]"#);

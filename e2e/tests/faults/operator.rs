@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::{World, consent, manifest, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, consent, manifest, wait_until},
+};
 
 use crate::turn::{self, in_turn};
 
 /// What the operator writes, and in which state it is.
 async fn written(world: &World) -> Result<BTreeMap<String, String>> {
-    let kinds = "skr,clusterpolicies,secrets,events.events.k8s.io";
+    let kinds =
+        "skr,clusterpolicies,imagevalidatingpolicies,mutatingpolicies,secrets,events.events.k8s.io";
     let path = "{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion} {.reason}{\"\\n\"}{end}";
     let output = format!("--output=jsonpath={path}");
     let text = world.kubectl(&["get", kinds, "--all-namespaces", &output]).await?;
@@ -19,6 +23,8 @@ async fn written(world: &World) -> Result<BTreeMap<String, String>> {
         .filter(|(name, _)| !name.starts_with("Secret/kyverno/"))
         // Said once by each process, of namespaces that other tests leave behind.
         .filter(|(_, version)| !version.ends_with(" RingUnknown"))
+        // Kyverno's, of the answers of policies that answer by a refusal.
+        .filter(|(_, version)| !version.ends_with(" PolicyViolation"))
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .collect())
 }
@@ -51,7 +57,7 @@ fn a_restart_writes_nothing() {
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0);
             let rings = world.kubectl(&["get", "skr", "-o", "name"]).await?.lines().count() as u64;
-            Ok(answered(&policy) && answered("signing-audit-0001") && passes > 3 * rings)
+            Ok(answered(&policy) && answered(&Kind::under_test().audit(1)) && passes > 3 * rings)
         })
         .await?;
         let after = written(world).await?;
@@ -114,6 +120,10 @@ fn another_enrolment_label() {
         turn::kill(shared).await?;
         // The guard learns it from the Deployment.
         world.install_with(&[("SIGNING_ENROLMENT_LABEL", "odj.cloud/application")]).await?;
+        // As does whoever applies manifests/probe.
+        let probe = ["label", "namespace", "signing-probe"];
+        let asked = ["odj.cloud/application=signing-gate"];
+        world.kubectl(&[&probe[..], &asked].concat()).await?;
         turn::start(shared, &["--enrolment-label=odj.cloud/application", "--log-format=json"])
             .await?;
         world.apply("{apiVersion: v1, kind: Namespace, metadata: {name: labelled-dev, labels: {odj.cloud/application: labelled}}}").await?;
@@ -142,6 +152,7 @@ fn another_enrolment_label() {
         world.kubectl(&["delete", "skr", "labelled"]).await?;
         turn::kill(shared).await?;
         world.kubectl(&["apply", "--kustomize=manifests"]).await?;
+        world.kubectl(&[&probe[..], &["odj.cloud/application-"]].concat()).await?;
         turn::start(shared, &[]).await
     });
 }
@@ -165,8 +176,15 @@ fn no_key_material_is_logged_or_reported() {
             .collect();
         ensure!(words.len() > 5, "too little to look for");
         let log = std::fs::read_to_string(world.info.folder.join("operator.log"))?;
-        let shown =
-            world.kubectl(&["get", "skr,clusterpolicies,events", "-A", "-o", "yaml"]).await?;
+        let shown = world
+            .kubectl(&[
+                "get",
+                "skr,clusterpolicies,imagevalidatingpolicies,mutatingpolicies,events",
+                "-A",
+                "-o",
+                "yaml",
+            ])
+            .await?;
         let metrics = turn::metrics(shared).await?;
         for word in words {
             for (what, text) in [("log", &log), ("objects", &shown), ("metrics", &metrics)] {

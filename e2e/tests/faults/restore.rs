@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, consent, manifest, wait_until},
 };
 
@@ -183,7 +184,8 @@ fn a_backup_restores_into_an_empty_cluster() {
         world.kubectl(&["patch", "skr", "moving", "--type=merge", "-p", finalizers]).await?;
         world.kubectl(&["delete", "skr", "moving"]).await?;
         world.kubectl(&["delete", "secret", "ring-moving", "-n", "signing-system"]).await?;
-        world.kubectl(&["delete", "clusterpolicies", "--all"]).await?;
+        world.kubectl(&["delete", Kind::under_test().plural(), "--all"]).await?;
+        world.kubectl(&["delete", "mutatingpolicies", "--all"]).await?;
         world.kubectl(&["delete", "namespace", "moving-dev", "moving-ci"]).await?;
         world.apply(&signingkeyring_e2e_testbed::world::namespaces("moving")).await?;
         world.apply(&consent("moving-ci")).await?;
@@ -213,7 +215,7 @@ fn a_rule_comes_back_although_a_private_key_is_missing() {
         // Nothing of the policy is left to keep, and no memory of it either.
         turn::kill(shared).await?;
         replace(world, &sound.replace(entry, "")).await?;
-        world.kubectl(&["delete", "clusterpolicy", &policy]).await?;
+        world.kubectl(&["delete", Kind::of(&policy).resource(), &policy]).await?;
         turn::start(shared, &[]).await?;
         world.wait_for_condition("keyless", "Stalled", "True KeyMaterialLost").await?;
         world.wait_until_refused("keyless-dev", &unsigned).await?;

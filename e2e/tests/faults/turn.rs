@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::common::{QUICK, Shared, run, start_operator};
+use signingkeyring_e2e_testbed::kind::Kind;
+
+use crate::common::{QUICK, Shared, leave_out, run, start_operator};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -19,6 +21,15 @@ pub fn in_turn(test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
         shared.cluster.start_again("kyverno").await?;
         test(shared).await
     });
+}
+
+/// The same of a test of what only one kind of policy has.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
+pub fn in_turn_only(kind: Kind, why: &str, test: impl AsyncFnOnce(&'static Shared) -> Result<()>) {
+    match Kind::under_test() == kind {
+        true => in_turn(test),
+        false => leave_out(kind, why),
+    }
 }
 
 /// Starts the operator with more settings.
@@ -38,6 +49,7 @@ pub async fn kill(shared: &Shared) -> Result<()> {
 }
 
 /// What the operator's `/metrics` shows.
+#[allow(dead_code, reason = "not every binary that shares this has such a test")]
 pub async fn metrics(shared: &Shared) -> Result<String> {
     let operator = shared.operator.lock().await;
     operator.as_ref().context("the operator runs")?.metrics().await

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, manifest, namespaces, wait_until},
 };
 
@@ -12,21 +13,14 @@ use crate::{
     turn::{self, in_turn},
 };
 
-const AUDIT: &str = "signing-audit-0000";
-const ENFORCE: &str = "signing-enforce-0000";
-
-/// The values that a policy covers, as a JSON list; nothing if it does not exist.
-async fn covered(world: &World, policy: &str) -> Option<String> {
-    let rules = world.rules(policy, "signing-gate.unknown").await.ok()?;
-    let selector = |rule: &serde_json::Value| {
-        let first = &rule["match"]["any"][0]["resources"];
-        first["namespaceSelector"]["matchExpressions"][0]["values"].to_string()
-    };
-    Some(rules.first().map(selector).unwrap_or_default())
+/// The values that a policy covers; nothing if it does not exist.
+async fn covered(world: &World, policy: &str) -> Option<Vec<String>> {
+    let object = world.policy(policy).await.ok()?;
+    Some(Kind::of(policy).covered(&object["spec"]))
 }
 
 async fn covers(world: &World, policy: &str, value: &str) -> bool {
-    covered(world, policy).await.is_some_and(|values| values.contains(&format!("\"{value}\"")))
+    covered(world, policy).await.is_some_and(|values| values.iter().any(|found| found == value))
 }
 
 async fn is_gone(world: &World, policy: &str) -> Result<()> {
@@ -46,19 +40,21 @@ async fn restart(shared: &Shared, unknown_rings: &str) -> Result<()> {
 fn a_label_that_names_no_ring_is_refused_until_the_ring_comes() {
     in_turn(async |shared| {
         let world = &shared.world;
+        let kind = Kind::under_test();
+        let (audit, enforce) = (&kind.audit(0)[..], &kind.enforce(0)[..]);
         let unsigned = world.push("stray/unsigned", "v1").await?;
         world.apply(&namespaces("stray")).await?;
-        wait_until("the value is covered", async || Ok(covers(world, AUDIT, "stray").await))
+        wait_until("the value is covered", async || Ok(covers(world, audit, "stray").await))
             .await?;
         world.wait_until_admitted("stray-dev", &unsigned).await?;
 
         // What is covered moves to the policy that is asked for.
         restart(shared, "Enforce").await?;
         world.wait_until_refused("stray-dev", &unsigned).await?;
-        is_gone(world, AUDIT).await?;
+        is_gone(world, audit).await?;
         let refused = world.admit("stray-dev", &unsigned).await?;
         ensure!(
-            matches!(&refused, Verdict::Refused(text) if text.contains(ENFORCE)),
+            matches!(&refused, Verdict::Refused(text) if text.contains(enforce)),
             "{refused:?}"
         );
         // What is no reference passes no more than elsewhere.
@@ -69,7 +65,7 @@ fn a_label_that_names_no_ring_is_refused_until_the_ring_comes() {
         world.apply(&manifest("stray", "")).await?;
         restart(shared, "Enforce").await?;
         world.wait_for_condition("stray", "Ready", "True").await?;
-        ensure!(!covers(world, ENFORCE, "stray").await, "its namespaces are still covered");
+        ensure!(!covers(world, enforce, "stray").await, "its namespaces are still covered");
         let signed = world.push("stray/app", "v1").await?;
         world.sign(&signed, "stray-ci/image-signing").await?;
         let verdict = world.admit("stray-dev", &signed).await?;
@@ -82,7 +78,7 @@ fn a_label_that_names_no_ring_is_refused_until_the_ring_comes() {
         world.apply(empty).await?;
         world.wait_until_refused("stray-empty", &unsigned).await?;
         world.kubectl(&["delete", "namespace", "stray-empty", "--wait=false"]).await?;
-        wait_until("it is not covered any more", async || Ok(!covers(world, ENFORCE, "").await))
+        wait_until("it is not covered any more", async || Ok(!covers(world, enforce, "").await))
             .await?;
 
         world.apply(&namespaces("stray-left")).await?;
@@ -95,7 +91,7 @@ fn a_label_that_names_no_ring_is_refused_until_the_ring_comes() {
         let off = ["label", "namespace", "signing-system", "signing.odj.cloud/ring-"];
         world.kubectl(&off).await?;
         restart(shared, "Ignore").await?;
-        is_gone(world, ENFORCE).await?;
+        is_gone(world, enforce).await?;
         world.wait_until_admitted("stray-left-dev", &unsigned).await?;
         world.kubectl(&["delete", "namespace", "stray-left-dev", "--wait=false"]).await?;
         turn::kill(shared).await

@@ -7,9 +7,12 @@ use anyhow::{Context, Result, ensure};
 use base16ct::lower::encode_string as hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, manifest, namespaces, wait_until},
+};
 
-use crate::turn::{self, in_turn};
+use crate::turn::{self, in_turn_only};
 
 /// The rings, each with what makes it different, and the versions it has then.
 const RINGS: [(&str, &str); 5] = [
@@ -92,7 +95,7 @@ async fn versions(world: &World) -> Result<BTreeMap<String, String>> {
 
 #[test]
 fn an_upgrade_stalls_no_ring_and_mints_nothing() {
-    in_turn(async |shared| {
+    in_turn_only(Kind::ClusterPolicy, "the other came later", async |shared| {
         let world = &shared.world;
         for (ring, more) in RINGS {
             world.apply(&namespaces(ring)).await?;

@@ -7,8 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, manifest, namespaces, wait_until},
 };
 
@@ -23,9 +25,16 @@ fn ring(number: usize) -> String {
     format!("urgent-{number:02}")
 }
 
-/// Refuses every ClusterPolicy with a rule that skips more than so many images,
-/// for a reason such as a Kyverno's (`Invalid`) or anybody else's (`Forbidden`).
+/// Refuses every policy that excludes more than this, as [`longest`] counts it, for a reason such as a Kyverno's (`Invalid`) or anybody else's (`Forbidden`).
 fn refusal(most: usize, reason: &str) -> String {
+    let kind = Kind::under_test();
+    let (group, plural) = (kind.group(), kind.plural());
+    let is_longer = match kind {
+        Kind::ClusterPolicy => format!(
+            "object.spec.rules.exists(r, has(r.verifyImages) && r.verifyImages.exists(v, has(v.skipImageReferences) && size(v.skipImageReferences) > {most}))"
+        ),
+        Kind::ImageValidatingPolicy => format!("size(object.spec.images[0].expression) > {most}"),
+    };
     format!(
         "apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -34,9 +43,9 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {{apiGroups: [kyverno.io], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [clusterpolicies]}}
+    - {{apiGroups: [{group}], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [{plural}]}}
   validations:
-  - expression: \"!object.spec.rules.exists(r, has(r.verifyImages) && r.verifyImages.exists(v, has(v.skipImageReferences) && size(v.skipImageReferences) > {most}))\"
+  - expression: \"!({is_longer})\"
     message: this list is too long
     reason: {reason}
 ---
@@ -59,35 +68,46 @@ fn long_list() -> String {
 }
 
 async fn skipped(world: &World, policy: &str, ring: &str) -> Result<Vec<String>> {
-    let rules = world.rules(policy, ring).await?;
-    let rule = rules.first().context("no rule of the ring")?;
-    Ok(serde_json::from_value(rule["verifyImages"][0]["skipImageReferences"].clone())?)
+    Ok(Kind::of(policy).excluded(&world.policy(policy).await?["spec"], ring))
 }
 
-/// The length of the longest list in a policy: rings of other tests may be there.
+/// The length of the longest list in a policy: rings of other tests may be there. Of a
+/// kind that has one list for all, how long that is as a text.
 async fn longest(world: &World, policy: &str) -> Result<usize> {
-    let rules = world.get(&["clusterpolicy", policy], "{.spec.rules}").await?;
-    let rules: Vec<serde_json::Value> = serde_json::from_str(&rules)?;
+    let spec = world.policy(policy).await?["spec"].take();
+    if Kind::of(policy) == Kind::ImageValidatingPolicy {
+        return Ok(spec["images"][0]["expression"].as_str().context("no images")?.len());
+    }
+    let rules = spec["rules"].as_array().context("no rules")?;
     let lists = rules.iter().map(|rule| &rule["verifyImages"][0]["skipImageReferences"]);
     Ok(lists.filter_map(|list| list.as_array()).map(Vec::len).max().unwrap_or(0))
 }
 
 /// Waits until longer lists are refused for this reason, and what is there is
 /// still let through.
-async fn in_force(world: &World, policy: &str, most: usize, reason: &str) -> Result<()> {
-    let images = vec!["'a.example/*'"; most + 1].join(", ");
-    let bait = format!(
-        "{{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {{name: bait}}, spec: {{rules: [{{name: a, match: {{any: [{{resources: {{kinds: [Pod]}}}}]}}, verifyImages: [{{imageReferences: ['*'], skipImageReferences: [{images}], attestors: [{{entries: [{{keys: {{publicKeys: k}}}}]}}]}}]}}]}}}}"
-    );
+async fn in_force(
+    world: &World,
+    (policy, ring): (&str, &str),
+    most: usize,
+    reason: &str,
+) -> Result<()> {
+    let kind = Kind::of(policy);
     wait_until(&format!("long lists are refused as {reason}"), async || {
-        let create = ["create", "--dry-run=server", "--filename=-"];
-        Ok(world.run("kubectl", &create, &[], &bait).await.is_err_and(|error| {
+        let mut bait = world.policy(policy).await?;
+        let place = kind.looked_at(&mut bait, ring).context("no rule of the ring")?;
+        *place = match kind {
+            Kind::ClusterPolicy => json!(vec!["a.example/*"; most + 1]),
+            Kind::ImageValidatingPolicy => json!(format!("['{}']", "a".repeat(most))),
+        };
+        let replace = ["replace", "--dry-run=server", "--filename=-"];
+        let bait = bait.to_string();
+        Ok(world.run("kubectl", &replace, &[], &bait).await.is_err_and(|error| {
             let text = format!("{error:#}").to_lowercase();
             text.contains("this list is too long") && text.contains(&reason.to_lowercase())
         }))
     })
     .await?;
-    world.kubectl(&["label", "clusterpolicy", policy, "tried=yes", "--dry-run=server"]).await?;
+    world.kubectl(&["label", kind.resource(), policy, "tried=yes", "--dry-run=server"]).await?;
     Ok(())
 }
 
@@ -150,13 +170,19 @@ fn a_revocation_is_applied_although_the_rest_of_its_policy_is_refused() {
         let images =
             [signed(world, first).await?, signed(world, second).await?, signed(world, last).await?];
         let most = longest(world, &policy).await?;
+        let before = skipped(world, &policy, last).await?.len();
 
+        // Where rings share what stands around their rules, it is nobody's rule.
+        let invalid = match Kind::under_test() {
+            Kind::ClusterPolicy => "False PolicyRejected",
+            Kind::ImageValidatingPolicy => "False PolicyDiffers",
+        };
         for (reason, said, (ring, image)) in [
-            ("Invalid", "False PolicyRejected", (first, &images[0])),
+            ("Invalid", invalid, (first, &images[0])),
             ("Forbidden", "False PolicyDiffers", (second, &images[1])),
         ] {
             world.apply(&refusal(most, reason)).await?;
-            in_force(world, &policy, most, reason).await?;
+            in_force(world, (&policy, last), most, reason).await?;
             world.apply(&long_list()).await?;
             let text = world.wait_for_condition(last, "PolicyEnforced", said).await?;
             ensure!(text.contains("this list is too long"), "{text}");
@@ -167,7 +193,7 @@ fn a_revocation_is_applied_although_the_rest_of_its_policy_is_refused() {
             for ring in &rings {
                 world.wait_for_condition(ring, "Ready", "True").await?;
                 wait_until(&format!("the list is in the rule of {ring}"), async || {
-                    Ok(skipped(world, &policy, ring).await?.len() > most)
+                    Ok(skipped(world, &policy, ring).await?.len() > before)
                 })
                 .await?;
             }
@@ -192,9 +218,9 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {apiGroups: [kyverno.io], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [clusterpolicies]}
+    - {apiGroups: [GROUP], apiVersions: ['*'], operations: [CREATE, UPDATE], resources: [PLURAL]}
   validations:
-  - expression: \"!has(object.spec.emitWarning) || !object.spec.emitWarning\"
+  - expression: \"!EDITED\"
     message: this edit is not liked
 ---
 apiVersion: admissionregistration.k8s.io/v1
@@ -217,12 +243,29 @@ fn a_revocation_is_applied_although_what_stands_there_is_refused() {
         let rights = world.rights().await?;
         world.set_rights(&rights.without_on_policies("update")?).await?;
         world.wait_for_right_on_policies("update", false).await?;
-        let edit = |value| format!("{{\"spec\":{{\"emitWarning\":{value}}}}}");
-        let patch = ["patch", "clusterpolicy", &policy, "--type=merge", "--patch"];
-        world.kubectl(&[&patch[..], &[&edit(true)]].concat()).await?;
-        world.apply(REFUSED_EDIT).await?;
+        let kind = Kind::of(&policy);
+        // A setting of the kind's that changes no verdict.
+        let (edit, edited, path) = match kind {
+            Kind::ClusterPolicy => (
+                r#"{"spec":{"emitWarning":true}}"#,
+                "(has(object.spec.emitWarning) && object.spec.emitWarning)",
+                "{.spec.emitWarning}",
+            ),
+            Kind::ImageValidatingPolicy => (
+                r#"{"spec":{"evaluation":{"background":{"enabled":true}}}}"#,
+                "object.spec.evaluation.background.enabled",
+                "{.spec.evaluation.background.enabled}",
+            ),
+        };
+        let patch = ["patch", kind.resource(), &policy, "--type=merge", "--patch", edit];
+        world.kubectl(&patch).await?;
+        let refused = REFUSED_EDIT
+            .replace("GROUP", kind.group())
+            .replace("PLURAL", kind.plural())
+            .replace("EDITED", edited);
+        world.apply(&refused).await?;
         wait_until("the edit is refused", async || {
-            let label = ["label", "clusterpolicy", &policy, "tried=yes", "--dry-run=server"];
+            let label = ["label", kind.resource(), &policy, "tried=yes", "--dry-run=server"];
             let refused = world.kubectl(&label).await;
             Ok(refused.is_err_and(|error| format!("{error:#}").contains("not liked")))
         })
@@ -238,7 +281,7 @@ fn a_revocation_is_applied_although_what_stands_there_is_refused() {
         world.wait_for_condition("standing", "RevocationsApplied", out).await?;
         let verdict = world.admit("standing-dev", &first).await?;
         ensure!(matches!(verdict, Verdict::Refused(_)), "revoked, and {verdict:?}");
-        let edited = world.get(&["clusterpolicy", &policy], "{.spec.emitWarning}").await?;
+        let edited = world.get(&[kind.resource(), &policy], path).await?;
         ensure!(edited == "false", "the edit stands: {edited}");
         for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
             world.kubectl(&["delete", kind, "refuse-an-edit"]).await?;

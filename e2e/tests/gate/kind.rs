@@ -1,9 +1,12 @@
 //! The kind of the questions is not served, or was installed anew.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, manifest, namespaces, wait_until},
+};
 
-use crate::{rotates, turn::in_turn};
+use crate::{rotates, turn::in_turn_only};
 
 const CRD: &str = "gatequestions.signing.odj.cloud";
 
@@ -14,7 +17,7 @@ async fn keys(world: &World, policy: &str, ring: &str) -> Result<usize> {
 
 #[test]
 fn without_it_nothing_is_written_but_what_is_urgent_and_all_goes_on_with_it() {
-    in_turn(async |shared| {
+    in_turn_only(Kind::ClusterPolicy, "the other is asked by a ConfigMap", async |shared| {
         let world = &shared.world;
         world.ready_ring("asked").await?;
         world.rotate("asked", "b").await?;
@@ -75,7 +78,7 @@ fn without_it_nothing_is_written_but_what_is_urgent_and_all_goes_on_with_it() {
 /// Kyverno is asked by one version alone, which can be switched off and on again.
 #[test]
 fn a_version_that_is_not_served_for_a_while_is_like_a_kind_that_is_not_there() {
-    in_turn(async |shared| {
+    in_turn_only(Kind::ClusterPolicy, "the other is asked by a ConfigMap", async |shared| {
         let world = &shared.world;
         world.ready_ring("switched").await?;
         let switch = async |served: bool| {

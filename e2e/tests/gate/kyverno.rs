@@ -5,10 +5,14 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
     world::{World, wait_until},
 };
 
-use crate::{rotates, turn::in_turn};
+use crate::{
+    rotates,
+    turn::{in_turn, in_turn_only},
+};
 
 /// Gives Kyverno its settings for as long as something takes.
 async fn told(
@@ -60,16 +64,17 @@ async fn cannot_ask(
 #[test]
 fn its_webhooks_leave_out_the_namespace() {
     in_turn(async |shared| {
-        let value = r#"{"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["signing-system"]}]}}"#;
-        cannot_ask(&shared.world, "skipped", "webhooks", value, "namespaceSelector").await
+        let value = r#"{"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["ASKED"]}]}}"#;
+        let value = value.replace("ASKED", Kind::under_test().asked_in());
+        cannot_ask(&shared.world, "skipped", "webhooks", &value, "namespaceSelector").await
     });
 }
 
 #[test]
 fn it_filters_the_namespace() {
     in_turn(async |shared| {
-        let value = "[*/*,signing-system,*]";
-        cannot_ask(&shared.world, "filtered", "resourceFilters", value, "resourceFilters").await
+        let value = format!("[*/*,{},*]", Kind::under_test().asked_in());
+        cannot_ask(&shared.world, "filtered", "resourceFilters", &value, "resourceFilters").await
     });
 }
 
@@ -83,7 +88,8 @@ fn it_excludes_the_user() {
 
 #[test]
 fn only_its_mutating_webhooks_are_gone() {
-    in_turn(async |shared| {
+    let why = "the other is asked by its validating webhooks";
+    in_turn_only(Kind::ClusterPolicy, why, async |shared| {
         let world = &shared.world;
         world.ready_ring("half").await?;
         let unsigned = world.push("half/app", "v1").await?;
@@ -119,21 +125,36 @@ fn it_is_down_and_its_failures_are_ignored() {
         world.apply(&signingkeyring_e2e_testbed::world::manifest("audited", audit)).await?;
         world.wait_for_condition("audited", "Ready", "True").await?;
         // The policy of the rings that are gone may keep Kyverno's other webhook.
+        let (half, wanted) = match Kind::under_test() {
+            Kind::ClusterPolicy => ("mutating", "mutate.kyverno.svc-ignore".to_owned()),
+            kind => {
+                let prefix = "ivpol.validate.kyverno.svc-ignore-finegrained";
+                ("validating", format!("{prefix}-{}", kind.audit(1)))
+            }
+        };
         wait_until("no webhook of Kyverno's refuses pods", async || {
-            let webhooks =
-                ["mutatingwebhookconfiguration", "kyverno-resource-mutating-webhook-cfg"];
-            Ok(world.get(&webhooks, "{.webhooks[*].name}").await? == "mutate.kyverno.svc-ignore")
+            let kind = format!("{half}webhookconfiguration");
+            let name = format!("kyverno-resource-{half}-webhook-cfg");
+            // Labels that name no ring any more may have one that ignores failures, too.
+            let names = world.get(&[&kind, &name], "{.webhooks[*].name}").await?;
+            Ok(names.contains(&wanted) && !names.contains("svc-fail"))
         })
         .await?;
         shared.cluster.stop("kyverno").await?;
         world.wait_for_condition("audited", "PolicyEnforced", "Unknown GateSilent").await?;
         let (text, admitted) = audited(world, "audited").await?;
         ensure!(admitted, "{text}");
-        ensure!(text.contains("it does not answer") && text.contains("refuses none"), "{text}");
+        if Kind::under_test() == Kind::ClusterPolicy {
+            ensure!(text.contains("it does not answer") && text.contains("refuses none"), "{text}");
+        }
         ensure!(!text.contains("OPEN") && !text.contains("CLOSED"), "{text}");
         shared.cluster.start_again("kyverno").await?;
         world.wait_for_condition("audited", "PolicyEnforced", "True").await?;
 
+        if Kind::under_test() != Kind::ClusterPolicy {
+            // Each policy has a webhook of its own.
+            return Ok(());
+        }
         // Beside a ring that enforces, Kyverno's webhook refuses all pods.
         world.ready_ring("enforced").await?;
         shared.cluster.stop("kyverno").await?;

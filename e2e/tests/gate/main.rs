@@ -17,6 +17,7 @@ mod turn;
 mod kind;
 mod kyverno;
 mod platform;
+mod slow;
 mod upgrade;
 mod webhooks;
 

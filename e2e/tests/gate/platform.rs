@@ -1,9 +1,12 @@
 //! What platforms ask of pods in every namespace, the operator's too.
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::World;
+use signingkeyring_e2e_testbed::{kind::Kind, world::World};
 
-use crate::{lives, rotates, turn::in_turn};
+use crate::{
+    lives, rotates,
+    turn::{in_turn, in_turn_only},
+};
 
 /// The usual policies: tags, labels, read-only roots, probes.
 const BEST_PRACTICES: &str = r#"
@@ -23,12 +26,12 @@ const VERIFIES_ALL: &str = r#"
 "#;
 
 const LIMITS: &str = "
-{apiVersion: v1, kind: LimitRange, metadata: {name: platform, namespace: signing-system}, spec: {limits: [
+{apiVersion: v1, kind: LimitRange, metadata: {name: platform, namespace: ASKED}, spec: {limits: [
   {type: Container, min: {cpu: 10m, memory: 16Mi}, default: {cpu: 200m, memory: 256Mi}}]}}
 ";
 
 const QUOTA: &str = "
-{apiVersion: v1, kind: ResourceQuota, metadata: {name: platform, namespace: signing-system}, spec: {hard: {pods: 0, requests.cpu: 0}}}
+{apiVersion: v1, kind: ResourceQuota, metadata: {name: platform, namespace: ASKED}, spec: {hard: {pods: 0, requests.cpu: 0}}}
 ";
 
 /// Applies something, has one ring be born under it and another rotate, and takes
@@ -64,16 +67,18 @@ fn that_all_images_have_to_be_signed_by_others_does_not_matter() {
 #[test]
 fn limits_for_containers_do_not_matter() {
     in_turn(async |shared| {
-        let kind = ["limitrange", "platform", "-n", "signing-system"];
-        under(&shared.world, "limits", LIMITS, &kind).await
+        let asked = Kind::under_test().asked_in();
+        let kind = ["limitrange", "platform", "-n", asked];
+        under(&shared.world, "limits", &LIMITS.replace("ASKED", asked), &kind).await
     });
 }
 
 #[test]
 fn a_quota_that_is_used_up_does_not_matter() {
     in_turn(async |shared| {
-        let kind = ["resourcequota", "platform", "-n", "signing-system"];
-        under(&shared.world, "quota", QUOTA, &kind).await
+        let asked = Kind::under_test().asked_in();
+        let kind = ["resourcequota", "platform", "-n", asked];
+        under(&shared.world, "quota", &QUOTA.replace("ASKED", asked), &kind).await
     });
 }
 
@@ -122,26 +127,31 @@ fn a_label_on_the_operators_own_namespace_does_not_matter() {
 
 #[test]
 fn one_that_somebody_creates_for_real_is_harmless() {
-    in_turn(async |shared| {
-        let world = &shared.world;
-        world.ready_ring("stored").await?;
-        let policy = world.ring("stored", "{.status.policy.name}").await?;
-        for namespace in ["default", "signing-system"] {
-            let question = format!(
-                "{{apiVersion: signing.odj.cloud/v1alpha1, kind: GateQuestion, metadata: {{name: \
+    in_turn_only(
+        Kind::ClusterPolicy,
+        "what the other is asked by cannot be created",
+        async |shared| {
+            let world = &shared.world;
+            world.ready_ring("stored").await?;
+            let policy = world.ring("stored", "{.status.policy.name}").await?;
+            for namespace in ["default", "signing-system"] {
+                let question = format!(
+                    "{{apiVersion: signing.odj.cloud/v1alpha1, kind: GateQuestion, metadata: {{name: \
                  {policy}, namespace: {namespace}}}, spec: {{}}}}"
-            );
-            world.apply(&question).await?;
-        }
-        let text =
-            world.wait_for_condition("stored", "PolicyEnforced", "Unknown GateUnreadable").await?;
-        let delete =
-            "kubectl delete gatequestions.signing.odj.cloud --all --namespace signing-system";
-        ensure!(text.contains(delete), "{text}");
-        let delete: Vec<&str> = delete.split(' ').skip(1).collect();
-        world.kubectl(&delete).await?;
-        rotates(world, "stored").await?;
-        world.kubectl(&["delete", "gatequestion", &policy, "-n", "default"]).await?;
-        Ok(())
-    });
+                );
+                world.apply(&question).await?;
+            }
+            let text = world
+                .wait_for_condition("stored", "PolicyEnforced", "Unknown GateUnreadable")
+                .await?;
+            let delete =
+                "kubectl delete gatequestions.signing.odj.cloud --all --namespace signing-system";
+            ensure!(text.contains(delete), "{text}");
+            let delete: Vec<&str> = delete.split(' ').skip(1).collect();
+            world.kubectl(&delete).await?;
+            rotates(world, "stored").await?;
+            world.kubectl(&["delete", "gatequestion", &policy, "-n", "default"]).await?;
+            Ok(())
+        },
+    );
 }

@@ -2,11 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use signingkeyring_e2e_testbed::world::{World, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, wait_until},
+};
 
 use crate::{
     rotates,
-    turn::{self, in_turn},
+    turn::{self, in_turn_only},
 };
 
 const QUESTIONS: &str = "signing.odj.cloud/questions";
@@ -46,7 +49,7 @@ async fn ask(world: &World, policy: &str) -> Result<String> {
 
 #[test]
 fn the_conditions_of_running_rings_do_not_turn() {
-    in_turn(async |shared| {
+    in_turn_only(Kind::ClusterPolicy, "the other came later", async |shared| {
         let world = &shared.world;
         world.ready_ring(RINGS[0]).await?;
         world.apply(&signingkeyring_e2e_testbed::world::namespaces(RINGS[1])).await?;

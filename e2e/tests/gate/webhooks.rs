@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use signingkeyring_e2e_testbed::{
     images::Verdict,
+    kind::Kind,
+    tools,
     world::{World, wait_until},
 };
 
@@ -107,8 +109,8 @@ fn one_that_slows_down_every_question_is_waited_for() {
             name: "slow",
             policy: "Ignore",
             seconds: 7,
-            group: "signing.odj.cloud",
-            resource: "gatequestions",
+            group: Kind::under_test().question().0,
+            resource: Kind::under_test().question().1,
         };
         with(world, hanging, async || {
             world.rotate("slow", "next").await?;
@@ -130,7 +132,7 @@ fn one_that_refuses_every_question_is_named_and_nothing_is_claimed() {
             policy: "Fail",
             seconds: 1,
             group: "*",
-            resource: "gatequestions",
+            resource: Kind::under_test().question().1,
         };
         with(world, hanging, async || {
             let wanted = "Unknown GateUnreadable";
@@ -155,10 +157,11 @@ fn one_that_refuses_every_question_is_named_and_nothing_is_claimed() {
 /// The id of the process of this cluster's Kyverno.
 fn kyverno(world: &World) -> Result<u32> {
     let kubeconfig = format!("--kubeconfig={}", world.info.kubeconfig.display());
+    let program = format!("/{}", tools::kyverno());
     let is_it = |id: &u32| {
         let line = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
         let mut words = line.split('\0');
-        words.next().is_some_and(|program| program.ends_with("/kyverno"))
+        words.next().is_some_and(|word| word.ends_with(&program))
             && words.any(|word| word == kubeconfig)
     };
     let entries = std::fs::read_dir("/proc")?.flatten();
@@ -185,7 +188,8 @@ fn a_kyverno_that_hangs_is_named_by_the_api_server() {
         let said = async {
             let text =
                 world.wait_for_condition("hangs", "PolicyEnforced", "False GateMute").await?;
-            ensure!(text.contains("CLOSED") && text.contains("mutate.kyverno.svc-fail"), "{text}");
+            let webhook = Kind::under_test().webhook();
+            ensure!(text.contains("CLOSED") && text.contains(webhook), "{text}");
             let verdict = world.admit("hangs-dev", &unsigned).await?;
             ensure!(matches!(verdict, Verdict::Unanswered(_)), "{verdict:?}");
             Ok(())

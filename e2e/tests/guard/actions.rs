@@ -9,16 +9,15 @@ use kube::{
 use serde_json::{Value, json};
 use signingkeyring_e2e_testbed::world::World;
 
-use crate::{
-    said::Said,
-    users::{OPERATOR, User},
-};
+use crate::{said::Said, users::User};
 
 pub mod enrolment;
+mod kubectl;
 pub mod kyverno;
 pub mod notes;
 pub mod operators;
 pub mod rings;
+mod undo;
 
 /// How it is tried.
 #[derive(Clone, Debug)]
@@ -49,15 +48,27 @@ pub struct Action {
     /// The object's namespace; empty if it has none.
     pub namespace: &'static str,
     /// The object.
-    pub name: &'static str,
+    pub name: String,
     /// How.
     pub verb: Verb,
     /// Who may.
     pub yes: &'static [User],
     /// Whom the guard refuses; all others have no such right at all.
     pub guard: &'static [User],
-    /// Whether what is allowed is only tried in a dry run.
-    pub is_dry: bool,
+    /// On what it is tried.
+    pub on: On,
+}
+
+/// On what an action is tried, and what becomes of that.
+#[derive(Clone, Debug)]
+pub enum On {
+    /// What is there, or is not: it is put back as it was.
+    WhatIsThere,
+    /// An object of another name for each try, because it takes long to be gone. It is
+    /// there before if there is a body.
+    AnotherEachTime(Option<Value>),
+    /// What can be lost only once: what is allowed is tried in dry runs alone.
+    WhatIsNeeded,
 }
 
 /// Kinds.
@@ -68,6 +79,10 @@ pub const RING: (&str, &str, &str, &str) =
     ("signing.odj.cloud", "v1alpha1", "SigningKeyRing", "signingkeyrings");
 pub const CLUSTER_POLICY: (&str, &str, &str, &str) =
     ("kyverno.io", "v1", "ClusterPolicy", "clusterpolicies");
+pub const IMAGE_VALIDATING: (&str, &str, &str, &str) =
+    ("policies.kyverno.io", "v1", "ImageValidatingPolicy", "imagevalidatingpolicies");
+pub const MUTATING: (&str, &str, &str, &str) =
+    ("policies.kyverno.io", "v1", "MutatingPolicy", "mutatingpolicies");
 pub const POLICY: (&str, &str, &str, &str) = ("kyverno.io", "v1", "Policy", "policies");
 
 impl Action {
@@ -110,28 +125,25 @@ impl Action {
                 Said::of(api.create(&post, &serde_json::from_value(self.whole(body))?).await)
             }
             Verb::Patch("", body) => {
-                Said::of(api.patch(self.name, &patch, &Patch::Merge(body)).await)
+                Said::of(api.patch(&self.name, &patch, &Patch::Merge(body)).await)
             }
             Verb::Patch(sub, body) => {
-                Said::of(api.patch_subresource(sub, self.name, &patch, &Patch::Merge(body)).await)
+                Said::of(api.patch_subresource(sub, &self.name, &patch, &Patch::Merge(body)).await)
             }
             Verb::Apply(body) => {
                 let apply = PatchParams { dry_run, ..PatchParams::apply("gitops").force() };
-                Said::of(api.patch(self.name, &apply, &Patch::Apply(self.whole(body))).await)
+                Said::of(api.patch(&self.name, &apply, &Patch::Apply(self.whole(body))).await)
             }
             Verb::Replace(sub, change) => {
-                // Read as somebody who may.
-                let there = self.look(world).await?.context("it is not there")?;
-                let mut whole = serde_json::to_value(there)?;
-                merge(&mut whole, change);
-                Said::of(api.replace_subresource(sub, self.name, &post, &whole).await)
+                let whole = self.changed(world, change).await?;
+                Said::of(api.replace_subresource(sub, &self.name, &post, &whole).await)
             }
             Verb::Post(sub, body) => {
                 let answer: Result<Value, _> =
-                    api.create_subresource(sub, self.name, &post, body).await;
+                    api.create_subresource(sub, &self.name, &post, body).await;
                 Said::of(answer)
             }
-            Verb::Delete => Said::of(api.delete(self.name, &delete).await),
+            Verb::Delete => Said::of(api.delete(&self.name, &delete).await),
             Verb::DeleteAll => {
                 let all = ListParams::default().labels("guarded=collection");
                 Said::of(api.delete_collection(&delete, &all).await)
@@ -139,55 +151,12 @@ impl Action {
         }
     }
 
-    /// Tries it by kubectl; nothing where kubectl has no command for it.
-    pub async fn kubectl(&self, world: &World, user: User, dry_run: bool) -> Result<Option<Said>> {
-        let (group, _, _, plural) = self.kind;
-        let resource = format!("{plural}.{group}");
-        let resource = resource.trim_end_matches('.');
-        let (mut words, input) = match &self.verb {
-            Verb::Create(body) => (vec!["create", "--filename=-"], self.whole(body).to_string()),
-            Verb::Apply(body) => (
-                vec![
-                    "apply",
-                    "--server-side",
-                    "--force-conflicts",
-                    "--field-manager=gitops",
-                    "--filename=-",
-                ],
-                self.whole(body).to_string(),
-            ),
-            Verb::Patch("", _) => {
-                (vec!["patch", resource, self.name, "--type=merge"], String::new())
-            }
-            // It reads the status first, which the operator may not.
-            Verb::Patch("status", _) if user != OPERATOR => (
-                vec!["patch", resource, self.name, "--type=merge", "--subresource=status"],
-                String::new(),
-            ),
-            Verb::Delete => (vec!["delete", resource, self.name, "--wait=false"], String::new()),
-            Verb::Patch(..) | Verb::Replace(..) | Verb::Post(..) | Verb::DeleteAll => {
-                return Ok(None);
-            }
-        };
-        let (mut body, namespace) = (String::new(), format!("--namespace={}", self.namespace));
-        if let Verb::Patch(_, patch) = &self.verb {
-            body = format!("--patch={patch}");
-        }
-        if !body.is_empty() {
-            words.push(&body);
-        }
-        if !self.namespace.is_empty() {
-            words.push(&namespace);
-        }
-        let who = format!("--as={}", user.user);
-        words.push(&who);
-        if dry_run {
-            words.push("--dry-run=server");
-        }
-        match world.run("kubectl", &words, &[], &input).await {
-            Ok(_) => Ok(Some(Said::Yes)),
-            Err(error) => Said::of_words(&format!("{error:#}")).map(Some),
-        }
+    /// What is there with a change, read as somebody who may.
+    async fn changed(&self, world: &World, change: &Value) -> Result<Value> {
+        let there = self.look(world).await?.context("it is not there")?;
+        let mut whole = serde_json::to_value(there)?;
+        merge(&mut whole, change);
+        Ok(whole)
     }
 
     /// What a user is to be told.
@@ -199,53 +168,9 @@ impl Action {
         }
     }
 
-    /// Whether what this makes has to be taken away before it is tried again.
-    pub async fn undo(&self, world: &World, before: Option<&DynamicObject>) -> Result<()> {
-        let api = self.api(world.client().await?);
-        let now = api.get_opt(self.name).await.context("reading what became of it")?;
-        match (before, now) {
-            (None, Some(_)) => {
-                let words = ["delete", self.kind.3, self.name, "--ignore-not-found"];
-                let namespace = format!("--namespace={}", self.namespace);
-                let mut words = words.to_vec();
-                if !self.namespace.is_empty() {
-                    words.push(&namespace);
-                }
-                world.kubectl(&words).await?;
-            }
-            (Some(before), Some(now))
-                if before.metadata.annotations != now.metadata.annotations
-                    || before.metadata.labels != now.metadata.labels
-                    || before.data["spec"] != now.data["spec"] =>
-            {
-                let diff =
-                    |old: &Option<std::collections::BTreeMap<String, String>>,
-                     new: &Option<std::collections::BTreeMap<String, String>>| {
-                        let mut all: serde_json::Map<String, Value> = new
-                            .iter()
-                            .flatten()
-                            .map(|(key, _)| (key.clone(), Value::Null))
-                            .collect();
-                        all.extend(old.iter().flatten().map(|(k, v)| (k.clone(), json!(v))));
-                        Value::Object(all)
-                    };
-                let mut patch = json!({"metadata": {
-                    "annotations": diff(&before.metadata.annotations, &now.metadata.annotations),
-                    "labels": diff(&before.metadata.labels, &now.metadata.labels),
-                }});
-                if before.data["spec"] != now.data["spec"] {
-                    patch["spec"] = before.data["spec"].clone();
-                }
-                api.patch(self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// What is there now.
     pub async fn look(&self, world: &World) -> Result<Option<DynamicObject>> {
-        Ok(self.api(world.client().await?).get_opt(self.name).await?)
+        Ok(self.api(world.client().await?).get_opt(&self.name).await?)
     }
 }
 
@@ -276,6 +201,23 @@ pub fn rules() -> Value {
         "validate": {"failureAction": "Audit", "message": "m", "pattern": {"metadata": {"name": "?*"}}}}])
 }
 
+/// The specs of an ImageValidatingPolicy and of a MutatingPolicy for nobody's namespaces.
+pub fn for_nobody() -> [Value; 2] {
+    let constraints = json!({
+        "namespaceSelector": {"matchLabels": {"guarded": "nobody"}},
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+            "resources": ["configmaps"]}],
+    });
+    let expression = r#"Object{metadata: Object.metadata{labels: Object.metadata.labels{x: "y"}}}"#;
+    let key = json!({"name": "a", "cosign": {"key": {"data": "x"}}});
+    [
+        json!({"matchConstraints": constraints, "attestors": [key],
+            "validations": [{"expression": "true"}]}),
+        json!({"matchConstraints": constraints, "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]}),
+    ]
+}
+
 /// An action that is tried in a dry run and for good.
 fn action(
     what: &'static str,
@@ -285,10 +227,10 @@ fn action(
     yes: &'static [User],
     guard: &'static [User],
 ) -> Action {
-    Action { what, kind, namespace, name, verb, yes, guard, is_dry: false }
+    Action { what, kind, namespace, name: name.to_owned(), verb, yes, guard, on: On::WhatIsThere }
 }
 
-/// One of which what is allowed is only tried in a dry run.
-fn dry(action: Action) -> Action {
-    Action { is_dry: true, ..action }
+/// One that is tried on something else.
+fn on(on: On, action: Action) -> Action {
+    Action { on, ..action }
 }

@@ -94,6 +94,10 @@ fn the_operator_says_whether_the_guard_fits() {
         world.ready_ring("unguarded").await?;
         world.kubectl(&["apply", "--kustomize=manifests"]).await?;
         restarted(shared, &[], "fits").await?;
-        Ok(())
+        // Those that come next go by it.
+        wait_until("the guard has it again", async || {
+            Ok(enrols(world, LABELLER.user, usual).await? == Said::Guard)
+        })
+        .await
     });
 }

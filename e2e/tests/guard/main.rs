@@ -19,6 +19,7 @@ mod attacks;
 mod fits;
 mod marks;
 mod prey;
+mod race;
 mod said;
 mod table;
 mod users;

@@ -1,21 +1,32 @@
 //! Notes of Kyverno's that are stocked where no ring enforces yet: what becomes of
 //! them when one does; and what honest copies with old notes meet.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Map, Value, json};
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{World, manifest, namespaces, wait_until},
+};
 
 use crate::{
+    attacks::{Attack, refused, says_readme},
+    common::Shared,
+    prey::{NOTE, Outcome},
     said::Said,
     turn::{self, in_turn},
 };
 
-const NOTE: &str = "kyverno.io/verify-images-scoped";
+const FORETOLD: Attack = refused(
+    "the same note, in the namespace of a ring that is yet to come and whose keys are known",
+    [Outcome::Unsigned, Outcome::Fails],
+);
 
 async fn pods(world: &World, namespace: &str) -> Result<Api<Pod>> {
     wait_until("its account is there", async || {
@@ -55,6 +66,19 @@ async fn stays(pods: &Api<Pod>, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the half of Kyverno that writes notes looks at a ring's Pods: its webhook
+/// configuration is another one than that of the half which the operator asks.
+async fn writes_notes(pods: &Api<Pod>, image: &str) -> Result<()> {
+    let dry = PostParams { dry_run: true, field_manager: None };
+    let asked = gated("asked", "{}", &[image])?;
+    wait_until("Kyverno writes notes of the ring that audits", async || {
+        let annotations = pods.create(&dry, &asked).await?.metadata.annotations;
+        let note = annotations.as_ref().and_then(|found| found.get(NOTE));
+        Ok(note.is_some_and(|note| note.contains("signing-audit")))
+    })
+    .await
+}
+
 async fn enforce(world: &World, ring: &str, action: &str) -> Result<()> {
     let patch = format!("--patch={{\"spec\":{{\"policy\":{{\"action\":\"{action}\"}}}}}}");
     world.kubectl(&["patch", "skr", ring, "--type=merge", &patch]).await?;
@@ -80,6 +104,7 @@ fn what_is_stocked_while_a_ring_audits_is_verified_when_it_enforces() {
 
         let pods = pods(world, "audited-dev").await?;
         let post = PostParams::default();
+        writes_notes(&pods, &unsigned).await?;
         pods.create(&post, &gated("created", &forged, &[&unsigned])?).await?;
         pods.create(&post, &gated("written", "{}", &[&unsigned])?).await?;
         let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: forged}}}));
@@ -104,24 +129,173 @@ fn what_is_stocked_while_a_ring_audits_is_verified_when_it_enforces() {
     });
 }
 
+/// A key pair of cosign's in a Secret, which the operator may read.
+async fn key_pair(world: &World, namespace: &str) -> Result<()> {
+    let folder = world.info.folder.join(namespace);
+    fs::create_dir_all(&folder)?;
+    let prefix = folder.join("own").display().to_string();
+    let make = ["generate-key-pair", "--output-key-prefix", &prefix];
+    world.run("cosign", &make, &[("COSIGN_PASSWORD", "")], "").await?;
+    let read = |end: &str| fs::read_to_string(format!("{prefix}.{end}"));
+    let data =
+        json!({"cosign.key": read("key")?, "cosign.pub": read("pub")?, "cosign.password": ""});
+    let metadata = json!({"name": "cosign", "namespace": namespace});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+    world.apply(&secret.to_string()).await?;
+    let namespace = format!("--namespace={namespace}");
+    let of = ["--verb=get", "--resource=secrets", "--resource-name=cosign", &namespace];
+    world.kubectl(&[&["create", "role", "import"], &of[..]].concat()).await?;
+    let operator = "--serviceaccount=signing-system:signingkeyring-operator";
+    let to = ["create", "rolebinding", "import", "--role=import", operator, &namespace];
+    world.kubectl(&to).await?;
+    Ok(())
+}
+
+/// Creates Pods with a note, for either kind of policy, where neither the guard nor a
+/// rule looks at them.
+async fn stock_unguarded(
+    shared: &Shared,
+    pods: &Api<Pod>,
+    note: &str,
+    unsigned: &str,
+) -> Result<()> {
+    let world = &shared.world;
+    turn::kill(shared).await?;
+    turn::start(shared, &["--unknown-rings=Ignore"]).await?;
+    let label = ["label", "namespace", "foretold-dev", "signing.odj.cloud/ring=foretold"];
+    world.kubectl(&label).await?;
+    world.wait_until_admitted("foretold-dev", unsigned).await?;
+    let stocked = gated("unguarded", note, &[unsigned])?;
+    let later = gated("unguarded-later", note, &[unsigned])?;
+    let guarded = async |wanted: bool| {
+        let dry = PostParams { dry_run: true, field_manager: None };
+        let said = async || Said::of(pods.create(&dry, &stocked).await);
+        wait_until("the guard is told", async || Ok((said().await? == Said::Guard) == wanted)).await
+    };
+    let bindings = "validatingadmissionpolicybindings";
+    world.kubectl(&["delete", bindings, "signingkeyring-guard-marks"]).await?;
+    let made = match guarded(false).await {
+        Ok(()) => {
+            let post = PostParams::default();
+            let made = [pods.create(&post, &stocked).await, pods.create(&post, &later).await];
+            made.into_iter().map(Said::of).collect::<Result<Vec<Said>>>()
+        }
+        Err(error) => Err(error),
+    };
+    world.kubectl(&["apply", "--kustomize=manifests"]).await?;
+    guarded(true).await?;
+    ensure!(made? == [Said::Yes; 2]);
+    let label = ["label", "namespace", "foretold-dev", "signing.odj.cloud/ring-"];
+    world.kubectl(&label).await?;
+    Ok(())
+}
+
+/// Has a ring stand in an ImageValidatingPolicy alone.
+async fn move_to_the_other_kind(world: &World, ring: &str) -> Result<()> {
+    let kind = Kind::ImageValidatingPolicy.as_str();
+    let patch = format!("--patch={{\"spec\":{{\"policy\":{{\"kind\":\"{kind}\"}}}}}}");
+    world.kubectl(&["patch", "skr", ring, "--type=merge", &patch]).await?;
+    world.wait_for_field(ring, "{.status.policy.kind}", kind).await?;
+    wait_until("it has left the other", async || {
+        let names = world.get(&["clusterpolicies"], "{.items[*].spec.rules[*].name}").await?;
+        Ok(!names.contains(ring))
+    })
+    .await
+}
+
+/// A ring that imports its key, so that anybody who knows that may foretell what its
+/// rules will be called; one that comes back with its ledger is no other.
 #[test]
-fn what_is_stocked_before_there_is_a_ring_is_verified_when_it_comes() {
+fn what_is_foretold_of_a_ring_cannot_be_stocked_before_it_comes() {
     in_turn(async |shared| {
         let world = &shared.world;
-        // Nobody but the guard looks at such namespaces.
-        turn::kill(shared).await?;
-        turn::start(shared, &["--unknown-rings=Ignore"]).await?;
-        world.apply(&namespaces("unborn")).await?;
-        let unsigned = world.push("unborn/unsigned", "v1").await?;
-        let pods = pods(world, "unborn-dev").await?;
-        let names = ["unborn", "unborn.debug", "unborn.gates", "unborn.gates-00000000"];
-        let forged = note(&names, &unsigned);
-        pods.create(&PostParams::default(), &gated("stocked", &forged, &[&unsigned])?).await?;
-        world.apply(&manifest("unborn", "")).await?;
-        world.wait_for_condition("unborn", "Ready", "True").await?;
-        world.wait_until_refused("unborn-dev", &unsigned).await?;
-        // The rule that asks has the ring's keys in its name.
-        stays(&pods, "stocked").await?;
+        world.apply(&namespaces("foretold")).await?;
+        key_pair(world, "foretold-ci").await?;
+        let import = "  importFrom: {secret: {namespace: foretold-ci, name: cosign}}\n";
+        let ring = manifest("foretold", import);
+        let come = async || {
+            world.apply(&ring).await?;
+            world.wait_for_condition("foretold", "Ready", "True").await?;
+            let rules = world.rules("signing-enforce-0001", "foretold").await?;
+            let names = rules.iter().filter_map(|rule| Some(rule["name"].as_str()?.to_owned()));
+            Ok::<_, anyhow::Error>(names.collect::<Vec<String>>())
+        };
+        let foretold = come().await?;
+        let names: Vec<&str> = foretold.iter().map(String::as_str).collect();
+        let (gates, others): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains(".gates-"));
+        ensure!(gates.len() == 1 && !others.is_empty(), "{names:?}");
+        let unsigned = world.push("foretold/unsigned", "v1").await?;
+        world.wait_until_refused("foretold-dev", &unsigned).await?;
+        let label = ["label", "namespace", "foretold-dev"];
+        world.kubectl(&[&label[..], &["signing.odj.cloud/ring-"]].concat()).await?;
+        world.kubectl(&["delete", "skr", "foretold"]).await?;
+
+        let pods = pods(world, "foretold-dev").await?;
+        let post = PostParams::default();
+        let whole = note(&names, &unsigned);
+        let spaced = whole.replace("\":{", "\" :\n{");
+        let escaped = whole.replace(".gates-", "\\u002egates-");
+        stock_unguarded(shared, &pods, &whole, &unsigned).await?;
+        for setting in ["Enforce", "Audit", "Ignore"] {
+            turn::kill(shared).await?;
+            turn::start(shared, &[&format!("--unknown-rings={setting}")]).await?;
+            world.kubectl(&[&label[..], &["signing.odj.cloud/ring=foretold"]].concat()).await?;
+            match setting {
+                "Enforce" => world.wait_until_refused("foretold-dev", &unsigned).await?,
+                _ => world.wait_until_admitted("foretold-dev", &unsigned).await?,
+            }
+            // Until Kyverno has loaded what covers the namespace, the guard alone refuses.
+            let overwrites = async || {
+                let dry = PostParams { dry_run: true, field_manager: None };
+                let made = pods.create(&dry, &gated("asks", &whole, &[&unsigned])?).await;
+                Ok(made.is_ok_and(|pod| !pod.annotations()[NOTE].contains("signing-enforce")))
+            };
+            if setting == "Audit" {
+                wait_until("Kyverno writes its own note", overwrites).await?;
+            }
+            for (form, note) in [("whole", &whole), ("spaced", &spaced), ("escaped", &escaped)] {
+                let name = format!("{form}-{}", setting.to_lowercase());
+                let made = pods.create(&post, &gated(&name, note, &[&unsigned])?).await;
+                match (setting, made) {
+                    ("Enforce", Err(kube::Error::Api(status))) => {
+                        ensure!(status.message.contains("failed to verify"), "{}", status.message);
+                    }
+                    ("Audit", Ok(pod)) => {
+                        let stored = &pod.annotations()[NOTE];
+                        ensure!(!stored.contains("gates-"), "Kyverno leaves it: {stored}");
+                    }
+                    ("Ignore", made) => {
+                        ensure!(Said::of(made)? == Said::Guard, "{form} is stocked");
+                    }
+                    (_, made) => anyhow::bail!("{setting}: {form} is {made:?}"),
+                }
+            }
+            if setting != "Ignore" {
+                world.kubectl(&[&label[..], &["signing.odj.cloud/ring-"]].concat()).await?;
+            }
+        }
+
+        // What may be stocked, as it is and by an update.
+        pods.create(&post, &gated("stocked", &note(&others, &unsigned), &[&unsigned])?).await?;
+        let foreign = note(&names, &unsigned).replace("/signing-", "/others-");
+        pods.create(&post, &gated("foreign", &foreign, &[&unsigned])?).await?;
+        let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: whole}}}));
+        let said = Said::of(pods.patch("stocked", &PatchParams::default(), &written).await)?;
+        ensure!(said == Said::Guard, "{said:?}");
+        ensure!(come().await? == foretold, "it was not foretold");
+        world.wait_until_refused("foretold-dev", &unsigned).await?;
+        for name in ["stocked", "foreign", "whole-audit"] {
+            stays(&pods, name).await?;
+        }
+        let starts = Patch::Merge(json!({"spec": {"schedulingGates": []}}));
+        pods.patch("unguarded", &PatchParams::default(), &starts).await?;
+        move_to_the_other_kind(world, "foretold").await?;
+        let later = pods.patch("unguarded-later", &PatchParams::default(), &starts).await;
+        let Err(kube::Error::Api(status)) = later else { anyhow::bail!("it starts: {later:?}") };
+        ensure!(status.message.contains(Kind::ImageValidatingPolicy.unsigned()), "{status}");
+        says_readme(&FORETOLD)?;
         turn::kill(shared).await?;
         turn::start(shared, &[]).await
     });

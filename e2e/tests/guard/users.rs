@@ -24,8 +24,10 @@ const fn user(name: &'static str) -> User {
 pub const TENANT: User = user("tenant");
 /// May label and delete namespaces.
 pub const LABELLER: User = user("labeller");
-/// The same, with the verb enroll on ring shop.
+/// The same, with the verb enroll on ring shop, and on the value that is no ring's.
 pub const ENROLLER: User = user("enroller");
+/// The same as labeller, with the verb operate.
+pub const INSTALLER: User = user("installer");
 /// May rotate ring shop.
 pub const ROTATOR: User = user("rotator");
 /// May edit rings, and read the Secret keys of namespace guarded.
@@ -44,8 +46,10 @@ pub const NAMESPACES: User =
     User { name: "ns-controller", user: "system:serviceaccount:kube-system:namespace-controller" };
 
 /// All of them.
-pub const ALL: [User; 10] =
-    [TENANT, LABELLER, ENROLLER, ROTATOR, EDITOR, PLATFORM, PODDER, ADMIN, OPERATOR, NAMESPACES];
+pub const ALL: [User; 11] = [
+    TENANT, LABELLER, ENROLLER, INSTALLER, ROTATOR, EDITOR, PLATFORM, PODDER, ADMIN, OPERATOR,
+    NAMESPACES,
+];
 
 impl User {
     /// A client that is this user.
@@ -80,7 +84,12 @@ rules: [{apiGroups: [""], resources: [namespaces, namespaces/status, namespaces/
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: enrolls-shop}
-rules: [{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], resourceNames: [shop], verbs: [enroll]}]
+rules: [{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], resourceNames: [shop, signing-gate], verbs: [enroll]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: operates}
+rules: [{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], verbs: [operate]}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -117,10 +126,12 @@ rules: [{apiGroups: [""], resources: [pods, pods/status, pods/resize, pods/ephem
 "#;
 
 /// Who has which of them in the whole cluster, and in which namespaces tenant is admin.
-const BOUND: [(&str, &str); 8] = [
+const BOUND: [(&str, &str); 10] = [
     ("labeller", "labels-namespaces"),
     ("enroller", "labels-namespaces"),
     ("enroller", "enrolls-shop"),
+    ("installer", "labels-namespaces"),
+    ("installer", "operates"),
     ("rotator", "rotates-shop"),
     ("editor", "edits-rings"),
     ("platform", "runs-kyverno"),

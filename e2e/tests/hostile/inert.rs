@@ -7,32 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 use serde_json::{Value, json};
-use signingkeyring_e2e_testbed::world::wait_until;
+use signingkeyring_e2e_testbed::{kind::Kind, world::wait_until};
 
-use crate::texts::MARK;
+use crate::{texts::MARK, validating};
 
 async fn policies(client: &Client) -> Result<Vec<DynamicObject>> {
-    let resource = ApiResource {
-        group: "kyverno.io".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "kyverno.io/v1".to_owned(),
-        kind: "ClusterPolicy".to_owned(),
-        plural: "clusterpolicies".to_owned(),
-    };
+    let kind = Kind::under_test();
+    let resource = GroupVersionKind::gvk(kind.group(), "v1", kind.as_str());
+    let resource = ApiResource::from_gvk_with_plural(&resource, kind.plural());
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     Ok(api.list(&ListParams::default()).await?.items)
 }
 
 /// What a ring's rule skips.
 pub async fn skipped(client: &Client, ring: &str) -> Result<BTreeSet<String>> {
+    let kind = Kind::under_test();
     let policies = policies(client).await?;
-    let rules = policies.iter().filter_map(|policy| policy.data["spec"]["rules"].as_array());
-    let rule = rules.flatten().find(|rule| rule["name"] == ring);
-    let globs = rule.and_then(|rule| rule["verifyImages"][0]["skipImageReferences"].as_array());
-    Ok(globs.into_iter().flatten().filter_map(|glob| glob.as_str().map(str::to_owned)).collect())
+    let specs = policies.iter().map(|policy| &policy.data["spec"]);
+    let of_ring = specs.filter(|spec| kind.keys(spec, ring).is_some());
+    let excluded = of_ring.flat_map(|spec| kind.excluded(spec, ring));
+    Ok(excluded.map(|text| if text.ends_with('/') { text + "*" } else { text }).collect())
 }
 
 /// Checks every policy, and that Kyverno has taken each.
@@ -41,13 +38,20 @@ pub async fn check(client: &Client) -> Result<()> {
     wait_until("Kyverno has taken every policy", async || {
         all = policies(client).await?;
         Ok(all.iter().all(|policy| {
-            let conditions = policy.data["status"]["conditions"].as_array();
+            let status = &policy.data["status"];
+            if status["conditionStatus"]["ready"] == true {
+                return true;
+            }
+            let conditions = status["conditions"].as_array();
             conditions
                 .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
         }))
     })
     .await?;
     ensure!(!all.is_empty(), "there is no policy");
+    if Kind::under_test() == Kind::ImageValidatingPolicy {
+        return validating::check(&all);
+    }
     let mut constants: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for policy in &mut all {
         let name = policy.name_any();
@@ -142,7 +146,7 @@ fn inert(value: &Value) -> Result<()> {
     Ok(())
 }
 
-fn is_public_key(text: &str) -> bool {
+pub fn is_public_key(text: &str) -> bool {
     let body = text
         .strip_prefix("-----BEGIN PUBLIC KEY-----\n")
         .and_then(|rest| rest.strip_suffix("\n-----END PUBLIC KEY-----\n"));
@@ -151,7 +155,7 @@ fn is_public_key(text: &str) -> bool {
     })
 }
 
-fn is_label(name: &str) -> bool {
+pub fn is_label(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=63).contains(&name.len())
         && name.starts_with(plain)
@@ -161,7 +165,7 @@ fn is_label(name: &str) -> bool {
 
 /// `HOST/PATH/*`, `HOST/*`, `HOST/PATH:TAG`, `:TAG*`, `:*`, `@*`, `@DIGEST`,
 /// the host of Docker Hub written out.
-fn is_glob(glob: &str) -> bool {
+pub fn is_glob(glob: &str) -> bool {
     let Some((host, rest)) = glob.split_once('/') else { return false };
     let (name, port) = host.split_once(':').unwrap_or((host, "1"));
     let is_host = (name.contains('.') || host.contains(':') || name == "localhost")

@@ -12,6 +12,7 @@
 mod common;
 
 mod batch;
+mod edits;
 mod generated;
 mod inert;
 mod lists;
@@ -19,6 +20,7 @@ mod policies;
 mod rings;
 mod secrets;
 mod texts;
+mod validating;
 
 use std::io::Write;
 

@@ -7,16 +7,17 @@ use kube::{
 };
 use serde_json::{Value, json};
 use signingkeyring_e2e_observer::{
+    history::Kind as Observed,
     marks::{ANNOTATION as MARKS, Marks},
     parse,
 };
-use signingkeyring_e2e_testbed::world::wait_until;
+use signingkeyring_e2e_testbed::{kind::Kind, world::wait_until};
 
-use crate::batch::Batch;
+use crate::{batch::Batch, edits};
 
-const VICTIM: &str = "victim";
+pub const VICTIM: &str = "victim";
 
-const HIGH_WATER: &str = "signing.odj.cloud/high-water";
+pub const HIGH_WATER: &str = "signing.odj.cloud/high-water";
 
 /// An edit of a policy, told to its victim's rule and its annotations.
 struct Edit {
@@ -121,7 +122,7 @@ const RAISED: &[Edit] = &[
 ];
 
 /// A P-256 public key that is no ring's: the point of the SEC 2 generator.
-const STRANGER: &str = "-----BEGIN PUBLIC KEY-----
+pub const STRANGER: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
 6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
 -----END PUBLIC KEY-----
@@ -140,18 +141,43 @@ fn entries(rules: &mut [Value], at: usize) -> &mut Value {
     &mut rules[at]["verifyImages"][0]["attestors"][0]["entries"]
 }
 
+/// What is done to a policy.
+type Change = Box<dyn Fn(&mut DynamicObject) + Send + Sync>;
+
+/// The edits of the kind under test, and those that raise the victim's mark besides.
+fn changes() -> [Vec<(&'static str, Change)>; 2] {
+    match Kind::under_test() {
+        Kind::ClusterPolicy => [EDITS, RAISED].map(|edits| {
+            let edits = edits.iter();
+            edits
+                .map(|edit| (edit.class, Box::new(|o: &mut _| edited(o, edit)) as Change))
+                .collect()
+        }),
+        Kind::ImageValidatingPolicy => [edits::EDITS, edits::RAISED].map(|edits| {
+            let edits = edits.iter();
+            edits
+                .map(|edit| (edit.class, Box::new(|o: &mut _| edits::edited(o, edit)) as Change))
+                .collect()
+        }),
+    }
+}
+
 fn api(batch: &Batch) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("kyverno.io", "v1", "ClusterPolicy");
-    let kind = ApiResource::from_gvk_with_plural(&kind, "clusterpolicies");
-    Api::all_with(batch.client.clone(), &kind)
+    let kind = Kind::under_test();
+    let resource = GroupVersionKind::gvk(kind.group(), "v1", kind.as_str());
+    let resource = ApiResource::from_gvk_with_plural(&resource, kind.plural());
+    Api::all_with(batch.client.clone(), &resource)
 }
 
 /// The victim's rule and mark.
 fn victims(policy: &DynamicObject) -> Option<(Value, u64)> {
     let policy = serde_json::to_value(policy).ok()?;
-    let rules = parse::rules(&policy, VICTIM);
+    let rule = match Kind::under_test() {
+        Kind::ClusterPolicy => parse::part(Observed::ClusterPolicy, &policy, VICTIM)?,
+        Kind::ImageValidatingPolicy => edits::rule(&policy["spec"], VICTIM)?,
+    };
     let marks = Marks::of_policy(&policy).ok()?;
-    Some((serde_json::json!(rules), marks.of(VICTIM)?.sequence))
+    Some((rule, marks.of(VICTIM)?.sequence))
 }
 
 /// How many passes have ended in a panic.
@@ -204,9 +230,14 @@ fn edited(object: &mut DynamicObject, edit: &Edit) {
 
 /// Edits the victim's rule and raises its mark: the rule becomes again what the
 /// ledger calls for, and the ring says what is to be done about the mark.
-async fn raised(batch: &mut Batch, edit: &Edit, policy: &str, rule: &Value) -> Result<()> {
-    let edited = put(batch, edit.class, policy, |object| {
-        self::edited(object, edit);
+async fn raised(
+    batch: &mut Batch,
+    (class, change): &(&str, Change),
+    policy: &str,
+    rule: &Value,
+) -> Result<()> {
+    let edited = put(batch, class, policy, |object| {
+        change(object);
         let annotations = object.metadata.annotations.get_or_insert_default();
         let marks = annotations.get(MARKS).and_then(|text| Marks::parse(text).ok());
         let mut marks = marks.unwrap_or_default();
@@ -219,13 +250,14 @@ async fn raised(batch: &mut Batch, edit: &Edit, policy: &str, rule: &Value) -> R
     if !edited {
         return Ok(());
     }
-    wait_until(&format!("the rule is right after: {}", edit.class), async || {
+    wait_until(&format!("the rule is right after: {class}"), async || {
         let found = api(batch).get_opt(policy).await?;
         Ok(found.as_ref().and_then(victims).is_some_and(|(found, _)| found == *rule))
     })
     .await?;
     let said = batch.shared.world.wait_for_condition(VICTIM, "Stalled", "True").await?;
-    ensure!(said.contains("annotate clusterpolicy"), "{said}");
+    let annotate = format!("annotate {}", Kind::under_test().resource());
+    ensure!(said.contains(&annotate), "{said}");
     Ok(())
 }
 
@@ -236,27 +268,28 @@ pub async fn edited_policies(batch: &mut Batch) -> Result<()> {
     let policy = world.ring(VICTIM, "{.status.policy.name}").await?;
     let original = api(batch).get(&policy).await?;
     let whole = victims(&original).context("the victim's rule")?;
-    for (index, edit) in EDITS.iter().enumerate() {
+    let [changes, raising] = changes();
+    for (index, (class, change)) in changes.iter().enumerate() {
         if index % 8 == 7 {
             // Edits without end are undone after growing pauses; a rotation of
             // another ring in the policy is news.
             batch.go_on().await?;
         }
-        put(batch, edit.class, &policy, |object| edited(object, edit)).await?;
-        wait_until(&format!("the policy is restored after: {}", edit.class), async || {
+        put(batch, class, &policy, change).await?;
+        wait_until(&format!("the policy is restored after: {class}"), async || {
             let found = api(batch).get_opt(&policy).await?;
             Ok(found.as_ref().and_then(victims).is_some_and(|found| found == whole))
         })
         .await?;
     }
-    for edit in RAISED {
-        raised(batch, edit, &policy, &whole.0).await?;
+    for raise in &raising {
+        raised(batch, raise, &policy, &whole.0).await?;
         // Putting the mark right is all that is left to do for a person.
         put(batch, "mark taken off", &policy, |object| {
             object.metadata.annotations.get_or_insert_default().remove(MARKS);
         })
         .await?;
-        wait_until(&format!("the mark is right again after: {}", edit.class), async || {
+        wait_until(&format!("the mark is right again after: {}", raise.0), async || {
             let found = api(batch).get_opt(&policy).await?;
             Ok(found.as_ref().and_then(victims).is_some_and(|found| found == whole))
         })

@@ -9,7 +9,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 use signingkeyring_e2e_observer::ledger::{ANNOTATION as LEDGER, SECRET_TYPE};
-use signingkeyring_e2e_testbed::world::{consent, wait_until};
+use signingkeyring_e2e_testbed::{
+    kind::Kind,
+    world::{consent, wait_until},
+};
 
 use crate::{
     batch::{Batch, CONTROL, Row, Wants},
@@ -60,7 +63,7 @@ fn contents(good: &str) -> Vec<String> {
     contents.push(edit("\"number\":1", "\"number\":1,\"number\":2"));
     contents
         .push(edit("BEGIN PUBLIC KEY-----\\n", "BEGIN PUBLIC KEY-----\\n{{request.object}}\\n"));
-    contents.push(edit("signing-enforce-", "somebody-elses-"));
+    contents.push(edit(&format!("{}enforce-", Kind::under_test().prefix()), "somebody-elses-"));
     contents.push(edit("\"removed\":false", "\"removed\":\"no\""));
     contents
 }

@@ -14,6 +14,7 @@ mod common;
 #[path = "../faults/turn.rs"]
 mod turn;
 
+mod image_validating;
 mod others;
 mod settings;
 mod webhooks;
@@ -36,40 +37,56 @@ async fn begins(world: &World) -> Result<()> {
 
 /// Waits until nothing is left out.
 async fn is_complete(world: &World) -> Result<()> {
-    world.wait_for_condition(RING, "EnforcementComplete", "True Complete").await?;
-    let ready = world.wait_for_condition(RING, "Ready", "True Available").await?;
+    is_complete_for(world, RING).await
+}
+
+/// The same of another ring.
+async fn is_complete_for(world: &World, ring: &str) -> Result<()> {
+    world.wait_for_condition(ring, "EnforcementComplete", "True Complete").await?;
+    let ready = world.wait_for_condition(ring, "Ready", "True Available").await?;
     ensure!(ready.ends_with("all is as asked"), "{ready}");
     Ok(())
 }
 
 /// Waits until the condition begins so, and has these words; Ready says the same.
 async fn says(world: &World, begins: &str, words: &[&str]) -> Result<()> {
-    let text = world.wait_for_condition(RING, "EnforcementComplete", begins).await?;
+    says_of(world, RING, begins, words).await
+}
+
+/// The same of another ring.
+async fn says_of(world: &World, ring: &str, begins: &str, words: &[&str]) -> Result<()> {
+    let text = world.wait_for_condition(ring, "EnforcementComplete", begins).await?;
     println!("EnforcementComplete {text}");
     for word in words {
         ensure!(text.contains(word), "{word} is not in: {text}");
     }
     let ready = match begins.strip_prefix("Unknown ") {
         // What cannot be told keeps no ring from being ready.
-        Some(_) => world.wait_for_condition(RING, "Ready", "True Available").await?,
-        None => world.wait_for_condition(RING, "Ready", begins).await?,
+        Some(_) => world.wait_for_condition(ring, "Ready", "True Available").await?,
+        None => world.wait_for_condition(ring, "Ready", begins).await?,
     };
     let message = text.splitn(3, ' ').nth(2).unwrap_or_default();
     ensure!(ready.contains(message), "Ready is {ready}");
     for output in ["", "wide"] {
         let output = format!("--output={output}");
-        print!("{}", world.kubectl(&["get", "skr", RING, &output]).await?);
+        print!("{}", world.kubectl(&["get", "skr", ring, &output]).await?);
     }
     Ok(())
 }
 
 /// Whether an unsigned image runs in the ring's namespace when it is asked for so.
 async fn admits(world: &World, more: &[&str]) -> Result<bool> {
+    admits_in(world, NAMESPACE, more).await
+}
+
+/// The same of another namespace.
+async fn admits_in(world: &World, namespace: &str, more: &[&str]) -> Result<bool> {
     let image = format!("--image={}", world.push("shop/unsigned", "v1").await?);
-    let run = ["run", "probe", &image, "--namespace", NAMESPACE, "--dry-run=server"];
+    let run = ["run", "probe", &image, "--namespace", namespace, "--dry-run=server"];
+    let refusals = ["signing-enforce", "signing.enforce"];
     match world.kubectl(&[&run[..], more].concat()).await {
         Ok(_) => Ok(true),
-        Err(error) if format!("{error:#}").contains("signing-enforce") => Ok(false),
+        Err(error) if refusals.iter().any(|by| format!("{error:#}").contains(by)) => Ok(false),
         Err(error) => Err(error),
     }
 }

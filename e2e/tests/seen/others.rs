@@ -105,6 +105,94 @@ fn a_namespaced_mutating_policy_is_not_judged() {
     });
 }
 
+/// A kind of `policies.kyverno.io` as a tenant could make it before the guard.
+fn of_kind(kind: &str, name: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "policies.kyverno.io/v1", "kind": kind,
+        "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+    })
+    .to_string()
+}
+
+fn constraints() -> Value {
+    json!({"resourceRules": [{
+        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": ["configmaps"],
+    }]})
+}
+
+#[test]
+fn a_policy_that_may_create_others_is_not_judged_once_its_kind_is_served() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        begins(world).await?;
+        let kind = "namespacedgeneratingpolicies.policies.kyverno.io";
+        let crd = world.kubectl(&["get", "crd", kind, "--output=json"]).await?;
+        let mut crd: Value = serde_json::from_str(&crd)?;
+        crd["metadata"] = json!({"name": kind, "annotations": crd["metadata"]["annotations"]});
+        kill(shared).await?;
+        world.kubectl(&["delete", "crd", kind]).await?;
+        start(shared, &[]).await?;
+        // A kind that is not served has no policies.
+        let look = ["annotate", "skr", "shop", "--overwrite", "example.org/look=again"];
+        world.kubectl(&look).await?;
+        let complete = is_complete(world).await;
+        world.apply(&crd.to_string()).await?;
+        world.kubectl(&["wait", "--for=condition=Established", "crd", kind]).await?;
+        complete?;
+
+        let made = r#"[{"kind": dyn("ConfigMap"), "apiVersion": dyn("v1"), "metadata": dyn({"name": "made"})}]"#;
+        let spec = json!({
+            "matchConstraints": constraints(),
+            "variables": [{"name": "made", "expression": made}],
+            "generate": [{"expression": "generator.Apply(variables.made)"}],
+        });
+        world.apply(&of_kind("NamespacedGeneratingPolicy", "makes", &spec)).await?;
+        let words = [
+            "NamespacedGeneratingPolicy shop-dev/makes",
+            "--accept-exclusions=policy:shop-dev/makes",
+        ];
+        says(world, "Unknown NotJudged", &words).await?;
+        world.kubectl(&["delete", kind, "makes", "-n", NAMESPACE]).await?;
+        is_complete(world).await
+    });
+}
+
+/// What cannot undo the check is named, and turns nothing.
+#[test]
+fn what_takes_nothing_from_the_check_is_named() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        begins(world).await?;
+        let adds = json!({
+            "matchConstraints": constraints(), "validations": [{"expression": "true"}],
+            "attestors": [{"name": "a", "cosign": {"key": {"data": "x"}}}],
+        });
+        let excepts = json!({"policyRefs": [{"name": "x", "kind": "ImageValidatingPolicy"}]});
+        let all = [
+            ("NamespacedImageValidatingPolicy", "namespacedimagevalidatingpolicies", adds),
+            ("PolicyException", "policyexceptions", excepts),
+        ];
+        for (kind, plural, spec) in all {
+            world.apply(&of_kind(kind, "theirs", &spec)).await?;
+            let named = format!("{kind} shop-dev/theirs");
+            wait_until("it is named", async || {
+                Ok(world.condition("shop", "EnforcementComplete").await?.contains(&named))
+            })
+            .await?;
+            is_complete(world).await?;
+            ensure!(!admits(world, &[]).await?);
+            let plural = format!("{plural}.policies.kyverno.io");
+            world.kubectl(&["delete", &plural, "theirs", "-n", NAMESPACE]).await?;
+            wait_until("it is not named any more", async || {
+                Ok(!world.condition("shop", "EnforcementComplete").await?.contains(&named))
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn an_exception_of_any_namespace() {
     in_turn(async |shared| {

@@ -59,10 +59,14 @@ api_enum! {
         FirstVersionPending,
         /// A new version is on its way to the pipelines.
         Rotating,
+        /// A rotation is due and waits for those of other rings.
+        RotationQueued,
         /// A version that is to stand by is on its way to Kyverno.
         StandbyPending,
         /// The rule is on its way into another policy.
         Moving,
+        /// Kyverno goes on with the ring's rule and takes no other any more.
+        CannotRotate,
         /// The API server refused a write, which is tried again.
         Retrying,
         /// Versions existed and their ledger is gone or damaged.
@@ -97,7 +101,7 @@ api_enum! {
         PolicyPending,
         /// Kyverno keeps answering with an older key set.
         PolicyBehind,
-        /// The cluster does not serve Kyverno's ClusterPolicy.
+        /// The cluster does not serve the kind of Kyverno policy that holds the rule.
         KyvernoMissing,
         /// An object with the policy's name is not ours.
         PolicyConflict,
@@ -113,6 +117,8 @@ api_enum! {
         GateNotServed,
         /// A question passed Kyverno without an answer.
         GateSilent,
+        /// Kyverno did not answer in time.
+        GateSlow,
         /// Kyverno does not answer and pods are refused.
         GateMute,
         /// Something that is not our gate answered.

@@ -35,6 +35,8 @@ api_enum! {
         ExclusionListTooLarge,
         /// Exclusion lists are gone with their kind, and stay in force.
         ExclusionListsRemembered,
+        /// So many rings stand in ClusterPolicies that every pod of the cluster pays for it.
+        ManyRings,
         /// A pass over the object ended in a panic: a defect of the operator.
         PassPanicked,
     }
@@ -69,6 +71,8 @@ api_enum! {
         Expire,
         /// Leaving out what is too much.
         Limit,
+        /// Counting what policies hold.
+        Count,
         /// Bringing a ring to what is asked of it.
         Reconcile,
     }

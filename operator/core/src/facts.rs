@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
 use crate::{
     ledger::{Ledger, PipelineRef, State},
     policy_ref::PolicyRef,
+    schedule::Opening,
     snapshot::{Covered, LedgerFound, Snapshot, Witness},
 };
 
@@ -18,10 +17,10 @@ mod rotation;
 mod stage;
 mod witness;
 
-pub(crate) use enforcement::Enforcement;
+pub(crate) use enforcement::{Enforcement, PATIENCE};
 pub(crate) use pipelines::{is_in_the_way, is_out_of_reach, is_stale, target};
 pub(crate) use stage::Stage;
-pub use witness::{Evidence, is_doubtful};
+pub use witness::{Evidence, is_doubtful, may_be_lost};
 pub(crate) use witness::{carrying, carrying_besides, highest_sequence};
 
 /// What follows from one snapshot.
@@ -62,10 +61,15 @@ pub struct Facts<'a> {
     pub token: Option<&'a str>,
     /// The rotation token, if it has not been answered yet.
     pub asked: Option<&'a str>,
-    /// When the schedule rotates next, as long as the ring rotates at all.
-    pub next_rotation: Option<Timestamp>,
-    /// Whether a rotation was asked for, or the schedule calls for one.
+    /// When the schedule rotates next, or began to want to, as long as the ring rotates
+    /// at all: in a window, if it has any.
+    pub next_rotation: Option<Opening>,
+    /// Whether a rotation was asked for, or the schedule calls for one, and it does not
+    /// wait for those of other rings.
     pub rotation_due: bool,
+    /// A rotation is due and waits until fewer than so many others are under way. One
+    /// that replaces a revoked key waits for nobody.
+    pub waits_for_others: Option<u16>,
     /// The pipelines that hold, or may hold, another version than the pending one.
     pub holding_back: Vec<&'a PipelineRef>,
 }
@@ -97,9 +101,16 @@ impl<'a> Facts<'a> {
         let token = rotation::token(snapshot);
         let asked = token.filter(|token| ledger.is_none_or(|l| l.handled(token).is_none()));
         let next_rotation = ledger
-            .filter(|_| matches!(stage, Stage::Serving | Stage::DeletionBlocked))
+            .filter(|_| stage == Stage::Serving && !snapshot.ring.suspend)
             .and_then(|ledger| rotation::next(snapshot, ledger));
-        let scheduled = next_rotation.is_some_and(|due| due <= snapshot.now);
+        let scheduled = next_rotation.is_some_and(|next| next.begins <= snapshot.now);
+        let rotation_due = !snapshot.ring.deleting && (scheduled || asked.is_some());
+        let due_revocations = ledger.map(|l| due_revocations(snapshot, l)).unwrap_or_default();
+        let may_wait = stage == Stage::Serving
+            && due_revocations.is_empty()
+            && !snapshot.ring.suspend
+            && ledger.is_some_and(|ledger| ledger.current().is_some() && !ledger.is_rotating());
+        let waits_for_others = snapshot.rotations_full.filter(|_| rotation_due && may_wait);
         Self {
             stage,
             ledger,
@@ -113,11 +124,12 @@ impl<'a> Facts<'a> {
             soaked: matches!(enforcement, Enforcement::Acknowledged(held) if soaked(held)),
             left_behind: ledger.and_then(|ledger| enforcement::left_behind(snapshot, ledger)),
             covered: enforcement::covered(snapshot, ledger),
-            due_revocations: ledger.map(|l| due_revocations(snapshot, l)).unwrap_or_default(),
+            due_revocations,
             token,
             asked,
             next_rotation,
-            rotation_due: !snapshot.ring.deleting && (scheduled || asked.is_some()),
+            rotation_due: rotation_due && waits_for_others.is_none(),
+            waits_for_others,
             holding_back: ledger.map(|l| pipelines::holding_back(snapshot, l)).unwrap_or_default(),
         }
     }

@@ -60,6 +60,7 @@ mod tests {
     fn two_secrets_of_a_namespace_are_granted_by_objects_of_their_own() {
         let operator = OperatorFacts {
             namespace: "acme-signing".into(),
+            probe_namespace: "signing-probe".into(),
             enrolment_label: "ring".into(),
             account: Account::User("x".into()),
             pipeline_role: "acme-pipeline".into(),

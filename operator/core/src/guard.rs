@@ -135,7 +135,11 @@ impl Setting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{names::LEDGER_TYPE, policy_ref::PolicyRef};
+    use crate::{
+        names::LEDGER_TYPE,
+        policy::image_validating::pin,
+        policy_ref::{Action, PolicyKind, PolicyRef},
+    };
 
     const EXPECTED: Expected<'_> = Expected {
         enrolment_label: "signing.odj.cloud/ring",
@@ -219,12 +223,14 @@ mod tests {
     #[test]
     fn the_manifests_name_what_the_operator_writes() {
         let own = include_str!("../../../manifests/guard/operators-own.yaml");
-        let policies = "^signing-(enforce|audit)-[0-9]+$";
+        let policies = "^signing(-(enforce|audit)|[.](enforce|audit|pin))-[0-9]+$";
         assert!(own.contains(policies));
-        for policy in PolicyRef::UNKNOWN {
-            let name = policy.to_string();
-            let (action, number) = name["signing-".len()..].split_once('-').unwrap();
-            assert!(["enforce", "audit"].contains(&action), "{name}");
+        let pin = PolicyRef::new(Action::Enforce, 1).of_kind(PolicyKind::ImageValidatingPolicy);
+        let names = PolicyRef::UNKNOWN.map(|policy| policy.to_string()).into_iter();
+        for name in names.chain(pin::name(pin)) {
+            let (what, number) = name.rsplit_once('-').unwrap();
+            let known = ["-enforce", "-audit", ".enforce", ".audit", ".pin"];
+            assert!(known.contains(&&what["signing".len()..]), "{name}");
             assert!(number.bytes().all(|byte| byte.is_ascii_digit()), "{name}");
         }
         let (group, _) = LEDGER_TYPE.split_once('/').unwrap();

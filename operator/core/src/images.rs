@@ -80,6 +80,10 @@ impl Pattern {
         if text.is_empty() || text.len() > MAX_LENGTH {
             return Err(PatternError::Length);
         }
+        Self::of_any_length(text)
+    }
+
+    fn of_any_length(text: &str) -> Result<Self, PatternError> {
         let wildcard = || PatternError::Wildcard(text.to_owned());
         let reference = || PatternError::Reference(text.to_owned());
         let body = text.strip_suffix('*').unwrap_or(text);
@@ -150,6 +154,32 @@ impl Pattern {
             .iter()
             .flat_map(|base| suffixes.iter().map(move |suffix| format!("{base}{suffix}")))
             .collect()
+    }
+
+    /// The pattern as an ImageValidatingPolicy compares it with a reference that Kyverno
+    /// has resolved: with the name of Docker Hub's registry and `library/`. A tree ends
+    /// in a slash, the beginning of a tag in an asterisk.
+    #[must_use]
+    pub fn resolved(&self) -> String {
+        let host = if self.host == HUB { HUB_ALIAS } else { &self.host };
+        let name = format!("{host}/{}", self.path);
+        match &self.what {
+            What::Tree if self.path.is_empty() => name,
+            What::Tree => format!("{name}/"),
+            What::Repository => name,
+            What::Tag(tag) => format!("{name}:{tag}"),
+            What::TagPrefix(tag) => format!("{name}:{tag}*"),
+            What::Digest(digest) => format!("{name}@{digest}"),
+        }
+    }
+
+    /// Reads what [`Self::resolved`] has written: what that adds may make it longer than
+    /// a pattern that people write.
+    #[must_use]
+    pub fn of_resolved(text: &str) -> Option<Self> {
+        let tree = text.ends_with('/').then(|| format!("{text}*"));
+        let pattern = Self::of_any_length(tree.as_deref().unwrap_or(text)).ok()?;
+        (pattern.resolved() == text).then_some(pattern)
     }
 
     /// If the pattern excludes by tag: the globs that match every spelling of

@@ -38,7 +38,7 @@ pub use format::LedgerError;
 pub use holding::Hold;
 pub use life::{Life, Past, PrivateKeyRef, Purpose, Signed, State};
 pub use publications::Publications;
-pub use rule::{Exclusion, Rule, RuleSettings};
+pub use rule::{Duty, Exclusion, Leaving, Phase, Rule, RuleSettings};
 pub use version::{KnownVersion, Version};
 
 /// How many retired and revoked versions keep their public key.
@@ -112,6 +112,12 @@ impl Ledger {
     #[must_use]
     pub fn pending(&self) -> Option<&Version> {
         self.versions.iter().find(|v| v.state() == State::Pending)
+    }
+
+    /// Whether a version is about to replace the one that signs.
+    #[must_use]
+    pub fn is_rotating(&self) -> bool {
+        self.current().is_some() && self.pending().is_some_and(|version| !version.is_spare())
     }
 
     /// The version that waits to replace the one that signs.

@@ -114,6 +114,16 @@ pub const SERVICE_ACCOUNT: &str = "signingkeyring-operator";
 /// Default of Kyverno's namespace.
 pub const KYVERNO_NAMESPACE: &str = "kyverno";
 
+/// The value of the enrolment label of the namespace in which policies are asked. It is
+/// no ring's name.
+pub const PROBE: &str = GATE_RULE;
+
+/// Default of the namespace in which policies are asked.
+pub const PROBE_NAMESPACE: &str = "signing-probe";
+
+/// The names of the conditions that an ImageValidatingPolicy has.
+pub(crate) const CONDITIONS: [&str; 4] = ["question", "where", "what-runs-changes", "elsewhere"];
+
 /// Prefix of the ledgers' names.
 const LEDGER_PREFIX: &str = "ring-";
 
@@ -160,6 +170,19 @@ pub fn ledger(ring: &RingName) -> String {
 #[must_use]
 pub fn ring_of_ledger(secret: &str) -> Option<RingName> {
     secret.strip_prefix(LEDGER_PREFIX)?.parse().ok()
+}
+
+/// Whether a Secret may have this name.
+#[must_use]
+pub fn is_secret_name(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 /// The name of a ring: a DNS label, because it is a label's value and the name
@@ -219,6 +242,16 @@ mod tests {
         assert_eq!(ring_of_standby(&secret), Some(ring));
         for secret in ["standby-shop", "standby-.v2-00", "standby-signing-gate.v2-00", "shop.v2"] {
             assert_eq!(ring_of_standby(secret), None, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_secrets_name_has_no_namespace() {
+        for name in ["regcred", "a.b-c.0", &"a".repeat(253)] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["", "other/regcred", "/a", "A", "a..b", "-a", "a-", "a b", &"a".repeat(254)] {
+            assert!(!is_secret_name(name), "{name}");
         }
     }
 

@@ -5,9 +5,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::policy_ref::{Action, PolicyRef};
+use crate::policy_ref::PolicyRef;
 
 mod accepted;
+mod kinds;
+mod omission;
 mod selector;
 mod settings;
 mod tenants;
@@ -18,10 +20,12 @@ mod wildcard;
 mod tests;
 
 pub use accepted::{Accepted, Exclusion, NoExclusion};
+pub use kinds::{Half, TenantKind, webhook};
+pub use omission::{Omission, Subject, Weight};
 pub use selector::{Requirement, Selector};
 pub use settings::Settings;
-pub use tenants::{PolicyException, TenantPolicies, TenantPolicy};
-pub use webhooks::{Condition, Half, Hook, Rule};
+pub use tenants::{OtherException, PolicyException, TenantPolicies, TenantPolicy};
+pub use webhooks::{Condition, Hook, Rule};
 
 /// An object's labels.
 pub type Labels = BTreeMap<String, String>;
@@ -37,12 +41,12 @@ pub struct Seen {
     pub namespace: String,
     /// What its ConfigMap has it leave out, if there is one of that name.
     pub settings: Look<Option<Settings>>,
-    /// The Policies that bear on what is verified.
-    pub policies: Look<TenantPolicies>,
-    /// The NamespacedMutatingPolicies for pods.
-    pub mutating_policies: Look<TenantPolicies>,
-    /// The PolicyExceptions that name policies of this operator's.
+    /// The policies of namespaces that bear on what is verified, by their kinds.
+    pub policies: BTreeMap<TenantKind, Look<TenantPolicies>>,
+    /// The PolicyExceptions of `kyverno.io` that name policies of this operator's.
     pub exceptions: Look<Vec<PolicyException>>,
+    /// The PolicyExceptions of `policies.kyverno.io`.
+    pub other_exceptions: Look<Vec<OtherException>>,
 }
 
 /// What was seen, or why nothing was.
@@ -80,9 +84,9 @@ impl Seen {
             validating: not_yet(),
             namespace: namespace.to_owned(),
             settings: not_yet(),
-            policies: not_yet(),
-            mutating_policies: not_yet(),
+            policies: TenantKind::ALL.iter().map(|kind| (*kind, not_yet())).collect(),
             exceptions: not_yet(),
+            other_exceptions: not_yet(),
         }
     }
 
@@ -93,122 +97,25 @@ impl Seen {
             self.mutating.as_ref().err(),
             self.validating.as_ref().err(),
             self.settings.as_ref().err(),
-            self.policies.as_ref().err(),
-            self.mutating_policies.as_ref().err(),
             self.exceptions.as_ref().err(),
+            self.other_exceptions.as_ref().err(),
         ];
-        unseen.into_iter().flatten().all(|unseen| unseen.cause != Cause::NotYet)
+        let policies = self.policies.values().map(|look| look.as_ref().err());
+        unseen.into_iter().chain(policies).flatten().all(|unseen| unseen.cause != Cause::NotYet)
     }
 }
 
 /// What of a ring decides which omissions are its.
 #[derive(Clone, Debug)]
 pub struct Concerned {
-    /// The action of its policy.
-    pub action: Action,
+    /// The policy in which it is placed.
+    pub policy: PolicyRef,
+    /// The key of the enrolment label.
+    pub enrolment_label: String,
     /// The namespaces that are enrolled, with all of their labels.
     pub namespaces: BTreeMap<String, Arc<Labels>>,
     /// The names of the rules that it stands by, in each policy that holds one.
     pub rules: BTreeMap<PolicyRef, Vec<String>>,
-}
-
-/// Something that Kyverno leaves out of a ring's check, or may.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Omission {
-    /// A webhook is not there, or does not take all that is verified.
-    Missing {
-        /// Which half of Kyverno.
-        half: Half,
-        /// Its name.
-        webhook: &'static str,
-    },
-    /// The API server admits pods when the webhook fails.
-    Ignored {
-        /// The webhooks' names.
-        webhooks: Vec<String>,
-    },
-    /// Pods that an objectSelector does not select.
-    Objects {
-        /// The webhooks' names.
-        webhooks: Vec<String>,
-        /// The selector, as kubectl writes one.
-        selector: String,
-    },
-    /// Namespaces that a namespaceSelector does not select.
-    Namespaces {
-        /// The webhooks' names.
-        webhooks: Vec<String>,
-        /// The selector, as kubectl writes one.
-        selector: String,
-        /// The enrolled namespaces that are left out.
-        namespaces: Vec<String>,
-    },
-    /// Pods of namespaces, by resourceFilters.
-    Filtered {
-        /// The filter as written.
-        filter: String,
-        /// The enrolled namespaces that it fits.
-        namespaces: Vec<String>,
-    },
-    /// What somebody does, whom Kyverno does not check.
-    Excluded {
-        /// Who, as `--accept-exclusions` names them.
-        who: Vec<String>,
-    },
-    /// What a PolicyException lets pass.
-    Excepted {
-        /// It, as `--accept-exclusions` names it.
-        exception: String,
-        /// The policy of this operator's that it names.
-        policy: PolicyRef,
-    },
-    /// A Policy may change pods, or what Kyverno sees of their images.
-    Changed {
-        /// It, as `--accept-exclusions` names it.
-        policy: String,
-    },
-    /// Conditions of others decide what a webhook takes.
-    Conditions {
-        /// The webhooks' names.
-        webhooks: Vec<String>,
-        /// The conditions' names.
-        conditions: Vec<String>,
-    },
-    /// A selector has an operator that is not known here.
-    Unclear {
-        /// The webhooks' names.
-        webhooks: Vec<String>,
-        /// The selector.
-        selector: String,
-    },
-    /// A NamespacedMutatingPolicy may change pods. What it puts in is verified
-    /// after it, as far as is known.
-    MayChange {
-        /// It, as `--accept-exclusions` names it.
-        policy: String,
-    },
-    /// Something could not be looked at.
-    Unseen {
-        /// What.
-        what: Subject,
-        /// Why not.
-        why: Unseen,
-    },
-}
-
-/// What is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Kyverno's mutating or validating webhook configuration.
-    Webhooks(Half),
-    /// Its ConfigMap.
-    Settings,
-    /// Policies of namespaces.
-    Policies,
-    /// NamespacedMutatingPolicies.
-    MutatingPolicies,
-    /// PolicyExceptions.
-    Exceptions,
 }
 
 impl Seen {
@@ -237,34 +144,7 @@ impl Seen {
     }
 }
 
-impl Omission {
-    /// Whether it is certain that something is left out, or let out.
-    #[must_use]
-    pub const fn is_certain(&self) -> bool {
-        match self {
-            Self::Missing { .. }
-            | Self::Ignored { .. }
-            | Self::Objects { .. }
-            | Self::Namespaces { .. }
-            | Self::Filtered { .. }
-            | Self::Excluded { .. }
-            | Self::Excepted { .. }
-            | Self::Changed { .. } => true,
-            Self::Conditions { .. }
-            | Self::Unclear { .. }
-            | Self::MayChange { .. }
-            | Self::Unseen { .. } => false,
-        }
-    }
-
-    /// Whether Kyverno writes what is missing once it has loaded a policy.
-    #[must_use]
-    pub const fn comes_with_the_policy(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Ignored { .. })
-    }
-}
-
-/// What Kyverno leaves out of a ring's check, the certain first.
+/// What Kyverno leaves out of a ring's check, what weighs most first.
 #[must_use]
 pub fn of_ring(seen: &Seen, accepted: &Accepted, ring: &Concerned) -> Vec<Omission> {
     let mut found = webhooks::omissions(seen, ring);
@@ -274,8 +154,12 @@ pub fn of_ring(seen: &Seen, accepted: &Accepted, ring: &Concerned) -> Vec<Omissi
     }
     let exceptions = seen.exceptions.iter().flatten();
     found.extend(exceptions.filter_map(|exception| exception.omission(accepted, ring)));
-    for policies in [&seen.policies, &seen.mutating_policies].into_iter().flatten() {
-        found.extend(policies.omissions(accepted, ring));
+    let exceptions = seen.other_exceptions.iter().flatten();
+    found.extend(exceptions.filter_map(|exception| exception.omission(accepted, ring)));
+    let is_awaited = is_webhook_awaited(&found, ring);
+    for policies in seen.policies.values().flatten() {
+        let concerns = |it: &Omission| is_awaited || !matches!(it, Omission::Unwritable { .. });
+        found.extend(policies.omissions(accepted, ring).into_iter().filter(concerns));
     }
     let mut unseen = |what, why: Option<&Unseen>| {
         found.extend(why.map(|why| Omission::Unseen { what, why: why.clone() }));
@@ -283,10 +167,20 @@ pub fn of_ring(seen: &Seen, accepted: &Accepted, ring: &Concerned) -> Vec<Omissi
     unseen(Subject::Webhooks(Half::Mutating), seen.mutating.as_ref().err());
     unseen(Subject::Webhooks(Half::Validating), seen.validating.as_ref().err());
     unseen(Subject::Settings, settings.as_ref().err());
-    unseen(Subject::Policies, seen.policies.as_ref().err());
-    unseen(Subject::MutatingPolicies, seen.mutating_policies.as_ref().err());
+    for (kind, look) in &seen.policies {
+        unseen(Subject::Policies(*kind), look.as_ref().err());
+    }
     unseen(Subject::Exceptions, seen.exceptions.as_ref().err());
+    unseen(Subject::OtherExceptions, seen.other_exceptions.as_ref().err());
     // A stable sort.
-    found.sort_by_key(|omission| !omission.is_certain());
+    found.sort_by_key(Omission::weight);
     found
+}
+
+/// Whether Kyverno has to write a webhook for the ring. That of ClusterPolicies is one for
+/// all of them and stands, unless somebody took it away.
+fn is_webhook_awaited(found: &[Omission], ring: &Concerned) -> bool {
+    let mut policies = ring.rules.keys().chain([&ring.policy]);
+    policies.any(|policy| policy.kind().has_own_webhook())
+        || found.iter().any(|omission| matches!(omission, Omission::Missing { .. }))
 }

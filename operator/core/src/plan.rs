@@ -63,6 +63,17 @@ impl Action {
     pub fn is_commit(&self) -> bool {
         matches!(self, Self::Mint(_) | Self::Commit(_))
     }
+
+    /// Whether it begins a rotation of a ring with this ledger, of which there may be so
+    /// many at once.
+    #[must_use]
+    pub fn begins_rotation(&self, ledger: Option<&Ledger>) -> bool {
+        let is_next = matches!(
+            self,
+            Self::Mint(Mint::New { standby: false, .. }) | Self::Commit(Change::Promote { .. })
+        );
+        is_next && ledger.is_some_and(|ledger| ledger.current().is_some())
+    }
 }
 
 /// What to do about a ring.
@@ -73,12 +84,19 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// When to look again although nothing changes.
     pub wake: Option<Duration>,
+    /// Whether a rotation is due and waits for those of other rings.
+    pub waits_for_others: bool,
 }
 
 /// Plans one pass over a ring.
 pub fn plan(snapshot: &Snapshot, facts: &Facts<'_>) -> Plan {
-    let wake = facts.next_rotation.map(|due| until(snapshot.now, due));
-    Plan { actions: actions(snapshot, facts), wake }
+    let next = facts.next_rotation.and_then(|next| {
+        let is_open = next.begins <= snapshot.now;
+        if is_open { next.ends } else { Some(next.begins) }
+    });
+    let wake = next.map(|next| until(snapshot.now, next));
+    let waits_for_others = facts.waits_for_others.is_some();
+    Plan { actions: actions(snapshot, facts), wake, waits_for_others }
 }
 
 fn until(now: Timestamp, due: Timestamp) -> Duration {

@@ -5,6 +5,10 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+mod kind;
+
+pub use kind::PolicyKind;
+
 /// What happens to a pod with an image that no accepted key signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
@@ -24,30 +28,8 @@ impl Action {
         }
     }
 
-    /// What the names of the policies of such rings begin with.
-    const fn prefix(self) -> &'static str {
-        match self {
-            Self::Enforce => "signing-enforce-",
-            Self::Audit => "signing-audit-",
-        }
-    }
-}
-
-/// A kind of policy that Kyverno serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PolicyKind {
-    /// `kyverno.io/v1`.
-    ClusterPolicy,
-}
-
-impl PolicyKind {
-    /// The kind as manifests name it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterPolicy => "ClusterPolicy",
-        }
-    }
+    /// Both, as lists of policies go through them.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Audit];
 }
 
 /// One of the operator's policy objects. Its name is read once, where it comes
@@ -67,7 +49,7 @@ pub struct PolicyRef {
 pub struct PolicyRefError;
 
 impl PolicyRef {
-    /// The `number`th policy of rings of this action. Numbers begin with 1:
+    /// The `number`th ClusterPolicy of rings of this action. Numbers begin with 1:
     /// what is called 0 holds no ring, so 0 is taken for 1.
     #[must_use]
     pub const fn new(action: Action, number: u32) -> Self {
@@ -75,15 +57,32 @@ impl PolicyRef {
         Self { kind: PolicyKind::ClusterPolicy, action, number }
     }
 
-    /// The policy for namespaces whose label names no ring: one of the
+    /// The ClusterPolicy for namespaces whose label names no ring: one of the
     /// operator's own that holds the rule of none.
     #[must_use]
     pub const fn unknown(action: Action) -> Self {
         Self { kind: PolicyKind::ClusterPolicy, action, number: 0 }
     }
 
-    /// These policies.
-    pub const UNKNOWN: [Self; 2] = [Self::unknown(Action::Enforce), Self::unknown(Action::Audit)];
+    /// The policies for such namespaces, of every kind.
+    pub const UNKNOWN: [Self; 4] = [
+        Self::unknown(Action::Enforce),
+        Self::unknown(Action::Audit),
+        Self::unknown(Action::Enforce).of_kind(PolicyKind::ImageValidatingPolicy),
+        Self::unknown(Action::Audit).of_kind(PolicyKind::ImageValidatingPolicy),
+    ];
+
+    /// The policy of this kind that is otherwise the same.
+    #[must_use]
+    pub const fn of_kind(self, kind: PolicyKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Its number: 0 of one that holds no rings.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.number
+    }
 
     /// Whether it holds rings.
     #[must_use]
@@ -104,10 +103,37 @@ impl PolicyRef {
     }
 }
 
+impl PolicyRef {
+    /// The name that Kyverno 1.19 gives the webhook by which it is called for this policy
+    /// alone, if it has one: a policy of the newer kinds that says how long it may take.
+    /// Whether failures are ignored is the policy's to say, unless Kyverno is told to
+    /// ignore all.
+    #[must_use]
+    pub fn own_webhook(self, is_ignored: bool) -> Option<String> {
+        let failing = if is_ignored { "ignore" } else { "fail" };
+        let own = || format!("ivpol.validate.kyverno.svc-{failing}-finegrained-{self}");
+        self.kind.has_own_webhook().then(own)
+    }
+}
+
+/// What the names of policies of this kind, of such rings, begin with.
+///
+/// Kyverno names the webhook of a namespaced policy `NAMESPACE-NAME`, and two
+/// of one name freeze its webhook configuration. No namespace has a dot, so
+/// nobody's policy collides with one that has a dot before its first dash.
+const fn prefix(kind: PolicyKind, action: Action) -> &'static str {
+    match (kind, action) {
+        (PolicyKind::ClusterPolicy, Action::Enforce) => "signing-enforce-",
+        (PolicyKind::ClusterPolicy, Action::Audit) => "signing-audit-",
+        (PolicyKind::ImageValidatingPolicy, Action::Enforce) => "signing.enforce-",
+        (PolicyKind::ImageValidatingPolicy, Action::Audit) => "signing.audit-",
+    }
+}
+
 /// The object's name.
 impl fmt::Display for PolicyRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:04}", self.action.prefix(), self.number)
+        write!(f, "{}{:04}", prefix(self.kind, self.action), self.number)
     }
 }
 
@@ -115,12 +141,15 @@ impl FromStr for PolicyRef {
     type Err = PolicyRefError;
 
     fn from_str(name: &str) -> Result<Self, PolicyRefError> {
-        [Action::Enforce, Action::Audit]
-            .into_iter()
-            .find_map(|action| {
-                let number = name.strip_prefix(action.prefix())?.parse().ok()?;
-                Some(Self { number, ..Self::unknown(action) })
+        let of = |kind: PolicyKind| {
+            Action::ALL.into_iter().find_map(|action| {
+                let number = name.strip_prefix(prefix(kind, action))?.parse().ok()?;
+                Some(Self { kind, action, number })
             })
+        };
+        PolicyKind::ALL
+            .into_iter()
+            .find_map(of)
             // `+1`, `1` and `00001` are numbers too.
             .filter(|policy| policy.to_string() == name)
             .ok_or(PolicyRefError)
@@ -146,7 +175,7 @@ impl From<PolicyRef> for String {
 /// By name, so that lists read as `kubectl get` shows them.
 impl Ord for PolicyRef {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |policy: &Self| (policy.kind, policy.action.prefix(), policy.number);
+        let key = |policy: &Self| (policy.kind, policy.action.as_str(), policy.number);
         key(self).cmp(&key(other))
     }
 }
@@ -167,9 +196,12 @@ mod tests {
             ("signing-enforce-0001", Action::Enforce),
             ("signing-audit-0007", Action::Audit),
             ("signing-audit-10000", Action::Audit),
+            ("signing.enforce-0001", Action::Enforce),
+            ("signing.audit-0002", Action::Audit),
         ] {
             let policy: PolicyRef = name.parse().unwrap();
             assert_eq!(policy.action(), action);
+            assert_eq!(policy.kind() == PolicyKind::ImageValidatingPolicy, name.contains('.'));
             assert_eq!(policy.to_string(), name);
         }
     }
@@ -185,6 +217,8 @@ mod tests {
             "signing-enforce-+001",
             "signing-audit-99999999999",
             "signing-gate",
+            "signing.pin-0001",
+            "signing_enforce-0001",
             "",
         ] {
             assert_eq!(name.parse::<PolicyRef>(), Err(PolicyRefError), "{name}");

@@ -6,7 +6,7 @@ use crate::{
     grant,
     ledger::PipelineRef,
     names::{self, RingName},
-    policy_ref::PolicyRef,
+    policy_ref::{PolicyKind, PolicyRef},
     snapshot::OperatorFacts,
 };
 
@@ -81,6 +81,12 @@ pub enum Act {
     CloseOmission,
     /// Lets the operator read Kyverno's ConfigMap.
     GrantSettings,
+    /// Has the ring move to a policy of this kind.
+    MoveTo(PolicyKind),
+    /// Installs a Kyverno that has this kind.
+    Serve(PolicyKind),
+    /// Creates the namespace in which policies of one kind are asked, or puts it right.
+    InstallProbe,
 }
 
 impl Act {
@@ -102,9 +108,15 @@ impl Act {
                 names::ANNOTATION_RECOVER
             ),
             Self::RewriteMarks(policy) => {
-                format!("kubectl annotate clusterpolicy {policy} {}-", names::ANNOTATION_MARKS)
+                format!(
+                    "kubectl annotate {} {policy} {}-",
+                    policy.kind().resource(),
+                    names::ANNOTATION_MARKS
+                )
             }
-            Self::DeletePolicy(policy) => format!("kubectl delete clusterpolicy {policy}"),
+            Self::DeletePolicy(policy) => {
+                format!("kubectl delete {} {policy}", policy.kind().resource())
+            }
             Self::Grant(pipeline) => grant::publish(operator, pipeline),
             Self::GrantImport(from) => grant::import(operator, from),
             Self::GrantSettings => grant::settings(operator),
@@ -112,6 +124,12 @@ impl Act {
             Self::DeleteSecret(PipelineRef { namespace, name }) => {
                 format!("kubectl delete secret {name} --namespace={namespace}")
             }
+            Self::MoveTo(kind) => format!(
+                "kubectl patch skr {ring} --type=merge \
+                 --patch={{\"spec\":{{\"policy\":{{\"kind\":\"{}\"}}}}}}",
+                kind.as_str()
+            ),
+            Self::InstallProbe => "kubectl apply -k manifests/probe".to_owned(),
             Self::DeleteLedger => format!(
                 "kubectl delete secret {} --namespace={}",
                 names::ledger(ring),
@@ -131,7 +149,8 @@ impl Act {
             | Self::MendPolicy
             | Self::MendKyverno
             | Self::MendGate
-            | Self::CloseOmission => return None,
+            | Self::CloseOmission
+            | Self::Serve(_) => return None,
         })
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Facts, Stage},
-    ledger::{Ledger, Version},
+    ledger::{Leaving, Ledger, Version},
     promise::Promise,
     snapshot::Snapshot,
 };
@@ -62,13 +62,14 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
     conditions.extend(stalled(snapshot, facts, &parts));
     conditions.extend(parts);
     conditions.extend(revocations::condition(snapshot, facts));
-    let look_again = conditions.iter().find_map(|said| omissions::look_again(facts, said));
+    let of_omissions = conditions.iter().find_map(|said| omissions::look_again(facts, said));
+    let look_again = of_omissions.into_iter().chain(policy::look_again(facts)).min();
     Report {
         look_again,
         promises: conditions.iter().map(|said| promises::of(snapshot, facts, said)).collect(),
         conditions,
         observed_rotation: observed_rotation(snapshot, facts),
-        next_rotation: facts.next_rotation,
+        next_rotation: facts.next_rotation.map(|next| next.begins),
         pipelines,
         keeps_versions: facts.ledger.is_none() || facts.knows_more.is_some(),
     }
@@ -87,8 +88,15 @@ fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Conditi
     if !snapshot.ring.problems.is_empty() {
         return not_ready(Reason::SpecInvalid, snapshot.ring.problems.join("; "));
     }
-    if let Some(part) = parts.iter().find(|part| holds_back(part)) {
+    // Of that the gate is silent, and there is more to say.
+    let is_silent = |part: &Condition| {
+        part.reason == Reason::GateSilent && policy::is_not_loaded(snapshot, facts)
+    };
+    if let Some(part) = parts.iter().find(|part| holds_back(part) && !is_silent(part)) {
         return Condition { kind: Kind::Ready, ..part.clone() };
+    }
+    if let Some(message) = policy::cannot_rotate(snapshot, facts) {
+        return not_ready(Reason::CannotRotate, message);
     }
     let unseen = parts.iter().find(|part| part.status != Status::True);
     let message = if snapshot.ring.suspend {
@@ -143,12 +151,19 @@ fn reconciling(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<Condition> {
             (Reason::FirstVersionPending, "the first version is being minted".to_owned())
         }
         (Stage::Serving, Some(ledger)) => match (ledger.pending(), &ledger.rule.settings.leaving) {
+            // One that was to stand by is what the rotation will switch to.
+            (Some(pending), None) if pending.is_spare() && facts.waits_for_others.is_some() => {
+                (Reason::RotationQueued, queued(facts.waits_for_others?))
+            }
             (Some(pending), _) => rotating(snapshot, facts, ledger, pending),
-            (None, Some(old)) => (
+            (None, Some(Leaving { policy: old, .. })) => (
                 Reason::Moving,
                 format!("the rule moves from policy {old} to {}", ledger.rule.settings.policy),
             ),
-            (None, None) => (Reason::Moving, policy::left_behind(snapshot, facts)?),
+            (None, None) => match policy::left_behind(snapshot, facts) {
+                Some(text) => (Reason::Moving, text),
+                None => (Reason::RotationQueued, queued(facts.waits_for_others?)),
+            },
         },
     };
     Some(Condition { kind: Kind::Reconciling, status: Status::True, reason, message })
@@ -175,6 +190,14 @@ fn rotating(
         .or_else(|| pipelines::waiting_on(snapshot, facts, ledger))
         .unwrap_or_else(|| "the pipelines are being switched".to_owned());
     (reason, format!("version {number} is pending: {waiting}"))
+}
+
+/// What a rotation waits for that has yet to begin.
+fn queued(most: u16) -> String {
+    format!(
+        "a rotation is due and begins when its turn comes: no more than {most} rings rotate at \
+         once (--max-rotations)"
+    )
 }
 
 /// What only a person can mend.

@@ -17,7 +17,9 @@ use crate::{
     ledger::{Damage, Exclusion, KnownVersion, Ledger, PipelineRef, Version},
     names::RingName,
     omissions::Omission,
-    policy_ref::{Action, PolicyRef},
+    policy_ref::{Action, PolicyKind, PolicyRef},
+    schedule::Windows,
+    usable::{Because, UnusableKinds},
 };
 
 mod cover;
@@ -26,6 +28,7 @@ mod policies;
 
 pub use cover::{CoverAnswer, CoverFound, CoverSeen, Covered};
 pub use finding::Finding;
+pub(crate) use policies::NO_WEBHOOK_YET;
 pub use policies::{Answer, AskedPolicy, Difference, PolicyFound, Silence, WriteFailure};
 
 /// What a pass over one ring has observed.
@@ -50,11 +53,19 @@ pub struct Snapshot {
     pub import: Option<Import>,
     /// The ring that has the key pair first which this one has just taken over.
     pub shares_key_with: Option<RingName>,
-    /// Whether the cluster serves Kyverno's ClusterPolicy.
-    pub kyverno_served: bool,
+    /// The kinds of policies that the cluster's API serves: what stands there is seen, and
+    /// can be changed.
+    pub served: BTreeSet<PolicyKind>,
+    /// Those that the cluster's Kyverno is too old for: it executes them in another way.
+    pub outdated: BTreeSet<PolicyKind>,
+    /// The kinds that are served and of no use any more.
+    pub unusable: UnusableKinds,
     /// Why the cluster is not known to serve the kind by which Kyverno is asked,
     /// unless it is.
     pub questions_missing: Option<String>,
+    /// Why the namespace is not fit in which policies are asked that have no kind of
+    /// questions, unless it is.
+    pub probe_missing: Option<String>,
     /// The policies that should hold the ring's rule, and those that do.
     pub policies: BTreeMap<PolicyRef, AskedPolicy>,
     /// The policies for namespaces whose label names no ring.
@@ -73,6 +84,8 @@ pub struct Snapshot {
     pub place: Place,
     /// Whether a new key could be sealed at once.
     pub can_seal: bool,
+    /// How many rings may rotate at once, if so many do, or have waited for longer.
+    pub rotations_full: Option<u16>,
     /// The time of this pass.
     pub now: Timestamp,
     /// Facts about this operator that messages name.
@@ -92,6 +105,18 @@ pub struct KeySecret {
 }
 
 impl Snapshot {
+    /// Whether the cluster's API serves a policy's kind.
+    #[must_use]
+    pub fn serves(&self, policy: PolicyRef) -> bool {
+        self.served.contains(&policy.kind())
+    }
+
+    /// Whether it serves a kind and has a Kyverno that is not too old for it.
+    #[must_use]
+    pub fn executes(&self, kind: PolicyKind) -> bool {
+        self.served.contains(&kind) && !self.outdated.contains(&kind)
+    }
+
     /// Whether a Secret's namespace is being deleted.
     #[must_use]
     pub fn is_ending(&self, secret: &PipelineRef) -> bool {
@@ -149,6 +174,8 @@ pub enum ImportFound {
 pub struct OperatorFacts {
     /// Where it runs and keeps its ledgers.
     pub namespace: String,
+    /// Where it asks policies that cannot be asked there.
+    pub probe_namespace: String,
     /// The key of the namespace label that enrols.
     pub enrolment_label: String,
     /// Who it is to the API server.
@@ -175,14 +202,22 @@ pub struct Ring {
     pub keep: u32,
     /// The schedule's period.
     pub every: Option<Duration>,
+    /// When it may rotate.
+    pub windows: Windows,
     /// How long a new key is accepted before it signs.
     pub soak: Duration,
     /// Where the newest key goes.
     pub pipelines: BTreeMap<PipelineRef, Layout>,
     /// Refuse or report.
     pub action: Action,
+    /// The kind of policy that is to hold its rule.
+    pub kind: PolicyKind,
+    /// Why that one.
+    pub kind_because: Because,
     /// The ring's own exclusions.
     pub exclude: Vec<Exclusion>,
+    /// The Secrets in Kyverno's namespace with which it looks the ring's images up.
+    pub credentials: BTreeSet<String>,
     /// The rotation annotation's value.
     pub token: Option<String>,
     /// Whether the object is being deleted.
@@ -281,9 +316,10 @@ pub struct Reported {
 /// Where a ring's rule may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The policy with room for this ring, by its action.
+    /// The policy with room for this ring, by its kind and action.
     pub free: PolicyRef,
-    /// Whether its policy has outgrown its size and this ring is to leave it.
+    /// Whether this ring is to leave its policy, which has outgrown its size or holds
+    /// rings with other credentials.
     pub crowded: bool,
 }
 

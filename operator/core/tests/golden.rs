@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
-    ledger::{Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{
+        Change, Exclusion, Leaving, Ledger, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings,
+    },
     marks::{Mark, RuleState},
     policy::{
-        cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered, Rule},
+        Inputs, NOBODYS_KEY, PolicySnapshot, Rendered, Renderer, Step,
+        cluster_policy::{ClusterPolicy, Rule},
+        plan_policy,
+        snapshot::{ObjectSeen, RingSeen},
         unknown::{CoverContent, Covering},
     },
-    policy_ref::{Action, PolicyRef},
+    policy_ref::{Action, PolicyKind, PolicyRef},
 };
 
 const ENFORCE: PolicyRef = PolicyRef::new(Action::Enforce, 1);
@@ -25,7 +33,7 @@ fn now() -> Timestamp {
 }
 
 fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusion>) -> Ledger {
-    let rule = RuleSettings { action, exclude, policy, leaving: None };
+    let rule = RuleSettings { action, exclude, ..RuleSettings::of(policy) };
     let mut ledger = None;
     for version in 1..=versions {
         let key = NewKey {
@@ -112,13 +120,151 @@ fn policies_for_labels_that_name_no_ring() {
     insta::assert_yaml_snapshot!(policies);
 }
 
+/// An ImageValidatingPolicy, and what pins tags for it.
+fn validating(policy: PolicyRef, rings: &[(&str, &Ledger)]) -> Value {
+    let excluded = [
+        exclusion("quay.io/jetstack/*", None),
+        exclusion("prom/prometheus:*", None),
+        exclusion("quay.io/gone/*", Some("2026-11-23")),
+    ];
+    let kind = Renderer::new(policy, inputs(&excluded));
+    let ring = |(name, ledger): &(&str, &Ledger)| {
+        let ring = RingSeen {
+            table: Some(Arc::new((*ledger).clone())),
+            sound: true,
+            was_removed: false,
+            exists: true,
+            revoked: Vec::new(),
+            remembered: HighWater::default(),
+            reported: BTreeSet::new(),
+            read_anew: true,
+        };
+        ((*name).to_owned(), ring)
+    };
+    let snapshot = PolicySnapshot {
+        policy,
+        served: true,
+        executed: true,
+        can_be_asked: true,
+        found: ObjectSeen::Absent,
+        written: None,
+        rings: rings.iter().map(ring).collect(),
+        refused: BTreeMap::new(),
+        listed: Vec::new(),
+        now: now(),
+    };
+    let Step::Write(write) = plan_policy(&snapshot, &kind).step else { unreachable!() };
+    let rendered = kind.compose(&write.content, |_| None).unwrap();
+    let pin = kind.companion(Some(&rendered.spec), None);
+    json!({"policy": object(&rendered), "pin": pin.as_ref().map(object)})
+}
+
+/// Wherever a registry is asked, and in what tells one rule from another.
+#[test]
+fn registry_credentials_stand_where_a_registry_is_asked() {
+    let credentials = json!({"secrets": ["registry-a", "registry-b"]});
+    let of = |policy: PolicyRef, secrets: &[&str]| {
+        let mut ledger = ledger(policy, policy.action(), 1, vec![exclusion("redis:7", None)]);
+        let secrets = secrets.iter().map(|name| (*name).to_owned());
+        ledger.rule.settings.credentials = secrets.collect();
+        ledger
+    };
+    for policy in [ENFORCE, AUDIT] {
+        let [without, with] = [&[][..], &["registry-b", "registry-a"]]
+            .map(|secrets| rendered(policy, &[("shop", &of(policy, secrets))], BTreeMap::new()));
+        assert_ne!(without.marks.0["shop"].rule, with.marks.0["shop"].rule);
+        assert!(!without.spec.to_string().contains("imageRegistryCredentials"));
+        let rules = with.spec["rules"].as_array().unwrap();
+        let of_ring = |rule: &&Value| rule["name"].as_str().is_some_and(|n| n.starts_with("shop"));
+        let asked = rules.iter().filter(of_ring).flat_map(|rule| {
+            let verified = rule["verifyImages"].as_array().into_iter().flatten();
+            let tags = rule["mutate"]["foreach"].as_array().into_iter().flatten();
+            verified.chain(tags.filter_map(|list| list.pointer("/context/0/imageRegistry")))
+        });
+        let asked: Vec<&Value> = asked.collect();
+        assert!(asked.len() >= 2 || policy == AUDIT, "{}", with.spec);
+        assert!(asked.iter().all(|asks| asks["imageRegistryCredentials"] == credentials));
+
+        let policy = policy.of_kind(VALIDATING);
+        let object = validating(policy, &[("shop", &of(policy, &["registry-b", "registry-a"]))]);
+        assert_eq!(object["policy"]["spec"]["credentials"], credentials);
+    }
+}
+
+fn inputs(excluded: &[Exclusion]) -> Inputs<'_> {
+    Inputs {
+        excluded,
+        operator_namespace: "signing-system",
+        probe_namespace: "signing-probe",
+        enrolment_label: "signing.odj.cloud/ring",
+        questions: Some("crd-1"),
+        lists: Some("crd-2"),
+        now: now(),
+    }
+}
+
+fn object(rendered: &Rendered) -> Value {
+    json!({
+        "annotations": rendered.annotations,
+        "labels": rendered.labels,
+        "spec": rendered.spec,
+    })
+}
+
+const VALIDATING: PolicyKind = PolicyKind::ImageValidatingPolicy;
+
+#[test]
+fn an_image_validating_policy_of_two_rings_and_its_pin() {
+    let policy = ENFORCE.of_kind(VALIDATING);
+    let own = vec![
+        exclusion("redis", Some("2026-11-24")),
+        exclusion("quay.io/org/app:1.*", None),
+        exclusion("quay.io/org/gone:1", Some("2026-11-23")),
+    ];
+    let checkout = ledger(policy, Action::Enforce, 4, own);
+    let shop = ledger(policy, Action::Enforce, 1, Vec::new());
+    insta::assert_yaml_snapshot!(validating(policy, &[("checkout", &checkout), ("shop", &shop)]));
+}
+
+#[test]
+fn an_image_validating_policy_that_refuses_nothing() {
+    let policy = AUDIT.of_kind(VALIDATING);
+    let shop = ledger(policy, Action::Audit, 1, Vec::new());
+    insta::assert_yaml_snapshot!(validating(policy, &[("shop", &shop)]));
+}
+
+#[test]
+fn image_validating_policies_for_labels_that_name_no_ring() {
+    let policies = [Action::Enforce, Action::Audit].map(|action| {
+        let excluded = [exclusion("quay.io/jetstack/*", None)];
+        let kind = PolicyRef::unknown(action).of_kind(VALIDATING);
+        let kind = Renderer::new(kind, inputs(&excluded));
+        let values = ["", "chekout"].map(str::to_owned).into();
+        let mark = kind.cover_mark(&values, 3);
+        let whole = kind.cover_whole(&values, &mark);
+        object(&kind.render_cover(&CoverContent { values, mark, whole }))
+    });
+    insta::assert_yaml_snapshot!(policies);
+}
+
+#[test]
+fn a_ring_of_another_kind_without_an_accepted_version_accepts_nobodys_key() {
+    let policy = ENFORCE.of_kind(VALIDATING);
+    let ledger = ledger(policy, Action::Enforce, 2, Vec::new());
+    let revoke = Change::Revoke { versions: [1, 2].into(), promote: None, keep: 3 };
+    let ledger = Ledger::apply(Some(&ledger), &revoke, now()).unwrap();
+    let after = validating(policy, &[("shop", &ledger)]);
+    let keys = VALIDATING.keys_of(&after["policy"]["spec"], "shop");
+    assert_eq!(keys, [NOBODYS_KEY.to_owned()].into());
+}
+
 #[test]
 fn a_rule_that_moves_between_actions_writes_and_asks_once() {
     let (enforce, audit) = (ENFORCE, AUDIT);
     let moved = |action, policy, leaving| {
         let shop = ledger(policy, action, 1, Vec::new());
         let settings = shop.rule.settings.clone();
-        let settings = RuleSettings { leaving: Some(leaving), ..settings };
+        let settings = RuleSettings { leaving: Some(Leaving::beginning(leaving)), ..settings };
         Ledger::apply(Some(&shop), &Change::Rule(settings), now()).unwrap()
     };
     let verify = |policy, ledger: &Ledger| {
@@ -137,8 +283,46 @@ fn a_rule_that_moves_between_actions_writes_and_asks_once() {
         }
         assert_eq!(audits["imageReferences"], json!(["none.invalid/none"]));
     }
-    let crowded = moved(Action::Enforce, enforce, PolicyRef::new(Action::Enforce, 2));
-    assert_eq!(verify(enforce, &crowded), rests, "both are verified in one call");
+}
+
+/// A Pod that met the half that verifies before the rule was there has no note of it.
+#[test]
+fn a_rule_arrives_before_it_asks_and_looks_away_before_it_leaves() {
+    let (from, to) = (PolicyRef::new(Action::Enforce, 2), ENFORCE);
+    let other = ENFORCE.of_kind(VALIDATING);
+    let in_phase = |policy, old, phase| {
+        let shop = ledger(policy, Action::Enforce, 1, vec![exclusion("redis:7", None)]);
+        let leaving = Some(Leaving { policy: old, phase });
+        let settings = RuleSettings { leaving, ..shop.rule.settings.clone() };
+        Ledger::apply(Some(&shop), &Change::Rule(settings), now()).unwrap()
+    };
+    let verify = |policy, ledger: &Ledger| {
+        let rendered = rendered(policy, &[("shop", ledger)], BTreeMap::new());
+        let verify = &rendered.spec["rules"][1]["verifyImages"][0];
+        let fields = ["imageReferences", "required", "verifyDigest"].map(|name| &verify[name]);
+        assert_eq!(verify["failureAction"], "Enforce");
+        fields.map(Value::to_string).join(" ")
+    };
+    let [all, some, none] =
+        [r#"["*"] true true"#, r#"["*"] false false"#, r#"["none.invalid/none"] false false"#];
+    for (phase, new, old) in
+        [(Phase::Arriving, some, all), (Phase::Arrived, all, all), (Phase::Released, all, none)]
+    {
+        let ledger = in_phase(to, from, phase);
+        assert_eq!([verify(to, &ledger), verify(from, &ledger)], [new, old], "{phase:?}");
+        assert_eq!(verify(to, &in_phase(to, other, phase)), new, "{phase:?}");
+        // The newer kind asks nobody, and is told that all images are excluded.
+        let excluded = |ledger: &Ledger| {
+            let found = validating(other, &[("shop", ledger)]);
+            let images = found["policy"]["spec"]["images"][0]["expression"].to_string();
+            let pin = found["pin"]["spec"]["variables"][0]["expression"].to_string();
+            let all = [images, pin].map(|text| text.contains(r#"\"shop\":[\"*\"]"#));
+            assert_eq!(all[0], all[1]);
+            all[0]
+        };
+        assert_eq!(excluded(&in_phase(to, other, phase)), phase == Phase::Released, "{phase:?}");
+        assert!(!excluded(&in_phase(other, to, phase)), "{phase:?}");
+    }
 }
 
 #[test]

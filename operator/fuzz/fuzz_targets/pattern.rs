@@ -17,6 +17,11 @@ fuzz_target!(|text: &str| {
         assert_eq!(Pattern::parse(&normal).as_ref(), Ok(&pattern), "{written:?}");
     }
     assert_eq!(minimal(vec![pattern.clone(), pattern.clone()]), [pattern.clone()]);
+    let resolved = pattern.resolved();
+    assert_eq!(Pattern::of_resolved(&resolved), Some(pattern.clone()), "{written:?}");
+    if image.len() < 300 && oracle::is_reference(image) && oracle::excludes(&resolved, image) {
+        assert!(oracle::means(written, image), "{written:?} excludes {image:?}");
+    }
     let compared = oracle::kyvernos_string(image);
     for spelling in pattern.spellings() {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);

@@ -42,7 +42,7 @@ pub(super) async fn mint(
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, observed, from).await?,
-        Mint::New { .. } | Mint::Recover(_) => generate(context).await?,
+        Mint::New { .. } | Mint::Recover(_) => generate(context, &observed.snapshot.name).await?,
     };
     let number = mint.version();
     let secret = match mint {
@@ -120,7 +120,7 @@ async fn write(
     };
     context.cache.ledgers.put(ring, LedgerRow::sound(version, next.clone()));
     let base = observed.snapshot.ledger.table();
-    let left = base.and_then(|base| base.rule.settings.leaving);
+    let left = base.and_then(|base| base.rule.settings.leaving).map(|left| left.policy);
     let revokes = base.is_some_and(|base| base.revoked != next.revoked);
     for policy in next.rule.settings.policies().chain(left) {
         // What is revoked leaves the policies before anything else is done there.
@@ -212,7 +212,8 @@ pub async fn check_key_secrets(context: &Context, ring: &RingName) -> Result<(),
     Ok(())
 }
 
-/// The key pair of a version, for a pipeline.
+/// The key pair of a version, for a pipeline: `held`, if that is it and the ledger is as
+/// it was observed.
 ///
 /// # Errors
 /// If the ledger has changed since it was observed, or does not hold the key
@@ -221,13 +222,18 @@ pub(super) async fn key(
     context: &Context,
     observed: &Observed,
     version: u32,
+    held: Option<(u32, KeyPair)>,
 ) -> Result<KeyPair, Halt> {
     let ring = &observed.snapshot.name;
+    let seen = observed.ledger_version.as_deref().unwrap_or_default();
+    if let Some((_, pair)) = held.filter(|(of, _)| *of == version) {
+        look(context, ring, seen).await?;
+        return Ok(pair);
+    }
     let damaged = |why| Halt::Found(Finding::LedgerDamaged(why));
     let unknown = || damaged(format!("version {version} is not known"));
     let LedgerFound::Present(ledger) = &observed.snapshot.ledger else { return Err(unknown()) };
     let row = ledger.by_number(version).ok_or_else(unknown)?;
-    let seen = observed.ledger_version.as_deref().unwrap_or_default();
     let standby_secret = row.private_key().and_then(|key| key.secret.as_ref());
     let mut secret = match standby_secret {
         None => read(context, ring, seen).await?,
@@ -295,8 +301,13 @@ pub async fn delete_key_secret(
     Ok(())
 }
 
-async fn generate(context: &Context) -> Result<KeyPair, Error> {
-    Ok(context.sealings.compute(1, KeyPair::generate).await??)
+async fn generate(context: &Context, ring: &RingName) -> Result<KeyPair, Error> {
+    // As where a revoked key that signs has to be replaced.
+    let pair = match context.rings.is_urgent(ring.as_str()) {
+        true => context.sealings.compute_urgently(1, KeyPair::generate).await?,
+        false => context.sealings.compute(1, KeyPair::generate).await?,
+    };
+    Ok(pair?)
 }
 
 /// A version's key pair out of a Secret's data, if it is the one that the
@@ -312,7 +323,7 @@ fn take(secret: &mut Wiped, row: &Version) -> Result<KeyPair, String> {
     if row.private_key().is_none_or(|key| key.digest != digest) {
         return Err(format!("the private key of version {number} does not fit its public key"));
     }
-    Ok(KeyPair::stored(private, password, row.public_key.clone(), row.fingerprint.clone()))
+    Ok(KeyPair::stored(private, password, row.public_key.to_string(), row.fingerprint.clone()))
 }
 
 fn entries(number: u32, pair: &KeyPair) -> [(String, ByteString); 2] {

@@ -12,10 +12,10 @@ use kube::{
 };
 use signingkeyring_core::{ledger::PipelineRef, names, snapshot::Layout};
 
-use super::{Halt, ledger};
 use crate::{
     context::Context,
     error::{Error, is_code},
+    keys::KeyPair,
     observe::Observed,
     secrets::{self, Content, Wiped, entries},
 };
@@ -28,16 +28,15 @@ pub(super) fn named(pipeline: &PipelineRef) -> String {
 /// Writes a version's key pair into a pipeline Secret.
 ///
 /// # Errors
-/// If the Secret or the ledger changed since they were observed, or the API
-/// server refuses.
+/// If the Secret changed since it was observed, or the API server refuses.
 pub(super) async fn write(
     context: &Context,
     observed: &Observed,
     pipeline: &PipelineRef,
     layout: Layout,
     version: u32,
-) -> Result<(), Halt> {
-    let key = ledger::key(context, observed, version).await?;
+    key: &KeyPair,
+) -> Result<(), Error> {
     let [private, password, public] = entries(layout);
     let data = BTreeMap::from([
         (private.to_owned(), ByteString(key.encrypted_pem().to_vec())),
@@ -82,6 +81,8 @@ pub(super) async fn write(
     let stored = result.map_err(|error| Error::api(named(pipeline), error))?;
     let version = stored.resource_version().unwrap_or_default();
     context.cache.contents.put(pipeline, version, Arc::new(Content::of(&secret)));
+    let stored = ObjectMeta { managed_fields: None, ..stored.metadata };
+    context.cache.looks.wrote(observed.snapshot.name.as_str(), pipeline, stored);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use signingkeyring_core::{
     names,
     report::Report,
     snapshot::{LedgerFound, Snapshot},
+    usable::Because,
 };
 use signingkeyring_crds::{
     PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionState, VersionStatus,
@@ -169,7 +170,8 @@ fn build(
     };
     match &snapshot.ledger {
         LedgerFound::Present(ledger) if !report.keeps_versions => {
-            from_ledger(&mut status, ledger, snapshot.name.as_str());
+            let because = snapshot.ring.kind_because;
+            from_ledger(&mut status, ledger, snapshot.name.as_str(), because);
         }
         _ => {
             status.current_version = before.current_version;
@@ -181,7 +183,7 @@ fn build(
     status
 }
 
-fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
+fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str, because: Because) {
     status.current_version = ledger.current().map(|v| v.number);
     status.accepted_versions = ledger.accepted().map(|v| v.number).collect();
     status.versions = ledger
@@ -199,7 +201,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
                 State::Revoked => VersionState::Revoked,
             },
             fingerprint: version.fingerprint.to_string(),
-            public_key: version.public_key.clone(),
+            public_key: version.public_key.to_string(),
             created_at: Time(version.created_at),
             activated_at: version.activated_at().map(Time),
         })
@@ -209,6 +211,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str) {
         kind: policy.kind().as_str().to_owned(),
         name: policy.to_string(),
         rule: ring.to_owned(),
+        because: because.as_str().to_owned(),
     });
 }
 

@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use signingkeyring_core::omissions::{
-    Accepted, Half, Hook, Look, PolicyException, Seen, Settings, TenantPolicies, TenantPolicy,
+    Accepted, Half, Hook, Look, OtherException, PolicyException, Seen, Settings, TenantKind,
+    TenantPolicies, TenantPolicy,
 };
 
 /// What is seen of Kyverno, the same for all rings.
@@ -47,19 +48,21 @@ impl Kyverno {
         self.change(|seen| seen.settings = settings)
     }
 
-    /// Takes in the Policies that bear on pods.
-    pub fn put_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
-        self.change(|seen| seen.policies = indexed(found))
-    }
-
-    /// Takes in the NamespacedMutatingPolicies that do.
-    pub fn put_mutating_policies(&self, found: Look<Vec<TenantPolicy>>) -> bool {
-        self.change(|seen| seen.mutating_policies = indexed(found))
+    /// Takes in the policies of namespaces, of a kind, that bear on what is verified.
+    pub fn put_policies(&self, kind: TenantKind, found: Look<Vec<TenantPolicy>>) -> bool {
+        self.change(|seen| {
+            seen.policies.insert(kind, found.map(TenantPolicies::from_iter));
+        })
     }
 
     /// Takes in the exceptions from policies of this operator's.
     pub fn put_exceptions(&self, found: Look<Vec<PolicyException>>) -> bool {
         self.change(|seen| seen.exceptions = found)
+    }
+
+    /// Takes in the exceptions from policies of other kinds.
+    pub fn put_other_exceptions(&self, found: Look<Vec<OtherException>>) -> bool {
+        self.change(|seen| seen.other_exceptions = found)
     }
 
     fn change(&self, change: impl FnOnce(&mut Seen)) -> bool {
@@ -73,8 +76,4 @@ impl Kyverno {
         }
         is_other && is_settled
     }
-}
-
-fn indexed(found: Look<Vec<TenantPolicy>>) -> Look<TenantPolicies> {
-    found.map(TenantPolicies::from_iter)
 }

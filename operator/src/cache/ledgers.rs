@@ -9,11 +9,15 @@ use signingkeyring_core::{
     ledger::{Damage, Ledger},
     marks::RuleState,
     names::RingName,
-    policy::packing::Occupancy,
-    policy_ref::PolicyRef,
+    policy_ref::{Action, PolicyKind, PolicyRef},
 };
 
 use super::is_newer;
+
+mod places;
+
+pub use places::Claim;
+use places::Claimed;
 
 /// A ledger as it was last seen, without its private keys.
 #[derive(Clone, Debug)]
@@ -85,6 +89,9 @@ struct LedgerIndex {
     removed: HashSet<RingName>,
     /// The Secrets of standby keys.
     key_secrets: HashMap<RingName, BTreeMap<String, KeySecretRow>>,
+    /// Of each kind and action the number below which all policies are full, but for a
+    /// ring that has claimed room there.
+    full_below: HashMap<(PolicyKind, Action), u32>,
 }
 
 /// The Secret of a standby key.
@@ -99,20 +106,19 @@ pub struct KeySecretRow {
     pub is_fit: Option<bool>,
 }
 
-/// Room in a policy that a ring takes up or may have taken up.
-#[derive(Clone, Copy, Debug)]
-struct Claimed {
-    policy: PolicyRef,
-    /// Whether the commit has yet to end.
-    is_under_way: bool,
-}
-
 impl LedgerIndex {
+    /// Takes a ring out of the policies in which its ledger as it is known places it.
     fn unplace(&mut self, ring: &RingName) {
-        self.by_policy.retain(|_, rings| {
-            rings.remove(ring);
-            !rings.is_empty()
-        });
+        let table = self.rows.get(ring).and_then(LedgerRow::shared_table);
+        for policy in table.iter().flat_map(|table| table.rule.settings.policies()) {
+            if let Some(rings) = self.by_policy.get_mut(&policy) {
+                rings.remove(ring);
+                if rings.is_empty() {
+                    self.by_policy.remove(&policy);
+                }
+            }
+            self.has_room(policy);
+        }
     }
 
     fn put(&mut self, ring: &RingName, row: LedgerRow) {
@@ -129,54 +135,9 @@ impl LedgerIndex {
         }
         // An event of the state before a commit is no word on a commit under way.
         if self.claims.get(ring).is_some_and(|claimed| !claimed.is_under_way) {
-            self.claims.remove(ring);
+            self.end_claim(ring);
         }
         self.rows.insert(ring.clone(), row);
-    }
-
-    /// What a policy of this many bytes holds, claims of other rings included.
-    fn held(&self, policy: PolicyRef, ring: &RingName, bytes: usize) -> Occupancy {
-        let placed = self.by_policy.get(&policy);
-        let rings = placed.map_or(0, BTreeSet::len);
-        let claims = self.claims.iter().filter(|(other, of)| {
-            of.policy == policy
-                && *other != ring
-                && !placed.is_some_and(|placed| placed.contains(*other))
-        });
-        let claims = claims.count();
-        // As large as the rings that are there.
-        let average = bytes.checked_div(rings).unwrap_or(0);
-        Occupancy { rings: rings + claims, bytes: bytes + claims * average }
-    }
-}
-
-/// Room in a policy that a commit is about to use up. It counts as taken until
-/// this is dropped: by then the ledger says so, or the commit has failed. Of one
-/// whose answer was lost nobody knows; its room stays taken until the ledger is
-/// seen, the ring tries again, or it is gone.
-#[derive(Debug)]
-#[must_use = "the room is free again as soon as this is dropped"]
-pub struct Claim<'a> {
-    ledgers: &'a Ledgers,
-    ring: RingName,
-    is_released: bool,
-}
-
-impl Claim<'_> {
-    /// Leaves the room taken: it is not known what became of the commit.
-    pub fn leave_taken(mut self) {
-        self.is_released = false;
-        if let Some(claimed) = self.ledgers.write().claims.get_mut(&self.ring) {
-            claimed.is_under_way = false;
-        }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if self.is_released {
-            self.ledgers.release(&self.ring);
-        }
     }
 }
 
@@ -196,15 +157,10 @@ impl Ledgers {
         }
     }
 
-    /// Gives up what is claimed for a ring.
-    pub fn release(&self, ring: &RingName) {
-        self.write().claims.remove(ring);
-    }
-
     /// Forgets a ledger that was deleted.
     pub fn remove(&self, ring: &RingName) {
         let mut index = self.write();
-        index.claims.remove(ring);
+        index.end_claim(ring);
         index.unplace(ring);
         index.rows.remove(ring);
     }
@@ -225,6 +181,15 @@ impl Ledgers {
     #[must_use]
     pub fn rings(&self) -> Vec<RingName> {
         self.read().rows.keys().cloned().collect()
+    }
+
+    /// How many rings are placed in policies of a kind, and the first of these.
+    #[must_use]
+    pub fn placed_in_kind(&self, kind: PolicyKind) -> (usize, Option<PolicyRef>) {
+        let index = self.read();
+        let policies = index.by_policy.iter().filter(|(policy, _)| policy.kind() == kind);
+        let rings = policies.clone().map(|(_, rings)| rings.len()).sum();
+        (rings, policies.map(|(policy, _)| *policy).min())
     }
 
     /// The rings whose ledger lists a Secret in a namespace.
@@ -250,45 +215,6 @@ impl Ledgers {
         let index = self.read();
         let rings = index.by_policy.get(&policy).into_iter().flatten();
         rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
-    }
-
-    /// What each policy holds, with what is claimed for other rings than this
-    /// one. `sizes` are the policies' bytes.
-    #[must_use]
-    pub fn occupancy(
-        &self,
-        ring: &RingName,
-        sizes: &HashMap<PolicyRef, usize>,
-    ) -> BTreeMap<PolicyRef, Occupancy> {
-        let index = self.read();
-        let policies: BTreeSet<PolicyRef> = {
-            let claimed = index.claims.values().map(|claimed| claimed.policy);
-            index.by_policy.keys().copied().chain(claimed).collect()
-        };
-        policies
-            .into_iter()
-            .map(|policy| {
-                let bytes = sizes.get(&policy).copied().unwrap_or(0);
-                (policy, index.held(policy, ring, bytes))
-            })
-            .collect()
-    }
-
-    /// Claims room for a ring in a policy of this many bytes while a commit
-    /// puts it there; nothing if there is no room.
-    pub fn claim(
-        &self,
-        ring: &RingName,
-        policy: PolicyRef,
-        bytes: usize,
-        limit: Occupancy,
-    ) -> Option<Claim<'_>> {
-        let mut index = self.write();
-        if index.held(policy, ring, bytes).is_full(limit) {
-            return None;
-        }
-        index.claims.insert(ring.clone(), Claimed { policy, is_under_way: true });
-        Some(Claim { ledgers: self, ring: ring.clone(), is_released: true })
     }
 
     /// Takes in the Secret of a standby key. What is known of its content stands
@@ -332,6 +258,3 @@ impl Ledgers {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-mod tests;

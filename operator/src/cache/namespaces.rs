@@ -13,17 +13,43 @@ pub struct Namespaces(RwLock<NamespaceIndex>);
 
 #[derive(Debug, Default)]
 struct NamespaceIndex {
-    known: HashMap<String, Namespace>,
-    by_ring: HashMap<String, BTreeSet<String>>,
+    known: HashMap<Arc<str>, Namespace>,
+    by_ring: HashMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+/// There may be many more of them than rings: of one that is not enrolled nothing is
+/// kept but that it is there.
+#[derive(Debug)]
+struct Namespace {
+    enrolment: Option<Box<Enrolment>>,
+    is_ending: bool,
 }
 
 #[derive(Debug)]
-struct Namespace {
-    uid: Option<String>,
-    ring: Option<String>,
-    /// Those of one that is enrolled.
-    labels: Arc<Labels>,
-    is_ending: bool,
+struct Enrolment {
+    ring: Arc<str>,
+    uid: Option<Box<str>>,
+    labels: PackedLabels,
+}
+
+/// Labels, each as its key and its value, one after the other.
+#[derive(Debug, PartialEq, Eq)]
+struct PackedLabels(Box<str>);
+
+impl PackedLabels {
+    /// Stands in no label.
+    const END: char = '\0';
+
+    fn of(labels: &Labels) -> Self {
+        let words = labels.iter().flat_map(|(key, value)| [key, value]);
+        let words: Vec<&str> = words.map(String::as_str).collect();
+        Self(words.join("\0").into())
+    }
+
+    fn unpack(&self) -> Labels {
+        let mut words = self.0.split(Self::END).map(str::to_owned);
+        std::iter::from_fn(|| Some((words.next()?, words.next()?))).collect()
+    }
 }
 
 /// What has become of a namespace by taking it in.
@@ -39,14 +65,19 @@ pub struct Taken {
 
 impl NamespaceIndex {
     fn leave(&mut self, name: &str) -> Option<String> {
-        let ring = self.known.remove(name)?.ring?;
+        let ring = self.known.remove(name)?.enrolment?.ring;
         if let Some(names) = self.by_ring.get_mut(&ring) {
-            names.remove(name);
+            names.retain(|other| **other != *name);
             if names.is_empty() {
                 self.by_ring.remove(&ring);
             }
         }
-        Some(ring)
+        Some(ring.to_string())
+    }
+
+    /// A value of labels, shared among those that have it.
+    fn shared(&self, ring: &str) -> Arc<str> {
+        self.by_ring.get_key_value(ring).map_or_else(|| ring.into(), |(ring, _)| Arc::clone(ring))
     }
 }
 
@@ -65,19 +96,22 @@ impl Namespaces {
         let mut index = self.write();
         let before = index.known.get(name);
         let was_ending = before.map(|known| known.is_ending);
-        let same = before.filter(|known| ring.is_some() && known.ring.as_deref() == ring);
-        let is_labelled_anew = same.is_some_and(|known| *known.labels != *labels);
-        let kept = same.filter(|_| !is_labelled_anew).map(|known| Arc::clone(&known.labels));
-        // Of others no labels are kept: a cluster may have many.
-        let labels =
-            kept.unwrap_or_else(|| Arc::new(ring.map(|_| labels.clone()).unwrap_or_default()));
+        let before = before.and_then(|known| known.enrolment.as_ref());
+        let enrolment = ring.map(|ring| {
+            let (ring, labels) = (index.shared(ring), PackedLabels::of(labels));
+            Box::new(Enrolment { ring, uid: uid.map(String::into_boxed_str), labels })
+        });
+        let is_labelled_anew = before.zip(enrolment.as_ref()).is_some_and(|(before, after)| {
+            before.ring == after.ring && before.labels != after.labels
+        });
         let matters_to_publishers = was_ending != Some(is_ending);
         let left = index.leave(name);
-        let namespace = Namespace { uid, ring: ring.map(str::to_owned), labels, is_ending };
-        index.known.insert(name.to_owned(), namespace);
-        if let Some(ring) = ring {
-            index.by_ring.entry(ring.to_owned()).or_default().insert(name.to_owned());
+        let name: Arc<str> = name.into();
+        if let Some(enrolment) = &enrolment {
+            let names = index.by_ring.entry(Arc::clone(&enrolment.ring)).or_default();
+            names.push(Arc::clone(&name));
         }
+        index.known.insert(name, Namespace { enrolment, is_ending });
         Taken { left, is_labelled_anew, matters_to_publishers }
     }
 
@@ -101,19 +135,21 @@ impl Namespaces {
     /// The namespaces that are known.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.read().known.keys().cloned().collect()
+        self.read().known.keys().map(ToString::to_string).collect()
     }
 
     /// The namespaces enrolled in a ring.
     #[must_use]
     pub fn enrolled(&self, ring: &str) -> BTreeSet<String> {
-        self.read().by_ring.get(ring).cloned().unwrap_or_default()
+        let index = self.read();
+        let names = index.by_ring.get(ring).into_iter().flatten();
+        names.map(ToString::to_string).collect()
     }
 
     /// The ring that a namespace is enrolled in.
     #[must_use]
     pub fn ring_of(&self, name: &str) -> Option<String> {
-        self.read().known.get(name)?.ring.clone()
+        self.read().known.get(name)?.enrolment.as_ref().map(|enrolment| enrolment.ring.to_string())
     }
 
     /// The namespaces enrolled in a ring, with their labels.
@@ -121,8 +157,10 @@ impl Namespaces {
     pub fn labels_of(&self, ring: &str) -> BTreeMap<String, Arc<Labels>> {
         let index = self.read();
         let names = index.by_ring.get(ring).into_iter().flatten();
-        let labels = names
-            .filter_map(|name| Some((name.clone(), Arc::clone(&index.known.get(name)?.labels))));
+        let labels = names.filter_map(|name| {
+            let enrolment = index.known.get(name)?.enrolment.as_ref()?;
+            Some((name.to_string(), Arc::new(enrolment.labels.unpack())))
+        });
         labels.collect()
     }
 
@@ -132,20 +170,24 @@ impl Namespaces {
         self.read().by_ring.contains_key(ring)
     }
 
-    /// What the labels of namespaces say, of all but this one, in order.
+    /// What the labels of namespaces say, of all but those that `is_own` takes for the
+    /// operator's, in order.
     #[must_use]
-    pub fn values_but_of(&self, namespace: &str) -> Vec<String> {
+    pub fn values_but_of(&self, is_own: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let index = self.read();
-        let others = index.by_ring.iter().filter(|(_, n)| n.iter().any(|n| n != namespace));
-        let mut values: Vec<String> = others.map(|(value, _)| value.clone()).collect();
+        let others = index.by_ring.iter();
+        let others = others.filter(|(value, n)| n.iter().any(|n| !is_own(n, value)));
+        let mut values: Vec<String> = others.map(|(value, _)| value.to_string()).collect();
         values.sort_unstable();
         values
     }
 
-    /// A namespace's UID.
+    /// The UID of a namespace that is enrolled.
     #[must_use]
     pub fn uid(&self, name: &str) -> Option<String> {
-        self.read().known.get(name)?.uid.clone()
+        let index = self.read();
+        let uid = index.known.get(name)?.enrolment.as_ref()?.uid.as_deref();
+        uid.map(str::to_owned)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, NamespaceIndex> {
@@ -188,7 +230,7 @@ mod tests {
         };
         let kept = || namespaces.labels_of("shop").values().map(|l| l.len()).sum::<usize>();
         assert!(!put(None, "a"));
-        assert!(namespaces.read().known.values().all(|known| known.labels.is_empty()));
+        assert!(namespaces.read().known.values().all(|known| known.enrolment.is_none()));
         assert!(!put(Some("shop"), "a"));
         assert_eq!(kept(), 1);
         assert!(put(Some("shop"), "b") && !put(Some("shop"), "b"));

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use kube::core::DynamicObject;
 use signingkeyring_core::{
     policy::{Digest, snapshot::Refused},
     policy_ref::PolicyRef,
@@ -15,6 +14,7 @@ use signingkeyring_crds::SigningKeyRingStatus;
 use tokio::time::Instant;
 
 use super::is_newer;
+use crate::kyverno::Object;
 
 /// What this process last wrote of a policy, and what became of it.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct WrittenPolicy {
     /// The `spec` that was sent.
     pub sent: Digest,
     /// The object that the API server made of it.
-    pub stored: Arc<DynamicObject>,
+    pub stored: Arc<Object>,
 }
 
 /// What became of the policies that this process wrote.
@@ -35,6 +35,7 @@ struct WrittenIndex {
     failures: HashMap<PolicyRef, FailedWrite>,
     refusals: HashMap<(PolicyRef, String), Refusal>,
     sizes: HashMap<PolicyRef, usize>,
+    companions: HashMap<PolicyRef, (Digest, Digest)>,
 }
 
 /// A write of a policy that failed.
@@ -65,6 +66,23 @@ impl Written {
     #[must_use]
     pub fn get(&self, policy: PolicyRef) -> Option<WrittenPolicy> {
         self.read().policies.get(&policy).cloned()
+    }
+
+    /// What was last written of the object that goes with a policy: the `spec` that
+    /// was sent, and what the API server made of it.
+    #[must_use]
+    pub fn companion(&self, policy: PolicyRef) -> Option<(Digest, Digest)> {
+        self.read().companions.get(&policy).copied()
+    }
+
+    /// Remembers that; returns what was remembered before.
+    pub fn record_companion(
+        &self,
+        policy: PolicyRef,
+        sent: Digest,
+        stored: Digest,
+    ) -> Option<(Digest, Digest)> {
+        self.write().companions.insert(policy, (sent, stored))
     }
 
     /// Why the last write of a policy failed.
@@ -130,9 +148,9 @@ impl Written {
         self.read().refusals.get(&key).map(|refusal| refusal.failure.clone())
     }
 
-    /// Takes in the bytes that a policy is rendered to; returns whether that is news.
-    pub fn record_size(&self, policy: PolicyRef, bytes: usize) -> bool {
-        self.write().sizes.insert(policy, bytes) != Some(bytes)
+    /// Takes in the bytes that a policy is rendered to; returns how many those were before.
+    pub fn record_size(&self, policy: PolicyRef, bytes: usize) -> Option<usize> {
+        self.write().sizes.insert(policy, bytes)
     }
 
     /// The bytes that a policy was last rendered to.
@@ -141,18 +159,13 @@ impl Written {
         self.read().sizes.get(&policy).copied().unwrap_or(0)
     }
 
-    /// The bytes that policies were last rendered to.
-    #[must_use]
-    pub fn sizes(&self) -> HashMap<PolicyRef, usize> {
-        self.read().sizes.clone()
-    }
-
     /// Forgets a policy that was deleted on purpose.
     pub fn forget(&self, policy: PolicyRef) {
         let mut index = self.write();
         index.policies.remove(&policy);
         index.failures.remove(&policy);
         index.sizes.remove(&policy);
+        index.companions.remove(&policy);
         index.refusals.retain(|(of, _), _| *of != policy);
     }
 
@@ -177,16 +190,23 @@ impl Statuses {
         statuses.insert(ring.to_owned(), (resource_version, status));
     }
 
-    /// The status of a ring if it is newer than the object of this version.
+    /// The status of a ring that the watch had not brought yet, and the resourceVersion
+    /// that it made. Who asks before looking at the ring sees the newer of the two.
     #[must_use]
-    pub fn newer_than(&self, ring: &str, resource_version: &str) -> Option<SigningKeyRingStatus> {
+    pub fn get(&self, ring: &str) -> Option<(String, SigningKeyRingStatus)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(ring).cloned()
+    }
+
+    /// Forgets the status of a ring unless it is newer than what was seen.
+    pub fn seen(&self, ring: &str, resource_version: &str) {
         let mut statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match statuses.get(ring) {
-            Some((own, status)) if is_newer(own, resource_version) => Some(status.clone()),
-            _ => {
-                statuses.remove(ring);
-                None
-            }
+        if statuses.get(ring).is_some_and(|(own, _)| !is_newer(own, resource_version)) {
+            statuses.remove(ring);
         }
+    }
+
+    /// Forgets that of a ring that is gone.
+    pub fn forget(&self, ring: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(ring);
     }
 }

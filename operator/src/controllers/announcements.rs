@@ -14,7 +14,7 @@ use crate::{context::Context, observe::ObservedPolicy, telemetry};
 pub(super) async fn announce_kept(context: &Context, observed: &ObservedPolicy, kept: &[Kept]) {
     let policy = observed.snapshot.policy;
     let uid = observed.object.as_ref().and_then(|policy| policy.uid());
-    let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+    let on = telemetry::policy_reference(policy, uid.as_deref());
     for Kept { ring, why, unvouched } in kept {
         let why = why.as_str();
         let keys = unvouched.join(", ");

@@ -15,7 +15,8 @@ use crate::{context::Context, telemetry};
 /// count and what to do.
 pub(super) async fn report(context: &Context, policy: PolicyRef, selection: &Selection) {
     remembered(context, policy, &selection.remembered).await;
-    let limit = context.settings.policy_limit().room_for_exclusions().new;
+    let of_policy = context.settings.limit_for_lists();
+    let limit = of_policy.room_for_exclusions().new;
     context.metrics.exclusions(selection.bytes, limit, selection.too_large.len());
     for TooLarge { list: name, left_out } in &selection.too_large {
         // It was deleted since it was seen.
@@ -31,7 +32,7 @@ pub(super) async fn report(context: &Context, policy: PolicyRef, selection: &Sel
             list = name,
             left_out, limit, "exclusion list is too large: what is new in it does not count"
         );
-        let rings = context.settings.rings_per_policy;
+        let rings = of_policy.rings;
         let note = format!(
             "{left_out} of its images do not count and need a signature, {} and what follows. In \
              each ring's rules all exclusion lists together may have {limit} bytes, with \
@@ -74,7 +75,7 @@ async fn remembered(context: &Context, policy: PolicyRef, lists: &[String]) {
          excluded. Apply the CRD and the lists again; to let one go, apply it and delete it"
     );
     let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
-    let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+    let on = telemetry::policy_reference(policy, uid.as_deref());
     let reason = Occurrence::ExclusionListsRemembered;
     context.events.publish(&on, true, reason, Action::Keep, &note).await;
 }

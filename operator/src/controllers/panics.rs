@@ -57,7 +57,7 @@ mod tests {
                     }
                     Err(other) => panic!("{other}"),
                 };
-                Pass { outcome, key: None }
+                Pass { outcome, key: None, under_way: false }
             }
         });
         assert!(tokio::time::timeout(Duration::from_millis(7600), work).await.is_err());

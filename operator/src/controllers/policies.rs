@@ -5,13 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use kube::{
-    Api, ResourceExt,
-    core::{DeserializeGuard, DynamicObject},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::{
     event::{Action, Occurrence},
-    policy::{Content, Step, Write, plan_policy, suspects},
+    policy::{Content, Step, Write, image_validating::pin, plan_policy},
     policy_ref::PolicyRef,
     snapshot::{Difference, WriteFailure},
 };
@@ -29,12 +27,16 @@ use crate::{
     act::policies as act,
     cache::{FailedWrite, WrittenPolicy},
     context::Context,
-    error::{Error, brief, is_code},
-    kyverno::marks,
-    observe::{ObservedPolicy, ReadAnew, observe_policy},
+    error::{Error, brief},
+    kyverno::Object,
+    observe::{ObservedPolicy, ReadAnew, observe_policy, spec_digest},
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
 };
+
+mod culprits;
+
+use culprits::{find_culprits, refusal, shorten};
 
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
@@ -59,25 +61,33 @@ async fn pass(context: &Context, policy: PolicyRef) -> Pass {
         }
         Err(Failed { error, differences }) => {
             warn!(%policy, %error, "policy not written");
-            if let Error::Api { source, .. } = &error {
-                let message = shorten(&brief(source));
-                let failure = WriteFailure { refused: refusal(&error).is_some(), message };
+            let message = match &error {
+                Error::Api { source, .. } => Some(shorten(&brief(source))),
+                Error::Foreign(_) => Some(error.to_string()),
+                _ => None,
+            };
+            if let Some(message) = message {
+                // Which ring's rule is refused is remembered for that ring: of its neighbours,
+                // or where it is the pin that is refused, that would not be true.
+                let failure = WriteFailure { refused: false, message };
                 failed(context, policy, FailedWrite { failure, differences });
             }
             if let Error::Panic(_) = error {
                 let message = PANICKED.to_owned();
                 failed(context, policy, WriteFailure { refused: false, message }.into());
                 let uid = context.cache.policy(policy).and_then(|policy| policy.uid());
-                let on = telemetry::policy_reference(&policy.to_string(), uid.as_deref());
+                let on = telemetry::policy_reference(policy, uid.as_deref());
                 let (reason, doing) = (Occurrence::PassPanicked, Action::Reconcile);
                 context.events.publish(&on, true, reason, doing, PANICKED).await;
             }
             (Outcome::Failed, error.category())
         }
     };
+    // What it stands before may have changed, too.
+    context.gate.look_at([policy]);
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.policies.depth());
-    Pass { outcome, key }
+    Pass { outcome, key, under_way: false }
 }
 
 /// Why a pass failed.
@@ -117,13 +127,16 @@ async fn reconcile(
     for ring in &plan.outdated_refusals {
         context.cache.written.clear_refusal(policy, ring);
     }
-    if let Some(bytes) = plan.bytes
-        && context.cache.written.record_size(policy, bytes)
-        && bytes > context.settings.policy_limit().bytes
-    {
-        // The one that is to leave.
-        let placed = context.cache.ledgers.placed_in(policy);
-        placed.last().iter().for_each(|(ring, _)| context.rings.wake(ring.as_str()));
+    if let Some(bytes) = plan.bytes {
+        let before = context.cache.written.record_size(policy, bytes);
+        if before.is_some_and(|before| bytes < before) {
+            context.cache.ledgers.has_shrunk(policy);
+        }
+        if before != Some(bytes) && bytes > context.settings.policy_limit(policy.kind()).bytes {
+            // The one that is to leave.
+            let placed = context.cache.ledgers.placed_in(policy);
+            placed.last().iter().for_each(|(ring, _)| context.rings.wake(ring.as_str()));
+        }
     }
     let requeue_after = plan.requeue_after.into_iter().chain(observed.exclusions.until).min();
     let outcome = requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
@@ -136,6 +149,10 @@ async fn reconcile(
             Ok(outcome)
         }
         Step::UpToDate(content) => {
+            settle_companion(context, &observed).await.map_err(|error| {
+                let differs = |ring: &String| (ring.clone(), Difference::Unpinned);
+                Failed { error, differences: content.rules.keys().map(differs).collect() }
+            })?;
             up_to_date(context, &observed, &content);
             Ok(outcome)
         }
@@ -143,8 +160,23 @@ async fn reconcile(
             delete(context, &observed).await?;
             Ok(outcome)
         }
-        Step::Write(write) => self::write(context, observed, write, outcome).await,
+        Step::Write(write) => {
+            if write.urgent_for.is_none()
+                && !write.drifted
+                && let Some(wait) = context.gathering.wait(policy, others_follow(context, policy))
+            {
+                return Ok(Outcome::RequeueAfter(wait));
+            }
+            self::write(context, observed, write, outcome).await
+        }
     }
+}
+
+/// Whether more of a policy's rings are worked on than the one for which it is written.
+fn others_follow(context: &Context, policy: PolicyRef) -> bool {
+    let placed = context.cache.ledgers.placed_in(policy);
+    let mut wanted = placed.iter().filter(|(ring, _)| context.rings.is_wanted(ring.as_str()));
+    wanted.nth(1).is_some()
 }
 
 /// Wakes the rings that are placed in a policy, and those that it names.
@@ -153,7 +185,7 @@ fn wake_rings(context: &Context, policy: PolicyRef) {
         context.rings.wake(ring.as_str());
     }
     if let Some(object) = context.cache.policy(policy) {
-        marks(&object).0.keys().for_each(|ring| context.rings.wake(ring));
+        object.marks().0.keys().for_each(|ring| context.rings.wake(ring));
     }
 }
 
@@ -187,7 +219,7 @@ fn up_to_date(context: &Context, observed: &ObservedPolicy, content: &Content) {
     }
 }
 
-fn remember(context: &Context, policy: PolicyRef, content: &Content, stored: Arc<DynamicObject>) {
+fn remember(context: &Context, policy: PolicyRef, content: &Content, stored: Arc<Object>) {
     let sent = content.whole.spec.digest;
     context.cache.written.record(policy, WrittenPolicy { sent, stored });
 }
@@ -208,11 +240,28 @@ async fn read_anew(context: &Context, rings: &BTreeSet<String>) -> Result<ReadAn
     Ok(anew)
 }
 
+/// Brings what goes with a policy to where it should be.
+async fn settle_companion(context: &Context, observed: &ObservedPolicy) -> Result<(), Error> {
+    let companion = observed.companion(context);
+    if let Some(restored) = act::settle_companion(context, companion).await? {
+        context.metrics.drift_undone(pin::KIND);
+        say_restored(context, &telemetry::companion_reference(&restored)).await;
+    }
+    Ok(())
+}
+
+async fn say_restored(context: &Context, on: &ObjectReference) {
+    let note = "somebody else had edited or deleted this policy; it was restored";
+    context.events.publish(on, true, Occurrence::PolicyRestored, Action::Restore, note).await;
+}
+
 async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Error> {
     let policy = observed.snapshot.policy;
     if let Some(object) = &observed.object {
-        act::delete(context, object).await?;
+        act::delete(context, policy.kind(), object).await?;
         info!(%policy, "policy deleted: no ring is left in it");
+    } else {
+        settle_companion(context, observed).await?;
     }
     context.cache.written.forget(policy);
     if context.cache.ledgers.placed_in(policy).is_empty() {
@@ -234,7 +283,20 @@ async fn write(
         let differences = write.differences(&observed.snapshot, &observed.backend(context));
         Failed { error, differences }
     };
+    // Without it tags are refused, which is no reason to let a revoked key stay.
+    if write.urgent_for.is_none() {
+        act::write_companion_before(context, &observed, &write.content)
+            .await
+            .map_err(|error| failed(error, &observed, &write))?;
+    }
     let mut result = act::write(context, &observed, &write.content, false).await;
+    let mut in_place = false;
+    if write.urgent_for.is_some()
+        && result.as_ref().is_err_and(|error| !matches!(error, Error::Conflict(_)))
+        && let Some(Ok(stored)) = act::write_in_place(context, &observed, &write.content).await
+    {
+        (result, in_place) = (Ok(stored), true);
+    }
     if let Err(error) = &result
         && !matches!(error, Error::Conflict(_))
         && let Some(whole) = write.beyond_urgent(&observed.backend(context))
@@ -278,15 +340,20 @@ async fn write(
     context.metrics.policy_written();
     if write.drifted {
         context.metrics.drift_undone(policy.kind().as_str());
-        let on = telemetry::policy_reference(&policy.to_string(), stored.uid().as_deref());
-        let note = "somebody else had edited or deleted this policy; it was restored";
-        context.events.publish(&on, true, Occurrence::PolicyRestored, Action::Restore, note).await;
+        let on = telemetry::policy_reference(policy, stored.uid().as_deref());
+        say_restored(context, &on).await;
     }
     for (origin, exclusion) in &write.expired {
         announce_expired(context, origin, exclusion).await;
     }
-    remember(context, policy, &write.content, Arc::new(stored));
-    context.gate.notify();
+    if in_place {
+        // What stands around the rules is not what was planned.
+        let sent = spec_digest(policy, &stored);
+        context.cache.written.record(policy, WrittenPolicy { sent, stored: Arc::new(stored) });
+    } else {
+        remember(context, policy, &write.content, Arc::new(stored));
+    }
+    context.gathering.end(policy);
     if context.cache.written.clear_failure(policy) {
         wake_rings(context, policy);
     }
@@ -294,59 +361,4 @@ async fn write(
         context.rings.wake(ring);
     }
     Ok(outcome)
-}
-
-/// Looks which rings' rules were refused, by a dry run of each changed one.
-/// Returns whether there is any.
-async fn find_culprits(
-    context: &Context,
-    observed: &ObservedPolicy,
-    refused: &Content,
-    message: String,
-) -> Result<bool, Error> {
-    let policy = observed.snapshot.policy;
-    let trials = suspects(&observed.snapshot, &observed.backend(context), refused);
-    let mut culprits = Vec::new();
-    if let [alone] = &trials[..] {
-        culprits.push((alone.ring.clone(), message));
-    } else {
-        for trial in trials {
-            match act::write(context, observed, &trial.content, true).await {
-                Ok(_) => {}
-                Err(error) => match refusal(&error) {
-                    Some(message) => culprits.push((trial.ring, message)),
-                    None => return Err(error),
-                },
-            }
-        }
-    }
-    for (ring, message) in &culprits {
-        warn!(%policy, ring, message, "Kyverno refuses the ring's rule");
-        let Some(rule) = refused.rules.get(ring) else { continue };
-        let failure = WriteFailure { refused: true, message: message.clone() };
-        context.cache.written.record_refusal(policy, ring, rule.rule.whole().digest, failure);
-        context.rings.wake(ring);
-    }
-    Ok(!culprits.is_empty())
-}
-
-/// Kyverno's message, if it looked at a policy and refused it: its webhook did,
-/// or the schema of its CRD.
-fn refusal(error: &Error) -> Option<String> {
-    let Error::Api { source, .. } = error else { return None };
-    let text = brief(source);
-    let refused = text.contains("denied the request") || is_code(source, 422);
-    refused.then(|| shorten(&text))
-}
-
-/// Kyverno puts the refused rule first and the cause last: keeps both ends.
-fn shorten(message: &str) -> String {
-    const END: usize = 500;
-    let length = message.chars().count();
-    if length <= 2 * END {
-        return message.to_owned();
-    }
-    let start: String = message.chars().take(END / 2).collect();
-    let end: String = message.chars().skip(length - END).collect();
-    format!("{start} ... {end}")
 }

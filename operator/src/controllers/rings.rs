@@ -6,11 +6,12 @@ use kube::ResourceExt;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::{Action as Doing, Occurrence},
+    ledger::{Change, Ledger},
     names::RingName,
     pass,
-    plan::Action,
+    plan::{Action, Plan},
     report::Report,
-    snapshot::Finding,
+    snapshot::{Finding, LedgerFound},
 };
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -21,14 +22,19 @@ use super::{
 };
 use crate::{
     act::{self, Done, act},
+    cache::{LedgerRow, is_newer},
     context::Context,
     error::Error,
-    observe::{observe, touches_pipelines},
+    observe::{Fresh, needs_no_pipelines, observe, touches_pipelines},
+    rotations::Standing,
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
 };
 
 const NAME: &str = "rings";
+
+/// Nothing is waited for longer than this without a look at the clock.
+const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 
 /// Works on rings for ever.
 pub async fn run(context: &Context) {
@@ -41,12 +47,19 @@ async fn pass(context: &Context, ring: String) -> Pass {
     if context.rings.is_held_back(ring.as_str()) {
         info!(ring, "no progress: somebody may undo what is written, or wake it all the time");
     }
-    let mut key = None;
-    let result = catching_panics(reconcile(context, &ring, &mut key)).await;
+    let mut said = Said::default();
+    let result = catching_panics(reconcile(context, &ring, &mut said)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
         Err(error @ (Error::Conflict(_) | Error::Change(_))) => {
             debug!(ring, %error, "starting over");
+            context.cache.looks.forget(&ring);
+            // The watch may be behind a ledger that is there already.
+            if let (None, Ok(name)) = (context.cache.ledgers.get(&ring), ring.parse())
+                && let Err(error) = watches::refresh(context, &name).await
+            {
+                debug!(ring, %error, "ledger not looked up");
+            }
             (Outcome::Failed, error.category())
         }
         Err(error) => {
@@ -62,11 +75,54 @@ async fn pass(context: &Context, ring: String) -> Pass {
     };
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.rings.depth());
-    Pass { outcome, key }
+    let row = context.cache.ledgers.get(&ring);
+    let table = row.as_ref().and_then(LedgerRow::table);
+    note_rotation(context, &ring, table, &said);
+    if said.is_gone {
+        context.rechecks.forget(&ring);
+    } else {
+        context.rechecks.looked_at(&ring, said.requests, said.waits);
+    }
+    let under_way = table.is_some_and(|table| table.pending().is_some() || table.removed);
+    Pass { outcome, key: said.key, under_way }
 }
 
-/// Makes the pass; `key` tells it from others as soon as it has a plan.
-async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Result<Outcome, Error> {
+/// What becomes known in the course of a pass.
+#[derive(Debug, Default)]
+struct Said {
+    /// What tells it from other passes, as soon as it has a plan.
+    key: Option<Key>,
+    /// There is no such ring any more.
+    is_gone: bool,
+    /// How many requests it took to look at its pipelines.
+    requests: usize,
+    /// It waits for somebody, of whose doing nobody tells.
+    waits: bool,
+    /// The ring's soak.
+    soak: Duration,
+    /// A rotation is due and waits for those of others.
+    is_queued: bool,
+}
+
+/// Takes in whether the ring rotates or waits for others, and wakes who has room by now.
+fn note_rotation(context: &Context, ring: &str, table: Option<&Ledger>, said: &Said) {
+    let standing = if !said.is_gone && table.is_some_and(Ledger::is_rotating) {
+        Standing::UnderWay(said.soak)
+    } else if said.is_queued {
+        Standing::Waiting
+    } else {
+        Standing::Neither
+    };
+    for next in context.rotations.note(ring, standing) {
+        context.rings.wake(&next);
+    }
+    let (under_way, waiting) = context.rotations.counts();
+    context.metrics.rotating(under_way, waiting);
+}
+
+/// Makes the pass.
+async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Outcome, Error> {
+    let written = context.cache.statuses.get(ring);
     let Some(found) = context.cache.ring(ring) else {
         if let Ok(name) = ring.parse() {
             context.cache.ledgers.release(&name);
@@ -75,6 +131,7 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
         // Without ledger and rule, the labels that name it name no ring.
         context.wake_unknown_of(ring);
         context.metrics.ring_state(ring, None);
+        said.is_gone = true;
         return Ok(Outcome::Done);
     };
     let mut object = match &found.0 {
@@ -83,11 +140,11 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
             let generation = invalid.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
             context.metrics.ring_state(ring, Some("stalled"));
-            return Ok(Outcome::RequeueAfter(context.settings.recheck_interval));
+            return Ok(Outcome::Done);
         }
     };
     let seen = object.resource_version().unwrap_or_default();
-    if let Some(status) = context.cache.statuses.newer_than(ring, &seen) {
+    if let Some((_, status)) = written.filter(|(version, _)| is_newer(version, &seen)) {
         object.status = Some(status);
     }
     let object = &object;
@@ -98,26 +155,51 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
             let generation = object.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
             context.metrics.ring_state(ring, Some("stalled"));
-            return Ok(Outcome::RequeueAfter(context.settings.recheck_interval));
+            return Ok(Outcome::Done);
         }
     };
     check_ledger(context, &name).await?;
     let mut observed = observe(context, &name, object).await;
-    if observed.is_doubtful() {
+    let is_present = matches!(observed.snapshot.ledger, LedgerFound::Present(_));
+    if !is_present {
+        // A key in a pipeline's Secret is a sign that there was a ledger.
+        observed.look_at_pipelines(context, Fresh::ToAct).await;
+    }
+    let is_doubtful = observed.is_doubtful();
+    if is_doubtful {
         // What is to be said now is grave, and what was seen may be old.
         watches::refresh(context, &name).await?;
         check_ledger(context, &name).await?;
         observed = observe(context, &name, object).await;
+        observed.look_at_pipelines(context, Fresh::ToAct).await;
         // A stalled ring's revocations are its policies' to apply.
         for policy in observed.snapshot.policies.keys() {
-            context.policies.wake_with_news(policy);
+            if context.rings.is_urgent(ring) {
+                context.policies.wake_urgently(policy);
+            } else {
+                context.policies.wake_with_news(policy);
+            }
         }
     }
-    let plan = pass::plan(&observed.snapshot);
+    let mut plan = pass::plan(&observed.snapshot);
+    if is_present && !is_doubtful && !goes_on_without_pipelines(context, ring, &plan) {
+        observed.look_at_pipelines(context, Fresh::ToWait).await;
+        plan = pass::plan(&observed.snapshot);
+        if observed.is_remembered() && !plan.actions.iter().all(needs_no_pipelines) {
+            observed.look_at_pipelines(context, Fresh::ToAct).await;
+            plan = pass::plan(&observed.snapshot);
+        }
+    }
     debug!(ring, actions = ?plan.actions, "planned");
-    *key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
+    said.soak = observed.snapshot.ring.soak;
+    said.is_queued = plan.waits_for_others;
+    said.requests = observed.snapshot.pipelines.len();
+    said.key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
     let Done { wrote, mut findings, mut failed } =
         act(context, object, &observed, &plan.actions).await;
+    if failed.is_none() {
+        hasten(context, ring, &plan.actions);
+    }
     let starts_over =
         |e: &mut Error| matches!(e, Error::Conflict(_) | Error::Change(_) | Error::Interrupted);
     if let Some(error) = failed.take_if(starts_over) {
@@ -126,12 +208,29 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
     findings.extend(failed.as_ref().map(|error| Finding::Trouble(error.to_string())));
     if failed.is_none() && plan.actions.contains(&Action::RemoveFinalizer) {
         context.metrics.ring_state(ring, None);
+        said.is_gone = true;
         return Ok(Outcome::Done);
+    }
+    // The ledger and the finalizer are watched; pipeline Secrets are not.
+    let look_again = wrote
+        && (plan.actions.iter().any(touches_pipelines)
+            || plan.actions.iter().any(Action::is_commit));
+    if look_again && failed.is_none() && findings.is_empty() && !context.rings.is_held_back(ring) {
+        // What would be reported now is over in a moment.
+        look_at_policies(context, ring, &plan.actions);
+        return Ok(Outcome::Requeue);
+    }
+    if !observed.has_pipelines() {
+        observed.look_at_pipelines(context, Fresh::ToWait).await;
     }
     for finding in findings {
         observed.snapshot.learn(finding);
     }
     let report = pass::report(&observed.snapshot);
+    let is_lacking = |c: &Condition| {
+        matches!(c.kind, Kind::KeysAvailable | Kind::PipelinesPublished) && c.status != Status::True
+    };
+    said.waits = report.conditions.iter().any(is_lacking);
     act::status::write(context, object, &observed.snapshot, &report).await?;
     if let Some(error) = failed {
         return Err(error);
@@ -140,18 +239,48 @@ async fn reconcile(context: &Context, ring: &str, key: &mut Option<Key>) -> Resu
     let is_incomplete =
         |said: &Condition| said.kind == Kind::EnforcementComplete && said.status == Status::False;
     context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));
-    if plan.actions.iter().any(Action::is_commit) {
-        context.gate.notify();
-    }
-    // The ledger and the finalizer are watched; pipeline Secrets are not.
-    let look_again = wrote
-        && (plan.actions.iter().any(touches_pipelines)
-            || plan.actions.iter().any(Action::is_commit));
+    look_at_policies(context, ring, &plan.actions);
     if look_again {
         return Ok(Outcome::Requeue);
     }
-    let wake = plan.wake.into_iter().chain(report.look_again).min();
-    Ok(Outcome::RequeueAfter(next_look(context, ring, wake)))
+    // What was seen half an interval ago is looked at again half an interval from now.
+    let remembered = observed.is_remembered().then_some(context.settings.recheck_interval / 2);
+    let wake = plan.wake.into_iter().chain(report.look_again).chain(remembered).min();
+    // A moment later, so that it is not looked a moment too early.
+    let wake = wake.map(|wake| wake.min(LONGEST_SLEEP) + Duration::from_secs(1));
+    Ok(wake.map_or(Outcome::Done, Outcome::RequeueAfter))
+}
+
+/// Has it looked whether the policies of a ring are to be asked, if its ledger has changed.
+fn look_at_policies(context: &Context, ring: &str, actions: &[Action]) {
+    let row = context.cache.ledgers.get(ring);
+    if let Some(table) = row.as_ref().and_then(LedgerRow::table)
+        && actions.iter().any(Action::is_commit)
+    {
+        context.gate.look_at(table.rule.settings.policies());
+    }
+}
+
+/// Has the policies of a ring written without delay where it was revoked or removed.
+fn hasten(context: &Context, ring: &str, actions: &[Action]) {
+    let row = context.cache.ledgers.get(ring);
+    let Some(table) = row.as_ref().and_then(LedgerRow::table) else { return };
+    for action in actions {
+        for policy in table.rule.settings.policies() {
+            match action {
+                Action::Commit(Change::Revoke { .. }) => context.policies.wake_urgently(&policy),
+                Action::Commit(Change::Remove { .. }) => context.policies.wake_soon(&policy),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a pass does what it would do whatever the pipelines' Secrets hold, and another
+/// one follows at once, so that nothing is to be said of them: it need not look.
+fn goes_on_without_pipelines(context: &Context, ring: &str, plan: &Plan) -> bool {
+    let is_a_commit = plan.actions.iter().any(Action::is_commit);
+    is_a_commit && plan.actions.iter().all(needs_no_pipelines) && !context.rings.is_held_back(ring)
 }
 
 /// Looks at what somebody else wrote of a ledger before anything is made of it.
@@ -161,16 +290,6 @@ async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
         _ => {}
     }
     act::ledger::check_key_secrets(context, ring).await
-}
-
-/// When to look again although nothing changes: at the latest after the
-/// recheck interval, spread by name so that the rings do not move in step.
-fn next_look(context: &Context, ring: &str, wake: Option<Duration>) -> Duration {
-    let interval = context.settings.recheck_interval;
-    let spread = ring.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
-    let early = interval / 5 * (spread % 100) / 100;
-    let recheck = interval - early;
-    wake.map_or(recheck, |wake| recheck.min(wake + Duration::from_secs(1)))
 }
 
 /// A ring's state for metrics.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::ResourceExt;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     policy::unknown::{CoverContent, UnknownPlan, UnknownStep, plan_unknown},
@@ -18,7 +18,7 @@ use crate::{
     cache::WrittenPolicy,
     context::Context,
     error::Error,
-    kyverno::marks,
+    kyverno::Object,
     observe::{ObservedUnknown, observe_unknown},
     telemetry,
     workqueue::{Key, Outcome},
@@ -49,11 +49,8 @@ pub(super) async fn reconcile(
         warn!(%policy, left_out, "too many labels name no ring: some are not covered");
     }
     let executed = execute(context, &observed, step).await;
-    let said_later = if policy == context.settings.unknown_policy() {
-        announce(context, &observed).await
-    } else {
-        None
-    };
+    let said_later =
+        if policy == context.unknown_policy() { announce(context, &observed).await } else { None };
     executed?;
     let next = requeue_after.into_iter().chain(said_later);
     let next = next.chain(observed.exclusions.until).min();
@@ -84,7 +81,7 @@ async fn execute(
         }
         UnknownStep::Delete => {
             if let Some(object) = &observed.object {
-                act::delete(context, object).await?;
+                act::delete(context, policy.kind(), object).await?;
                 info!(%policy, "policy deleted: every label names a ring");
             }
             context.cache.written.forget(policy);
@@ -107,7 +104,7 @@ async fn write(
     context.metrics.policy_written();
     if drifted {
         context.metrics.drift_undone(policy.kind().as_str());
-        let on = telemetry::policy_reference(&policy.to_string(), stored.uid().as_deref());
+        let on = telemetry::policy_reference(policy, stored.uid().as_deref());
         let note = "somebody else had edited or deleted this policy; it was restored";
         context.events.publish(&on, true, Occurrence::PolicyRestored, Doing::Restore, note).await;
     }
@@ -116,12 +113,7 @@ async fn write(
     Ok(())
 }
 
-fn remember(
-    context: &Context,
-    policy: PolicyRef,
-    content: &CoverContent,
-    stored: Arc<DynamicObject>,
-) {
+fn remember(context: &Context, policy: PolicyRef, content: &CoverContent, stored: Arc<Object>) {
     let sent = content.whole.spec.digest;
     context.cache.written.record(policy, WrittenPolicy { sent, stored });
     context.cache.written.clear_failure(policy);
@@ -130,7 +122,6 @@ fn remember(
 /// What was answered before does not count any more.
 fn ask_anew(context: &Context, policy: PolicyRef) {
     context.gate.forget(policy);
-    context.gate.notify();
 }
 
 /// Says of each namespace whose label names no ring, once a process, that it
@@ -173,10 +164,16 @@ fn what_pods_meet(context: &Context, observed: &ObservedUnknown, value: &str) ->
     if !observed.snapshot.served || observed.snapshot.asked.is_none() {
         return NOTHING.to_owned();
     }
-    let stands = context.cache.policy(policy).map(|policy| marks(&policy));
-    let loaded = context.gate.cover(policy, stands.as_ref()) == CoverAnswer::AsFound;
     let held = observed.snapshot.ours();
     let covered = held.is_some_and(|held| held.values.contains(value));
+    if !observed.snapshot.executed && covered {
+        return format!(
+            "policy {policy} covers it, and this cluster's Kyverno is too old for that, so it is \
+             not known what its pods meet"
+        );
+    }
+    let stands = context.cache.policy(policy).map(|policy| policy.marks().clone());
+    let loaded = context.gate.cover(policy, stands.as_ref()) == CoverAnswer::AsFound;
     match policy.action() {
         _ if !(loaded && covered) => format!(
             "policy {policy} is to cover it. Kyverno was not heard to have loaded that, and until \

@@ -128,7 +128,7 @@ fn nobody_knows_the_private_half_of_nobodys_key() {
     // A compressed point of SEC 1, section 2.3.4: 02 announces an even y.
     let point = hashes.find_map(|x| PublicKey::from_sec1_bytes(&[&[2][..], &x].concat()).ok());
     let pem = point.unwrap().to_public_key_pem(LineEnding::LF).unwrap();
-    assert_eq!(pem, signingkeyring_core::policy::cluster_policy::NOBODYS_KEY);
+    assert_eq!(pem, signingkeyring_core::policy::NOBODYS_KEY);
 }
 
 /// A type that can be shown or copied has two ways to be `Sealed`, so naming

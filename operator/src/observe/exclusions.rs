@@ -8,15 +8,16 @@ use signingkeyring_core::{
     ledger::Exclusion,
     names,
     policy::{
-        cluster_policy::{self, Metadata},
+        Metadata,
         exclusions::{self, List, Selection, remembered},
     },
+    policy_ref::PolicyKind,
 };
 use signingkeyring_crds::{ImageExclusionList, ImageExclusionListSpec};
 use tracing::warn;
 
 use super::exclusion;
-use crate::{context::Context, kyverno::marks};
+use crate::context::Context;
 
 /// Reads every list. An entry that cannot be read does not count, and what is
 /// too much neither: the gate stays closed for it.
@@ -27,7 +28,7 @@ pub(super) fn select(context: &Context, now: Timestamp) -> Selection {
     let lost = lost.iter().map(|object| list(context, object, true));
     let lost_lists = &context.cache.lost_lists;
     let shown = lost_lists.shown_by_policies(|| crds(context), || from_policies(context));
-    let room = context.settings.policy_limit().room_for_exclusions();
+    let room = context.settings.limit_for_lists().room_for_exclusions();
     let lists = known.chain(lost).chain(shown).collect();
     exclusions::select(lists, room, now, || in_force(context))
 }
@@ -62,11 +63,11 @@ fn crds(context: &Context) -> BTreeSet<String> {
 /// What the policies show of lists that this process has never seen.
 fn from_policies(context: &Context) -> List {
     let mut rules = Vec::new();
-    for (_, policy) in context.cache.our_policies() {
+    for (name, policy) in context.cache.our_policies() {
         let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
-        let Some(spec) = policy.data.get("spec") else { continue };
-        let marks = marks(&policy);
-        for (ring, globs) in cluster_policy::skipped_by_rings(metadata, spec) {
+        let Some(spec) = policy.spec() else { continue };
+        let marks = policy.marks();
+        for (ring, globs) in name.kind().skipped_by_rings(metadata, &spec) {
             // What a ring's own exclusions are only the ledger says from which its
             // rule was made: taken for a list's, they would count for all rings.
             let row = context.cache.ledgers.get(&ring);
@@ -96,8 +97,6 @@ fn entries(context: &Context, list: &str, spec: &ImageExclusionListSpec) -> Vec<
 
 /// The globs that the rules of the operator's policies skip.
 fn in_force(context: &Context) -> BTreeSet<String> {
-    let policies = context.cache.our_policies();
-    let specs =
-        policies.filter_map(|(_, policy)| Some(cluster_policy::skipped(policy.data.get("spec")?)));
-    specs.flatten().collect()
+    let of_kind = |kind: PolicyKind| context.cache.policies.of(kind).skipped();
+    PolicyKind::ALL.into_iter().flat_map(of_kind).collect()
 }

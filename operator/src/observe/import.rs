@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use signingkeyring_core::{
     fingerprint::Fingerprint,
     high_water::short,
@@ -117,8 +117,7 @@ fn other_holder(
 
 /// When a ring's object was created. A ring without one is older than any other.
 fn created(context: &Context, ring: &RingName) -> Option<Timestamp> {
-    let object = context.cache.ring(ring.as_str())?;
-    object.meta().creation_timestamp.as_ref().map(|created| created.0)
+    context.cache.rings.created(ring.as_str())
 }
 
 /// Another ring whose ledger cannot be read, and whose object says that it had
@@ -128,15 +127,17 @@ fn remembered_by(
     ring: &RingName,
     fingerprint: &Fingerprint,
 ) -> Option<RingName> {
-    let rings = context.cache.rings.state();
-    let mut objects = rings.iter().filter_map(|ring| ring.0.as_ref().ok());
-    let found = objects.find(|object| {
-        let name = object.name_any();
-        let row = context.cache.ledgers.get(&name);
-        let is_known = row.as_ref().is_some_and(|row| row.table().is_some());
-        name != ring.as_str() && !is_known && remembers(object, fingerprint)
+    let names = context.cache.rings.names().into_iter();
+    let unknown = names.filter(|name| {
+        let row = context.cache.ledgers.get(name);
+        name != ring.as_str() && row.is_none_or(|row| row.table().is_none())
     });
-    found?.name_any().parse().ok()
+    let mut unknown = unknown.filter(|name| {
+        let object = context.cache.ring(name);
+        let object = object.as_deref().and_then(|object| object.0.as_ref().ok());
+        object.is_some_and(|object| remembers(object, fingerprint))
+    });
+    unknown.next()?.parse().ok()
 }
 
 fn remembers(object: &SigningKeyRing, fingerprint: &Fingerprint) -> bool {

@@ -1,6 +1,6 @@
 //! What Kyverno leaves out of a ring's check, as far as it is seen.
 
-use kube::core::DynamicObject;
+use serde_json::Value;
 use signingkeyring_core::{
     omissions::{self, Concerned, Omission},
     policy::cluster_policy,
@@ -27,13 +27,18 @@ pub(super) fn look<'a>(
     if !seen.is_settled() {
         return None;
     }
-    let has_exceptions = seen.exceptions.as_ref().is_ok_and(|found| !found.is_empty());
+    let has_exceptions = seen.exceptions.as_ref().is_ok_and(|found| !found.is_empty())
+        || seen.other_exceptions.as_ref().is_ok_and(|found| !found.is_empty());
     let rules = |policy: &PolicyRef| {
-        let object = context.cache.policy(*policy)?;
-        Some((*policy, [rule_names(&object, name), rule_names(&object, SHARED)].concat()))
+        let spec = context.cache.policy(*policy)?.spec().unwrap_or_default();
+        Some((*policy, [rule_names(&spec, name), rule_names(&spec, SHARED)].concat()))
     };
     let concerned = Concerned {
-        action: ledger.table().map_or(ring.action, |ledger| ledger.rule.settings.policy.action()),
+        policy: ledger.table().map_or_else(
+            || PolicyRef::new(ring.action, 1).of_kind(ring.kind),
+            |ledger| ledger.rule.settings.policy,
+        ),
+        enrolment_label: context.settings.enrolment_label.clone(),
         namespaces: context.cache.namespaces.labels_of(name),
         // Most of the time nobody asks for them.
         rules: policies.filter(|_| has_exceptions).filter_map(rules).collect(),
@@ -41,8 +46,8 @@ pub(super) fn look<'a>(
     Some(omissions::of_ring(&seen, kyverno.accepted(), &concerned))
 }
 
-fn rule_names(policy: &DynamicObject, owner: &str) -> Vec<String> {
-    let rules = policy.data.get("spec").map(|spec| cluster_policy::rules_of(spec, owner));
-    let names = rules.into_iter().flatten().filter_map(|rule| rule.get("name")?.as_str());
+fn rule_names(spec: &Value, owner: &str) -> Vec<String> {
+    let rules = cluster_policy::rules_of(spec, owner);
+    let names = rules.into_iter().filter_map(|rule| rule.get("name")?.as_str());
     names.map(str::to_owned).collect()
 }

@@ -1,12 +1,14 @@
 //! What the pipeline Secrets hold.
 //!
-//! They are read by name at every pass, because a watch would need the right to
-//! list Secrets, and as metadata as long as they are as this process has seen
-//! them last: only after somebody else wrote one, its data are read once.
+//! They are read by name, because a watch would need the right to list Secrets, and as
+//! metadata as long as they are as this process has seen them last: only after somebody
+//! else wrote one, its data are read once. A ring that rotates is looked at every second,
+//! and what was seen a moment ago is good enough to wait by ([`Fresh`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -17,6 +19,7 @@ use signingkeyring_core::{
     names,
     snapshot::{Layout, LedgerFound, PipelineFound, Ring},
 };
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
@@ -26,21 +29,60 @@ use crate::{
     secrets::{Content, Wiped, entries},
 };
 
+/// How long ago it may have been seen what pipeline Secrets hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fresh {
+    /// As long ago as there is nothing to do but to wait.
+    ToWait,
+    /// So short a time ago that it is acted upon.
+    ToAct,
+}
+
+/// What is acted upon is not older. A Secret is written only in the state that was seen,
+/// so what this protects is that no version becomes current while a Secret holds an older
+/// one, which somebody may put there a moment later as well.
+const TO_ACT: Duration = Duration::from_secs(2);
+
+impl Fresh {
+    /// The most time since.
+    fn within(self, recheck: Duration) -> Duration {
+        match self {
+            Self::ToWait => recheck / 2,
+            Self::ToAct => TO_ACT.min(recheck / 2),
+        }
+    }
+}
+
+/// What was seen of a ring's pipelines.
+pub(super) struct Looked {
+    pub(super) found: BTreeMap<PipelineRef, PipelineFound>,
+    pub(super) metas: HashMap<PipelineRef, ObjectMeta>,
+    /// Whether that was a while ago.
+    pub(super) is_remembered: bool,
+}
+
 /// Looks at the pipelines of the spec and at those the ledger lists.
 pub(super) async fn look(
     context: &Context,
     ring_name: &str,
     ring: &Ring,
     ledger: &LedgerFound,
-) -> (BTreeMap<PipelineRef, PipelineFound>, HashMap<PipelineRef, ObjectMeta>) {
+    fresh: Fresh,
+) -> Looked {
+    let within = fresh.within(context.settings.recheck_interval);
+    let known = context.cache.looks.get(ring_name, within);
+    let at = Instant::now();
     let published = match ledger {
         LedgerFound::Present(ledger) => Some(&ledger.publications),
         _ => None,
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
+    let known = known.filter(|known| all.iter().all(|pipeline| known.contains_key(*pipeline)));
+    let seen = known.as_ref();
     let looks = all.into_iter().map(|pipeline| async move {
-        let (found, meta) = look_at(context, ring_name, ledger, pipeline).await;
+        let known = seen.and_then(|seen| seen.get(pipeline));
+        let (found, meta) = look_at(context, ring_name, ledger, pipeline, known).await;
         (pipeline.clone(), found, meta)
     });
     let mut found = BTreeMap::new();
@@ -51,7 +93,24 @@ pub(super) async fn look(
         }
         found.insert(pipeline, what);
     }
-    (found, metas)
+    let is_remembered = known.is_some();
+    // One that rests is not looked at again so soon.
+    let rests = matches!(ledger, LedgerFound::Present(ledger) if ledger.pending().is_none());
+    if rests {
+        context.cache.looks.forget(ring_name);
+    } else if !is_remembered {
+        let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
+            PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
+            // Whoever grants access is not to wait for that.
+            PipelineFound::Forbidden | PipelineFound::Failed(_) => None,
+            _ => Some((pipeline.clone(), Some(metas.get(pipeline)?.clone()))),
+        };
+        match found.iter().map(seen).collect() {
+            Some(seen) => context.cache.looks.put(ring_name, at, seen),
+            None => context.cache.looks.forget(ring_name),
+        }
+    }
+    Looked { found, metas, is_remembered }
 }
 
 async fn look_at(
@@ -59,18 +118,26 @@ async fn look_at(
     ring: &str,
     ledger: &LedgerFound,
     pipeline: &PipelineRef,
+    known: Option<&Option<ObjectMeta>>,
 ) -> (PipelineFound, Option<ObjectMeta>) {
     if !context.cache.namespaces.exists(&pipeline.namespace) {
         context.cache.contents.forget(pipeline);
         return (PipelineFound::NoNamespace, None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
-    let result = match api.get_metadata_opt(&pipeline.name).await {
+    let seen = match known {
+        Some(known) => Ok(known.clone()),
+        None => api.get_metadata_opt(&pipeline.name).await.map(|found| Some(found?.metadata)),
+    };
+    let result = match seen {
         Ok(None) => {
             context.cache.contents.forget(pipeline);
             return (PipelineFound::Absent, None);
         }
-        Ok(Some(secret)) => found(context, ring, ledger, pipeline, secret.metadata).await,
+        Ok(Some(meta)) => {
+            let meta = ObjectMeta { managed_fields: None, ..meta };
+            found(context, ring, ledger, pipeline, meta).await
+        }
         Err(error) => Err(error),
     };
     match result {
@@ -184,7 +251,7 @@ async fn held_version<'a>(
         return Ok(None);
     }
     let public = content.opened.get_or_try_init(|| open(context, pipeline)).await?;
-    Ok(ledger.accepted().find(|version| public.contains(&version.public_key)))
+    Ok(ledger.accepted().find(|version| public.iter().any(|key| version.public_key == **key)))
 }
 
 /// The public keys that belong to the private keys in a Secret, of those that

@@ -5,18 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use kube::{
-    ResourceExt,
-    core::{DeserializeGuard, DynamicObject},
-};
+use kube::{ResourceExt, core::DeserializeGuard};
 use serde_json::Value;
 use signingkeyring_core::{
     high_water::HighWater,
     ledger::Exclusion,
     policy::{
-        Source,
-        cluster_policy::{self, ClusterPolicy, Metadata, rules_of},
+        Digest, Inputs, Metadata, Rendered, Renderer, Source,
         exclusions::Selection,
+        image_validating::pin,
         snapshot::{ObjectSeen, PolicySeen, PolicySnapshot, RingSeen, WrittenSeen},
     },
     policy_ref::PolicyRef,
@@ -26,10 +23,10 @@ use signingkeyring_crds::SigningKeyRing;
 
 use super::{exclusions, ring, witness};
 use crate::{
-    cache::{LedgerRow, WrittenPolicy, is_newer},
+    cache::{LedgerRow, is_newer},
     context::Context,
     keys::fingerprint_of,
-    kyverno::is_ours,
+    kyverno::{Object, is_marked, is_ours},
 };
 
 /// What a pass over one policy has observed.
@@ -38,13 +35,20 @@ pub struct ObservedPolicy {
     /// What the planner sees.
     pub snapshot: PolicySnapshot,
     /// The object, whoever it belongs to.
-    pub object: Option<Arc<DynamicObject>>,
+    pub object: Option<Arc<Object>>,
     /// What does not count of the exclusion lists; what does is in the snapshot.
     pub exclusions: Selection,
-    written: Option<WrittenPolicy>,
+    specs: Specs,
     excluded: Vec<Exclusion>,
     questions: Option<String>,
     lists: Option<String>,
+}
+
+/// What the rules are that stay as they were seen.
+#[derive(Debug)]
+struct Specs {
+    found: Option<Arc<Value>>,
+    written: Option<Arc<Value>>,
 }
 
 /// The objects of rings that were read anew, after their ledgers were.
@@ -56,11 +60,26 @@ pub type ReadAnew = HashMap<String, Option<DeserializeGuard<SigningKeyRing>>>;
 pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> ObservedPolicy {
     let object = context.cache.policy(policy);
     let written = context.cache.written.get(policy);
+    let found_spec = object.as_ref().and_then(|object| object.spec());
     let found = match object.as_deref() {
         None => ObjectSeen::Absent,
-        Some(object) if is_ours(object) => ObjectSeen::Ours(seen(object)),
+        Some(object) if is_ours(object) => {
+            ObjectSeen::Ours(seen(policy, object, found_spec.as_deref()))
+        }
         Some(_) => ObjectSeen::Foreign,
     };
+    // Mostly what was written is what is there.
+    let same = object.as_ref().zip(written.as_ref());
+    let same = same.is_some_and(|(found, written)| Arc::ptr_eq(found, &written.stored));
+    let written_spec = match (&written, same) {
+        (_, true) => found_spec.clone(),
+        (Some(written), false) => written.stored.spec(),
+        (None, false) => None,
+    };
+    let stored = written.as_ref().map(|written| match &found {
+        ObjectSeen::Ours(found) if same => found.clone(),
+        _ => seen(policy, &written.stored, written_spec.as_deref()),
+    });
     let now = context.clock.now();
     let mut exclusions = exclusions::select(context, now);
     let listed = std::mem::take(&mut exclusions.counting);
@@ -71,12 +90,13 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
     let lists = context.cache.lost_lists.crd();
     let mut snapshot = PolicySnapshot {
         policy,
-        served: context.cache.kyverno_served(),
-        can_be_asked: questions.is_some(),
+        served: context.cache.policies.of(policy.kind()).is_served(),
+        executed: context.cache.policies.of(policy.kind()).is_executed(),
+        can_be_asked: questions.is_some() || !policy.kind().has_question_kind(),
         found,
-        written: written.as_ref().map(|written| WrittenSeen {
+        written: written.as_ref().zip(stored).map(|(written, stored)| WrittenSeen {
             sent: written.sent,
-            stored: seen(&written.stored),
+            stored,
             is_ahead: object
                 .as_deref()
                 .is_some_and(|found| is_newer(&version(&written.stored), &version(found))),
@@ -87,34 +107,88 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         now,
     };
     snapshot.rings = rings(context, &snapshot, anew);
-    ObservedPolicy { snapshot, object, exclusions, written, excluded, questions, lists }
+    let specs = Specs { found: found_spec, written: written_spec };
+    ObservedPolicy { snapshot, object, exclusions, specs, excluded, questions, lists }
+}
+
+/// The object that goes with a policy, compared with what it should be.
+#[derive(Debug)]
+pub enum Companion {
+    /// It is what it should be: mostly there is none.
+    AsItShouldBe,
+    /// An object of this name is not ours; it is left alone.
+    Foreign(String),
+    /// It is not needed any more.
+    Leaves(Arc<Object>),
+    /// It is to be created or replaced.
+    Differs {
+        /// The policy with which it goes.
+        policy: PolicyRef,
+        /// Its name.
+        name: String,
+        /// The object, if there is one.
+        found: Option<Arc<Object>>,
+        /// What it should be.
+        wanted: Rendered,
+    },
 }
 
 impl ObservedPolicy {
+    /// What goes with the policy as it was found.
+    #[must_use]
+    pub fn companion(&self, context: &Context) -> Companion {
+        let ours = self.snapshot.ours().is_some();
+        let spec = self.spec(&Source::Found).filter(|_| ours);
+        self.compare_companion(context, self.backend(context).companion(spec, None))
+    }
+
+    /// What goes with the policy as it will be, and as it is until then.
+    #[must_use]
+    pub fn companion_before(&self, context: &Context, next: &Value) -> Companion {
+        let ours = self.snapshot.ours().is_some();
+        let spec = self.spec(&Source::Found).filter(|_| ours);
+        self.compare_companion(context, self.backend(context).companion(Some(next), spec))
+    }
+
+    fn compare_companion(&self, context: &Context, wanted: Option<Rendered>) -> Companion {
+        let policy = self.snapshot.policy;
+        let Some(name) = pin::name(policy) else { return Companion::AsItShouldBe };
+        let found = context.cache.policies.companions().get(&name);
+        match (found, wanted) {
+            (None, None) => Companion::AsItShouldBe,
+            (Some(found), None) if is_marked(&found) => Companion::Leaves(found),
+            (Some(_), None) => Companion::AsItShouldBe,
+            (Some(found), Some(_)) if !is_marked(&found) => Companion::Foreign(name),
+            (Some(found), Some(wanted)) if is_companion(context, policy, &found, &wanted) => {
+                Companion::AsItShouldBe
+            }
+            (found, Some(wanted)) => Companion::Differs { policy, name, found, wanted },
+        }
+    }
+
     /// The kind that renders this policy.
     #[must_use]
-    pub fn backend<'a>(&'a self, context: &'a Context) -> ClusterPolicy<'a> {
-        ClusterPolicy {
-            policy: self.snapshot.policy,
+    pub fn backend<'a>(&'a self, context: &'a Context) -> Renderer<'a> {
+        let inputs = Inputs {
             excluded: &self.excluded,
             operator_namespace: &context.settings.namespace,
+            probe_namespace: &context.settings.probe_namespace,
             enrolment_label: &context.settings.enrolment_label,
             questions: self.questions.as_deref(),
             lists: self.lists.as_deref(),
             now: self.snapshot.now,
-        }
+        };
+        Renderer::new(self.snapshot.policy, inputs)
     }
 
-    /// The JSON of a ring's rules that stay as they were seen.
+    /// The `spec` of the object with rules that stay as they were seen.
     #[must_use]
-    pub fn rules(&self, source: &Source, ring: &str) -> Vec<&Value> {
-        let object = match source {
-            Source::Found => self.object.as_deref(),
-            Source::Written => self.written.as_ref().map(|written| &*written.stored),
+    pub fn spec(&self, source: &Source) -> Option<&Value> {
+        match source {
+            Source::Found => self.specs.found.as_deref(),
+            Source::Written => self.specs.written.as_deref(),
             Source::Ledger(_) | Source::AllButKeys(_) => None,
-        };
-        let spec = object.and_then(|object| object.data.get("spec"));
-        spec.map(|spec| rules_of(spec, ring)).unwrap_or_default()
+        }
     }
 
     /// Looks again which rules were refused.
@@ -123,15 +197,33 @@ impl ObservedPolicy {
     }
 }
 
-fn version(policy: &DynamicObject) -> String {
+/// Whether an object is what was wanted, or what the API server made of just that.
+fn is_companion(context: &Context, policy: PolicyRef, found: &Object, wanted: &Rendered) -> bool {
+    let spec = found.spec();
+    let spec = spec.as_deref().unwrap_or(&Value::Null);
+    let metadata = Metadata { annotations: found.annotations(), labels: found.labels() };
+    let (spec, own) = pin::digest(metadata, spec);
+    let of_wanted = Metadata { annotations: &wanted.annotations, labels: &wanted.labels };
+    let (sent, own_wanted) = pin::digest(of_wanted, &wanted.spec);
+    (spec == sent || context.cache.written.companion(policy) == Some((sent, spec)))
+        && own == own_wanted
+}
+
+fn version(policy: &Object) -> String {
     policy.resource_version().unwrap_or_default()
 }
 
+/// What a policy's `spec` is told by.
+#[must_use]
+pub fn spec_digest(policy: PolicyRef, object: &Object) -> Digest {
+    seen(policy, object, object.spec().as_deref()).spec
+}
+
 /// What a policy holds, as much of it as decisions need.
-pub(super) fn seen(policy: &DynamicObject) -> PolicySeen {
-    let metadata = Metadata { annotations: policy.annotations(), labels: policy.labels() };
-    let spec = policy.data.get("spec").unwrap_or(&Value::Null);
-    cluster_policy::read(metadata, spec, |key| fingerprint_of(key).ok())
+pub(super) fn seen(policy: PolicyRef, object: &Object, spec: Option<&Value>) -> PolicySeen {
+    let metadata = Metadata { annotations: object.annotations(), labels: object.labels() };
+    let spec = spec.unwrap_or(&Value::Null);
+    policy.kind().read(metadata, spec, |key| fingerprint_of(key).ok())
 }
 
 /// The rings whose ledgers are placed in a policy, and those whose rules stand

@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::ResourceExt;
 use serde_json::Value;
 use signingkeyring_core::{
     ledger::Exclusion,
+    names,
     policy::{
-        cluster_policy::{self, ClusterPolicy, Metadata, read_cover},
+        Inputs, Metadata, Renderer,
         exclusions::Selection,
         unknown::{CoverHeld, CoverObject, CoverWritten, Naming, UnknownSnapshot},
     },
@@ -23,7 +24,7 @@ use super::exclusions;
 use crate::{
     cache::{LedgerRow, WrittenPolicy, is_newer},
     context::Context,
-    kyverno::{is_ours, marks},
+    kyverno::{Object, is_ours},
 };
 
 /// What a pass over such a policy has observed.
@@ -32,7 +33,7 @@ pub struct ObservedUnknown {
     /// What the planner sees.
     pub snapshot: UnknownSnapshot,
     /// The object, whoever it belongs to.
-    pub object: Option<Arc<DynamicObject>>,
+    pub object: Option<Arc<Object>>,
     /// What does not count of the exclusion lists; what does is in the snapshot.
     pub exclusions: Selection,
     questions: Option<String>,
@@ -48,11 +49,11 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
     let mut excluded: Vec<Exclusion> = listed.into_iter().map(|(_, e)| e).collect();
     excluded.sort();
     excluded.dedup();
-    let asked = context.settings.unknown_rings.action();
+    let asked = context.asked_unknown_policy();
     let object = context.cache.policy(policy);
     let found = match object.as_deref() {
         None => CoverObject::Absent,
-        Some(object) if is_ours(object) => CoverObject::Ours(held(object)),
+        Some(object) if is_ours(object) => CoverObject::Ours(held(policy, object)),
         Some(_) => CoverObject::Foreign,
     };
     let questions = context.cache.questions.uid();
@@ -60,13 +61,14 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
     let snapshot = UnknownSnapshot {
         policy,
         asked,
-        served: context.cache.kyverno_served(),
-        can_be_asked: questions.is_some(),
-        written: context.cache.written.get(policy).map(|w| written(&w, object.as_deref())),
+        served: context.cache.policies.of(policy.kind()).is_served(),
+        executed: context.cache.policies.of(policy.kind()).is_executed(),
+        can_be_asked: questions.is_some() || !policy.kind().has_question_kind(),
+        written: context.cache.written.get(policy).map(|w| written(policy, &w, object.as_deref())),
         found,
         values: values(context),
         covered: covered(context),
-        replacement: asked.map(PolicyRef::unknown).and_then(|other| loaded(context, other)),
+        replacement: asked.and_then(|other| loaded(context, other)),
         excluded,
         now,
     };
@@ -76,16 +78,17 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
 impl ObservedUnknown {
     /// The kind that renders this policy.
     #[must_use]
-    pub fn backend<'a>(&'a self, context: &'a Context) -> ClusterPolicy<'a> {
-        ClusterPolicy {
-            policy: self.snapshot.policy,
+    pub fn backend<'a>(&'a self, context: &'a Context) -> Renderer<'a> {
+        let inputs = Inputs {
             excluded: &self.snapshot.excluded,
             operator_namespace: &context.settings.namespace,
+            probe_namespace: &context.settings.probe_namespace,
             enrolment_label: &context.settings.enrolment_label,
             questions: self.questions.as_deref(),
             lists: self.lists.as_deref(),
             now: self.snapshot.now,
-        }
+        };
+        Renderer::new(self.snapshot.policy, inputs)
     }
 
     /// The namespaces whose label names no ring, each with that label's value.
@@ -95,22 +98,30 @@ impl ObservedUnknown {
         let values = self.snapshot.values.iter().filter(nobody);
         let pairs = values.flat_map(|(value, _)| {
             let namespaces = context.cache.namespaces.enrolled(value);
-            let others = namespaces.into_iter().filter(|n| *n != context.settings.namespace);
+            let others = namespaces.into_iter().filter(|n| !is_own(context, n, value));
             others.map(|namespace| (namespace, value.clone()))
         });
         pairs.collect()
     }
 }
 
-fn held(object: &DynamicObject) -> CoverHeld {
+fn held(policy: PolicyRef, object: &Object) -> CoverHeld {
     let metadata = Metadata { annotations: object.annotations(), labels: object.labels() };
-    read_cover(metadata, object.data.get("spec").unwrap_or(&Value::Null))
+    policy.kind().read_cover(metadata, object.spec().as_deref().unwrap_or(&Value::Null))
 }
 
-fn written(written: &WrittenPolicy, found: Option<&DynamicObject>) -> CoverWritten {
-    let version = |object: &DynamicObject| object.resource_version().unwrap_or_default();
+fn written(policy: PolicyRef, written: &WrittenPolicy, found: Option<&Object>) -> CoverWritten {
+    let version = |object: &Object| object.resource_version().unwrap_or_default();
     let is_ahead = found.is_some_and(|found| is_newer(&version(&written.stored), &version(found)));
-    CoverWritten { sent: written.sent, stored: held(&written.stored), is_ahead }
+    CoverWritten { sent: written.sent, stored: held(policy, &written.stored), is_ahead }
+}
+
+/// Whether a namespace is not to be covered whatever it is labelled: the operator's own,
+/// and the one where it asks.
+fn is_own(context: &Context, namespace: &str, value: &str) -> bool {
+    let settings = &context.settings;
+    namespace == settings.namespace
+        || (namespace == settings.probe_namespace && value == names::PROBE)
 }
 
 /// What the labels of namespaces say, and whom each names.
@@ -118,10 +129,11 @@ fn values(context: &Context) -> Vec<(String, Naming)> {
     let policies = context.cache.our_policies().filter(|(policy, _)| policy.holds_rings());
     let mut rules: BTreeMap<String, bool> = BTreeMap::new();
     for (policy, object) in policies {
-        for ring in marks(&object).0.into_keys() {
-            let answer = context.gate.answer(policy, &ring);
-            let loaded = matches!(answer, Answer::Answered { mark: Some(_), .. });
-            *rules.entry(ring).or_default() |= loaded;
+        let executed = context.cache.policies.of(policy.kind()).is_executed();
+        for ring in object.marks().0.keys() {
+            let answer = context.gate.answer(policy, ring);
+            let loaded = executed && matches!(answer, Answer::Answered { mark: Some(_), .. });
+            *rules.entry(ring.clone()).or_default() |= loaded;
         }
     }
     let naming = |value: &str| match rules.get(value) {
@@ -129,53 +141,58 @@ fn values(context: &Context) -> Vec<(String, Naming)> {
         Some(false) => Naming::Arriving,
         None if context.cache.ledgers.get(value).is_some() => Naming::Arriving,
         // One that cannot be read does not get a rule.
-        None if context.cache.ring(value).is_some_and(|ring| ring.0.is_ok()) => Naming::Arriving,
+        None if context.cache.rings.has_readable(value) => Naming::Arriving,
         None => Naming::Nobody,
     };
-    // The operator's own namespace is never covered.
-    let values = context.cache.namespaces.values_but_of(&context.settings.namespace).into_iter();
+    let is_own = |namespace: &str, value: &str| is_own(context, namespace, value);
+    let values = context.cache.namespaces.values_but_of(is_own).into_iter();
     values.map(|value| (value.clone(), naming(&value))).collect()
 }
 
 /// The values that are covered, or that this process wrote to be.
 fn covered(context: &Context) -> BTreeSet<String> {
     let held_by = |policy: PolicyRef| {
-        let found = ours(context, policy).map(|object| held(&object).values);
-        let written = context.cache.written.get(policy).map(|w| held(&w.stored).values);
+        let found = ours(context, policy).map(|object| held(policy, &object).values);
+        let written = context.cache.written.get(policy).map(|w| held(policy, &w.stored).values);
         found.into_iter().chain(written).flatten()
     };
     PolicyRef::UNKNOWN.into_iter().flat_map(held_by).collect()
 }
 
-fn ours(context: &Context, policy: PolicyRef) -> Option<Arc<DynamicObject>> {
+fn ours(context: &Context, policy: PolicyRef) -> Option<Arc<Object>> {
     context.cache.policy(policy).filter(|object| is_ours(object))
 }
 
 /// What a policy covers, if Kyverno answers with it.
 fn loaded(context: &Context, policy: PolicyRef) -> Option<BTreeSet<String>> {
     let object = ours(context, policy)?;
-    let answer = context.gate.cover(policy, Some(&marks(&object)));
-    (answer == CoverAnswer::AsFound).then(|| held(&object).values)
+    let answer = context.gate.cover(policy, Some(object.marks()));
+    (answer == CoverAnswer::AsFound).then(|| held(policy, &object).values)
 }
 
 /// The policies for namespaces whose label names no ring, as they bear on a ring.
 pub(super) fn covers(context: &Context, ring: &str) -> BTreeMap<PolicyRef, CoverSeen> {
     let look = |policy| {
         let object = ours(context, policy);
-        if object.is_none() && context.settings.unknown_rings.action().is_none() {
+        if object.is_none() && !is_written(context, policy) {
             // Nothing of the kind is written or asked.
             return None;
         }
-        let names = |object: &Arc<DynamicObject>| {
-            object.data.get("spec").is_some_and(|spec| cluster_policy::covers(spec, ring))
+        let names = |object: &Arc<Object>| {
+            object.spec().is_some_and(|spec| policy.kind().covers(&spec, ring))
         };
         let found = match &object {
             None => CoverFound::Absent,
             Some(object) if names(object) => CoverFound::Names,
             Some(_) => CoverFound::Others,
         };
-        let stands = object.as_deref().map(marks);
-        let answer = context.gate.cover(policy, stands.as_ref());
+        // Nobody is asked about it, and what does not stand there is not enforced.
+        let executed = context.cache.policies.of(policy.kind()).is_executed();
+        if !executed && found != CoverFound::Names {
+            return None;
+        }
+        let stands = object.as_deref().map(Object::marks);
+        let answer = context.gate.cover(policy, stands);
         Some((policy, CoverSeen { found, answer }))
     };
     PolicyRef::UNKNOWN.into_iter().filter_map(look).collect()
@@ -195,15 +212,20 @@ pub fn is_covered(context: &Context, ring: &str, row: &LedgerRow) -> Option<bool
     }
 }
 
+/// Whether such policies are written.
+fn is_written(context: &Context, policy: PolicyRef) -> bool {
+    let asked = context.asked_unknown_policy();
+    asked.is_some_and(|asked| asked.kind() == policy.kind())
+}
+
 /// Whether it is yet to be heard that Kyverno has loaded such a policy as it is,
 /// or let go of one that is gone.
 #[must_use]
 pub fn unsettled_cover(context: &Context, policy: PolicyRef) -> bool {
     match ours(context, policy) {
-        Some(object) => context.gate.cover(policy, Some(&marks(&object))) != CoverAnswer::AsFound,
+        Some(object) => context.gate.cover(policy, Some(object.marks())) != CoverAnswer::AsFound,
         None => {
-            context.settings.unknown_rings.action().is_some()
-                && context.gate.cover(policy, None) != CoverAnswer::Open
+            is_written(context, policy) && context.gate.cover(policy, None) != CoverAnswer::Open
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who remembers, outside a ring's ledger, how far the ring had come: its
 //! annotation, its status, and the policies that hold its rule.
 
-use kube::{ResourceExt, core::DynamicObject};
+use kube::ResourceExt;
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters, MOST_WITNESSED, short},
     ledger::{KnownVersion, State},
@@ -10,7 +10,7 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus, VersionState};
 
-use crate::{keys::fingerprint_of, kyverno::marks};
+use crate::{keys::fingerprint_of, kyverno::Object};
 
 /// What an object's annotation remembers of a ring; nothing if that cannot be
 /// read. One that names another ring was copied and does not count.
@@ -42,8 +42,8 @@ fn of_status(status: &SigningKeyRingStatus) -> HighWater {
 
 /// What a policy remembers of a ring, if it holds its rule.
 #[must_use]
-pub fn of_policy(policy: &DynamicObject, ring: &str) -> Option<Witness> {
-    let mark = marks(policy).0.remove(ring)?;
+pub fn of_policy(policy: &Object, ring: &str) -> Option<Witness> {
+    let mark = policy.marks().0.get(ring)?;
     let annotation = policy.annotations().get(names::ANNOTATION_HIGH_WATER);
     let high_water = recorded(annotation, ring).unwrap_or_default();
     Some(Witness {

@@ -18,7 +18,7 @@ use kube::{
 };
 use signingkeyring_core::{
     names,
-    policy_ref::{Action, PolicyRef},
+    policy_ref::{Action, PolicyKind, PolicyRef},
     snapshot::Silence,
 };
 use tokio::{
@@ -49,6 +49,9 @@ struct Seen {
     validating: Vec<Hook>,
     /// The labels of the operator's namespace.
     labels: BTreeMap<String, String>,
+    /// Those of the namespace where policies with a webhook of their own are asked, if
+    /// it is labelled so that these select it.
+    probe: Option<BTreeMap<String, String>>,
 }
 
 /// What both kinds of webhooks have.
@@ -85,7 +88,10 @@ impl Webhooks {
             }
         };
         match seen {
-            Ok(seen) => explain(&seen, policy.action()),
+            Ok(seen) => match policy.kind() {
+                PolicyKind::ClusterPolicy => explain(&seen, policy.action()),
+                PolicyKind::ImageValidatingPolicy => explain_own(&seen, policy),
+            },
             Err(text) => Response::Silent(Silence::NotSeen(text)),
         }
     }
@@ -98,7 +104,10 @@ async fn look(context: &Context) -> Result<Seen, kube::Error> {
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client());
     let validating = validating.get_opt(VALIDATING).await?;
     let namespaces: Api<Namespace> = Api::all(client());
-    let namespace = namespaces.get_metadata_opt(&context.settings.namespace).await?;
+    let settings = &context.settings;
+    let namespace = namespaces.get_metadata_opt(&settings.namespace).await?;
+    let probe = namespaces.get_metadata_opt(&settings.probe_namespace).await?;
+    let probe = probe.map(|namespace| namespace.labels().clone());
     let mutating = mutating.and_then(|found| found.webhooks).unwrap_or_default().into_iter();
     let validating = validating.and_then(|found| found.webhooks).unwrap_or_default().into_iter();
     Ok(Seen {
@@ -121,7 +130,32 @@ async fn look(context: &Context) -> Result<Seen, kube::Error> {
             })
             .collect(),
         labels: namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default(),
+        probe: probe.filter(|labels| {
+            labels.get(&settings.enrolment_label).is_some_and(|value| value == names::PROBE)
+        }),
     })
+}
+
+/// Where each policy has a webhook of its own: without it nothing is verified in the
+/// policy's namespaces. Kyverno writes it when it has loaded the policy.
+fn explain_own(seen: &Seen, policy: PolicyRef) -> Response {
+    let names = [false, true].map(|ignored| policy.own_webhook(ignored));
+    match seen.validating.iter().find(|hook| names.iter().flatten().any(|name| *name == hook.name))
+    {
+        None if seen.validating.is_empty() => Response::Open,
+        None => Response::Silent(Silence::NoWebhook),
+        Some(hook) => Response::Silent(match &seen.probe {
+            None => Silence::Unlabelled,
+            // Kyverno adds what its ConfigMap says to what the policy selects.
+            Some(probe) if !selects(hook.namespaces.as_ref(), probe) => {
+                Silence::LeftOut("namespaceSelector")
+            }
+            Some(_) if !selects(hook.objects.as_ref(), &BTreeMap::new()) => {
+                Silence::LeftOut("objectSelector")
+            }
+            Some(_) => Silence::Passed,
+        }),
+    }
 }
 
 /// Open is said only where Kyverno sees no pod at all. Where it sees pods and let
@@ -200,7 +234,7 @@ mod tests {
     fn said(mutating: Vec<Hook>, validating: Vec<Hook>) -> Response {
         let name = "kubernetes.io/metadata.name";
         let labels = [(name.to_owned(), "signing-system".to_owned())].into();
-        explain(&Seen { mutating, validating, labels }, Action::Enforce)
+        explain(&Seen { mutating, validating, labels, ..Seen::default() }, Action::Enforce)
     }
 
     #[test]
@@ -255,5 +289,28 @@ mod tests {
         let seen = Seen { mutating: vec![ignoring], ..Seen::default() };
         assert_eq!(explain(&seen, Action::Enforce), Response::Silent(Silence::NoWebhook));
         assert_eq!(explain(&seen, Action::Audit), Response::Silent(Silence::Passed));
+    }
+
+    #[test]
+    fn what_keeps_questions_from_a_policys_own_webhook_is_named() {
+        let policy = PolicyRef::new(Action::Enforce, 1).of_kind(PolicyKind::ImageValidatingPolicy);
+        let name = ("kubernetes.io/metadata.name".to_owned(), "probe".to_owned());
+        let probe = || Some(BTreeMap::from([name.clone()]));
+        let selector = |operator: &str| {
+            let all = json!([{"key": name.0, "operator": operator, "values": ["probe"]}]);
+            Some(from_value(json!({"matchExpressions": all})).unwrap())
+        };
+        let silence = |operator: &str, probe| {
+            let name = policy.own_webhook(false).unwrap();
+            let hook = Hook { name, namespaces: selector(operator), ..Hook::default() };
+            explain_own(&Seen { validating: vec![hook], probe, ..Seen::default() }, policy)
+        };
+        let left_out = Response::Silent(Silence::LeftOut("namespaceSelector"));
+        assert_eq!(silence("NotIn", probe()), left_out);
+        assert_eq!(silence("In", probe()), Response::Silent(Silence::Passed));
+        // Then it is the namespace that is not fit, and nothing is said of Kyverno.
+        let unlabelled = Response::Silent(Silence::Unlabelled);
+        assert_eq!(silence("NotIn", None), unlabelled);
+        assert_eq!(silence("In", None), unlabelled);
     }
 }

@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 use signingkeyring_core::guard::Guard;
 
-use crate::gate::Response;
+use crate::gate::State;
 
 /// What `/metrics` shows.
 #[derive(Debug)]
@@ -27,8 +27,11 @@ pub struct Metrics {
     incomplete_rings: Gauge,
     queue_depth: Family<ControllerLabels, Gauge>,
     rotations: Counter,
+    rotations_under_way: Gauge,
+    rotations_waiting: Gauge,
     policy_writes: Counter,
     drift: Family<KindLabels, Counter>,
+    placed_rings: Family<KindLabels, Gauge>,
     exclusion_bytes: Gauge,
     exclusion_bytes_limit: Gauge,
     exclusion_lists_too_large: Gauge,
@@ -36,6 +39,9 @@ pub struct Metrics {
     unknown_ring_namespaces: Gauge,
     guard_state: Family<StateLabels, Gauge>,
     gate_state: Family<GateLabels, Gauge>,
+    gate_policy_bound: Gauge<f64, AtomicU64>,
+    gate_cluster_bound: Gauge<f64, AtomicU64>,
+    recheck_bound: Gauge<f64, AtomicU64>,
     gate_asked: Family<PolicyLabels, Gauge>,
     gate_latency: Family<PolicyLabels, Gauge<f64, AtomicU64>>,
 }
@@ -89,8 +95,11 @@ impl Default for Metrics {
             incomplete_rings: Gauge::default(),
             queue_depth: Family::default(),
             rotations: Counter::default(),
+            rotations_under_way: Gauge::default(),
+            rotations_waiting: Gauge::default(),
             policy_writes: Counter::default(),
             drift: Family::default(),
+            placed_rings: Family::default(),
             exclusion_bytes: Gauge::default(),
             exclusion_bytes_limit: Gauge::default(),
             exclusion_lists_too_large: Gauge::default(),
@@ -98,6 +107,9 @@ impl Default for Metrics {
             unknown_ring_namespaces: Gauge::default(),
             guard_state: Family::default(),
             gate_state: Family::default(),
+            gate_policy_bound: Gauge::default(),
+            gate_cluster_bound: Gauge::default(),
+            recheck_bound: Gauge::default(),
             gate_asked: Family::default(),
             gate_latency: Family::default(),
         };
@@ -123,8 +135,23 @@ impl Metrics {
         r.register("rings", "Rings by state", self.rings.clone());
         r.register("queue_depth", "Names that wait or are worked on", self.queue_depth.clone());
         r.register("versions_activated", "Versions that became current", self.rotations.clone());
+        r.register(
+            "rotations_under_way",
+            "Rings whose next version is on its way",
+            self.rotations_under_way.clone(),
+        );
+        r.register(
+            "rotations_waiting",
+            "Rings of which a rotation is due and waits for those of others (--max-rotations)",
+            self.rotations_waiting.clone(),
+        );
         r.register("policy_writes", "Policies written", self.policy_writes.clone());
         r.register("drift_undone", "Edits by others that were undone", self.drift.clone());
+        r.register(
+            "placed_rings",
+            "Rings by the kind of policy that holds their rules",
+            self.placed_rings.clone(),
+        );
         r.register(
             "exclusion_bytes",
             "Bytes in each ring's rule of what counts of the exclusion lists",
@@ -163,9 +190,31 @@ impl Metrics {
         );
         r.register(
             "gate_state",
-            "1 for what the policy's gate said last: answered, open (nothing is verified), mute \
-             (pods are refused) or unreadable",
+            "1 for what the policy's gate said last: answered, open (nothing is verified), silent, \
+             slow (it took 2 seconds or more, or longer than Kyverno's webhook may), mute (pods are \
+             refused) or unreadable",
             self.gate_state.clone(),
+        );
+        r.register_with_unit(
+            "gate_policy_bound",
+            "Within this time it shows that one policy does not answer any more, as many as there \
+             are and as fast as they answer",
+            Unit::Seconds,
+            self.gate_policy_bound.clone(),
+        );
+        r.register_with_unit(
+            "gate_cluster_bound",
+            "Within this time all rings say that Kyverno as a whole does not answer, once that is \
+             known: after 45 seconds, or at once where it refuses",
+            Unit::Seconds,
+            self.gate_cluster_bound.clone(),
+        );
+        r.register_with_unit(
+            "recheck_bound",
+            "Within this time each ring is looked at although nothing changed: so long an edit of \
+             a pipeline's Secret may stay",
+            Unit::Seconds,
+            self.recheck_bound.clone(),
         );
         r.register_with_unit(
             "gate_asked_timestamp",
@@ -223,6 +272,12 @@ impl Metrics {
         self.incomplete_rings.set(i64::try_from(incomplete.len()).unwrap_or(i64::MAX));
     }
 
+    /// Says how many rings rotate, and how many wait for them.
+    pub fn rotating(&self, under_way: usize, waiting: usize) {
+        self.rotations_under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+        self.rotations_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
     /// Counts a version that became current.
     pub fn version_activated(&self) {
         self.rotations.inc();
@@ -252,6 +307,12 @@ impl Metrics {
         set(&self.exclusion_lists_too_large, too_large);
     }
 
+    /// Says how many rings stand in policies of a kind.
+    pub fn placed_rings(&self, kind: &'static str, rings: usize) {
+        let rings = i64::try_from(rings).unwrap_or(i64::MAX);
+        self.placed_rings.get_or_create(&KindLabels { kind }).set(rings);
+    }
+
     /// Says of how many namespaces the label names no ring.
     pub fn unknown_rings(&self, namespaces: usize) {
         self.unknown_ring_namespaces.set(i64::try_from(namespaces).unwrap_or(i64::MAX));
@@ -266,19 +327,36 @@ impl Metrics {
     }
 
     /// Records what a policy's gate said. `asked` is in seconds since 1970.
-    pub fn gate_answered(&self, policy: &str, state: &'static str, asked: i64, took: Duration) {
-        for other in Response::STATES {
-            let labels = GateLabels { policy: policy.to_owned(), state: other };
-            self.gate_state.get_or_create(&labels).set(i64::from(other == state));
-        }
+    pub fn gate_answered(&self, policy: &str, state: State, asked: i64, took: Duration) {
+        self.gate_says(policy, state);
         let labels = PolicyLabels { policy: policy.to_owned() };
         self.gate_asked.get_or_create(&labels).set(asked);
         self.gate_latency.get_or_create(&labels).set(took.as_secs_f64());
     }
 
+    /// Says of a policy that was not asked what is true of all that are asked in the same
+    /// way.
+    pub fn gate_says(&self, policy: &str, state: State) {
+        for other in State::ALL {
+            let labels = GateLabels { policy: policy.to_owned(), state: other.as_str() };
+            self.gate_state.get_or_create(&labels).set(i64::from(other == state));
+        }
+    }
+
+    /// Says how soon it shows that one policy, or Kyverno as a whole, does not answer.
+    pub fn gate_bounds(&self, policy: Duration, cluster: Duration) {
+        self.gate_policy_bound.set(policy.as_secs_f64());
+        self.gate_cluster_bound.set(cluster.as_secs_f64());
+    }
+
+    /// Says how soon each ring is looked at although nothing changed.
+    pub fn recheck_bound(&self, bound: Duration) {
+        self.recheck_bound.set(bound.as_secs_f64());
+    }
+
     /// Takes out the series of a policy that is gone.
     pub fn gate_gone(&self, policy: &str) {
-        for state in Response::STATES {
+        for state in State::ALL.map(State::as_str) {
             self.gate_state.remove(&GateLabels { policy: policy.to_owned(), state });
         }
         let labels = PolicyLabels { policy: policy.to_owned() };

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use k8s_openapi::{ClusterResourceScope, api::core::v1::ConfigMap};
 use kube::{
     Api, Resource, ResourceExt,
@@ -14,12 +14,13 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use signingkeyring_core::omissions::{
-    Cause, Half, Hook, Look, PolicyException, Settings, TenantPolicy, Unseen,
+    Cause, Half, Hook, Look, OtherException, PolicyException, Settings, TenantKind, TenantPolicy,
+    Unseen,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-use super::is_missing;
+use super::{is_missing, refusal};
 use crate::{
     cache::Kyverno,
     context::Context,
@@ -36,12 +37,12 @@ use steady::Steady;
 type Found<T> = BTreeMap<(String, String), T>;
 
 /// A kind of objects of others, which need not be served.
-struct Others<T> {
+struct Others<'a, T> {
     kind: GroupVersionKind,
     /// Reduces one, by its namespace, name and spec, to what bears on pods.
-    read: fn(&str, &str, &Value) -> Option<T>,
+    read: &'a (dyn Fn(&str, &str, &Value) -> Option<T> + Sync),
     /// Takes all of them in; returns whether they are others.
-    put: fn(&Kyverno, Look<Vec<T>>) -> bool,
+    put: &'a (dyn Fn(&Kyverno, Look<Vec<T>>) -> bool + Sync),
     /// Has the rings looked at again that one in a namespace concerns.
     wake: fn(&Context, &str),
 }
@@ -56,32 +57,44 @@ const AGAIN: Duration = Duration::from_secs(5);
 const FAILURES: u32 = 6;
 
 pub(super) async fn watch_kyverno(context: &Context) {
-    let policies = Others {
-        kind: GroupVersionKind::gvk("kyverno.io", "v1", "Policy"),
-        read: TenantPolicy::of_policy,
-        put: Kyverno::put_policies,
-        wake: wake_enrolled,
-    };
-    let mutating_policies = Others {
-        kind: GroupVersionKind::gvk("policies.kyverno.io", "v1", "NamespacedMutatingPolicy"),
-        read: TenantPolicy::of_mutating_policy,
-        put: Kyverno::put_mutating_policies,
-        wake: wake_enrolled,
-    };
     let exceptions = Others {
         kind: GroupVersionKind::gvk("kyverno.io", "v2", "PolicyException"),
-        read: PolicyException::read,
-        put: Kyverno::put_exceptions,
+        read: &PolicyException::read,
+        put: &Kyverno::put_exceptions,
         wake: wake_all,
     };
+    let other_exceptions = Others {
+        kind: GroupVersionKind::gvk("policies.kyverno.io", "v1", "PolicyException"),
+        read: &|namespace, name, spec| Some(OtherException::read(namespace, name, spec)),
+        put: &Kyverno::put_other_exceptions,
+        wake: wake_all,
+    };
+    let policies = TenantKind::ALL.iter().map(|kind| watch_policies(context, *kind));
     futures::join!(
         watch_webhooks(context, Half::Mutating, mutating),
         watch_webhooks(context, Half::Validating, validating),
         watch_settings(context),
-        watch_others(context, policies),
-        watch_others(context, mutating_policies),
+        join_all(policies),
         watch_others(context, exceptions),
+        watch_others(context, other_exceptions),
     );
+}
+
+/// Follows the policies of namespaces of one kind.
+async fn watch_policies(context: &Context, kind: TenantKind) {
+    let (group, version) = kind.api();
+    let policies = Others {
+        kind: GroupVersionKind::gvk(group, version, kind.as_str()),
+        read: &|namespace, name, spec| TenantPolicy::read(kind, namespace, name, spec),
+        put: &|kyverno: &Kyverno, found| kyverno.put_policies(kind, found),
+        wake: match kind {
+            // One that keeps Kyverno from writing webhooks does so wherever it is.
+            TenantKind::NamespacedValidatingPolicy
+            | TenantKind::NamespacedImageValidatingPolicy => wake_all,
+            _ => wake_enrolled,
+        },
+    };
+    watch_others(context, policies).await;
 }
 
 /// Looks at all rings again if something bears on them.
@@ -106,12 +119,7 @@ fn wake_enrolled(context: &Context, namespace: &str) {
 
 /// Why nothing is seen, unless it is only interrupted.
 fn unseen(error: &watcher::Error, what: &str, failures: u32) -> Option<Unseen> {
-    let refusal = match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            Some(error)
-        }
-        _ => None,
-    };
+    let refusal = refusal(error);
     if let Some(refusal) = refusal.filter(|error| is_code(error, 403)) {
         return Some(Unseen { why: brief(refusal), cause: Cause::Forbidden });
     }
@@ -230,7 +238,8 @@ where
 }
 
 /// Follows objects of others, reduced to what bears on pods.
-async fn watch_others<T: Clone>(context: &Context, Others { kind, read, put, wake }: Others<T>) {
+async fn watch_others<T: Clone>(context: &Context, others: Others<'_, T>) {
+    let Others { kind, read, put, wake } = others;
     let resource = ApiResource::from_gvk(&kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
     // They may be large, and little is kept of each.

@@ -1,7 +1,7 @@
 //! Follows the ledgers and the Secrets of standby keys, as metadata: private
 //! keys do not pass here.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,7 +9,7 @@ use kube::{
     Api, ResourceExt,
     api::ListParams,
     core::PartialObjectMeta,
-    runtime::watcher::{self, Event, watcher},
+    runtime::watcher::{Event, watcher},
 };
 use signingkeyring_core::{
     ledger::{Damage, Ledger},
@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, events, wake_all, wake_policies_of};
+use super::{InitialList, METADATA_PAGE, config, events, wake_all, wake_policies_of};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
@@ -25,19 +25,19 @@ use crate::{
 };
 
 pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
-    let config = watcher::Config::default().fields(&format!("type={}", names::LEDGER_TYPE));
+    let config = config(METADATA_PAGE).fields(&format!("type={}", names::LEDGER_TYPE));
     let api: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(context.client.clone(), &context.settings.namespace);
     let mut stream = events("ledgers", watcher(api, config));
     let mut initial_list = InitialList::new(listed);
-    let mut relisted: Option<Vec<String>> = None;
+    let mut relisted: Option<HashSet<String>> = None;
     while let Some(event) = stream.next().await {
         match event {
-            Event::Init => relisted = Some(Vec::new()),
+            Event::Init => relisted = Some(HashSet::new()),
             Event::InitApply(secret) => {
                 put(context, &secret);
                 if let Some(relisted) = &mut relisted {
-                    relisted.push(secret.name_any());
+                    relisted.insert(secret.name_any());
                 }
             }
             Event::InitDone => {
@@ -129,7 +129,7 @@ fn forget(context: &Context, name: &str) {
     }
 }
 
-fn forget_all_but(context: &Context, listed: &[String]) {
+fn forget_all_but(context: &Context, listed: &HashSet<String>) {
     for ring in context.cache.ledgers.rings() {
         let name = names::ledger(&ring);
         if !listed.contains(&name) {

@@ -1,31 +1,30 @@
 //! Follows the namespaces, as metadata: which ring each is enrolled in.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, ResourceExt,
     core::PartialObjectMeta,
-    runtime::watcher::{self, Event, watcher},
+    runtime::watcher::{Event, watcher},
 };
-use signingkeyring_crds::SigningKeyRingSpec;
 use tokio::sync::Barrier;
 
-use super::{InitialList, events, wake_all};
+use super::{InitialList, METADATA_PAGE, config, events, wake_all};
 use crate::context::Context;
 
 pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
-    let mut stream = events("namespaces", watcher(api, watcher::Config::default()));
+    let mut stream = events("namespaces", watcher(api, config(METADATA_PAGE)));
     let mut initial_list = InitialList::new(listed);
-    let mut relisted: Option<Vec<String>> = None;
+    let mut relisted: Option<HashSet<String>> = None;
     while let Some(event) = stream.next().await {
         match event {
-            Event::Init => relisted = Some(Vec::new()),
+            Event::Init => relisted = Some(HashSet::new()),
             Event::InitApply(namespace) => {
                 if let Some(relisted) = &mut relisted {
-                    relisted.push(namespace.name_any());
+                    relisted.insert(namespace.name_any());
                 }
                 enrol(context, &namespace);
             }
@@ -43,6 +42,9 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
             Event::Apply(namespace) => put_namespace(context, &namespace),
             Event::Delete(namespace) => {
                 let name = namespace.name_any();
+                if name == context.settings.probe_namespace {
+                    wake_all(context);
+                }
                 if let Some(ring) = context.cache.namespaces.remove(&name) {
                     context.rings.wake(&ring);
                     context.wake_unknown();
@@ -57,6 +59,10 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
 fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let name = namespace.name_any();
     let (concerned, matters_to_publishers) = enrol(context, namespace);
+    // Where policies of many rings are asked.
+    if name == context.settings.probe_namespace {
+        wake_all(context);
+    }
     if !concerned.is_empty() {
         context.wake_unknown();
     }
@@ -87,20 +93,11 @@ fn enrol(context: &Context, namespace: &PartialObjectMeta<Namespace>) -> (Vec<St
     (concerned, taken.matters_to_publishers)
 }
 
-/// Whether a ring names a Secret in a namespace.
-fn names(spec: &SigningKeyRingSpec, namespace: &str) -> bool {
-    spec.pipelines.iter().any(|pipeline| pipeline.namespace == namespace)
-        || spec.import_from.as_ref().is_some_and(|from| from.secret.namespace == namespace)
-}
-
 /// Wakes the rings that publish into a namespace that came or went, or is being
 /// deleted, and those that did.
 fn wake_publishers(context: &Context, namespace: &str) {
-    for ring in context.cache.rings.state() {
-        let publishes = ring.0.as_ref().is_ok_and(|r| names(&r.spec, namespace));
-        if publishes {
-            context.rings.wake(&ring.name_any());
-        }
+    for ring in context.cache.rings.naming(namespace) {
+        context.rings.wake(&ring);
     }
     for ring in context.cache.ledgers.publishing_in(namespace) {
         context.rings.wake(ring.as_str());

@@ -16,7 +16,7 @@ use signingkeyring_core::names;
 use tokio::{sync::Barrier, time::sleep};
 use tracing::{info, warn};
 
-use super::{InitialList, wake_all};
+use super::{InitialList, refusal, wake_all};
 use crate::{
     context::Context,
     error::{brief, is_code},
@@ -71,9 +71,9 @@ pub(super) async fn watch_questions(context: &Context, listed: &Arc<Barrier>) {
             }
             Some(Err(error)) => {
                 warn!(what = names::QUESTION_CRD, %error, "watch failed, trying again");
-                if let Some(text) = forbidden(&error) {
+                if let Some(refused) = refusal(&error).filter(|error| is_code(error, 403)) {
                     // The rest of the operator goes on.
-                    set(context, Err(text));
+                    set(context, Err(brief(refused)));
                     initial_list.complete();
                 }
             }
@@ -86,17 +86,6 @@ pub(super) async fn watch_questions(context: &Context, listed: &Arc<Barrier>) {
 fn live(crd: &PartialObjectMeta<CustomResourceDefinition>) -> Option<String> {
     let uid = crd.uid().filter(|_| crd.metadata.deletion_timestamp.is_none())?;
     Some(format!("{uid}.{}", crd.metadata.generation.unwrap_or_default()))
-}
-
-fn forbidden(error: &watcher::Error) -> Option<String> {
-    match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)
-            if is_code(error, 403) =>
-        {
-            Some(brief(error))
-        }
-        _ => None,
-    }
 }
 
 /// Takes in a CRD. That it exists is not yet that its kind is served, and what
@@ -134,6 +123,6 @@ fn set(context: &Context, seen: Result<String, String>) {
         // What was answered before was an answer to another kind.
         context.gate.forget_all();
     }
-    context.gate.notify();
+    context.gate.look_at(context.cache.ledgers.policies());
     wake_all(context);
 }

@@ -34,7 +34,7 @@ fn writes(value: u64) -> Option<Key> {
 }
 
 fn same(outcome: Outcome) -> Pass {
-    Pass { outcome, key: writes(0) }
+    Pass { outcome, key: writes(0), under_way: false }
 }
 
 /// Wakes a name for ever, this often.
@@ -128,7 +128,7 @@ async fn who_is_wanted_in_vain_is_slowed_less_than_who_writes_in_vain() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let idle = Some(Key { value: 0, is_idle: true });
-    let pass = Pass { outcome: Outcome::Requeue, key: idle };
+    let pass = Pass { outcome: Outcome::Requeue, key: idle, under_way: false };
     let log = run(&queue, SECOND * 10, 1, |_| (Duration::ZERO, pass)).await;
     assert_eq!(seconds(&log)[12..], [1, 3, 5, 7, 9]);
 
@@ -137,7 +137,7 @@ async fn who_is_wanted_in_vain_is_slowed_less_than_who_writes_in_vain() {
     queue.wake("a");
     let log = run(&queue, LONG, 1, |count| {
         let key = Some(Key { value: 0, is_idle: count % 2 == 1 });
-        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key })
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key, under_way: false })
     })
     .await;
     assert!(log.len() < 24, "{:?}", seconds(&log));
@@ -147,7 +147,7 @@ async fn who_is_wanted_in_vain_is_slowed_less_than_who_writes_in_vain() {
 async fn who_ends_before_it_has_decided_anything_is_slowed() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
-    let pass = Pass { outcome: Outcome::Requeue, key: None };
+    let pass = Pass { outcome: Outcome::Requeue, key: None, under_way: false };
     let log = run(&queue, LONG, 1, |_| (Duration::ZERO, pass)).await;
     assert_eq!(seconds(&log), SLOWED);
 }
@@ -158,7 +158,7 @@ async fn who_takes_turns_in_what_it_comes_to_is_slowed() {
     queue.wake("a");
     let log = run(&queue, LONG, 1, |count| {
         let key = writes(count as u64 % 2);
-        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key })
+        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key, under_way: false })
     })
     .await;
     assert_eq!(log.len(), SLOWED.len() + 1, "the second was new too");
@@ -197,7 +197,10 @@ async fn who_comes_to_something_else_each_time_is_never_slowed() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let log = run(&queue, SECOND * 10, 1, |count| {
-        (SECOND / 100, Pass { outcome: Outcome::Requeue, key: writes(count as u64) })
+        (
+            SECOND / 100,
+            Pass { outcome: Outcome::Requeue, key: writes(count as u64), under_way: false },
+        )
     })
     .await;
     assert!(log.len() > 900, "{}", log.len());
@@ -223,7 +226,7 @@ async fn who_has_nothing_to_do_any_more_is_looked_at_often_again() {
     let log = run(&queue, SECOND * 160 - SECOND / 2, 1, |count| {
         let is_idle = count >= 19;
         let outcome = if is_idle { Outcome::RequeueAfter(SECOND) } else { Outcome::Requeue };
-        (Duration::ZERO, Pass { outcome, key: Some(Key { value: 0, is_idle }) })
+        (Duration::ZERO, Pass { outcome, key: Some(Key { value: 0, is_idle }), under_way: false })
     })
     .await;
     assert_eq!(seconds(&log)[SLOWED.len()..], [121, 151, 153, 155, 157, 159]);
@@ -252,7 +255,14 @@ async fn another_key_ends_the_pauses() {
     let queue = WorkQueue::<String>::default();
     queue.wake("a");
     let log = run(&queue, SECOND * 4 - SECOND / 2, 1, |count| {
-        (Duration::ZERO, Pass { outcome: Outcome::Requeue, key: writes(u64::from(count >= 13)) })
+        (
+            Duration::ZERO,
+            Pass {
+                outcome: Outcome::Requeue,
+                key: writes(u64::from(count >= 13)),
+                under_way: false,
+            },
+        )
     })
     .await;
     let expected = [&[0; 12][..], &[1], &[3; 12]].concat();
@@ -272,8 +282,12 @@ async fn names_that_rest_are_forgotten() {
     let _ = tokio::join!(waker, job);
     let state = queue.lock();
     assert!(state.paces.len() <= 512, "{}", state.paces.len());
-    let others = state.queued.len() + state.running.len() + state.dirty.len();
+    let others = state.ready.len() + state.running.len() + state.dirty.len();
     assert_eq!(others + state.delayed.len() + state.failures.len(), 0);
+}
+
+fn names(log: &[(String, Duration)]) -> Vec<&str> {
+    log.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,9 +298,153 @@ async fn what_is_urgent_is_worked_on_before_all_others() {
     }
     queue.wake_urgently("c");
     queue.wake_urgently("e");
+    // One that is not urgent has a place of its own.
     let log = run(&queue, SECOND * 10, 1, |_| (SECOND, same(Outcome::Done))).await;
-    let names: Vec<&str> = log.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["e", "c", "a", "b", "d"]);
+    assert_eq!(names(&log), ["c", "e", "a", "b", "d"]);
+    assert_eq!(seconds(&log), [0, 0, 0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_finds_room_although_all_of_it_is_taken() {
+    let queue = WorkQueue::<String>::default();
+    for name in ["a", "b", "c"] {
+        queue.wake(name);
+    }
+    let waker = async {
+        tokio::time::sleep(SECOND / 2).await;
+        queue.wake_urgently("z");
+        std::future::pending::<()>().await;
+    };
+    let job = run(&queue, SECOND * 9, 2, |_| (SECOND * 4, same(Outcome::Done)));
+    let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+    assert_eq!(names(&log), ["a", "b", "z", "c"]);
+    assert_eq!(log[2].1, SECOND / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_soon_takes_every_other_place_and_what_is_urgent_goes_before() {
+    let queue = WorkQueue::<String>::default();
+    for name in ["rest-1", "rest-2", "rest-3"] {
+        queue.wake(name);
+    }
+    for number in 1..=5 {
+        queue.wake_soon(&format!("soon-{number}"));
+    }
+    queue.wake("rest-3");
+    queue.wake_soon("rest-3");
+    queue.wake_urgently("soon-5");
+    let log = run(&queue, SECOND * 20, 1, |_| (SECOND, same(Outcome::Done))).await;
+    // Beside the urgent one, which has a place of its own.
+    let order = ["soon-5", "rest-3", "rest-1", "soon-1", "rest-2", "soon-2", "soon-3", "soon-4"];
+    assert_eq!(names(&log), order);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_waits_for_nothing_where_all_rings_are_to_be_soon() {
+    let queue = WorkQueue::<String>::default();
+    for number in 0..10_000 {
+        queue.wake_soon(&format!("deleted-{number}"));
+    }
+    let waker = async {
+        tokio::time::sleep(SECOND * 5 + SECOND / 2).await;
+        queue.wake_urgently("revoked");
+        std::future::pending::<()>().await;
+    };
+    let job = run(&queue, SECOND * 9, 4, |_| (SECOND * 4, same(Outcome::Done)));
+    let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+    let (_, at) = log.iter().find(|(name, _)| name == "revoked").unwrap();
+    assert_eq!(*at, SECOND * 5 + SECOND / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_stays_so_until_it_has_succeeded() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake_urgently("a");
+    for number in 0..4 {
+        queue.wake(&format!("b{number}"));
+    }
+    let outcomes = [Outcome::Failed, Outcome::Requeue, Outcome::Done];
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let job = queue.run(1, |name| {
+        let count = log.lock().unwrap().iter().filter(|n| **n == name).count();
+        log.lock().unwrap().push(name.clone());
+        let outcome = if name == "a" { outcomes[count] } else { Outcome::Done };
+        let urgent = queue.is_urgent("a");
+        async move {
+            assert!(urgent || name != "a");
+            tokio::time::sleep(FIRST_BACKOFF).await;
+            same(outcome)
+        }
+    });
+    let _ = tokio::time::timeout(SECOND * 10, job).await;
+    // Its backoff is as long as one of the others takes, and they have a place of their own.
+    assert_eq!(*log.lock().unwrap(), ["a", "b0", "b1", "a", "b2", "a", "b3"]);
+    assert!(!queue.is_urgent("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_is_finished_before_something_else_is_begun() {
+    let queue = WorkQueue::<String>::default();
+    for number in 0..6 {
+        queue.wake(&number.to_string());
+    }
+    // Three passes each, the first two of which leave something begun.
+    let log = run(&queue, SECOND * 60, 1, |count| {
+        let outcome = if count < 2 { Outcome::Requeue } else { Outcome::Done };
+        (SECOND, Pass { outcome, key: None, under_way: count < 2 })
+    })
+    .await;
+    let expected: Vec<String> = (0..6).flat_map(|n| vec![n.to_string(); 3]).collect();
+    assert_eq!(names(&log), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_more_than_five_minutes_whatever_else_comes() {
+    for flood_of in ["urgent", "soon", "under way"] {
+        let queue = WorkQueue::<String>::default();
+        queue.wake("rest");
+        // More than can be worked on, for ever.
+        let flood = async {
+            for number in 0_u64.. {
+                let name = format!("flood-{number}");
+                match flood_of {
+                    "urgent" => queue.wake_urgently(&name),
+                    "soon" => queue.wake_soon(&name),
+                    _ => queue.wake(&name),
+                }
+                tokio::time::sleep(SECOND / 4).await;
+            }
+        };
+        let flooded = |count| Pass {
+            outcome: if count < 3 { Outcome::Requeue } else { Outcome::Done },
+            key: writes(count as u64),
+            under_way: count < 3,
+        };
+        let job = run(&queue, SECOND * 600, 1, |count| (SECOND, flooded(count)));
+        queue.wake_urgently("first");
+        let log = tokio::select! { log = job => log, () = flood => unreachable!() };
+        let (_, at) = log.iter().find(|(name, _)| name == "rest").unwrap();
+        assert!(*at <= SECOND * 300, "{at:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_for_long_takes_turns_with_what_is_under_way() {
+    let queue = WorkQueue::<String>::default();
+    for number in 0..500 {
+        queue.wake(&format!("rest-{number}"));
+    }
+    queue.lock().ready.passed(&"begun".to_owned(), true, true);
+    let waker = async {
+        // By then all of the rest have waited for long.
+        tokio::time::sleep(SECOND * 300 + SECOND / 2).await;
+        queue.wake("begun");
+        std::future::pending::<()>().await;
+    };
+    let job = run(&queue, SECOND * 400, 1, |_| (SECOND, same(Outcome::Done)));
+    let log = tokio::select! { log = job => log, () = waker => unreachable!() };
+    let (_, at) = log.iter().find(|(name, _)| name == "begun").unwrap();
+    assert!(*at <= SECOND * 302, "{at:?}");
 }
 
 #[tokio::test(start_paused = true)]

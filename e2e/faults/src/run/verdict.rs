@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use signingkeyring_e2e_observer::{
     bystander,
     checks::{self, Expected},
-    history::{Kind, Seen},
+    history::Seen,
     invariant::Invariant,
     normalized::difference,
     parse,
@@ -48,7 +48,7 @@ impl Run<'_> {
         let seen = self.shared.observer.seen(self.admin.view.name()).unwrap_or_default();
         // Kyverno writes the status of policies when it likes.
         let written =
-            seen.history.iter().filter(|event| event.at > start && event.id.kind != Kind::Policy);
+            seen.history.iter().filter(|event| event.at > start && !event.id.kind.is_policy());
         violations.extend(written.map(|event| {
             let version = event.object.as_ref().map_or(event.version, parse::version);
             format!(
@@ -93,7 +93,7 @@ impl Run<'_> {
         entries
             .filter_map(|entry| {
                 let heard = match entry.what {
-                    What::Answer { marks } => Heard::Answer(marks),
+                    What::Answer(answer) => Heard::Answer(answer),
                     What::Publishing { ring, key } => Heard::Publishing { ring, key },
                     What::Write { .. } | What::Unreachable => return None,
                 };

@@ -76,12 +76,22 @@ impl<'a> State<'a> {
         self.now.iter().find(|(id, _)| is_it(id)).map(|(_, ring)| ring)
     }
 
-    pub(super) fn rules(&self) -> Vec<(String, parse::Rule)> {
-        let policies = self.now.iter().filter(|(id, _)| id.kind == Kind::Policy);
+    /// The policies that hold the ring's rule.
+    pub(super) fn rules(&self) -> Vec<(Id, parse::Rule)> {
+        let policies = self.now.iter().filter(|(id, _)| !self.expected.foreign.contains(id));
         policies
-            .filter(|(id, _)| !self.expected.foreign.contains(id))
             .filter_map(|(id, object)| {
-                Some((id.name.clone(), parse::rule(object, self.expected.ring)?))
+                Some((id.clone(), parse::rule(id.kind, object, self.expected.ring)?))
+            })
+            .collect()
+    }
+
+    /// The pins that hold the ring, and what each leaves as it is.
+    pub(super) fn pins(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let pins = self.now.iter().filter(|(id, _)| id.kind == Kind::MutatingPolicy);
+        pins.filter(|(id, _)| !self.expected.foreign.contains(id))
+            .filter_map(|(id, pin)| {
+                Some((id.name.clone(), parse::pinned(pin, self.expected.ring)?))
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use clap::Parser;
 use signingkeyring_e2e_testbed::{
     cluster::Cluster,
     images::Verdict,
+    kind::Kind,
     operator::Operator,
     tools,
     world::{World, consent, timed, wait_until},
@@ -23,7 +24,8 @@ const SECRET: &str = "checkout-ci/image-signing";
 const VERSIONS: u32 = 4;
 
 /// Shows a ring's life on a real kube-apiserver, Kyverno, registry and cosign.
-/// Ends with 1 if any verdict is not the expected one.
+/// Ends with 1 if any verdict is not the expected one. SIGNING_POLICY_KIND names the
+/// kind of policy that shall enforce.
 #[derive(Parser)]
 struct Arguments {
     /// Leave the cluster and the operator running, and say how to look around.
@@ -72,12 +74,12 @@ async fn run(
     guard: &Path,
     steps: &mut Vec<(String, Duration)>,
 ) -> Result<(Operator, usize)> {
-    say("Installing: kubectl apply -k manifests, and then the exclusion list");
+    say("Installing: kubectl apply -k manifests and manifests/probe, and then the exclusion list");
     let (installed, took) = timed(world.install()).await;
     installed?;
     steps.push(("installed".to_owned(), took));
 
-    say("Starting the operator with its own ServiceAccount");
+    say(&format!("Starting the operator with its own ServiceAccount, for {}", Kind::under_test()));
     let program: PathBuf = tools::built("signingkeyring-operator")?;
     let (operator, took) = timed(Operator::start(world, guard, &program, &[])).await;
     let operator = operator?;
@@ -171,6 +173,8 @@ async fn verdicts(world: &World, images: &[String], others: &Others) -> Result<u
         if let Verdict::Refused(text) | Verdict::Unanswered(text) = verdict {
             let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             let reason = lines.next_back().context("a refusal without a reason")?;
+            // One of the kinds says it behind the names of its webhook and policy.
+            let reason = reason.split_once(" failed: ").map_or(reason, |(_, reason)| reason);
             table.push_str(&format!(
                 "  {:<24} {}\n",
                 "",
@@ -192,16 +196,19 @@ async fn show(world: &World, steps: &[(String, Duration)]) -> Result<()> {
 }
 
 fn explain(world: &World) {
+    let kind = Kind::under_test();
     print(&format!(
         "\nThe cluster and the operator run until you press Ctrl-C. In another terminal:\n\
          \n  export KUBECONFIG='{}' PATH='{}':\"$PATH\"\n\
          \n  kubectl get skr -o wide\
          \n  kubectl describe skr {RING}\
-         \n  kubectl get clusterpolicy signing-enforce-0001 -o yaml\
+         \n  kubectl get {} {} -o yaml\
          \n  kubectl run app --image={}/checkout/app:v1 -n {NAMESPACE}     # refused\
          \n  kubectl annotate --overwrite skr {RING} signing.odj.cloud/rotate=again\n",
         world.info.kubeconfig.display(),
         tools::folder().join("bin").display(),
+        kind.resource(),
+        kind.enforce(1),
         world.info.registry,
     ));
 }

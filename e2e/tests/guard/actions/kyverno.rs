@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, POLICY, Verb, action, annotated, dry, rules};
+use super::{Action, POLICY, Verb, action, annotated, rules};
 use crate::users::{ADMIN, NAMESPACES, PLATFORM, TENANT, User};
 
 fn constraints() -> Value {
@@ -58,69 +58,62 @@ pub fn all() -> Vec<Action> {
             NOT,
         ),
         action("annotate a Policy", POLICY, OLD, Patch("", annotated("a", "b")), MAY, NOT),
-        dry(action(
+        action(
             "finalizers of a Policy",
             POLICY,
             OLD,
             Patch("", json!({"metadata": {"finalizers": ["a/b"]}})),
             &[TENANT, PLATFORM, ADMIN],
             &[],
-        )),
-        dry(action(
-            "delete a Policy",
-            POLICY,
-            OLD,
-            Delete,
-            &[TENANT, PLATFORM, ADMIN, NAMESPACES],
-            &[],
-        )),
-        dry(action(
+        ),
+        action("delete a Policy", POLICY, OLD, Delete, &[TENANT, PLATFORM, ADMIN, NAMESPACES], &[]),
+        action(
             "NamespacedMutatingPolicy",
             of("NamespacedMutatingPolicy", "namespacedmutatingpolicies"),
             NEW,
             spec(mutation),
             MAY,
             NOT,
-        )),
-        dry(action(
+        ),
+        action(
             "NamespacedImageValidatingPolicy",
             of("NamespacedImageValidatingPolicy", "namespacedimagevalidatingpolicies"),
             NEW,
             spec(images),
             MAY,
             NOT,
-        )),
-        dry(action(
+        ),
+        action(
             "NamespacedGeneratingPolicy",
             of("NamespacedGeneratingPolicy", "namespacedgeneratingpolicies"),
             NEW,
             spec(generation),
             MAY,
             NOT,
-        )),
-        dry(action(
+        ),
+        action(
             "NamespacedValidatingPolicy",
             of("NamespacedValidatingPolicy", "namespacedvalidatingpolicies"),
             NEW,
             spec(validation),
-            &[TENANT, PLATFORM, ADMIN],
-            &[],
-        )),
-        dry(action(
+            MAY,
+            NOT,
+        ),
+        action(
             "PolicyException (kyverno.io)",
             ("kyverno.io", "v2", "PolicyException", "policyexceptions"),
             NEW,
             spec(exception),
             MAY,
             NOT,
-        )),
-        dry(action(
+        ),
+        action(
             "PolicyException (policies.…)",
             of("PolicyException", "policyexceptions"),
             NEW,
             spec(exempt),
             MAY,
             NOT,
-        )),
+        ),
     ]
 }

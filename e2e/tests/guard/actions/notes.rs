@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, POD, Verb, action, annotated, dry};
+use super::{Action, POD, Verb, action, annotated};
 use crate::users::{ADMIN, PODDER, TENANT, User};
 
 const NOTE: &str = "kyverno.io/verify-images-scoped";
@@ -77,22 +77,22 @@ pub fn all() -> Vec<Action> {
             ALL_BUT,
         ),
         action("write one by a binding", POD, OLD, Post("binding", binding(FORGED)), &[], ALL_BUT),
-        dry(action(
+        action(
             "write one by resize, dropped",
             POD,
             OLD,
             Patch("resize", annotated(NOTE, FORGED)),
             ALL_BUT,
             &[],
-        )),
-        dry(action(
+        ),
+        action(
             "write one by debug, dropped",
             POD,
             OLD,
             Patch("ephemeralcontainers", annotated(NOTE, FORGED)),
             ALL_BUT,
             &[],
-        )),
+        ),
         action(
             "by its status where enrolled",
             POD,

@@ -6,9 +6,13 @@ use super::witness;
 use crate::{
     ledger::Ledger,
     marks::RuleState,
-    policy_ref::PolicyRef,
+    policy_ref::{PolicyKind, PolicyRef},
     snapshot::{Answer, Covered, Difference, PolicyFound, Silence, Snapshot},
 };
+
+/// How long Kyverno may answer with an older key set, or not at all although
+/// nothing says that it does not verify, before that is reported.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether Kyverno enforces the ring's present key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +30,9 @@ pub enum Enforcement<'a> {
         /// Why the policy could not be written, if it could not.
         failure: Option<&'a str>,
     },
-    /// The cluster does not serve ClusterPolicy.
-    KyvernoMissing,
+    /// The cluster does not serve this kind of policy, or has a Kyverno that is too old
+    /// for it.
+    KyvernoMissing(PolicyKind),
     /// An object with the policy's name is not ours.
     Conflict(PolicyRef),
     /// The policy does not hold what it should and cannot be written.
@@ -59,6 +64,8 @@ pub enum Enforcement<'a> {
     },
     /// The question passed without an answer, for this long.
     Silent(PolicyRef, &'a Silence, Duration),
+    /// Kyverno did not answer in the time that its webhook has, for this long.
+    Slow(PolicyRef, &'a str, Duration),
     /// Kyverno does not answer: pods are refused.
     Unreachable(PolicyRef, &'a str),
     /// Something else answered.
@@ -74,11 +81,11 @@ pub(super) fn of<'a>(
     let wanted = ledger.rule_state();
     let settings = &ledger.rule.settings;
     let here = of_policy(snapshot, &wanted, settings.policy, true);
-    let there = settings.leaving.map(|policy| of_policy(snapshot, &wanted, policy, true));
-    let both = if snapshot.kyverno_served {
-        there.map_or(here, |there| worse(here, there))
-    } else {
-        Enforcement::KyvernoMissing
+    let there = settings.leaving.map(|left| of_policy(snapshot, &wanted, left.policy, true));
+    let both = match there {
+        // What is not served holds up nobody who leaves it.
+        Some(Enforcement::KyvernoMissing(_)) | None => here,
+        Some(there) => worse(here, there),
     };
     (here, there, both)
 }
@@ -86,8 +93,8 @@ pub(super) fn of<'a>(
 /// What the policies that hold a rule of the ring say, and the gate of each:
 /// all that is known of a ring whose ledger was lost.
 pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
-    if !snapshot.kyverno_served {
-        return Enforcement::KyvernoMissing;
+    if snapshot.served.is_empty() {
+        return Enforcement::KyvernoMissing(snapshot.ring.kind);
     }
     let rules = snapshot.policies.iter().filter_map(|(policy, seen)| match &seen.found {
         PolicyFound::Ours { mark: Some(mark), .. } => {
@@ -95,7 +102,10 @@ pub(super) fn of_what_is_left(snapshot: &Snapshot) -> Enforcement<'_> {
         }
         _ => None,
     });
-    rules.reduce(worse).unwrap_or(Enforcement::NoRule)
+    let (missing, rules): (Vec<_>, Vec<_>) =
+        rules.partition(|said| matches!(said, Enforcement::KyvernoMissing(_)));
+    let rule = rules.into_iter().reduce(worse);
+    rule.or_else(|| missing.into_iter().next()).unwrap_or(Enforcement::NoRule)
 }
 
 pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<PolicyRef> {
@@ -103,7 +113,8 @@ pub(super) fn left_behind(snapshot: &Snapshot, ledger: &Ledger) -> Option<Policy
     witness::carrying(snapshot).find(|policy| !named(*policy))
 }
 
-/// Where the kind is not served, nothing covers anything. What is not certain
+/// Where the kind is not served, nothing covers anything, and where Kyverno is too old for
+/// it, what names the ring. What is not certain
 /// counts for a ring that has just come: one that signs was let go of before,
 /// and is not to wait whenever another namespace's label changes.
 pub(super) fn covered(
@@ -111,7 +122,7 @@ pub(super) fn covered(
     ledger: Option<&Ledger>,
 ) -> Option<(PolicyRef, Covered)> {
     let signs = ledger.is_some_and(|ledger| ledger.current().is_some());
-    let covers = snapshot.covers.iter().filter(|_| snapshot.kyverno_served);
+    let covers = snapshot.covers.iter().filter(|(policy, _)| snapshot.serves(**policy));
     let mut covers = covers.filter_map(|(policy, seen)| Some((*policy, seen.covers()?)));
     covers.find(|(_, covered)| !signs || *covered == Covered::Named)
 }
@@ -134,46 +145,51 @@ fn of_policy<'a>(
     policy: PolicyRef,
     whole: bool,
 ) -> Enforcement<'a> {
+    if !snapshot.executes(policy.kind()) {
+        return Enforcement::KyvernoMissing(policy.kind());
+    }
     let Some(seen) = snapshot.policies.get(&policy) else {
         return Enforcement::PolicyMissing(policy, None);
     };
+    let questions_missing =
+        snapshot.questions_missing.as_deref().filter(|_| policy.kind().has_question_kind());
     if seen.found == PolicyFound::Foreign {
         return Enforcement::Conflict(policy);
     }
     if let Answer::Unreachable(text) = &seen.answer {
         return Enforcement::Unreachable(policy, text);
     }
+    let is_open = seen.answer.is_open(policy.kind());
     let failure = match &seen.found {
-        PolicyFound::Absent { failure: None } if snapshot.questions_missing.is_some() => {
-            let why = snapshot.questions_missing.as_deref().unwrap_or_default();
-            return Enforcement::Unaskable { policy, why, exists: false };
-        }
         PolicyFound::Absent { failure } => {
+            if let (None, Some(why)) = (failure, questions_missing) {
+                return Enforcement::Unaskable { policy, why, exists: false };
+            }
             let text = failure.as_ref().map(|failure| failure.message.as_str());
             return Enforcement::PolicyMissing(policy, text);
         }
         PolicyFound::Ours { failure: Some(failure), differs: None, .. }
-            if failure.refused && seen.answer != Answer::Open =>
+            if failure.refused && !is_open =>
         {
             return Enforcement::Rejected(policy, &failure.message);
         }
-        PolicyFound::Ours { failure: Some(failure), differs: Some(difference), .. }
-            if seen.answer != Answer::Open =>
-        {
+        PolicyFound::Ours { failure: Some(failure), differs: Some(difference), .. } if !is_open => {
             let (difference, failure) = (*difference, failure.message.as_str());
             return Enforcement::Differs { policy, difference, failure };
         }
         PolicyFound::Ours { failure, .. } => failure.as_ref(),
         PolicyFound::Foreign => None,
     };
-    if let Some(why) = &snapshot.questions_missing {
+    if let Some(why) = questions_missing {
         return Enforcement::Unaskable { policy, why, exists: true };
     }
     match &seen.answer {
+        _ if is_open => Enforcement::Open(policy),
         Answer::NotAsked => Enforcement::NotAsked,
         Answer::Silent(silence, held) => Enforcement::Silent(policy, silence, *held),
+        Answer::Open(held) => Enforcement::Silent(policy, &Silence::NoWebhook, *held),
+        Answer::Slow(text, held) => Enforcement::Slow(policy, text, *held),
         Answer::Unreachable(text) => Enforcement::Unreachable(policy, text),
-        Answer::Open => Enforcement::Open(policy),
         Answer::Unreadable(text) => Enforcement::Unreadable(policy, text),
         Answer::Answered { mark, held, .. } => match mark {
             Some(mark) if mark.state == *wanted && (!whole || !mark.rule.is_empty()) => {

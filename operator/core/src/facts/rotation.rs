@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::{ledger::Ledger, snapshot::Snapshot, token::is_token};
+use crate::{ledger::Ledger, schedule::Opening, snapshot::Snapshot, token::is_token};
 
 pub(super) fn token(snapshot: &Snapshot) -> Option<&str> {
     let token = snapshot.ring.token.as_deref()?;
@@ -13,8 +13,14 @@ pub(super) fn token(snapshot: &Snapshot) -> Option<&str> {
 }
 
 /// When the schedule rotates next: a period after the newest version began to
-/// sign, or was minted to do so, less up to a tenth of it.
-pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
+/// sign, or was minted to do so, less up to a tenth of it; where it has windows, in the
+/// first that is open then or opens later.
+pub(super) fn next(snapshot: &Snapshot, ledger: &Ledger) -> Option<Opening> {
+    let due = due(snapshot, ledger)?;
+    snapshot.ring.windows.opening(due, snapshot.now)
+}
+
+fn due(snapshot: &Snapshot, ledger: &Ledger) -> Option<Timestamp> {
     let every = snapshot.ring.every?;
     let newest = ledger.versions.iter().rev().find(|v| !v.is_spare() || v.has_signed())?;
     let began = newest.activated_at().unwrap_or(newest.created_at);

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     high_water::HighWater,
     ledger::{Ledger, PipelineRef},
-    policy::cluster_policy::NOBODYS_KEY,
+    policy::NOBODYS_KEY,
     policy_ref::PolicyRef,
     snapshot::{LedgerFound, PipelineFound, PolicyFound, Snapshot, Witness},
 };
@@ -28,9 +28,27 @@ pub(super) fn knows_more<'a>(snapshot: &'a Snapshot, ledger: &Ledger) -> Option<
     others.find(|witness| is_ahead(ledger, witness))
 }
 
-/// Whether what is to be said of a ledger is grave enough to look again.
+/// Whether what is to be said of a ledger is grave enough to look again. That a ring has
+/// none of which nobody remembers one is as it should be: its first commit creates the
+/// ledger, and finds the one that is there.
 #[must_use]
-pub fn is_doubtful(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
+pub fn is_doubtful(snapshot: &Snapshot) -> bool {
+    match &snapshot.ledger {
+        LedgerFound::Absent => {
+            let is_a_key = |found: &PipelineFound| {
+                matches!(found, PipelineFound::Ours { .. } | PipelineFound::OursUnknownKey { .. })
+            };
+            snapshot.ring.deleting
+                || !snapshot.witnesses.is_empty()
+                || snapshot.pipelines.values().any(is_a_key)
+        }
+        ledger => may_be_lost(ledger, &snapshot.witnesses),
+    }
+}
+
+/// Whether a ledger may not be all that there was, so that what others say counts.
+#[must_use]
+pub fn may_be_lost(ledger: &LedgerFound, witnesses: &[Witness]) -> bool {
     match ledger {
         LedgerFound::Present(ledger) => witness_ahead(ledger, witnesses).is_some(),
         LedgerFound::Absent | LedgerFound::Damaged(_) | LedgerFound::Foreign => true,

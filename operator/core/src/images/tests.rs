@@ -113,6 +113,42 @@ fn normal_forms() {
 }
 
 #[test]
+fn what_is_resolved_is_read_back() {
+    let digest = format!("@{DIGEST}");
+    for (text, resolved) in [
+        ("busybox", "index.docker.io/library/busybox"),
+        ("docker.io/busybox:1.2", "index.docker.io/library/busybox:1.2"),
+        ("prom/*", "index.docker.io/prom/"),
+        ("index.docker.io/*", "index.docker.io/"),
+        ("localhost:5000/a/b:1.*", "localhost:5000/a/b:1.*"),
+        ("quay.io/*", "quay.io/"),
+        (&format!("quay.io/a/b:1{digest}"), &format!("quay.io/a/b{digest}")),
+    ] {
+        let pattern = Pattern::parse(text).unwrap();
+        assert_eq!(pattern.resolved(), resolved, "{text}");
+        assert_eq!(Pattern::of_resolved(resolved), Some(pattern), "{text}");
+    }
+    // What nobody has written so.
+    for text in
+        ["busybox", "docker.io/busybox", "quay.io/*", "quay.io/a:*", "index.docker.io/library/", ""]
+    {
+        assert_eq!(Pattern::of_resolved(text), None, "{text}");
+    }
+}
+
+/// Docker Hub's names grow when they are resolved.
+#[test]
+fn the_longest_pattern_is_read_back_as_well() {
+    for end in ["", "/*", ":1", ":1*"] {
+        let path = "a".repeat(MAX_LENGTH - end.len() - 2);
+        for text in [format!("b/{path}{end}"), format!("bb{path}{end}")] {
+            let Ok(pattern) = Pattern::parse(&text) else { continue };
+            assert_eq!(Pattern::of_resolved(&pattern.resolved()), Some(pattern), "{text}");
+        }
+    }
+}
+
+#[test]
 fn what_would_widen_is_refused() {
     for text in [
         "*",

@@ -9,7 +9,7 @@ use super::{
     Recovery, Rule, RuleSettings, State, TOKENS_KEPT, Token, Version, life::Waiting,
     version::ALGORITHM,
 };
-use crate::high_water::short;
+use crate::{high_water::short, public_key::PublicKey};
 
 /// A transition that does not fit the ledger it was planned for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,8 +174,8 @@ impl Ledger {
         }
         self.versions.push(Version {
             number,
-            algorithm: ALGORITHM.to_owned(),
-            public_key: key.public_key,
+            algorithm: ALGORITHM.into(),
+            public_key: PublicKey::from(&*key.public_key),
             fingerprint: key.fingerprint,
             created_at: now,
             life: Life::Pending { purpose, private_key: key.private_key },

@@ -6,14 +6,25 @@ use base16ct::lower::encode_string as hex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Ledger, State, shape, wire::LedgerJson};
+use super::{Ledger, Phase, State, shape, wire::LedgerJson};
+use crate::policy_ref::{PolicyKind, PolicyRef};
 
-/// The format that is written.
+/// The format that is written while the ring's rule is in ClusterPolicies alone.
 const FORMAT: u32 = 3;
 
 /// The format before it, which is read: it has no digests of the keys that
 /// verify only, and no ledger without versions.
 const BEFORE: u32 = 2;
+
+/// The format of a ledger that names a policy of another kind. An operator that knows
+/// none is told by it to leave the ledger alone, and that the ledger is sound.
+const OF_KINDS: u32 = 4;
+
+/// The format of a ledger that has registry credentials, told apart for the same reason.
+const WITH_CREDENTIALS: u32 = 5;
+
+/// The same of a ledger that says how far a move has come.
+const OF_MOVES: u32 = 6;
 
 /// A ledger that cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +40,7 @@ pub enum LedgerError {
     Inconsistent(&'static str),
     /// Written by another operator version.
     #[error(
-        "it has format {0}, this operator reads the formats {BEFORE} and {FORMAT}; run the operator \
+        "it has format {0}, this operator reads the formats {BEFORE} to {OF_MOVES}; run the operator \
          that wrote it"
     )]
     Format(u32),
@@ -48,7 +59,7 @@ impl Ledger {
         }
         let unreadable = |error: serde_json::Error| LedgerError::Unreadable(error.to_string());
         let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
-        if ![BEFORE, FORMAT].contains(&probe.format) {
+        if ![BEFORE, FORMAT, OF_KINDS, WITH_CREDENTIALS, OF_MOVES].contains(&probe.format) {
             return Err(LedgerError::Format(probe.format));
         }
         let text = sealed(json, probe.format).ok_or(LedgerError::Edited)?;
@@ -63,7 +74,19 @@ impl Ledger {
         // Serialising plain structs with string keys cannot fail.
         let text = serde_json::to_string(&LedgerJson::from(self)).unwrap_or_default();
         let digest = hex(&Sha256::digest(text.as_bytes()));
-        format!("{}{digest}{BODY}{text}{END}", head(FORMAT))
+        format!("{}{digest}{BODY}{text}{END}", head(self.format()))
+    }
+
+    fn format(&self) -> u32 {
+        let settings = &self.rule.settings;
+        if settings.leaving.is_some_and(|leaving| leaving.phase != Phase::Arriving) {
+            return OF_MOVES;
+        }
+        if !settings.credentials.is_empty() || !settings.left_credentials.is_empty() {
+            return WITH_CREDENTIALS;
+        }
+        let mut kinds = settings.policies().map(PolicyRef::kind);
+        if kinds.all(|kind| kind == PolicyKind::ClusterPolicy) { FORMAT } else { OF_KINDS }
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {

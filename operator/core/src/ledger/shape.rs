@@ -3,7 +3,7 @@
 //! must not end up as anything but keys and names in a policy.
 
 use super::Ledger;
-use crate::high_water::MOST_VERSIONS;
+use crate::{high_water::MOST_VERSIONS, names::is_secret_name};
 
 /// Beyond this JSON's readers disagree about numbers.
 const MOST_COMMITS: u64 = 1 << 53;
@@ -18,8 +18,16 @@ pub(super) fn check(ledger: &Ledger) -> Result<(), &'static str> {
     if ledger.sequence > MOST_COMMITS || ledger.rule.sequence > ledger.sequence {
         return Err("its sequence is out of range");
     }
-    if ledger.versions.iter().any(|v| !is_pem(&v.public_key)) {
+    if ledger.versions.iter().any(|v| !is_pem(&v.public_key.text())) {
         return Err("a public key is not in PEM");
+    }
+    let settings = &ledger.rule.settings;
+    if settings.leaving.is_some_and(|leaving| leaving.policy == settings.policy) {
+        return Err("its rule is moving away from where it goes");
+    }
+    // Kyverno would take what stands before a slash for another namespace.
+    if settings.credentials.iter().chain(&settings.left_credentials).any(|s| !is_secret_name(s)) {
+        return Err("registry credentials are no name of a Secret");
     }
     Ok(())
 }

@@ -16,12 +16,7 @@ fn key(n: u32) -> NewKey {
 }
 
 fn settings() -> RuleSettings {
-    RuleSettings {
-        action: Action::Enforce,
-        exclude: Vec::new(),
-        policy: PolicyRef::new(Action::Enforce, 1),
-        leaving: None,
-    }
+    RuleSettings::of(PolicyRef::new(Action::Enforce, 1))
 }
 
 fn now() -> Timestamp {
@@ -56,7 +51,7 @@ fn revoke(versions: &[u32], promote: Option<u32>) -> Change {
 fn known(version: &Version) -> KnownVersion {
     KnownVersion {
         number: version.number,
-        public_key: version.public_key.clone(),
+        public_key: version.public_key.to_string(),
         fingerprint: version.fingerprint.clone(),
         created_at: version.created_at,
         state: version.state(),

@@ -65,8 +65,7 @@ mod tests {
     /// A ledger with one version.
     fn first() -> Ledger {
         let policy = PolicyRef::new(Action::Enforce, 1);
-        let exclude = Vec::new();
-        let rule = RuleSettings { action: Action::Enforce, exclude, policy, leaving: None };
+        let rule = RuleSettings::of(policy);
         let mint = Mint::New { version: 1, token: None, standby: false, rule };
         let new = NewKey {
             public_key: "-----BEGIN PUBLIC KEY-----\na\n-----END PUBLIC KEY-----\n".to_owned(),

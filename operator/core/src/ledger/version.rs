@@ -1,12 +1,14 @@
 //! One version of a ring's key, and what it is good for.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::{
     life::{Life, Past, PrivateKeyRef, State},
     shape,
 };
-use crate::fingerprint::Fingerprint;
+use crate::{fingerprint::Fingerprint, public_key::PublicKey};
 
 /// The algorithm of every key that this operator makes or takes over.
 pub(super) const ALGORITHM: &str = "ECDSA-P256";
@@ -17,9 +19,9 @@ pub struct Version {
     /// Never given out twice.
     pub number: u32,
     /// The key's algorithm, `ECDSA-P256`.
-    pub algorithm: String,
+    pub algorithm: Cow<'static, str>,
     /// SubjectPublicKeyInfo as PEM.
-    pub public_key: String,
+    pub public_key: PublicKey,
     /// What names it.
     pub fingerprint: Fingerprint,
     /// When the pair was generated.
@@ -106,8 +108,8 @@ impl KnownVersion {
         let past = Past::of(None, self.activated_at, false);
         Version {
             number: self.number,
-            algorithm: ALGORITHM.to_owned(),
-            public_key: self.public_key.clone(),
+            algorithm: Cow::Borrowed(ALGORITHM),
+            public_key: PublicKey::from(&*self.public_key),
             fingerprint: self.fingerprint.clone(),
             created_at: self.created_at,
             life: match self.state {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ledger, Life, Past, PipelineRef, PrivateKeyRef, Publications, Purpose, Rule, State, Token,
-    Version,
+    Version, version::ALGORITHM,
 };
+use crate::public_key::PublicKey;
 
 /// A ledger.
 #[derive(Serialize, Deserialize)]
@@ -101,9 +102,9 @@ impl<'a> From<&'a Version> for VersionJson<'a> {
     fn from(version: &'a Version) -> Self {
         Self {
             number: version.number,
-            algorithm: Cow::Borrowed(&version.algorithm),
+            algorithm: Cow::Borrowed(&*version.algorithm),
             state: version.state(),
-            public_key: Cow::Borrowed(&version.public_key),
+            public_key: version.public_key.text(),
             fingerprint: Cow::Borrowed(version.fingerprint.as_str()),
             created_at: version.created_at,
             acknowledged_at: version.acknowledged_at(),
@@ -125,8 +126,11 @@ impl TryFrom<VersionJson<'_>> for Version {
         let life = life(&json)?;
         Ok(Self {
             number: json.number,
-            algorithm: json.algorithm.into_owned(),
-            public_key: json.public_key.into_owned(),
+            algorithm: match &*json.algorithm {
+                ALGORITHM => Cow::Borrowed(ALGORITHM),
+                other => Cow::Owned(other.to_owned()),
+            },
+            public_key: PublicKey::from(&*json.public_key),
             fingerprint: json
                 .fingerprint
                 .parse()

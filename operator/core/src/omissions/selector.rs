@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Labels;
+use crate::names;
 
 /// A label selector: all of its requirements have to be met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,17 @@ impl Selector {
     /// Whether it selects everything.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The same without what a policy of this operator's has in it: the rings that it
+    /// holds, by this label.
+    pub(super) fn without_rings(&self, enrolment_label: &str) -> Self {
+        let is_own = |wanted: &&Requirement| {
+            wanted.key == enrolment_label
+                && wanted.operator == "In"
+                && wanted.values.iter().any(|value| value == names::PROBE)
+        };
+        Self(self.0.iter().filter(|wanted| !is_own(wanted)).cloned().collect())
     }
 
     /// Whether it selects an object with these labels, if that can be told.

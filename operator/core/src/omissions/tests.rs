@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::*;
+use crate::policy_ref::{Action, PolicyKind};
 
 mod settings;
 mod tenants;
+mod validating;
 
 const FAIL: [&str; 2] = ["mutate.kyverno.svc-fail", "validate.kyverno.svc-fail"];
 const IGNORE: [&str; 2] = ["mutate.kyverno.svc-ignore", "validate.kyverno.svc-ignore"];
@@ -50,9 +52,12 @@ fn seen() -> Seen {
         validating,
         namespace: "kyverno".to_owned(),
         settings: Ok(Some(Settings::default())),
-        policies: Ok(TenantPolicies::default()),
-        mutating_policies: Ok(TenantPolicies::default()),
+        policies: TenantKind::ALL
+            .iter()
+            .map(|kind| (*kind, Ok(TenantPolicies::default())))
+            .collect(),
         exceptions: Ok(Vec::new()),
+        other_exceptions: Ok(Vec::new()),
     }
 }
 
@@ -67,7 +72,8 @@ fn ring(action: Action) -> Concerned {
         (name.to_owned(), Arc::new(Labels::from(labels)))
     };
     Concerned {
-        action,
+        policy: policy(action),
+        enrolment_label: "signing.odj.cloud/ring".to_owned(),
         namespaces: [namespace("shop-dev", "dev"), namespace("shop-prod", "prod")].into(),
         rules: [(policy(action), texts(&["shop", "shop.debug", "signing-gate.references"]))].into(),
     }
@@ -112,7 +118,8 @@ fn of_what_the_chart_sets_nothing_is_left_out() {
 #[test]
 fn a_webhook_has_to_take_all_that_is_verified() {
     for (index, half) in [Half::Mutating, Half::Validating].into_iter().enumerate() {
-        let missing = [Omission::Missing { half, webhook: FAIL[index] }];
+        let verifies = half == Half::Mutating;
+        let missing = [Omission::Missing { verifies, webhook: FAIL[index].to_owned() }];
         let without = |change: &dyn Fn(&mut Vec<Hook>)| {
             let mut seen = seen();
             let look = [&mut seen.mutating, &mut seen.validating];
@@ -209,7 +216,7 @@ fn conditions_of_others_are_not_judged() {
     let found = with_hooks(|hook| hook.conditions = vec![condition("mine", "true")]);
     let (webhooks, conditions) = (texts(&FAIL), texts(&["mine"]));
     assert_eq!(found, [Omission::Conditions { webhooks, conditions }]);
-    assert!(!found[0].is_certain());
+    assert_eq!(found[0].weight(), Weight::Open);
     let kyvernos = "!(request.resource.group == \"\" && request.resource.resource == \"nodes\") && \
                     !(request.resource.group == \"certificates.k8s.io\" && \
                     request.resource.resource == \"certificatesigningrequests\")";
@@ -224,7 +231,7 @@ fn conditions_of_others_are_not_judged() {
 fn what_cannot_be_looked_at_is_said_last() {
     let why = Unseen { why: "forbidden".to_owned(), cause: Cause::Forbidden };
     let spec = json!({"rules": [{"mutate": {}}]});
-    let policies = Ok(TenantPolicy::of_policy("shop-dev", "p", &spec).into_iter().collect());
+    let policies = tenants::with(TenantKind::Policy, "shop-dev", &spec).policies;
     let found = said(&Seen { settings: Err(why.clone()), policies, ..seen() });
     assert!(matches!(found[0], Omission::Changed { .. }), "{found:?}");
     assert_eq!(found[1], Omission::Unseen { what: Subject::Settings, why });

@@ -2,41 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Concerned, Omission, Seen, Selector};
-use crate::policy_ref::Action;
-
-/// A half of Kyverno. The mutating one verifies images; the validating one asks
-/// whether that was done, and refuses what is no reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Half {
-    /// The one that verifies.
-    Mutating,
-    /// The one that looks at what came of it.
-    Validating,
-}
-
-impl Half {
-    /// The name of its webhook configuration.
-    #[must_use]
-    pub const fn configuration(self) -> &'static str {
-        match self {
-            Self::Mutating => "kyverno-resource-mutating-webhook-cfg",
-            Self::Validating => "kyverno-resource-validating-webhook-cfg",
-        }
-    }
-
-    /// The name of its webhook for policies with this action: Kyverno parts them
-    /// by their failurePolicy.
-    #[must_use]
-    pub const fn webhook(self, action: Action) -> &'static str {
-        match (self, action) {
-            (Self::Mutating, Action::Enforce) => "mutate.kyverno.svc-fail",
-            (Self::Mutating, Action::Audit) => "mutate.kyverno.svc-ignore",
-            (Self::Validating, Action::Enforce) => "validate.kyverno.svc-fail",
-            (Self::Validating, Action::Audit) => "validate.kyverno.svc-ignore",
-        }
-    }
-}
+use super::{
+    Concerned, Half, Omission, Seen, Selector,
+    kinds::{is_webhook_of_ours, webhook},
+};
+use crate::{
+    names,
+    policy_ref::{Action, PolicyKind, PolicyRef},
+};
 
 /// A webhook, as far as it decides what Kyverno sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +62,7 @@ impl Hook {
     /// Whether it is one of those through which pods go into this operator's policies.
     #[must_use]
     pub fn bears_on_pods(name: &str) -> bool {
-        let halves = [Half::Mutating, Half::Validating];
-        halves.iter().any(|half| {
-            [Action::Enforce, Action::Audit].iter().any(|action| half.webhook(*action) == name)
-        })
+        is_webhook_of_ours(name)
     }
 
     fn covers(&self, operation: &str, resource: &str) -> bool {
@@ -119,9 +89,27 @@ impl Hook {
             && self.covers("UPDATE", "pods/ephemeralcontainers")
     }
 
-    fn foreign_conditions(&self) -> Vec<String> {
-        let foreign = self.conditions.iter().filter(|c| c.expression != BOOTSTRAP);
+    /// The conditions that are neither Kyverno's nor the policy's.
+    fn foreign_conditions(&self, policy: PolicyRef) -> Vec<String> {
+        let own: &[&str] = match policy.kind() {
+            PolicyKind::ClusterPolicy => &[],
+            PolicyKind::ImageValidatingPolicy => &names::CONDITIONS,
+        };
+        let is_own = |name: &str| own.contains(&name);
+        let foreign = self.conditions.iter();
+        let foreign = foreign.filter(|c| c.expression != BOOTSTRAP && !is_own(&c.name));
         foreign.map(|condition| condition.name.clone()).collect()
+    }
+
+    /// Its namespaceSelector without what it has of the policy: whether that names the
+    /// ring is asked by the gate.
+    fn namespaces(&self, ring: &Concerned) -> Selector {
+        match ring.policy.kind() {
+            PolicyKind::ClusterPolicy => self.namespaces.clone(),
+            PolicyKind::ImageValidatingPolicy => {
+                self.namespaces.without_rings(&ring.enrolment_label)
+            }
+        }
     }
 }
 
@@ -131,23 +119,21 @@ pub(super) fn omissions(seen: &Seen, ring: &Concerned) -> Vec<Omission> {
     let (mut found, mut hooks): (_, Vec<&Hook>) = (Vec::new(), Vec::new());
     for (half, look) in [(Half::Mutating, &seen.mutating), (Half::Validating, &seen.validating)] {
         let Ok(there) = look else { continue };
-        let named = |action| {
-            let name = half.webhook(action);
-            there.iter().find(|hook| hook.name == name && hook.takes_pods())
-        };
-        match named(ring.action) {
+        let ignores = ring.policy.action() == Action::Audit;
+        let Some(usual) = webhook(half, ring.policy, ignores) else { continue };
+        let named = |name: &str| there.iter().find(|hook| hook.name == name && hook.takes_pods());
+        // As with Kyverno's --forceFailurePolicyIgnore.
+        let forced = || named(&webhook(half, ring.policy, true)?);
+        match named(&usual).or_else(|| (!ignores).then(forced).flatten()) {
             Some(hook) => hooks.push(hook),
-            // As with Kyverno's --forceFailurePolicyIgnore.
-            None if ring.action == Action::Enforce => match named(Action::Audit) {
-                Some(hook) => hooks.push(hook),
-                None => found.push(missing(half, ring.action)),
-            },
-            None => found.push(missing(half, ring.action)),
+            None => {
+                found.push(Omission::Missing { verifies: verifies(half, ring), webhook: usual });
+            }
         }
     }
     let names = |hooks: Vec<&Hook>| hooks.into_iter().map(|hook| hook.name.clone()).collect();
     let ignored: Vec<&Hook> = hooks.iter().copied().filter(|hook| hook.is_ignored).collect();
-    if ring.action == Action::Enforce && !ignored.is_empty() {
+    if ring.policy.action() == Action::Enforce && !ignored.is_empty() {
         found.push(Omission::Ignored { webhooks: names(ignored) });
     }
     for (selector, hooks) in by(&hooks, |hook| hook.objects.to_string()) {
@@ -155,9 +141,9 @@ pub(super) fn omissions(seen: &Seen, ring: &Concerned) -> Vec<Omission> {
             found.push(Omission::Objects { webhooks: names(hooks), selector });
         }
     }
-    for (selector, hooks) in by(&hooks, |hook| hook.namespaces.to_string()) {
-        let Some(first) = hooks.first() else { continue };
-        let selects = |labels| first.namespaces.selects(labels);
+    for (selector, hooks) in by(&hooks, |hook| hook.namespaces(ring).to_string()) {
+        let Some(first) = hooks.first().map(|hook| hook.namespaces(ring)) else { continue };
+        let selects = |labels| first.selects(labels);
         let left_out: Vec<String> = ring
             .namespaces
             .iter()
@@ -172,8 +158,9 @@ pub(super) fn omissions(seen: &Seen, ring: &Concerned) -> Vec<Omission> {
             found.push(Omission::Unclear { webhooks: names(hooks), selector });
         }
     }
-    for (_, hooks) in by(&hooks, |hook| hook.foreign_conditions().join(",")) {
-        let conditions = hooks.first().map(|hook| hook.foreign_conditions()).unwrap_or_default();
+    let foreign = |hook: &Hook| hook.foreign_conditions(ring.policy);
+    for (_, hooks) in by(&hooks, |hook| foreign(hook).join(",")) {
+        let conditions = hooks.first().map(|hook| foreign(hook)).unwrap_or_default();
         if !conditions.is_empty() {
             found.push(Omission::Conditions { webhooks: names(hooks), conditions });
         }
@@ -181,8 +168,13 @@ pub(super) fn omissions(seen: &Seen, ring: &Concerned) -> Vec<Omission> {
     found
 }
 
-const fn missing(half: Half, action: Action) -> Omission {
-    Omission::Missing { half, webhook: half.webhook(action) }
+/// Whether images are verified in this half.
+const fn verifies(half: Half, ring: &Concerned) -> bool {
+    matches!(
+        (ring.policy.kind(), half),
+        (PolicyKind::ClusterPolicy, Half::Mutating)
+            | (PolicyKind::ImageValidatingPolicy, Half::Validating)
+    )
 }
 
 /// Webhooks by what they have in common.

@@ -51,13 +51,16 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> O
         return None;
     }
     let version = free_number(snapshot, ledger.newest().map_or(0, |v| v.number));
-    let (token, rule) = (facts.asked.map(token_hash), ledger.rule.settings.clone());
+    let rule = ledger.rule.settings.clone();
     if let Some(Import { from, found }) = &snapshot.import {
         // Nobody asked for another key than that one.
         let is_there = *found == ImportFound::Present;
+        let token = facts.asked.map(token_hash);
         return is_there.then(|| Mint::Import { version, from: from.clone(), token, rule });
     }
     let due = facts.rotation_due || ledger.current().is_none();
+    // What is asked and has to wait is not answered by one that only stands by.
+    let token = facts.asked.filter(|_| due).map(token_hash);
     (due || snapshot.ring.standby).then_some(Mint::New { version, token, standby: !due, rule })
 }
 

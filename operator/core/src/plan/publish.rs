@@ -1,14 +1,39 @@
 //! Which pipeline Secrets to write or delete, and when the version that waits
 //! becomes current.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::Action;
 use crate::{
-    facts::{Facts, is_out_of_reach, is_stale, target},
+    facts::{Enforcement, Facts, is_out_of_reach, is_stale, target},
     ledger::{Change, Ledger, PipelineRef, State, Version},
     snapshot::{Layout, PipelineFound, Snapshot},
 };
+
+/// So long an acknowledged version may take to get to the pipelines before a rule that is
+/// to move does not wait for it any more: they may refuse it for good.
+const FIRST_FOR: Duration = Duration::from_secs(60);
+
+/// Whether a version that waits goes before the next step of a move: one that Kyverno
+/// accepts, for the soak, and one that was acknowledged, while it gets to the pipelines.
+pub(super) fn goes_first(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> bool {
+    let Some(pending) = ledger.pending().filter(|_| !snapshot.ring.suspend) else { return false };
+    match pending.acknowledged_at() {
+        None => {
+            // A policy that nobody can be asked about has to be left first: what stands there
+            // knows no newer key.
+            let there_is_gone =
+                matches!(facts.enforcement_there, Some(Enforcement::KyvernoMissing(_)));
+            matches!(facts.enforcement, Enforcement::Acknowledged(_))
+                && !is_held_up(facts)
+                && !there_is_gone
+        }
+        Some(at) => {
+            let is_recent = snapshot.now.duration_since(at).unsigned_abs() < FIRST_FOR;
+            is_recent && !steps(snapshot, facts, ledger).is_empty()
+        }
+    }
+}
 
 /// Brings the pipelines to the version they should hold, then activates it.
 pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action> {
@@ -71,9 +96,14 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
 /// has to and the ledger does not say so yet.
 fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<u32> {
     let pending = ledger.pending().filter(|v| v.acknowledged_at().is_none())?;
-    let elsewhere = facts.left_behind.is_some() || facts.covered.is_some();
-    let may_sign = facts.soaked && !elsewhere && !snapshot.ring.suspend;
+    let may_sign = facts.soaked && !is_held_up(facts) && !snapshot.ring.suspend;
     may_sign.then_some(pending.number)
+}
+
+/// Whether a policy that has nothing to do with the ring any more would refuse what a new
+/// key signs.
+const fn is_held_up(facts: &Facts<'_>) -> bool {
+    facts.left_behind.is_some() || facts.covered.is_some()
 }
 
 /// The Secrets that hold a revoked key and cannot be given another one yet.

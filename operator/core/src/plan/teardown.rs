@@ -4,7 +4,8 @@
 use super::{Action, publish};
 use crate::{
     facts::{Facts, carrying, highest_sequence},
-    ledger::{Change, Ledger, RuleSettings},
+    ledger::{Change, Leaving, Ledger, RuleSettings},
+    policy_ref::PolicyKind,
     snapshot::{Answer, AskedPolicy, LedgerFound, PolicyFound, Snapshot},
 };
 
@@ -31,9 +32,8 @@ fn without_ledger(snapshot: &Snapshot) -> Vec<Action> {
     if let Some(policy) = carrying.next() {
         let settings = RuleSettings {
             action: snapshot.ring.action,
-            exclude: Vec::new(),
-            policy,
-            leaving: carrying.next(),
+            leaving: carrying.next().map(Leaving::beginning),
+            ..RuleSettings::of(policy)
         };
         return vec![remove(snapshot, settings)];
     }
@@ -69,26 +69,30 @@ fn tear_down(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Act
 }
 
 /// Whether a policy still holds the rule, or Kyverno still answers with it.
-/// Where the kind is not served, nothing does.
+/// Where the kind is not served, nothing does, and where Kyverno is too old for it, nobody
+/// answers.
 fn rule_in_force(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> bool {
     let in_force = || {
         let policies = ledger.rule.settings.policies();
-        policies.filter_map(|policy| snapshot.policies.get(&policy)).any(is_in_force)
+        let served = policies.filter(|policy| snapshot.serves(*policy));
+        let mut seen = served.filter_map(|policy| Some((policy, snapshot.policies.get(&policy)?)));
+        seen.any(|(policy, seen)| {
+            let is_asked = snapshot.executes(policy.kind());
+            is_in_force(policy.kind(), seen, is_asked)
+        })
     };
-    snapshot.kyverno_served && (in_force() || facts.left_behind.is_some())
+    let left_behind = facts.left_behind.filter(|policy| snapshot.serves(*policy));
+    in_force() || left_behind.is_some()
 }
 
 /// A policy that is gone holds nothing; neither does a gate that is open.
-fn is_in_force(seen: &AskedPolicy) -> bool {
+fn is_in_force(kind: PolicyKind, seen: &AskedPolicy, is_asked: bool) -> bool {
     match &seen.found {
         PolicyFound::Ours { mark: Some(_), .. } => true,
+        PolicyFound::Ours { mark: None, .. } if !is_asked => false,
         PolicyFound::Ours { mark: None, .. } => match &seen.answer {
             Answer::Answered { mark, .. } => mark.is_some(),
-            Answer::Open => false,
-            Answer::NotAsked
-            | Answer::Silent(..)
-            | Answer::Unreachable(_)
-            | Answer::Unreadable(_) => true,
+            answer => !answer.is_open(kind),
         },
         PolicyFound::Foreign | PolicyFound::Absent { .. } => false,
     }

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use super::{
     content::{Backend, Content, ContentRule, Source, Whole},
     digest::Part,
-    snapshot::{KeySeen, RulePart, RuleSeen},
+    object::{AUDIT_TIMEOUT_SECONDS, ENFORCE_TIMEOUT_SECONDS, NOBODYS_KEY, Rendered, said},
+    snapshot::{KeySeen, PolicySeen, RulePart, RuleSeen},
 };
 use crate::{
-    high_water::{HighWater, HighWaters},
+    high_water::HighWater,
     ledger::{Exclusion, Ledger},
     marks::{Mark, Marks, RuleState},
     names,
@@ -31,27 +32,11 @@ mod references;
 mod rules;
 mod unknown;
 
-pub use read::{Metadata, keys_of, read, rules_of, skipped, skipped_by_rings};
+pub use read::{keys_of, read, rules_of, skipped, skipped_by_rings};
 pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.
 pub const API_VERSION: &str = "kyverno.io/v1";
-
-/// The seconds Kyverno may take for a Pod: registries are slow, and the maximum
-/// that Kubernetes allows is 30.
-const ENFORCE_TIMEOUT_SECONDS: u32 = 30;
-
-/// With `failurePolicy: Ignore` a Pod has to outlive the time-outs of both the
-/// mutating and the validating webhook, and the API server gives up on the
-/// whole request after some 34 seconds.
-const AUDIT_TIMEOUT_SECONDS: u32 = 10;
-
-/// The public key of a ring with no accepted version. Its private key is known
-/// to nobody: its point is the first on P-256 with the SHA-256 of "no key of
-/// this ring is accepted", a space and a counter from 0 on as its x coordinate,
-/// and the even y. A rule cannot go without a key, because Kyverno then
-/// verifies nothing.
-pub const NOBODYS_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/TrGMkRVrsVCx3vof5CBXIZ0YdZ2\nogRbMHVSSAs/idt2j/JtDaGtwboaqsja222d2wHDC3EKoNekBs095X0+rA==\n-----END PUBLIC KEY-----\n";
 
 /// What a ClusterPolicy is rendered from, its rings' rules aside.
 #[derive(Clone, Debug)]
@@ -83,19 +68,6 @@ pub struct Rule {
     pub rules: Vec<Value>,
 }
 
-/// A rendered policy.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rendered {
-    /// What it says of its rings.
-    pub marks: Marks,
-    /// Annotations, [`names::ANNOTATION_MARKS`] among them.
-    pub annotations: BTreeMap<String, String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// `spec`.
-    pub spec: Value,
-}
-
 impl ClusterPolicy<'_> {
     /// The rules that a ring's ledger calls for.
     #[must_use]
@@ -104,7 +76,8 @@ impl ClusterPolicy<'_> {
     }
 
     fn called_for(&self, ring: &str, ledger: &Ledger) -> (Rule, RuleSeen) {
-        let keys: Vec<&str> = ledger.accepted().map(|v| v.public_key.as_str()).collect();
+        let keys: Vec<_> = ledger.accepted().map(|version| version.public_key.text()).collect();
+        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
         self.rule_with_keys(ring, ledger, &keys, ledger.rule_state(), ledger.high_water())
     }
 
@@ -127,12 +100,11 @@ impl ClusterPolicy<'_> {
     /// The policy that holds these rules.
     #[must_use]
     pub fn render(&self, rules: BTreeMap<String, Rule>) -> Rendered {
-        let (marks, annotations, labels) =
-            metadata(self, rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
-        let (first, last) = self.own_rules(&marks);
+        let said = self.said(rules.iter().map(|(ring, rule)| (ring, &rule.mark, &rule.high_water)));
+        let (first, last) = self.own_rules(&said.marks);
         let rules = rules.into_values().flat_map(|rule| rule.rules);
         let rules: Vec<Value> = [first].into_iter().chain(rules).chain(last).collect();
-        Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
+        Rendered { spec: spec(self.policy.action(), &rules), ..said }
     }
 
     /// The policy that was planned. `seen` gives the JSON of the rules that stay
@@ -170,6 +142,18 @@ impl ClusterPolicy<'_> {
         Some(self.render(rules.collect::<Option<_>>()?))
     }
 
+    /// What the policy says of its rules, with no `spec` yet.
+    fn said<'a>(
+        &self,
+        rules: impl Iterator<Item = (&'a String, &'a Mark, &'a HighWater)> + Clone,
+    ) -> Rendered {
+        // Only Pods are verified: rules derived for Deployments would verify the
+        // same images twice and pin digests into what GitOps compares.
+        let texts = ["none", self.questions.unwrap_or_default()];
+        let own: Vec<_> = OWN_ANNOTATIONS.into_iter().zip(texts).collect();
+        said(rules, self.lists, &own, Value::Null)
+    }
+
     /// The rules that belong to no ring: the one before those that do, and those
     /// behind them.
     fn own_rules(&self, marks: &Marks) -> (Value, [Value; 2]) {
@@ -199,50 +183,31 @@ impl Backend for ClusterPolicy<'_> {
         naming::rename(ring, rule);
     }
 
+    fn stays(&self, rule: RuleSeen, _: &PolicySeen) -> RuleSeen {
+        // It has all that its mark tells of.
+        rule
+    }
+
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole {
         let said = rules.iter().map(|(ring, new)| (ring, &new.rule.mark, &new.rule.high_water));
-        let (marks, annotations, labels) = metadata(self, said);
-        let (first, last) = self.own_rules(&marks);
+        let said = self.said(said);
+        let (first, last) = self.own_rules(&said.marks);
         let frame = Part::of(&spec(self.policy.action(), &[]));
         let rules = rules.values().flat_map(|new| &new.rule.parts).map(RulePart::whole);
         let rules = [read::rule_part(&first)].into_iter().chain(rules);
         Whole {
             spec: Part::with(frame, rules.chain(last.iter().map(read::rule_part))),
-            own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
+            own_metadata: said.metadata().own(&OWN_ANNOTATIONS),
         }
+    }
+
+    fn size(&self, content: &Content) -> usize {
+        content.whole.spec.bytes
     }
 }
 
-/// What a policy says of its rules: the marks, and its annotations and labels.
-fn metadata<'a>(
-    input: &ClusterPolicy<'_>,
-    rules: impl Iterator<Item = (&'a String, &'a Mark, &'a HighWater)> + Clone,
-) -> (Marks, BTreeMap<String, String>, BTreeMap<String, String>) {
-    let marks = rules.clone().map(|(ring, mark, _)| (ring.clone(), mark.clone()));
-    let marks = Marks(marks.collect());
-    let high_waters = rules.map(|(ring, _, high_water)| (ring.clone(), high_water.clone()));
-    let high_waters = HighWaters(high_waters.collect());
-    // Only Pods are verified: rules derived for Deployments would verify the
-    // same images twice and pin digests into what GitOps compares.
-    let questions = input.questions.unwrap_or_default().to_owned();
-    let lists = input.lists.unwrap_or_default().to_owned();
-    let texts = ["none".to_owned(), marks.to_string(), high_waters.to_string(), questions, lists];
-    let annotations = OWN_ANNOTATIONS.map(str::to_owned).into_iter().zip(texts).collect();
-    let labels = OWN_LABELS.map(|label| (label.to_owned(), names::MANAGER.to_owned())).into();
-    (marks, annotations, labels)
-}
-
-/// The annotations of [`metadata`]: what is written is what is compared.
-const OWN_ANNOTATIONS: [&str; 5] = [
-    AUTOGEN,
-    names::ANNOTATION_MARKS,
-    names::ANNOTATION_HIGH_WATER,
-    names::ANNOTATION_QUESTIONS,
-    names::ANNOTATION_LISTS,
-];
-
-/// The labels of [`metadata`].
-const OWN_LABELS: [&str; 1] = [names::LABEL_MANAGED_BY];
+/// The annotations that are this kind's own.
+const OWN_ANNOTATIONS: [&str; 2] = [AUTOGEN, names::ANNOTATION_QUESTIONS];
 
 /// Kyverno's annotation that says for which controllers it derives rules.
 const AUTOGEN: &str = "pod-policies.kyverno.io/autogen-controllers";

@@ -25,8 +25,16 @@ pub trait Backend {
     /// Names what a policy holds for a ring as the kind does.
     fn name(&self, ring: &str, rule: &mut RuleSeen);
 
+    /// A rule that stays as it was found in an object, where what stands around it there
+    /// is rendered anew: with the mark that tells both.
+    fn stays(&self, rule: RuleSeen, found: &PolicySeen) -> RuleSeen;
+
     /// The object that holds these rules.
     fn whole(&self, rules: &BTreeMap<String, ContentRule>) -> Whole;
+
+    /// How large a policy is beside the largest that can be written, in bytes: its
+    /// `spec`, or more where something in it is nearer to what that may be.
+    fn size(&self, content: &Content) -> usize;
 }
 
 /// A policy object, as much of it as decisions need.

@@ -27,6 +27,8 @@ impl Write {
             Some(rule)
                 if !untouched
                     || rule.body() != wanted.rule.body()
+                    // Of a kind whose rules share what stands around them.
+                    || rule.mark.rule != wanted.rule.mark.rule
                     || !is_named(ring, backend, rule) =>
             {
                 Some(Difference::Other)

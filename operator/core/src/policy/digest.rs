@@ -1,5 +1,8 @@
 //! Digests of JSON: equal if and only if two values are.
 
+use std::io;
+
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -52,10 +55,29 @@ struct Sink {
     bytes: usize,
 }
 
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Sink {
     fn text(&mut self, text: &str) {
         self.hash.update(text.as_bytes());
         self.bytes += text.len();
+    }
+
+    /// What holds no other values, or the key of an object.
+    fn scalar(&mut self, scalar: &impl Serialize) {
+        // Neither writing to a hash nor serialising a scalar can fail.
+        let written = serde_json::to_writer(self, scalar);
+        debug_assert!(written.is_ok(), "{written:?}");
     }
 
     fn value(&mut self, value: &Value) {
@@ -78,13 +100,13 @@ impl Sink {
                     if index > 0 {
                         self.text(",");
                     }
-                    self.text(&Value::from(name.as_str()).to_string());
+                    self.scalar(name);
                     self.text(":");
                     self.value(&fields[name]);
                 }
                 self.text("}");
             }
-            scalar => self.text(&scalar.to_string()),
+            scalar => self.scalar(scalar),
         }
     }
 }

@@ -52,11 +52,14 @@ pub(super) fn kept(
             let placed = snapshot.placed().find(|(placed, ..)| placed == name);
             let new = match placed.filter(|(.., table)| !table.removed) {
                 Some((_, ring, table)) => {
-                    let ledger = enforceable(snapshot, name, ring, table);
+                    let ledger = holding_on(enforceable(snapshot, name, ring, table));
                     let rule = backend.rule_with_keys_of(name, &ledger, &narrowed);
                     ContentRule { source: Source::AllButKeys(ledger), rule }
                 }
-                None => ContentRule { source: source.clone(), rule: narrowed },
+                None => {
+                    let rule = backend.stays(narrowed, policy);
+                    ContentRule { source: source.clone(), rule }
+                }
             };
             let stands = snapshot.ours().and_then(|found| found.rules.get(name)).unwrap_or(rule);
             let stays =
@@ -68,6 +71,16 @@ pub(super) fn kept(
         }
     }
     kept
+}
+
+/// The ledger of a ring whose rule is newer: how far its move has come by now is not
+/// known, so none of its policies stops verifying on this word.
+fn holding_on(mut ledger: Arc<Ledger>) -> Arc<Ledger> {
+    let settings = ledger.rule.settings.holding_on();
+    if ledger.rule.settings != settings {
+        Arc::make_mut(&mut ledger).rule.settings = settings;
+    }
+    ledger
 }
 
 /// Whether what this process wrote of a ring's rule stands in for what somebody
@@ -93,7 +106,7 @@ pub(super) fn enforceable(
     let speaks = speaks(ring);
     let found = snapshot.ours().and_then(|found| found.rules.get(name));
     let is_out = |version: &Version| {
-        found.is_some_and(|rule| rule.public_keys().all(|key| key != version.public_key))
+        found.is_some_and(|rule| rule.public_keys().all(|key| version.public_key != *key))
     };
     let named = table.versions.iter().filter(|v| ring.revoked.iter().any(|r| r.names(v)));
     let named = named.filter(|v| v.state().is_accepted() && (!speaks || is_out(v)));

@@ -1,17 +1,21 @@
 //! Which keys of a rule somebody answers for: the ring's ledger, its status,
 //! its revocations. What stands in a policy answers for nothing.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::snapshot::{KeySeen, RingSeen, RuleSeen};
-use crate::{high_water::short, ledger::Ledger, snapshot::Revoked};
+use crate::{
+    high_water::short,
+    ledger::{Ledger, Version},
+    snapshot::Revoked,
+};
 
 /// Who answers for the keys of a ring's rule as it stands.
 pub(super) struct Known<'a> {
     ring: &'a RingSeen,
     /// What the ring's ledger and status accept, if the rule is not what that
     /// ledger calls for and one of the two says anything.
-    accepted: Option<BTreeSet<&'a str>>,
+    accepted: Option<BTreeSet<Cow<'a, str>>>,
     /// Whether the ring's ledger does not take in what its object revokes.
     stalled: bool,
 }
@@ -23,8 +27,8 @@ impl<'a> Known<'a> {
         let says = table.is_some() || !ring.reported.is_empty();
         let accepted = (ahead && says).then(|| {
             let by_ledger = table.into_iter().flat_map(Ledger::accepted);
-            let by_ledger = by_ledger.map(|version| version.public_key.as_str());
-            by_ledger.chain(ring.reported.iter().map(String::as_str)).collect()
+            let by_ledger = by_ledger.map(|version| version.public_key.text());
+            by_ledger.chain(ring.reported.iter().map(|key| Cow::Borrowed(key.as_str()))).collect()
         });
         Self { ring, accepted, stalled: ahead || !speaks(ring) }
     }
@@ -71,7 +75,9 @@ fn names_key(revoked: &Revoked, key: &KeySeen, table: Option<&Ledger>) -> bool {
         Revoked::Fingerprint(named) => key.fingerprint.as_ref() == Some(named),
         Revoked::Unreadable(_) => false,
         Revoked::Version(_) => {
-            rows.any(|row| key.public_key.as_ref() == Some(&row.public_key) && revoked.names(row))
+            let is_key =
+                |row: &Version| key.public_key.as_deref().is_some_and(|k| row.public_key == *k);
+            rows.any(|row| is_key(row) && revoked.names(row))
         }
     }
 }

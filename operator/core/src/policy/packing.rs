@@ -1,13 +1,12 @@
 //! Which policy object holds a ring's rule.
 //!
-//! Every ClusterPolicy in the cluster costs each pod admission some tenths of
-//! a millisecond, whatever it matches, so rings share policy objects. Enforce
+//! Every ClusterPolicy in the cluster costs each pod admission some time, whatever it
+//! matches, and every ImageValidatingPolicy is one more webhook in a configuration that
+//! can be full, so rings share policy objects. Enforce
 //! and Audit rings never do: only a policy of Enforce rings may have
 //! `failurePolicy: Fail`.
 
-use std::collections::BTreeMap;
-
-use crate::policy_ref::{Action, PolicyRef};
+use crate::policy_ref::{Action, PolicyKind, PolicyRef};
 
 /// What a policy holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,33 +56,82 @@ impl Occupancy {
     }
 }
 
-/// The policy with room for one more ring of this action: the lowest number
-/// that holds fewer rings and bytes than `limit`.
+/// The policy of a kind for one more ring of this action: that of the lowest number,
+/// from `first` on, that has room.
 #[must_use]
-pub fn place(action: Action, held: &BTreeMap<PolicyRef, Occupancy>, limit: Occupancy) -> PolicyRef {
-    (1..=u32::MAX)
-        .map(|number| PolicyRef::new(action, number))
-        .find(|policy| held.get(policy).is_none_or(|held| !held.is_full(limit)))
-        .unwrap_or(PolicyRef::new(action, 1))
+pub fn place(
+    kind: PolicyKind,
+    action: Action,
+    first: u32,
+    has_room: impl Fn(PolicyRef) -> bool,
+) -> PolicyRef {
+    let policy = |number| PolicyRef::new(action, number).of_kind(kind);
+    (first.max(1)..=u32::MAX).map(policy).find(|policy| has_room(*policy)).unwrap_or(policy(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+
+    const KIND: PolicyKind = PolicyKind::ClusterPolicy;
+
+    /// With room where less is held than `limit`, and in none of those `besides`.
+    fn place(
+        kind: PolicyKind,
+        action: Action,
+        held: &BTreeMap<PolicyRef, Occupancy>,
+        besides: &BTreeSet<PolicyRef>,
+        limit: Occupancy,
+    ) -> PolicyRef {
+        super::place(kind, action, 1, |policy| {
+            !besides.contains(&policy) && held.get(&policy).is_none_or(|held| !held.is_full(limit))
+        })
+    }
+
+    #[test]
+    fn looks_no_further_back_than_it_is_told() {
+        let found = super::place(KIND, Action::Audit, 7, |policy| policy.number() != 7);
+        assert_eq!(found, PolicyRef::new(Action::Audit, 8));
+    }
 
     #[test]
     fn fills_the_lowest_policy_with_room() {
         let limit = Occupancy { rings: 2, bytes: 1000 };
         let enforce = |number| PolicyRef::new(Action::Enforce, number);
-        let mut held = BTreeMap::new();
-        assert_eq!(place(Action::Enforce, &held, limit), enforce(1));
+        let (mut held, none) = (BTreeMap::new(), BTreeSet::new());
+        assert_eq!(place(KIND, Action::Enforce, &held, &none, limit), enforce(1));
         held.insert(enforce(1), Occupancy { rings: 2, bytes: 10 });
         held.insert(enforce(3), Occupancy { rings: 1, bytes: 10 });
-        assert_eq!(place(Action::Enforce, &held, limit), enforce(2));
-        assert_eq!(place(Action::Audit, &held, limit), PolicyRef::new(Action::Audit, 1));
+        assert_eq!(place(KIND, Action::Enforce, &held, &none, limit), enforce(2));
+        assert_eq!(
+            place(KIND, Action::Audit, &held, &none, limit),
+            PolicyRef::new(Action::Audit, 1)
+        );
+        let other = PolicyKind::ImageValidatingPolicy;
+        let first = place(other, Action::Enforce, &held, &none, limit);
+        assert_eq!(first, enforce(1).of_kind(other));
         // A ring like the one that is there would not fit beside it.
         held.insert(enforce(2), Occupancy { rings: 1, bytes: 501 });
-        assert_eq!(place(Action::Enforce, &held, limit), enforce(3));
+        assert_eq!(place(KIND, Action::Enforce, &held, &none, limit), enforce(3));
+        // That of rings with which this one shares none.
+        let others = BTreeSet::from([enforce(3), enforce(5)]);
+        assert_eq!(place(KIND, Action::Enforce, &held, &others, limit), enforce(4));
+    }
+
+    #[test]
+    fn another_number_of_rings_moves_none() {
+        let of = |rings| Occupancy { rings, bytes: 1 << 19 };
+        let first = PolicyRef::new(Action::Enforce, 1);
+        let second = PolicyRef::new(Action::Enforce, 2);
+        let held = BTreeMap::from([(first, Occupancy { rings: 25, bytes: 75_000 })]);
+        // More than are meant to share it now: they stay, and none joins them.
+        assert!(!held[&first].is_crowded(of(12)));
+        assert_eq!(place(KIND, Action::Enforce, &held, &BTreeSet::new(), of(12)), second);
+        // Fewer: they stay, and the next ones join them.
+        assert!(!held[&first].is_crowded(of(50)));
+        assert_eq!(place(KIND, Action::Enforce, &held, &BTreeSet::new(), of(50)), first);
     }
 
     #[test]

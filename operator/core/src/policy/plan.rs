@@ -33,7 +33,7 @@ pub struct PolicyPlan {
     /// The rings whose refusal does not count any more: they want another rule
     /// by now, or it was so long ago that theirs is tried again.
     pub outdated_refusals: Vec<String>,
-    /// The bytes of the policy if nothing is refused.
+    /// The size of the policy if nothing is refused, see [`Backend::size`].
     pub bytes: Option<usize>,
     /// When to look again although nothing changes.
     pub requeue_after: Option<Duration>,
@@ -42,8 +42,8 @@ pub struct PolicyPlan {
 /// What to do with a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Its kind is not served, that of the gate's questions is not, or the watch
-    /// is behind this process; each wakes the policy again.
+    /// Its kind is not served, Kyverno is too old for it, the kind of the gate's questions
+    /// is not served, or the watch is behind this process; each wakes the policy again.
     Wait,
     /// The ledgers and objects of these rings have to be read anew: their rules
     /// hold keys that no ledger and no status known so far accepts.
@@ -137,7 +137,8 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
         return idle(Step::ReadAnew(doubtful));
     }
     if let Some(content) = without_revoked(snapshot, backend, &rules) {
-        let (drifted, expired) = (is_drifted(snapshot), Vec::new());
+        let drifted = snapshot.executed && is_drifted(snapshot);
+        let expired = Vec::new();
         let urgent_for = Some(rules);
         return idle(Step::Write(Write { content, drifted, expired, urgent_for }));
     }
@@ -146,7 +147,7 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
         return plan;
     }
     let mut content = Content::of(backend, rules);
-    plan.bytes = Some(content.whole.spec.bytes);
+    plan.bytes = Some(backend.size(&content));
     let held_back = hold_back(snapshot, backend, &mut content.rules, &mut plan.outdated_refusals);
     plan.requeue_after = if held_back { Some(REFUSED_FOR) } else { next_expiry(snapshot) };
     if content.rules.is_empty() {
@@ -156,16 +157,18 @@ pub fn plan_policy(snapshot: &PolicySnapshot, backend: &impl Backend) -> PolicyP
     if held_back {
         content = Content::of(backend, content.rules);
     }
+    // What Kyverno loads now it could never be asked about, and what it was heard to
+    // enforce stays. Somebody's edit is undone all the same, unless it may be an older CRD
+    // that has dropped what it does not know, and what is not to count any more leaves.
+    let is_undone = snapshot.executed && is_drifted(snapshot);
+    let is_heard = snapshot.executed && snapshot.can_be_asked;
     plan.step = if holds(snapshot, &content) {
         Step::UpToDate(content)
-    } else if !snapshot.can_be_asked && !is_drifted(snapshot) && !takes_out(snapshot, &content) {
-        // What Kyverno loads now it could never be asked about, and what it was
-        // heard to enforce stays. Somebody's edit is undone all the same, and what
-        // is not to count any more leaves.
+    } else if !is_heard && !is_undone && !takes_out(snapshot, &content) {
         Step::Wait
     } else {
         Step::Write(Write {
-            drifted: is_drifted(snapshot),
+            drifted: is_undone,
             expired: snapshot.ours().map(|found| expired(snapshot, found)).unwrap_or_default(),
             content,
             urgent_for: None,

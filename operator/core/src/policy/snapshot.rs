@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::digest::{Digest, Part};
 use crate::{
@@ -25,8 +25,10 @@ use crate::{
 pub struct PolicySnapshot {
     /// Which policy.
     pub policy: PolicyRef,
-    /// Whether the cluster serves its kind.
+    /// Whether the cluster's API serves its kind.
     pub served: bool,
+    /// Whether its Kyverno is not too old for it.
+    pub executed: bool,
     /// Whether it serves the kind by which Kyverno is asked about a policy: one
     /// that Kyverno loads before that can never be asked.
     pub can_be_asked: bool,
@@ -47,6 +49,7 @@ pub struct PolicySnapshot {
 
 /// A policy object as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a pass has one, which is nearly always ours")]
 pub enum ObjectSeen {
     /// It does not exist.
     Absent,
@@ -72,6 +75,9 @@ pub struct PolicySeen {
     pub unmarked: BTreeSet<String>,
     /// The image globs that its rules skip.
     pub skipped: BTreeSet<String>,
+    /// What stands around all rings' rules, where their marks tell that, too, and it is
+    /// what this operator writes.
+    pub frame: Option<Part>,
 }
 
 /// What this process wrote of a policy.
@@ -93,6 +99,9 @@ pub struct RuleSeen {
     pub mark: Mark,
     /// What the policy remembers of it.
     pub high_water: HighWater,
+    /// The registry credentials that it asks for, where a policy has one set for all of
+    /// its rings; of one that was found, those of that policy.
+    pub credentials: BTreeSet<String>,
     /// The rules of the kind that it is made of, in order.
     pub parts: Vec<RulePart>,
 }
@@ -183,13 +192,19 @@ impl RuleSeen {
     /// All of it.
     #[must_use]
     pub fn whole(&self) -> Part {
-        Part::list(self.parts.iter().map(RulePart::whole))
+        Part::list(self.parts.iter().map(RulePart::whole).chain(self.shared()))
     }
 
     /// All of it but names and keys.
     #[must_use]
     pub fn body(&self) -> Part {
-        Part::list(self.parts.iter().map(|part| part.body))
+        Part::list(self.parts.iter().map(|part| part.body).chain(self.shared()))
+    }
+
+    /// What it asks for of what stands around all rings' rules, if it does.
+    fn shared(&self) -> Option<Part> {
+        let text = || Part::of(&json!(self.credentials));
+        (!self.credentials.is_empty()).then(text)
     }
 
     /// The key entries of all its rules; most stand in several of them.

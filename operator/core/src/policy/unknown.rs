@@ -10,22 +10,20 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 
 use super::{content::Whole, digest::Digest, expiry::time_left, packing::LARGEST_POLICY};
-use crate::{
-    ledger::Exclusion,
-    marks::Mark,
-    policy_ref::{Action, PolicyRef},
-};
+use crate::{ledger::Exclusion, marks::Mark, policy_ref::PolicyRef};
 
 /// What a pass over such a policy has observed.
 #[derive(Clone, Debug)]
 pub struct UnknownSnapshot {
     /// Which policy.
     pub policy: PolicyRef,
-    /// What is to happen to pods of such namespaces; nothing if they are to be
-    /// left alone.
-    pub asked: Option<Action>,
-    /// Whether the cluster serves its kind.
+    /// The policy that is to hold what happens to pods of such namespaces; nothing
+    /// if they are to be left alone.
+    pub asked: Option<PolicyRef>,
+    /// Whether the cluster's API serves its kind.
     pub served: bool,
+    /// Whether its Kyverno is not too old for it.
+    pub executed: bool,
     /// Whether it serves the kind by which Kyverno is asked about a policy.
     pub can_be_asked: bool,
     /// The object.
@@ -129,8 +127,8 @@ pub struct UnknownPlan {
 /// What to do with such a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownStep {
-    /// Its kind is not served, that of the gate's questions is not, or the watch
-    /// is behind this process; each wakes the policy again.
+    /// Its kind is not served, Kyverno is too old for it, the kind of the gate's questions
+    /// is not served, or the watch is behind this process; each wakes the policy again.
     Wait,
     /// An object of its name is not ours.
     Conflict,
@@ -178,8 +176,11 @@ pub fn plan_unknown(snapshot: &UnknownSnapshot, backend: &impl Covering) -> Unkn
         let is_as_written = |stored: &CoverHeld| {
             found.is_some_and(|f| f.spec == stored.spec && f.metadata == stored.metadata)
         };
-        let drifted = written.is_some_and(|written| !is_as_written(&written.stored));
-        if snapshot.can_be_asked || drifted {
+        let drifted =
+            snapshot.executed && written.is_some_and(|written| !is_as_written(&written.stored));
+        let takes_out = found.is_some_and(|found| !found.values.is_subset(&content.values));
+        let goes_in = snapshot.executed && snapshot.can_be_asked;
+        if goes_in || drifted || !snapshot.executed && takes_out {
             UnknownStep::Write { content, drifted }
         } else {
             UnknownStep::Wait
@@ -191,7 +192,7 @@ pub fn plan_unknown(snapshot: &UnknownSnapshot, backend: &impl Covering) -> Unkn
 }
 
 fn is_asked(snapshot: &UnknownSnapshot) -> bool {
-    snapshot.asked == Some(snapshot.policy.action())
+    snapshot.asked == Some(snapshot.policy)
 }
 
 fn is_still_needed(snapshot: &UnknownSnapshot, values: &BTreeSet<String>) -> bool {

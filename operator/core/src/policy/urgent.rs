@@ -20,11 +20,11 @@ pub(super) fn without_revoked(
 ) -> Option<Content> {
     let found = snapshot.ours()?;
     let mut urgent = false;
-    let rules = found.rules.iter().map(|(name, found)| {
-        let mut rule = found.clone();
+    let rules = found.rules.iter().map(|(name, stands)| {
+        let mut rule = backend.stays(stands.clone(), found);
         if let Some(ring) = snapshot.rings.get(name)
-            && let known = Known::of(ring, found)
-            && found.keys().any(|key| known.revokes(key))
+            && let known = Known::of(ring, stands)
+            && stands.keys().any(|key| known.revokes(key))
         {
             urgent = true;
             rule = narrowed(rule, name, backend, |key| known.accepts(key));

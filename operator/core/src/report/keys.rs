@@ -122,9 +122,10 @@ pub(super) fn mark_above(
          ledger, ends with {known}: a backup of the ledger was restored over a newer one, or \
          somebody edited the policy's annotation {marks}. The rule keeps the ring's own keys, and \
          nothing is minted. Restore the newest backup of the Secret; or, if the annotation is to \
-         blame or there is none, have it written anew: kubectl annotate clusterpolicy {policy} \
+         blame or there is none, have it written anew: kubectl annotate {} {policy} \
          {marks}-",
         snapshot.operator.namespace,
+        policy.kind().resource(),
         marks = names::ANNOTATION_MARKS,
     ))
 }

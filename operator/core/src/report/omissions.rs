@@ -8,7 +8,7 @@ use crate::{
     condition::{Condition, Kind, Reason, Status},
     facts::{Enforcement, Facts, Stage},
     grant,
-    omissions::{Cause, Half, Omission, Subject},
+    omissions::{Cause, Omission, Subject, TenantKind, Weight},
     policy_ref::Action,
     snapshot::Snapshot,
 };
@@ -31,19 +31,30 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
         .iter()
         .filter(|omission| !(omission.comes_with_the_policy() && is_over(facts)))
         .partition(|omission| omission.comes_with_the_policy() && is_new(snapshot, facts));
-    if let Some(first) = found.first().filter(|first| first.is_certain() || late.is_empty()) {
-        let certain = first.is_certain();
-        let told = found.iter().filter(|omission| !certain || omission.is_certain());
-        let told: Vec<String> = told.map(|omission| sentence(snapshot, omission)).collect();
-        let status = if certain { Status::False } else { Status::Unknown };
-        return new(status, reason(first), in_short(&told, "; "));
+    let told = |least: Weight| {
+        let told = found.iter().filter(|omission| omission.weight() <= least);
+        told.map(|omission| sentence(snapshot, omission)).collect::<Vec<String>>()
+    };
+    match found.first().map(|first| (*first, first.weight())) {
+        Some((first, Weight::Certain)) => {
+            return new(Status::False, reason(first), in_short(&told(Weight::Certain), "; "));
+        }
+        Some((first, Weight::Open)) if late.is_empty() => {
+            return new(Status::Unknown, reason(first), in_short(&told(Weight::Open), "; "));
+        }
+        _ => {}
     }
     if !late.is_empty() {
         let text = "Kyverno has yet to write its webhooks for the ring's policy".to_owned();
         return new(Status::Unknown, Reason::PolicyPending, text);
     }
     let text = "nothing that is seen of Kyverno leaves pods of the ring's namespaces out";
-    new(Status::True, Reason::Complete, text.to_owned())
+    let beside = told(Weight::Nothing);
+    let text = match beside.is_empty() {
+        true => text.to_owned(),
+        false => format!("{text}; {}", in_short(&beside, "; ")),
+    };
+    new(Status::True, Reason::Complete, text)
 }
 
 /// When it has to be looked again whether Kyverno has written its webhooks by then.
@@ -89,9 +100,12 @@ const fn reason(omission: &Omission) -> Reason {
         Omission::Excluded { .. } => Reason::UsersExcluded,
         Omission::Excepted { .. } => Reason::RuleExcepted,
         Omission::Changed { .. } => Reason::PodsChanged,
-        Omission::Conditions { .. } | Omission::Unclear { .. } | Omission::MayChange { .. } => {
-            Reason::NotJudged
-        }
+        Omission::Conditions { .. }
+        | Omission::Unclear { .. }
+        | Omission::MayChange { .. }
+        | Omission::Unwritable { .. }
+        | Omission::MayCreate { .. } => Reason::NotJudged,
+        Omission::Adds { .. } | Omission::ExceptsOthers { .. } => Reason::Complete,
         Omission::Unseen { .. } => Reason::NotSeen,
     }
 }
@@ -100,11 +114,11 @@ fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
     let enforces = snapshot.ring.action == Action::Enforce;
     let unchecked = if enforces { "not verified" } else { "not reported" };
     match omission {
-        Omission::Missing { half: Half::Mutating, webhook } => format!(
+        Omission::Missing { verifies: true, webhook } => format!(
             "Kyverno's webhook {webhook} for pods, by which images are verified, is not there or \
              does not take all of them: look at the logs of its admission controller, or restart it"
         ),
-        Omission::Missing { half: Half::Validating, webhook } => format!(
+        Omission::Missing { verifies: false, webhook } => format!(
             "Kyverno's webhook {webhook} for pods is not there or does not take all of them: \
              images that are no reference, and what a later webhook puts into a pod, are not \
              refused. Look at the logs of Kyverno's admission controller, or restart it"
@@ -166,7 +180,31 @@ fn sentence(snapshot: &Snapshot, omission: &Omission) -> String {
             "what the NamespacedMutatingPolicy {} does to pods is not judged: Kyverno verifies \
              after it as a rule; delete it, or start the operator with \
              --accept-exclusions={policy}",
-            policy.split_once(':').map_or(policy.as_str(), |(_, name)| name)
+            named(policy)
+        ),
+        Omission::MayCreate { kind, policy } => format!(
+            "what the {} {} has Kyverno create is not judged: it may be policies that undo the \
+             check, and Kyverno's own rights pass the guard; delete it, or start the operator \
+             with --accept-exclusions={policy}",
+            kind.as_str(),
+            named(policy)
+        ),
+        Omission::Unwritable { kind, policy } => format!(
+            "the {} {} asks for what the API server takes in no webhook, and then Kyverno can write \
+             none of its webhooks anew, the ring's among them: delete it, or start the operator \
+             with --accept-exclusions={policy}",
+            kind.as_str(),
+            named(policy)
+        ),
+        Omission::Adds { kind, policy } => format!(
+            "the {} {} verifies images, too, and takes nothing from what the ring asks",
+            kind.as_str(),
+            named(policy)
+        ),
+        Omission::ExceptsOthers { exception } => format!(
+            "the PolicyException {} of policies.kyverno.io does not reach the ring's policy, \
+             which is a ClusterPolicy",
+            named(exception)
         ),
         Omission::Unseen { what, why } => {
             unseen(snapshot, *what, &why.why, why.cause == Cause::Forbidden)
@@ -190,12 +228,24 @@ fn unseen(snapshot: &Snapshot, what: Subject, why: &str, is_forbidden: bool) -> 
             };
         }
         Subject::Webhooks(half) => half.configuration(),
-        Subject::Policies => "Policies of namespaces",
-        Subject::MutatingPolicies => "NamespacedMutatingPolicies",
+        Subject::Policies(TenantKind::Policy) => "Policies of namespaces",
+        Subject::Policies(TenantKind::NamespacedMutatingPolicy) => "NamespacedMutatingPolicies",
+        Subject::Policies(TenantKind::NamespacedGeneratingPolicy) => "NamespacedGeneratingPolicies",
+        Subject::Policies(TenantKind::NamespacedImageValidatingPolicy) => {
+            "NamespacedImageValidatingPolicies"
+        }
+        Subject::Policies(TenantKind::NamespacedValidatingPolicy) => "NamespacedValidatingPolicies",
         Subject::Exceptions => "PolicyExceptions",
+        Subject::OtherExceptions => "PolicyExceptions of policies.kyverno.io",
     };
     let hint = if is_forbidden { "; apply the operator's manifests anew" } else { "" };
     format!("{what} could not be looked at: {why}{hint}")
+}
+
+/// A policy's or an exception's namespace and name, from what `--accept-exclusions`
+/// calls it.
+fn named(exclusion: &str) -> &str {
+    exclusion.split_once(':').map_or(exclusion, |(_, name)| name)
 }
 
 /// A policy or an exception, from what `--accept-exclusions` calls it.

@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    facts::{Enforcement, Facts, Stage},
-    ledger::Ledger,
-    policy_ref::{Action, PolicyRef},
-    promise::Act,
-    snapshot::{Answer, Covered, PolicyFound, Snapshot},
+    facts::{Enforcement, Facts, PATIENCE, Stage},
+    ledger::{Ledger, RuleSettings},
+    policy_ref::{Action, PolicyKind, PolicyRef},
+    promise::{Act, Way},
+    snapshot::{Answer, Covered, LedgerFound, NO_WEBHOOK_YET, PolicyFound, Silence, Snapshot},
+    usable::Unusable,
 };
 
 mod explain;
 mod unheard;
 
 use explain::{explain, unreachable_message};
-use unheard::{silent_message, unaskable_message, unreadable_message};
-
-/// How long Kyverno may answer with an older key set, or not at all although
-/// nothing says that it does not verify, before that is reported.
-const PATIENCE: Duration = Duration::from_secs(15);
+use unheard::{silent_message, slow_message, unaskable_message, unreadable_message};
 
 pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
     let blocked_by_a_loss = facts.stage == Stage::DeletionBlocked && facts.ledger.is_none();
@@ -59,7 +56,29 @@ pub(super) fn condition(snapshot: &Snapshot, facts: &Facts<'_>) -> Condition {
                 ),
             }
         }
+        // One answer that took too long may be the only one.
+        Enforcement::Slow(_, _, held) if held < PATIENCE => {
+            let is_well = |before: &Condition| before.status == Status::True;
+            let slow = || explained(snapshot, facts.enforcement);
+            before().filter(is_well).unwrap_or_else(slow)
+        }
         problem => explained(snapshot, problem),
+    }
+}
+
+/// When more is to be said of a Kyverno that goes on not to answer, though nothing else
+/// changes.
+pub(super) fn look_again(facts: &Facts<'_>) -> Option<Duration> {
+    match facts.enforcement {
+        Enforcement::Silent(policy, Silence::NoWebhook, held)
+            if policy.kind().has_own_webhook() && held < NO_WEBHOOK_YET =>
+        {
+            Some(NO_WEBHOOK_YET - held)
+        }
+        Enforcement::Silent(_, _, held) | Enforcement::Slow(_, _, held) if held < PATIENCE => {
+            Some(PATIENCE - held)
+        }
+        _ => None,
     }
 }
 
@@ -73,6 +92,7 @@ const fn status(problem: Enforcement<'_>) -> Status {
     match problem {
         Enforcement::NotAsked
         | Enforcement::Silent(..)
+        | Enforcement::Slow(..)
         | Enforcement::Unreadable(..)
         | Enforcement::Unaskable { exists: true, .. } => Status::Unknown,
         _ => Status::False,
@@ -115,6 +135,112 @@ pub(super) fn outdated(snapshot: &Snapshot) -> Option<Condition> {
     Some(new(Status::False, Reason::PolicyBehind, message))
 }
 
+/// Whether Kyverno has loaded none of the policies of the kind that holds the ring's
+/// rule for long.
+pub(super) fn is_not_loaded(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
+    stays_in_unusable(snapshot, facts).is_some_and(|(_, why)| *why == Unusable::NotLoaded)
+}
+
+/// The policy that holds the ring's rule, and why its kind is of no use, if that is so.
+/// A rule that is on its way to another kind is not held up by that.
+fn stays_in_unusable<'a>(
+    snapshot: &'a Snapshot,
+    facts: &Facts<'_>,
+) -> Option<(PolicyRef, &'a Unusable)> {
+    let policy = facts.ledger?.rule.settings.policy;
+    let kind = policy.kind();
+    let unusable = snapshot.unusable.get(&kind).filter(|_| snapshot.ring.kind == kind);
+    Some((policy, unusable?))
+}
+
+/// Why the ring's rule cannot be changed any more.
+pub(super) fn cannot_rotate(snapshot: &Snapshot, facts: &Facts<'_>) -> Option<String> {
+    let (policy, unusable) = stays_in_unusable(snapshot, facts)?;
+    let (kind, other) = (policy.kind().as_str(), policy.kind().other());
+    let what = match unusable {
+        Unusable::Frozen(_) => format!(
+            "what policy {policy}, a {kind}, holds for the ring cannot be changed, so no rotation \
+             and no revocation would come through: {}",
+            said_of(unusable)
+        ),
+        Unusable::NotLoaded => format!(
+            "{}, such as {policy}, a {kind}: it is not known whether images are verified by it, and \
+             no rotation and no revocation would come through",
+            said_of(unusable)
+        ),
+    };
+    let helps = match way_to(snapshot, other) {
+        Ok(way) => {
+            format!("Have the ring move to the other kind: {}", commands(snapshot, &way))
+        }
+        Err(NoWay::NotServed) => format!(
+            "Mend that, or install what serves the other kind, to which the ring could move: {} \
+             comes with {}, and this cluster does not serve it as that does",
+            other.as_str(),
+            other.comes_with()
+        ),
+        Err(NoWay::Unusable(why)) => format!(
+            "Mend that; to move would not help, because of {} the same is true: {why}",
+            other.as_str()
+        ),
+    };
+    Some(format!("{what}. {helps}"))
+}
+
+/// The commands of a way.
+fn commands(snapshot: &Snapshot, way: &Way) -> String {
+    let command = |act: &Act| act.command(&snapshot.operator, &snapshot.name);
+    way.iter().filter_map(command).collect::<Vec<_>>().join(" && ")
+}
+
+/// What has the ring leave a kind that the cluster does not serve or execute, if it is
+/// asked to be there and can.
+pub(super) fn way_out(snapshot: &Snapshot, kind: PolicyKind) -> Option<Way> {
+    let is_asked = snapshot.ring.kind == kind && matches!(snapshot.ledger, LedgerFound::Present(_));
+    is_asked.then(|| way_to(snapshot, kind.other()).ok()).flatten()
+}
+
+/// Why a ring cannot move to a kind.
+pub(super) enum NoWay {
+    NotServed,
+    Unusable(String),
+}
+
+/// What has a ring move to a kind.
+pub(super) fn way_to(snapshot: &Snapshot, kind: PolicyKind) -> Result<Way, NoWay> {
+    if !snapshot.executes(kind) {
+        return Err(NoWay::NotServed);
+    }
+    if let Some(unusable) = snapshot.unusable.get(&kind) {
+        return Err(NoWay::Unusable(said_of(unusable)));
+    }
+    let probe = unfit_probe(snapshot, kind).map(|_| Act::InstallProbe);
+    Ok(probe.into_iter().chain([Act::MoveTo(kind)]).collect())
+}
+
+/// Why policies of a kind cannot be asked, if the namespace for that is not fit.
+fn unfit_probe(snapshot: &Snapshot, kind: PolicyKind) -> Option<&str> {
+    snapshot.probe_missing.as_deref().filter(|_| !kind.has_question_kind())
+}
+
+/// What has a policy answer again: a namespace in which it can be asked, or else this.
+pub(super) fn or_probe(snapshot: &Snapshot, policy: PolicyRef, otherwise: Act) -> Act {
+    unfit_probe(snapshot, policy.kind()).map_or(otherwise, |_| Act::InstallProbe)
+}
+
+fn said_of(unusable: &Unusable) -> String {
+    match unusable {
+        Unusable::Frozen(text) => {
+            format!("Kyverno, or the API server, takes no change of it any more: {text}")
+        }
+        Unusable::NotLoaded => {
+            "Kyverno takes what is asked and answers for none of the operator's policies of this \
+             kind, as if it did not load them any more"
+                .to_owned()
+        }
+    }
+}
+
 /// Whether Kyverno has had its time to catch up.
 pub(super) fn is_late(held: Duration) -> bool {
     held >= PATIENCE
@@ -141,9 +267,9 @@ pub(super) fn leaving_waits_for(
         let is_ours = matches!(seen.found, PolicyFound::Ours { .. });
         match &seen.answer {
             _ if snapshot.questions_missing.is_some() && is_ours => Some(Act::MendKyverno),
-            Answer::Silent(..) if is_ours => Some(Act::MendKyverno),
-            Answer::Unreadable(_) if is_ours => Some(Act::MendGate),
-            Answer::Unreachable(_) => Some(Act::MendKyverno),
+            Answer::Silent(..) if is_ours => Some(or_probe(snapshot, policy, Act::MendKyverno)),
+            Answer::Unreadable(_) if is_ours => Some(or_probe(snapshot, policy, Act::MendGate)),
+            Answer::Slow(..) | Answer::Unreachable(_) => Some(Act::MendKyverno),
             Answer::Answered { mark: Some(_), .. } if is_unwritable(snapshot, policy) => {
                 Some(Act::MendPolicy)
             }
@@ -175,7 +301,10 @@ fn enforced(ledger: &Ledger) -> Condition {
         Action::Enforce => new(
             Status::True,
             Reason::Enforced,
-            format!("Kyverno accepts the versions {versions}, by policy {policy}"),
+            format!(
+                "Kyverno accepts the versions {versions}, by policy {policy}{}",
+                tags_in_private_registries(settings)
+            ),
         ),
         Action::Audit => new(
             Status::True,
@@ -185,6 +314,22 @@ fn enforced(ledger: &Ledger) -> Condition {
             ),
         ),
     }
+}
+
+/// What a ring with registry credentials still needs for images that are named by a tag,
+/// where the kind of policy does not look those up with them. Kyverno's flags cannot be
+/// seen.
+fn tags_in_private_registries(settings: &RuleSettings) -> String {
+    if settings.credentials.is_empty() || settings.policy.kind().pins_with_credentials() {
+        return String::new();
+    }
+    let secrets: Vec<&str> = settings.credentials.iter().map(String::as_str).collect();
+    format!(
+        ". Registries are asked for signatures with the Secrets {} of Kyverno's namespace, but for \
+         the digest behind a tag only with those that Kyverno's own flag --imagePullSecrets names, \
+         which cannot be seen from here: without it, name images in private registries by digest",
+        secrets.join(", ")
+    )
 }
 
 /// Why a rotation waits for Kyverno, if it does.
@@ -229,6 +374,7 @@ pub(super) fn leaving(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -
         match &seen.answer {
             Answer::Unreachable(text) => Some(unreachable_message(policy, text)),
             Answer::Answered { mark: Some(_), .. } => Some(being_taken_out(snapshot, policy)),
+            Answer::Slow(text, _) => Some(slow_message(policy, text)),
             Answer::Silent(silence, _) => Some(silent_message(snapshot, policy, silence)),
             Answer::Unreadable(text) => Some(unreadable_message(snapshot, policy, text)),
             _ => None,

@@ -30,7 +30,7 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::NoPipelines => Nothing,
         Reason::SpecInvalid | Reason::SpecUnreadable => After(vec![vec![Act::CorrectSpec]]),
         Reason::Suspended => After(vec![vec![Act::Unsuspend]]),
-        Reason::Retrying | Reason::GateNotAsked => Itself,
+        Reason::Retrying | Reason::GateNotAsked | Reason::RotationQueued => Itself,
         Reason::KeyMaterialLost | Reason::LedgerOutdated => loss(snapshot, facts),
         Reason::ImportFailed => import(snapshot),
         Reason::FirstVersionPending
@@ -62,6 +62,18 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
             After(vec![vec![Act::GrantSettings]])
         }
         Reason::NotSeen => After(vec![vec![Act::CloseOmission]]),
+        Reason::CannotRotate => match facts.ledger {
+            Some(ledger) => {
+                let other = ledger.rule.settings.policy.kind().other();
+                let elsewhere = match policy::way_to(snapshot, other) {
+                    Ok(way) => Some(way),
+                    Err(policy::NoWay::NotServed) => Some(vec![Act::Serve(other)]),
+                    Err(policy::NoWay::Unusable(_)) => None,
+                };
+                After(elsewhere.into_iter().chain([vec![Act::MendKyverno]]).collect())
+            }
+            None => Itself,
+        },
         Reason::RevocationUnknown => After(vec![vec![Act::CorrectRevocation]]),
         Reason::PolicyBehind
         | Reason::KyvernoMissing
@@ -72,6 +84,7 @@ pub(super) fn of(snapshot: &Snapshot, facts: &Facts<'_>, condition: &Condition) 
         | Reason::GateOpen
         | Reason::GateNotServed
         | Reason::GateSilent
+        | Reason::GateSlow
         | Reason::GateMute
         | Reason::GateUnreadable => enforcement(snapshot, facts),
         Reason::SecretConflict if facts.ledger.is_none() && is_unknown(snapshot, facts) => {
@@ -175,9 +188,13 @@ fn enforcement(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
         Enforcement::Behind { failure: None, held, .. } if policy::is_late(held) => {
             after(Act::MendKyverno)
         }
-        Enforcement::Silent(_, _, held) if policy::is_late(held) => after(Act::MendKyverno),
+        Enforcement::Silent(silent, _, held) if policy::is_late(held) => {
+            after(policy::or_probe(snapshot, silent, Act::MendKyverno))
+        }
+        Enforcement::Slow(_, _, held) if policy::is_late(held) => after(Act::MendKyverno),
         Enforcement::Acknowledged(_)
         | Enforcement::NotAsked
+        | Enforcement::Slow(..)
         | Enforcement::Silent(..)
         | Enforcement::Behind { failure: None, .. }
         | Enforcement::PolicyMissing(_, None) => match policy::failure_elsewhere(snapshot, facts) {
@@ -187,15 +204,20 @@ fn enforcement(snapshot: &Snapshot, facts: &Facts<'_>) -> Promise {
         Enforcement::Behind { failure: Some(_), .. }
         | Enforcement::Differs { .. }
         | Enforcement::PolicyMissing(_, Some(_)) => after(Act::MendPolicy),
-        Enforcement::KyvernoMissing
-        | Enforcement::Unaskable { .. }
-        | Enforcement::Open(_)
-        | Enforcement::Unreachable(..) => after(Act::MendKyverno),
+        Enforcement::KyvernoMissing(kind) => {
+            let way_out = policy::way_out(snapshot, kind);
+            After([vec![Act::MendKyverno]].into_iter().chain(way_out).collect())
+        }
+        Enforcement::Unaskable { .. } | Enforcement::Open(_) | Enforcement::Unreachable(..) => {
+            after(Act::MendKyverno)
+        }
         Enforcement::Conflict(policy) => after(Act::DeletePolicy(policy)),
         Enforcement::Rejected(..) => after(Act::CorrectExclusions),
         Enforcement::NoRule if facts.stage == Stage::Serving => Itself,
         Enforcement::NoRule => loss(snapshot, facts),
-        Enforcement::Unreadable(..) => after(Act::MendGate),
+        Enforcement::Unreadable(policy, _) => {
+            after(policy::or_probe(snapshot, policy, Act::MendGate))
+        }
     }
 }
 

@@ -86,13 +86,13 @@ fn never_had(snapshot: &Snapshot, names: &[String], newest: u32) -> String {
 /// answers with the keys that each holds; nothing where it was not asked yet.
 /// Whatever else of the rule is still to change does not matter.
 fn kyverno_has_let_go(snapshot: &Snapshot, ledger: &Ledger) -> Option<bool> {
-    if !snapshot.kyverno_served {
+    if !snapshot.serves(ledger.rule.settings.policy) {
         return Some(false);
     }
     let revoked = ledger.versions.iter().filter(|v| v.state() == State::Revoked);
-    let revoked: BTreeSet<&String> = revoked.map(|v| &v.public_key).collect();
+    let revoked: BTreeSet<String> = revoked.map(|v| v.public_key.to_string()).collect();
     let mut asked = true;
-    for policy in ledger.rule.settings.policies() {
+    for policy in ledger.rule.settings.policies().filter(|policy| snapshot.serves(*policy)) {
         let found = snapshot.policies.get(&policy).map(|seen| &seen.found);
         if !matches!(found, Some(PolicyFound::Ours { mark: Some(_), .. })) {
             return Some(false);
@@ -119,7 +119,7 @@ fn is_out(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
     let Some(table) = facts.table else { return false };
     let in_force = |version: &Version| {
         snapshot.policies.values().any(|seen| {
-            matches!(&seen.found, PolicyFound::Ours { keys, .. } if keys.contains(&version.public_key))
+            matches!(&seen.found, PolicyFound::Ours { keys, .. } if keys.contains(&*version.public_key.text()))
         })
     };
     let out = |revoked: &Revoked| {

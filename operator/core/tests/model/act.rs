@@ -27,10 +27,10 @@ use crate::{
 pub struct Sight {
     pub spec: Spec,
     pub ledger: Option<Arc<Stored>>,
-    pub heard: [Heard; 2],
+    pub heard: [Heard; 3],
     pub cover: Option<CoverSeen>,
     /// Of each policy that exists, the ring's rule in it.
-    pub rules: [Option<Option<Arc<Rule>>>; 2],
+    pub rules: [Option<Option<Arc<Rule>>>; 3],
     pub secrets: [Held; 2],
     pub access: [Access; 2],
     pub key_secrets: Vec<(u8, u64)>,
@@ -234,7 +234,7 @@ fn serial(state: &State, version: u32) -> Option<u8> {
     let ledger = &state.ledger.as_ref()?.ledger;
     let row = ledger.by_number(version)?;
     let place = row.private_key()?.secret.as_ref();
-    let serial = serial_of(&row.public_key);
+    let serial = serial_of(&row.public_key.text());
     let there = state.key_secrets.iter().any(|(other, _)| *other == serial);
     (place.is_none() || there).then_some(serial)
 }

@@ -31,12 +31,7 @@ pub enum Bystander {
 
 /// The states of its ledger, in order.
 pub fn script(bystander: Bystander, archive: &Archive) -> Vec<Option<Arc<Stored>>> {
-    let rule = || RuleSettings {
-        action: POLICIES[0].action(),
-        exclude: Vec::new(),
-        policy: POLICIES[0],
-        leaving: None,
-    };
+    let rule = || RuleSettings::of(POLICIES[0]);
     let mint = |base: Option<&Stored>, version: u32| {
         let mint = Mint::New { version, token: None, standby: false, rule: rule() };
         let pair = key(PAIRS[version as usize - 1]);

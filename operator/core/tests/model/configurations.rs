@@ -14,6 +14,7 @@ use crate::{
     facts::Keys,
     machine::{Edit, Machine, Move, Subject},
     state::{Access, Budget, Cover, Held, Past, Replica, Spec, State},
+    view::{self, AUDIT, ENFORCE, VALIDATING},
 };
 
 /// The bounds of one exploration.
@@ -28,6 +29,8 @@ pub struct Configuration {
     /// Begin with namespaces that are covered as those of no ring.
     pub covered: bool,
     pub rotations: u8,
+    /// The positions of the policies that there are.
+    pub places: &'static [usize],
     /// Whether the spec asks for a standby from the beginning; whether it is
     /// suspended then.
     pub standby: bool,
@@ -59,6 +62,7 @@ impl Configuration {
             born: true,
             covered: false,
             rotations: 0,
+            places: &[ENFORCE, AUDIT],
             standby: false,
             suspended: false,
             every: None,
@@ -85,7 +89,7 @@ impl Configuration {
             spec: Some(Spec {
                 keep: self.keep,
                 token: 0,
-                audit: false,
+                place: view::ENFORCE,
                 pipelines: self.pipelines,
                 finalizer: false,
                 deleting: false,
@@ -97,8 +101,8 @@ impl Configuration {
             ledger: None,
             older: None,
             bystander: 0,
-            policies: [None, None],
-            loaded: [None, None],
+            policies: [const { None }; 3],
+            loaded: [const { None }; 3],
             kyverno_up: true,
             cover: self.covered.then_some(Cover { stands: true, loaded: true }),
             secrets: [Held::Absent; 2],
@@ -184,15 +188,42 @@ fn alone() -> Vec<Configuration> {
         },
         Configuration {
             slow_watches: false,
-            edits: &[Edit::Audit(true), Edit::Audit(false)],
+            edits: &[Edit::Move(AUDIT), Edit::Move(ENFORCE)],
             budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
             ..base("move")
         },
         Configuration {
             replicas: 1,
-            edits: &[Edit::Audit(true), Edit::Audit(false), Edit::Rotate],
+            edits: &[Edit::Move(AUDIT), Edit::Move(ENFORCE), Edit::Rotate],
             budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
             ..base("move+")
+        },
+        Configuration {
+            keep: 1,
+            slow_watches: false,
+            places: &[ENFORCE, VALIDATING],
+            edits: &[Edit::Move(VALIDATING), Edit::Rotate],
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("kinds")
+        },
+        // There and back, with two replicas; who publishes what meanwhile is above.
+        Configuration {
+            keep: 1,
+            slow_watches: false,
+            pipelines: [false, false],
+            places: &[ENFORCE, VALIDATING],
+            edits: &[Edit::Move(VALIDATING), Edit::Move(ENFORCE)],
+            budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
+            ..base("kinds and back")
+        },
+        Configuration {
+            keep: 1,
+            replicas: 1,
+            slow_watches: false,
+            places: &[ENFORCE, AUDIT, VALIDATING],
+            edits: &[Edit::Move(VALIDATING), Edit::Move(AUDIT), Edit::Move(ENFORCE), Edit::Rotate],
+            budget: Budget { edits: 3, outages: 0, crashes: 0, ..budget },
+            ..base("kinds+")
         },
         Configuration {
             keep: 2,

@@ -8,7 +8,8 @@ use std::{
 
 use signingkeyring_core::{
     policy::{
-        cluster_policy::{ClusterPolicy, Metadata, read_cover},
+        Metadata,
+        cluster_policy::{ClusterPolicy, read_cover},
         unknown::{
             CoverContent, CoverHeld, CoverObject, Covering, Naming, UnknownPlan, UnknownSnapshot,
             UnknownStep, plan_unknown,
@@ -49,7 +50,7 @@ impl Machine {
         }
         let mut next = state.clone();
         // Who is let go of has a rule, or is nobody any more.
-        let open = rules(&state.loaded) == [None, None] && state.spec.is_some();
+        let open = rules(&state.loaded) == [None; 3] && state.spec.is_some();
         next.demand(Invariant::ClosedNotOpen, stands || !open || state.past.removed);
         next.cover = Some(Cover { stands, ..cover });
         // What was answered before does not count any more.
@@ -71,8 +72,9 @@ impl Machine {
         let values = BTreeSet::from([RINGS[0].to_owned()]);
         let snapshot = UnknownSnapshot {
             policy: POLICY,
-            asked: Some(POLICY.action()),
+            asked: Some(POLICY),
             served: true,
+            executed: true,
             can_be_asked: true,
             found: if stands {
                 CoverObject::Ours(held(&kind, &values))
@@ -99,9 +101,9 @@ fn naming(state: &State, replica: usize, has_ledger: bool) -> Naming {
     let rules = rules(&state.policies);
     let heard = &state.replicas[replica].heard;
     let answers = |policy: usize| matches!(heard[policy], Heard::Said(Some(_), _));
-    if (0..2).any(|policy| rules[policy].is_some() && answers(policy)) {
+    if (0..rules.len()).any(|policy| rules[policy].is_some() && answers(policy)) {
         Naming::Ruled
-    } else if state.spec.is_some() || has_ledger || rules != [None, None] {
+    } else if state.spec.is_some() || has_ledger || rules != [None; 3] {
         Naming::Arriving
     } else {
         Naming::Nobody

@@ -9,7 +9,7 @@ use std::{
 use signingkeyring_core::{
     ledger::{Ledger, NewKey, PrivateKeyRef},
     marks::RuleState,
-    policy::cluster_policy::NOBODYS_KEY,
+    policy::NOBODYS_KEY,
 };
 
 /// A set of key pairs, by the order of their minting.
@@ -76,7 +76,7 @@ impl Archive {
         let mut ledgers = self.ledgers.lock().unwrap();
         let stored = ledgers.entry(hash).or_insert_with(|| {
             assert_eq!(Ledger::parse(&json).as_ref(), Ok(&ledger), "a ledger reads as written");
-            let accepted = ledger.accepted().map(|v| serial_of(&v.public_key));
+            let accepted = ledger.accepted().map(|v| serial_of(&v.public_key.text()));
             let accepted = accepted.fold(Keys(0), Keys::with);
             Arc::new(Stored { state: ledger.rule_state(), ledger, accepted, hash })
         });

@@ -97,7 +97,8 @@ pub enum Edit {
     Keep(u8),
     /// Puts a pipeline into the spec, or takes it out.
     Pipeline(usize, bool),
-    Audit(bool),
+    /// Asks for the rule to be in the policy at this position.
+    Move(usize),
     /// Revokes a version; takes every revocation out of the spec.
     Revoke(u8),
     Unrevoke,
@@ -178,7 +179,7 @@ impl Machine {
                 moves.push(Move::Write(replica));
                 continue;
             }
-            for policy in 0..2 {
+            for policy in self.configuration.places.iter().copied() {
                 let other = other.filter(|_| policy == 0);
                 let each = own.clone().chain(other);
                 moves.extend(each.map(|watches| Move::Sync(replica, policy, watches)));
@@ -245,7 +246,8 @@ impl Model for Machine {
                 moves.extend(watches.iter().map(|watch| Move::Cover(replica, *watch)));
             }
         }
-        moves.extend([Move::Load(0), Move::Load(1), Move::Bystander]);
+        moves.extend(self.configuration.places.iter().map(|place| Move::Load(*place)));
+        moves.push(Move::Bystander);
         moves.extend([Move::KyvernoComes, Move::Grant(0), Move::Grant(1)]);
         moves.extend([Move::NamespaceEnds(0), Move::NamespaceEnds(1)]);
         if state.left.outages > 0 {

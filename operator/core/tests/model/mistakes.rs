@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger, Mint},
+    ledger::{Change, Leaving, Ledger, Mint, Phase, RuleSettings},
     marks::Mark,
     pass,
     plan::{Action, Plan},
@@ -81,6 +81,10 @@ const MISTAKES: &[Mistake] = &[
     mistake("write without change", rewrites, "rotation", "silence"),
     mistake("touch a foreign Secret", sees_no_owner, "pipelines", "not-ours-not-touched"),
     mistake("leave the old policy at once", moves_early, "move", "closed-not-open"),
+    mistake("leave the other kind of policy at once", moves_early, "kinds", "closed-not-open"),
+    mistake("leave the other kind before it lets go", does_not_release, "kinds", "no-gap"),
+    mistake("let go of the old policy at once", releases_early, "kinds", "closed-not-open"),
+    mistake("go to a third policy from a second", wanders, "kinds+", "closed-not-open"),
     mistake("switch although suspended", wakes, "suspension", "suspended-is-frozen"),
     mistake("switch while the ring is still covered", sees_no_cover, "unknown", "no-gap"),
     Mistake {
@@ -259,6 +263,46 @@ fn moves_early(snapshot: &Snapshot) -> Plan {
         if let Action::Commit(Change::Rule(settings)) = action {
             settings.leaving = None;
         }
+    }
+    plan
+}
+
+/// Leaves the old policy although Kyverno may have its rule.
+fn does_not_release(snapshot: &Snapshot) -> Plan {
+    let mut plan = pass::plan(snapshot);
+    for action in &mut plan.actions {
+        if let Action::Commit(Change::Rule(settings)) = action {
+            settings.leaving = settings.leaving.filter(|left| left.phase != Phase::Released);
+        }
+    }
+    plan
+}
+
+/// Has the old policy look at nothing before the new one was heard of.
+fn releases_early(snapshot: &Snapshot) -> Plan {
+    let mut plan = pass::plan(snapshot);
+    for action in &mut plan.actions {
+        if let Action::Commit(Change::Rule(settings)) = action
+            && let Some(leaving) = &mut settings.leaving
+        {
+            leaving.phase = Phase::Released;
+        }
+    }
+    plan
+}
+
+/// Takes the place that is asked by now for the one that it is on its way to.
+fn wanders(snapshot: &Snapshot) -> Plan {
+    let mut plan = pass::plan(snapshot);
+    if let LedgerFound::Present(ledger) = &snapshot.ledger
+        && let now = &ledger.rule.settings
+        && now.leaving.is_some()
+        && now.policy != snapshot.place.free
+        && now.leaving.is_none_or(|left| left.policy != snapshot.place.free)
+    {
+        let (policy, leaving) = (snapshot.place.free, Some(Leaving::beginning(now.policy)));
+        let settings = RuleSettings { policy, leaving, action: policy.action(), ..now.clone() };
+        plan.actions = vec![Action::Commit(Change::Rule(settings))];
     }
     plan
 }

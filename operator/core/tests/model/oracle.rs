@@ -9,9 +9,9 @@ use crate::{
     bystander::{BYSTANDER, PAIRS},
     facts::{Keys, serial_of},
     machine::Machine,
-    policy::{Policy, Rule},
+    policy::{Does, Policy, Rule},
     state::{Access, Held, Invariant, Spec, State, rules},
-    view,
+    view::{self, POLICIES},
 };
 
 /// A ring's rule in a policy before a write and after it.
@@ -61,7 +61,7 @@ impl State {
         };
         let asked = |number: u32| u8::try_from(number).is_ok_and(|n| spec.revoked.has(n));
         let rows = stored.ledger.versions.iter().filter(|row| asked(row.number));
-        rows.map(|row| serial_of(&row.public_key)).fold(Keys(0), Keys::with)
+        rows.map(|row| serial_of(&row.public_key.text())).fold(Keys(0), Keys::with)
     }
 
     /// Whether a pipeline's Secret stays with a key. What is in a namespace that is being
@@ -131,17 +131,23 @@ impl Machine {
                 rule.keys
             }
             None => {
-                let loaded = rules(&state.loaded);
-                let elsewhere = state.ledger.as_ref().and_then(|ledger| {
-                    let others = view::places(ledger).filter(|place| *place != policy);
-                    others.filter_map(|place| loaded[place]).next()
-                });
-                let keys = elsewhere.map(|rule| rule.keys);
+                let keys = elsewhere(state, policy).map(|rule| rule.keys);
                 // A policy that never had the rule does not lose it.
                 state.demand(Invariant::ClosedNotOpen, was.is_none() || keys.is_some());
                 keys.unwrap_or_default()
             }
         };
+        let refuses = |rule: Option<&Rule>| rule.is_some_and(|rule| rule.does == Does::All);
+        let action = |place: usize| POLICIES[place].action();
+        let alike = state
+            .ledger
+            .as_deref()
+            .is_none_or(|ledger| view::places(ledger).all(|place| action(place) == action(policy)));
+        // Between two actions a Pod may be let go without having been asked about.
+        if alike && refuses(was) && !refuses(is) {
+            let whole = elsewhere(state, policy).is_some_and(|rule| rule.does == Does::All);
+            state.demand(Invariant::ClosedNotOpen, whole);
+        }
         let Some(was) = was else { return };
         let dropped = was.keys.less(keys);
         let asked = state.asked_to_revoke();
@@ -191,11 +197,16 @@ impl Machine {
         state.demand(Invariant::Silence, before != Held::Ours(serial));
         state.demand(Invariant::NoGap, state.may_sign(serial));
         state.demand(Invariant::RevokedStaysRevoked, !state.past.revoked.has(serial));
-        // Kyverno follows all policies in one watch: of one that the ring has
+        // Kyverno follows all policies of a kind in one watch: of one that the ring has
         // left, it has loaded what the policy holds when it answers for the other.
         let loaded = rules(&state.loaded);
-        let named = state.ledger.iter().flat_map(|l| view::places(l)).map(|p| loaded[p]);
+        let named: Vec<usize> = state.ledger.iter().flat_map(|l| view::places(l)).collect();
+        let kind = |place: usize| POLICIES[place].kind();
+        let heard = |place: &usize| named.iter().any(|named| kind(*named) == kind(*place));
+        let unheard = (0..loaded.len()).filter(|place| !heard(place));
+        let named = named.iter().copied().chain(unheard).map(|place| loaded[place]);
         let held = named.chain(rules(&state.policies)).flatten();
+        let held = held.filter(|rule| rule.does != Does::Nothing);
         let accepted = held.map(|rule| rule.keys).reduce(Keys::and);
         let accepted = accepted.is_none_or(|keys| keys.or(state.asked_to_revoke()).has(serial));
         state.demand(Invariant::NoGap, accepted);
@@ -243,7 +254,7 @@ impl Machine {
         // After a loss an empty ledger that says no more than that may stay.
         let forgotten = !state.past.lost && (state.leaves_any() || state.ledger.is_some());
         state.demand(Invariant::PrivateKeysKnown, !forgotten);
-        let left = rules(&state.policies) == [None, None];
+        let left = rules(&state.policies) == [None; 3];
         state.demand(Invariant::ClosedNotOpen, left);
     }
 
@@ -261,16 +272,23 @@ impl Machine {
         }
         if let Some(stored) = &state.ledger {
             let stays = stored.ledger.versions.iter().all(|row| {
-                let revoked = state.past.revoked.has(serial_of(&row.public_key));
+                let revoked = state.past.revoked.has(serial_of(&row.public_key.text()));
                 !revoked || (row.state() == Row::Revoked && row.private_key().is_none())
             });
             state.demand(Invariant::RevokedStaysRevoked, stays);
         }
         if state.past.enforced && !state.past.removed {
-            let open = rules(&state.loaded) == [None, None];
+            let open = rules(&state.loaded) == [None; 3];
             state.demand(Invariant::ClosedNotOpen, !open);
         }
     }
+}
+
+/// What Kyverno has loaded of the ring under test in another policy that its ledger names.
+fn elsewhere(state: &State, policy: usize) -> Option<&Rule> {
+    let loaded = rules(&state.loaded);
+    let mut others = state.ledger.iter().flat_map(|ledger| view::places(ledger));
+    others.find_map(|place| loaded[place].filter(|_| place != policy).map(Arc::as_ref))
 }
 
 /// What a write may make of any ring's rule: no key but those that the ring's

@@ -11,16 +11,16 @@ use signingkeyring_core::{
     marks::{Mark, Marks},
     names,
     policy::{
-        Content, Digest, Source,
-        cluster_policy::{Metadata, Rendered, read, rules_of},
+        Content, Digest, Metadata, Rendered, Source,
         snapshot::{PolicySeen, RuleSeen},
     },
+    policy_ref::{PolicyKind, PolicyRef},
 };
 
 use crate::{
     facts::{Keys, STRANGER, hash_of, key, serial_of},
     identified_by_hash,
-    view::RINGS,
+    view::{POLICIES, RINGS},
 };
 
 /// A ring's rule as a policy holds it, or Kyverno.
@@ -29,7 +29,19 @@ pub struct Rule {
     pub mark: Mark,
     pub keys: Keys,
     pub high_water: HighWater,
+    pub does: Does,
     hash: u64,
+}
+
+/// What a rule does, read from the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Does {
+    /// It verifies, and refuses what it has not verified.
+    All,
+    /// It verifies, and does not ask what was verified before it was there.
+    Verify,
+    /// It looks at no image.
+    Nothing,
 }
 
 /// A policy as the API server stores it, or Kyverno has loaded it.
@@ -52,22 +64,23 @@ pub struct Written {
 }
 
 impl Rule {
-    fn new(seen: &RuleSeen) -> Self {
+    fn new(seen: &RuleSeen, does: Does) -> Self {
         let serials = seen.keys().map(|key| key.public_key.as_deref().map(serial_of));
         let keys =
             serials.map(|serial| serial.unwrap_or(STRANGER)).fold(Keys::default(), Keys::with);
-        let hash = hash_of(&(&seen.mark, keys));
+        let hash = hash_of(&(&seen.mark, keys, does));
         let (mark, high_water) = (seen.mark.clone(), seen.high_water.clone());
-        Self { mark, keys, high_water, hash }
+        Self { mark, keys, high_water, does, hash }
     }
 }
 
 impl Policy {
-    pub fn new(object: Rendered) -> Self {
+    pub fn new(policy: PolicyRef, object: Rendered) -> Self {
         let metadata = Metadata { annotations: &object.annotations, labels: &object.labels };
         let fingerprint = |key: &str| format!("SHA256:{}", serial_of(key)).parse().ok();
-        let seen = read(metadata, &object.spec, fingerprint);
-        let rules = RINGS.map(|ring| seen.rules.get(ring).map(|rule| Arc::new(Rule::new(rule))));
+        let seen = policy.kind().read(metadata, &object.spec, fingerprint);
+        let rule = |ring, rule| Arc::new(Rule::new(rule, does(policy.kind(), &object.spec, ring)));
+        let rules = RINGS.map(|ring| seen.rules.get(ring).map(|found| rule(ring, found)));
         let hash = hash_of(&(seen.spec, seen.metadata));
         Self { object, seen, rules, hash }
     }
@@ -77,7 +90,7 @@ impl Policy {
         self.rules[ring].as_ref()
     }
 
-    /// As somebody edits it who puts a key of their own into the first ring's
+    /// The Enforce policy as somebody edits it who puts a key of their own into the first ring's
     /// rule, and makes it look newer than any ledger.
     pub fn with_a_strangers_key(&self) -> Self {
         let mut object = self.object.clone();
@@ -97,7 +110,7 @@ impl Policy {
         let mut marks: Marks = text.parse().unwrap();
         marks.0.entry(RINGS[0].to_owned()).and_modify(|mark| mark.state.sequence += 100);
         *text = marks.to_string();
-        Self::new(object)
+        Self::new(POLICIES[0], object)
     }
 
     /// Whether it is what a plan says it is, as a whole.
@@ -114,17 +127,37 @@ impl Policy {
     }
 }
 
-/// The JSON of rules that stay as they were seen.
-pub fn seen_rule<'a>(
+fn does(kind: PolicyKind, spec: &serde_json::Value, ring: &str) -> Does {
+    let nothing = match kind {
+        PolicyKind::ClusterPolicy => {
+            let mut rules = spec["rules"].as_array().into_iter().flatten();
+            let rule = rules.find(|rule| rule["name"] == ring).map(|rule| &rule["verifyImages"][0]);
+            if rule.is_some_and(|rule| rule["required"] == false) {
+                return match rule.is_some_and(|rule| rule["imageReferences"][0] == "*") {
+                    true => Does::Verify,
+                    false => Does::Nothing,
+                };
+            }
+            rule.is_none()
+        }
+        PolicyKind::ImageValidatingPolicy => {
+            let excluded = spec["images"][0]["expression"].as_str().unwrap_or_default();
+            excluded.contains(&format!(r#""{ring}":["*"]"#))
+        }
+    };
+    if nothing { Does::Nothing } else { Does::All }
+}
+
+/// The JSON of a policy with rules that stay as they were seen.
+pub fn seen_spec<'a>(
     found: Option<&'a Policy>,
     written: Option<&'a Written>,
     source: &Source,
-    ring: &str,
-) -> Vec<&'a serde_json::Value> {
+) -> Option<&'a serde_json::Value> {
     let policy = match source {
         Source::Found => found,
         Source::Written => written.map(|written| &*written.stored),
         Source::Ledger(_) | Source::AllButKeys(_) => None,
     };
-    policy.map(|policy| rules_of(&policy.object.spec, ring)).unwrap_or_default()
+    policy.map(|policy| &policy.object.spec)
 }

@@ -58,9 +58,10 @@ impl Machine {
             .chain(each(Move::Act))
             .chain(each(Move::Write))
             .chain(self.writers().flat_map(|replica| {
-                (0..2).map(move |policy| Move::Sync(replica, policy, [Watch::Current; 2]))
+                let places = self.configuration.places.iter();
+                places.map(move |place| Move::Sync(replica, *place, [Watch::Current; 2]))
             }))
-            .chain((0..2).map(Move::Load))
+            .chain(self.configuration.places.iter().map(|place| Move::Load(*place)))
             .chain(each(|replica| Move::Cover(replica, Watch::Current)))
             .chain([Move::LoadCover])
             .chain(each(Move::Ask))
@@ -109,7 +110,7 @@ impl Machine {
         }
         let Some(spec) = &state.spec else {
             return (state.past.lost || state.ledger.is_none())
-                && rules(&state.policies) == [None, None]
+                && rules(&state.policies) == [None; 3]
                 && (state.past.lost || !state.secrets.iter().any(is_ours));
         };
         if spec.deleting && spec.allow_unenforced {
@@ -133,13 +134,13 @@ impl Machine {
         let here = |policy: &Option<Arc<Policy>>| {
             policy.as_ref().and_then(|policy| policy.rule(BYSTANDER).cloned())
         };
-        let [enforced, audited] = state.policies.each_ref().map(here);
+        let [enforced, others @ ..] = state.policies.each_ref().map(here);
         let stored = self.bystander(state, false).filter(|stored| !stored.ledger.removed);
         let right = match (enforced, stored) {
             (Some(rule), Some(stored)) => says(&rule, stored),
             (rule, stored) => rule.is_none() && stored.is_none(),
         };
-        right && audited.is_none()
+        right && others == [None, None]
     }
 
     /// The policies and the pipelines are what the ledger says, and no key is
@@ -147,11 +148,11 @@ impl Machine {
     fn serves(&self, state: &State, spec: &Spec) -> bool {
         let Some(stored) = &state.ledger else { return spec.deleting };
         let ledger = &stored.ledger;
-        let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
+        let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key.text()));
         let rules = rules(&state.policies);
-        let enforced = (0..2).all(|policy| match rules[policy] {
-            Some(rule) => policy == usize::from(spec.audit) && says(rule, stored),
-            None => policy != usize::from(spec.audit),
+        let enforced = rules.iter().enumerate().all(|(policy, rule)| match rule {
+            Some(rule) => policy == spec.place && says(rule, stored),
+            None => policy != spec.place,
         });
         let published = (0..2).all(|index| match state.secrets[index] {
             Held::Ours(serial) => {
@@ -164,7 +165,8 @@ impl Machine {
             Held::Foreign => true,
         });
         let named = state.key_secrets.iter().all(|(serial, _)| {
-            let row = ledger.versions.iter().find(|row| serial_of(&row.public_key) == *serial);
+            let row =
+                ledger.versions.iter().find(|row| serial_of(&row.public_key.text()) == *serial);
             row.is_some_and(|row| row.private_key().is_some())
         });
         let applied = stored.ledger.versions.iter().all(|row| {
@@ -180,8 +182,8 @@ impl Machine {
         let (ledger, past) = (&stored.ledger, &state.past);
         let every = self.configuration.every;
         let due = every.is_some_and(|every| state.day >= past.began_on + every);
-        let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key));
-        let standby = ledger.standby().map(|row| serial_of(&row.public_key));
+        let signs = ledger.current().map_or(0, |row| serial_of(&row.public_key.text()));
+        let standby = ledger.standby().map(|row| serial_of(&row.public_key.text()));
         let window = past.signed.newest(spec.keep).less(past.revoked);
         signs == past.signed.last()
             && !past.revoked.has(signs)

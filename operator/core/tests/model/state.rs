@@ -20,7 +20,8 @@ pub struct Spec {
     pub keep: u8,
     /// 0 is no token.
     pub token: u8,
-    pub audit: bool,
+    /// The position of the policy that is to hold its rule.
+    pub place: usize,
     pub pipelines: [bool; 2],
     pub finalizer: bool,
     pub deleting: bool,
@@ -97,23 +98,23 @@ impl Hash for Pass {
 pub struct Replica {
     /// The pass under way, and how many of its actions are done.
     pub pass: Option<(Arc<Pass>, u8)>,
-    pub heard: [Heard; 2],
+    pub heard: [Heard; 3],
     /// Whether the policy for labels that name no ring answered, if it was asked.
     pub cover_heard: Option<bool>,
     /// The pass over a policy that is about to write.
     pub policy_pass: Option<Arc<PolicyPass>>,
     /// What it last wrote of each policy.
-    pub written: [Option<Written>; 2],
+    pub written: [Option<Written>; 3],
 }
 
 impl Replica {
     pub fn started() -> Self {
         Self {
             pass: None,
-            heard: [Heard::Nothing, Heard::Nothing],
+            heard: [const { Heard::Nothing }; 3],
             cover_heard: None,
             policy_pass: None,
-            written: [None, None],
+            written: [const { None }; 3],
         }
     }
 }
@@ -130,7 +131,7 @@ pub struct Budget {
 }
 
 /// The rule of the ring under test in each of these policies.
-pub fn rules(policies: &[Option<Arc<Policy>>; 2]) -> [Option<&Arc<Rule>>; 2] {
+pub fn rules(policies: &[Option<Arc<Policy>>; 3]) -> [Option<&Arc<Rule>>; 3] {
     policies.each_ref().map(|policy| policy.as_ref()?.rule(0))
 }
 
@@ -170,9 +171,9 @@ pub struct State {
     pub older: Option<Arc<Stored>>,
     /// How far the other ring has come in its script.
     pub bystander: u8,
-    /// The Enforce policy and the Audit policy.
-    pub policies: [Option<Arc<Policy>>; 2],
-    pub loaded: [Option<Arc<Policy>>; 2],
+    /// The policies, by their positions.
+    pub policies: [Option<Arc<Policy>>; 3],
+    pub loaded: [Option<Arc<Policy>>; 3],
     pub kyverno_up: bool,
     /// The policy for labels that name no ring, where there is one.
     pub cover: Option<Cover>,

@@ -8,9 +8,9 @@ use std::{
 
 use signingkeyring_core::{
     high_water::HighWater,
+    names::PROBE_NAMESPACE,
     policy::{
-        Content, PolicyPlan, PolicySnapshot, Source, Step,
-        cluster_policy::{ClusterPolicy, Rendered},
+        Content, Inputs, PolicyPlan, PolicySnapshot, Rendered, Renderer, Source, Step,
         snapshot::{ObjectSeen, RingSeen, WrittenSeen},
     },
 };
@@ -19,19 +19,19 @@ use crate::{
     bystander::BYSTANDER,
     facts::{Keys, Stored},
     machine::{Machine, Watch},
-    policy::{Policy, Written, seen_rule},
+    policy::{Policy, Written, seen_spec},
     state::{Invariant, State},
     view::{self, LABEL, NAMESPACE, POLICIES, RINGS},
 };
 
 /// Plans a pass over a policy.
-pub type PolicyPlanner = fn(&PolicySnapshot, &ClusterPolicy<'_>) -> PolicyPlan;
+pub type PolicyPlanner = fn(&PolicySnapshot, &Renderer<'_>) -> PolicyPlan;
 
 /// Composes the object that was planned.
 pub type Composer = for<'v> fn(
-    &ClusterPolicy<'_>,
+    &Renderer<'_>,
     &Content,
-    &dyn Fn(&Source, &str) -> Vec<&'v serde_json::Value>,
+    &dyn Fn(&Source) -> Option<&'v serde_json::Value>,
 ) -> Option<Rendered>;
 
 /// What a replica sees of a policy.
@@ -161,15 +161,17 @@ impl Machine {
     }
 
     fn plan_pass(&self, sight: &Sight) -> PolicyPass {
-        let kind = ClusterPolicy {
-            policy: POLICIES[sight.policy],
+        let inputs = Inputs {
             excluded: &[],
             operator_namespace: NAMESPACE,
+            probe_namespace: PROBE_NAMESPACE,
             enrolment_label: LABEL,
             questions: Some("crd-1"),
             lists: Some("crd-2"),
             now: view::now(0),
         };
+        let policy = POLICIES[sight.policy];
+        let kind = Renderer::new(policy, inputs);
         let step = match (self.subject.plan_policy)(&snapshot(sight), &kind).step {
             Step::Wait | Step::Conflict | Step::AllRefused => Planned::Nothing,
             Step::ReadAnew(_) => Planned::ReadAnew,
@@ -182,11 +184,11 @@ impl Machine {
                 }
             }
             Step::Write(write) => {
-                let seen = |source: &Source, ring: &str| {
-                    seen_rule(sight.found.as_deref(), sight.written.as_ref(), source, ring)
+                let seen = |source: &Source| {
+                    seen_spec(sight.found.as_deref(), sight.written.as_ref(), source)
                 };
                 let object = (self.subject.compose)(&kind, &write.content, &seen);
-                let stored = Arc::new(Policy::new(object.expect("every rule was seen")));
+                let stored = Arc::new(Policy::new(policy, object.expect("every rule was seen")));
                 let truly = stored.is(&write.content);
                 Planned::Write {
                     written: Written { sent: write.content.whole.spec.digest, stored },
@@ -271,6 +273,7 @@ fn snapshot(sight: &Sight) -> PolicySnapshot {
     PolicySnapshot {
         policy: POLICIES[sight.policy],
         served: true,
+        executed: true,
         can_be_asked: true,
         found: found.unwrap_or(ObjectSeen::Absent),
         written: sight.written.as_ref().map(|written| WrittenSeen {

@@ -38,7 +38,7 @@ impl Machine {
         );
         state.demand(Invariant::SuspendedIsFrozen, !(freezes && pass.spec.suspend));
         let serial = |version: &u32| {
-            next.ledger.by_number(*version).map_or(0, |row| serial_of(&row.public_key))
+            next.ledger.by_number(*version).map_or(0, |row| serial_of(&row.public_key.text()))
         };
         match change {
             Change::Promote { token, .. } => {
@@ -160,7 +160,7 @@ fn judge_in_use(state: &mut State, pass: &Pass, next: &Stored) {
 /// revoked ones, and what is on its way to sign.
 fn judge_window(state: &mut State, pass: &Pass, next: &Stored) {
     let waiting = next.ledger.pending().or(next.ledger.standby());
-    let waiting = waiting.map(|row| serial_of(&row.public_key));
+    let waiting = waiting.map(|row| serial_of(&row.public_key.text()));
     let window = state.past.signed.newest(pass.spec.keep).less(state.past.revoked);
     let wanted = waiting.map_or(window, |serial| window.with(serial));
     state.demand(Invariant::Window, next.accepted == wanted);

@@ -1,6 +1,6 @@
 //! What a replica sees of a state: the snapshot that the planner gets.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use signingkeyring_core::{
@@ -8,12 +8,14 @@ use signingkeyring_core::{
     high_water::HighWater,
     ledger::PipelineRef,
     names::PIPELINE_ROLE,
-    policy::cluster_policy::NOBODYS_KEY,
-    policy_ref::{Action, PolicyRef},
+    policy::NOBODYS_KEY,
+    policy_ref::{Action, PolicyKind, PolicyRef},
+    schedule::Windows,
     snapshot::{
         Answer, AskedPolicy, KeySecret, KyvernoFacts, Layout, LedgerFound, OperatorFacts,
         PipelineFound, Place, PolicyFound, Reported, Revoked, Ring, Snapshot, Witness,
     },
+    usable::{Because, UnusableKinds},
 };
 
 use crate::{
@@ -28,8 +30,16 @@ pub const RINGS: [&str; 2] = ["shop", "pay"];
 pub const NAMESPACE: &str = "signing-system";
 pub const ACCOUNT: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 pub const LABEL: &str = "signing.odj.cloud/ring";
-pub const POLICIES: [PolicyRef; 2] =
-    [PolicyRef::new(Action::Enforce, 1), PolicyRef::new(Action::Audit, 1)];
+pub const POLICIES: [PolicyRef; 3] = [
+    PolicyRef::new(Action::Enforce, 1),
+    PolicyRef::new(Action::Audit, 1),
+    PolicyRef::new(Action::Enforce, 1).of_kind(PolicyKind::ImageValidatingPolicy),
+];
+
+/// Their positions.
+pub const ENFORCE: usize = 0;
+pub const AUDIT: usize = 1;
+pub const VALIDATING: usize = 2;
 
 const SOAK: Duration = Duration::from_secs(10);
 const DAY: u64 = 86_400;
@@ -54,14 +64,14 @@ pub fn now(day: u8) -> Timestamp {
 /// The positions of the policies that hold the ring's rule by this ledger.
 pub fn places(ledger: &Stored) -> impl Iterator<Item = usize> {
     let placed = ledger.ledger.rule.settings.policies();
-    placed.map(|policy| usize::from(policy == POLICIES[1]))
+    placed.filter_map(|policy| POLICIES.iter().position(|other| *other == policy))
 }
 
 pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
     let (spec, ledger) = (&sight.spec, sight.ledger.as_deref());
     let ring = ring(spec, every);
     let placed: Vec<usize> = ledger.into_iter().flat_map(places).collect();
-    let policies = (0..2)
+    let policies = (0..POLICIES.len())
         .filter(|p| placed.contains(p) || matches!(sight.rules[*p], Some(Some(_))))
         .map(|p| {
             // Only the policies that the ledger names are asked.
@@ -76,7 +86,8 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
     Snapshot {
         name: RINGS[0].parse().unwrap(),
         can_seal: true,
-        place: Place { free: POLICIES[usize::from(spec.audit)], crowded: false },
+        rotations_full: None,
+        place: Place { free: POLICIES[spec.place], crowded: false },
         ring,
         ledger: ledger.map_or(LedgerFound::Absent, |l| LedgerFound::Present(l.ledger.clone())),
         reported: Reported::default(),
@@ -89,8 +100,11 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
             .collect(),
         import: None,
         shares_key_with: None,
-        kyverno_served: true,
+        served: PolicyKind::ALL.into(),
+        outdated: BTreeSet::new(),
+        unusable: UnusableKinds::new(),
         questions_missing: None,
+        probe_missing: None,
         covers: sight.cover.map(|seen| (cover::POLICY, seen)).into_iter().collect(),
         policies,
         pipelines,
@@ -103,6 +117,7 @@ pub fn snapshot(sight: &Sight, every: Option<u8>) -> Snapshot {
         now: now(sight.day),
         operator: OperatorFacts {
             namespace: NAMESPACE.into(),
+            probe_namespace: "signing-probe".into(),
             enrolment_label: LABEL.into(),
             account: Account::of_user_name(ACCOUNT),
             pipeline_role: PIPELINE_ROLE.into(),
@@ -116,13 +131,17 @@ fn ring(spec: &Spec, every: Option<u8>) -> Ring {
     Ring {
         keep: spec.keep.into(),
         every: every.map(|days| Duration::from_secs(DAY * u64::from(days))),
+        windows: Windows::default(),
         soak: SOAK,
         pipelines: (0..2)
             .filter(|index| spec.pipelines[*index])
             .map(|index| (pipeline(index), Layout::Cosign))
             .collect(),
-        action: if spec.audit { Action::Audit } else { Action::Enforce },
+        action: POLICIES[spec.place].action(),
+        kind: POLICIES[spec.place].kind(),
+        kind_because: Because::Asked,
         exclude: Vec::new(),
+        credentials: [].into(),
         token: (spec.token > 0).then(|| token(spec.token)),
         deleting: spec.deleting,
         allow_unenforced: spec.allow_unenforced,
@@ -171,6 +190,7 @@ fn policy(sight: &Sight, index: usize) -> PolicyFound {
         Some(rule) => PolicyFound::Ours {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),
             keys: rule.iter().flat_map(|rule| public_keys(rule.keys)).collect(),
+            credentials: BTreeSet::new(),
             failure: None,
             differs: None,
         },
@@ -188,7 +208,7 @@ fn public_keys(keys: Keys) -> impl Iterator<Item = String> {
 fn answer(heard: &Heard) -> Answer {
     match heard {
         Heard::Nothing => Answer::NotAsked,
-        Heard::Open => Answer::Open,
+        Heard::Open => Answer::Open(SOAK),
         Heard::Unreachable => Answer::Unreachable("down".into()),
         Heard::Said(rule, soak) => Answer::Answered {
             mark: rule.as_ref().map(|rule| rule.mark.clone()),

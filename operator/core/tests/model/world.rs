@@ -47,7 +47,7 @@ impl Machine {
             }
             Edit::Keep(keep) => spec.keep = keep,
             Edit::Pipeline(pipeline, there) => spec.pipelines[pipeline] = there,
-            Edit::Audit(audit) => spec.audit = audit,
+            Edit::Move(place) => spec.place = place,
             Edit::Revoke(number) => spec.revoked = spec.revoked.with(number),
             Edit::Unrevoke => spec.revoked = Keys(0),
             Edit::Suspend(suspend) => spec.suspend = suspend,
@@ -140,7 +140,7 @@ fn ask(state: &State, replica: usize) -> Option<State> {
     cover::ask(&mut next, replica);
     let memory = &mut next.replicas[replica].heard;
     let before = memory.clone();
-    *memory = [Heard::Nothing, Heard::Nothing];
+    *memory = [const { Heard::Nothing }; 3];
     if let Some(ledger) = &state.ledger {
         for policy in view::places(ledger) {
             memory[policy] = match &state.loaded[policy] {

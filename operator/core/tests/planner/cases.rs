@@ -1,10 +1,11 @@
 //! The planner, case by case: what it does next and what it says.
 
-use crate::world::{ENFORCE, SOAK, World, pipeline};
+use crate::world::{ENFORCE, Obstacle, SOAK, World, pipeline};
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     ledger::{Change, Mint, State},
     plan::Action,
+    snapshot::Revoked,
 };
 
 pub fn settled() -> World {
@@ -324,4 +325,65 @@ fn conditions_follow_kstatus() {
     }
     assert_eq!(world.condition(Kind::Ready).unwrap().status, Status::True);
     assert_eq!(world.condition(Kind::Reconciling), None);
+}
+
+#[test]
+fn a_rotation_waits_for_others_and_says_so_and_a_revocation_does_not() {
+    let waits = |world: &World| {
+        let said = world.condition(Kind::Reconciling);
+        said.is_some_and(|said| said.reason == Reason::RotationQueued)
+    };
+    let mut world = settled();
+    world.meets(Obstacle::OthersRotate);
+    assert!(!waits(&world), "nothing is due");
+    world.ring_mut().token = Some("b".into());
+    assert!(waits(&world) && actions(&world).is_empty());
+    assert!(world.settle());
+    assert_eq!(world.condition(Kind::Ready).unwrap().status, Status::True);
+    // One that replaces a revoked key.
+    let mut revoked = world.clone();
+    revoked.ring_mut().revoked.push(Revoked::Version(1));
+    assert!(!waits(&revoked));
+    assert!(revoked.settle());
+    assert_eq!((current(&revoked), waits(&revoked)), (2, false));
+    // And one that has begun.
+    world.rid_of(|obstacle| *obstacle == Obstacle::OthersRotate);
+    world.pass(1);
+    world.meets(Obstacle::OthersRotate);
+    assert!(!waits(&world));
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn a_first_version_and_one_to_stand_by_wait_for_nobody() {
+    let mut world = World::new();
+    world.meets(Obstacle::OthersRotate);
+    assert!(world.settle());
+    world.ring_mut().standby = true;
+    assert!(world.settle());
+    assert!(world.ledger.as_ref().unwrap().standby().is_some());
+    // To switch to it is a rotation.
+    world.ring_mut().token = Some("b".into());
+    assert!(world.settle());
+    assert_eq!(current(&world), 1);
+    world.rid_of(|obstacle| *obstacle == Obstacle::OthersRotate);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn what_is_asked_and_has_to_wait_is_not_answered_by_one_that_stands_by() {
+    let mut world = World::new();
+    assert!(world.settle());
+    world.meets(Obstacle::OthersRotate);
+    let ring = world.ring_mut();
+    (ring.standby, ring.token) = (true, Some("b".into()));
+    assert!(world.settle());
+    assert!(world.ledger.as_ref().unwrap().standby().is_some());
+    assert_eq!(current(&world), 1);
+    assert!(world.plan().unwrap().waits_for_others);
+    world.rid_of(|obstacle| *obstacle == Obstacle::OthersRotate);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
 }

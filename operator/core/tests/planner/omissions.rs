@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
-    omissions::{Cause, Half, Omission, Subject, Unseen},
+    omissions::{Cause, Omission, Subject, TenantKind, Unseen},
     pass,
     policy_ref::Action,
     snapshot::{Answer, Revoked, Snapshot},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn missing() -> Omission {
-    Omission::Missing { half: Half::Validating, webhook: Half::Validating.webhook(Action::Enforce) }
+    Omission::Missing { verifies: false, webhook: "validate.kyverno.svc-fail".into() }
 }
 
 fn unseen() -> Omission {
@@ -64,6 +64,30 @@ fn what_is_certain_is_said_alone_and_ready_repeats_it() {
     assert!(complete.message.contains("validate.kyverno.svc-fail"), "{complete:?}");
     assert!(!complete.message.contains("ConfigMap kyverno/kyverno"), "{complete:?}");
     assert_eq!(ready, Condition { kind: Kind::Ready, ..complete });
+}
+
+#[test]
+fn what_takes_nothing_from_the_check_is_named_and_changes_nothing() {
+    let beside = || {
+        let kind = TenantKind::NamespacedImageValidatingPolicy;
+        let exception = "exception:shop-dev/e".to_owned();
+        let policy = "policy:shop-dev/p".to_owned();
+        vec![Omission::Adds { kind, policy }, Omission::ExceptsOthers { exception }]
+    };
+    let [quiet, ready] = said(Vec::new(), |_| {});
+    let [complete, ready_beside] = said(beside(), |_| {});
+    assert_eq!((complete.status, complete.reason), (Status::True, Reason::Complete));
+    assert!(complete.message.starts_with(&quiet.message), "{complete:?}");
+    for name in ["NamespacedImageValidatingPolicy shop-dev/p", "PolicyException shop-dev/e"] {
+        assert!(complete.message.contains(name), "{complete:?}");
+    }
+    assert_eq!(ready_beside, ready);
+    // Beside what weighs more nothing is said of them.
+    for worse in [missing(), unseen()] {
+        let [alone, _] = said(vec![worse.clone()], |_| {});
+        let all = [vec![worse], beside()].concat();
+        assert_eq!(said(all, |_| {})[0], alone);
+    }
 }
 
 #[test]
@@ -120,7 +144,7 @@ fn kyverno_has_its_time_to_write_its_webhooks_for_a_new_ring() {
     };
     assert_eq!(again(&|_| {}), Some(Duration::from_secs(10)));
     assert_eq!(again(&|snapshot| snapshot.omissions = Some(Vec::new())), None);
-    assert_eq!(again(&|snapshot| snapshot.kyverno_served = false), None);
+    assert_eq!(again(&|snapshot| snapshot.served.clear()), None);
     // Of other things nothing is held back.
     let [complete, _] = said(vec![missing(), filtered(1)], |snapshot| answered_for(snapshot, 0));
     assert_eq!((complete.status, complete.reason), (Status::False, Reason::PodsFiltered));

@@ -65,6 +65,9 @@ fn everything(world: &World) -> String {
 fn broken(world: &World) -> Vec<String> {
     let Some(report) = world.report() else { return Vec::new() };
     let (said, mut broken) = (everything(world), Vec::new());
+    if said.contains("  ") {
+        broken.push(format!("it is torn apart by spaces: {said}"));
+    }
     if ["about to be minted", "is being minted"].iter().any(|words| said.contains(words)) {
         let mut world = world.clone();
         let minted = world.minted;

@@ -5,7 +5,7 @@ use crate::world::{RING, World, pipeline};
 use proptest::prelude::*;
 use signingkeyring_core::{
     ledger::State,
-    policy_ref::Action as RuleAction,
+    policy_ref::{Action as RuleAction, PolicyKind},
     snapshot::{Layout, Revoked},
 };
 
@@ -19,6 +19,8 @@ enum Event {
     /// A pipeline's namespace is being deleted, and consent goes first.
     EndNamespace(u8),
     Audit(bool),
+    /// Another kind of policy is asked for.
+    Kind(PolicyKind),
     Kyverno(bool),
     Revoke(u32),
     Standby(bool),
@@ -44,6 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..4u8).prop_map(Event::DeleteSecret),
         1 => (1..4u8).prop_map(Event::EndNamespace),
         1 => any::<bool>().prop_map(Event::Audit),
+        1 => prop::sample::select(&PolicyKind::ALL[..]).prop_map(Event::Kind),
         1 => any::<bool>().prop_map(Event::Kyverno),
         1 => (1..6u32).prop_map(Event::Revoke),
         1 => any::<bool>().prop_map(Event::Standby),
@@ -87,6 +90,7 @@ proptest! {
                 Event::EndNamespace(number) => world.end_namespace(&pipeline(number)),
                 Event::Audit(true) => world.ring_mut().action = RuleAction::Audit,
                 Event::Audit(false) => world.ring_mut().action = RuleAction::Enforce,
+                Event::Kind(kind) => world.ring_mut().kind = kind,
                 Event::Revoke(number) => {
                     world.ring_mut().revoked.push(Revoked::Version(number));
                 }

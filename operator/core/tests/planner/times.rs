@@ -1,7 +1,12 @@
-//! Times in the future, which a clock that was ahead has left in a ledger.
+//! Times in the future, which a clock that was ahead has left in a ledger, and the
+//! windows in which the schedule may rotate.
 
 use jiff::Timestamp;
-use signingkeyring_core::{ledger::Change, plan::Action};
+use signingkeyring_core::{
+    ledger::Change,
+    plan::Action,
+    schedule::{Window, Windows},
+};
 
 use crate::{
     cases::{actions, current, rotate, settled},
@@ -108,4 +113,98 @@ fn the_ends_of_time_are_no_reason_to_panic() {
             let _ = world.report().unwrap();
         }
     }
+}
+
+/// A ring that rotates every 100 hours, from ten to eleven in the evening.
+fn by_night() -> World {
+    let mut world = settled();
+    let window = Window::parse(Vec::new(), "22:00", "23:00", "UTC").unwrap();
+    let ring = world.ring_mut();
+    ring.every = Some(std::time::Duration::from_secs(100 * 3600));
+    ring.windows = Windows::only(vec![window]);
+    world
+}
+
+fn next_rotation(world: &World) -> Timestamp {
+    world.report().unwrap().next_rotation.unwrap()
+}
+
+fn wait_until(world: &mut World, time: Timestamp) {
+    world.tick(time.duration_since(world.now).as_secs());
+}
+
+#[test]
+fn the_schedule_rotates_in_a_window_at_the_time_that_the_status_says() {
+    let mut world = by_night();
+    let next = next_rotation(&world);
+    assert!(next.to_string().ends_with("T22:00:00Z"), "{next}");
+    // It is woken for it, however far that is, and not before.
+    let wake = world.plan().unwrap().wake.unwrap();
+    assert_eq!(i64::try_from(wake.as_secs()).unwrap(), next.duration_since(world.now).as_secs());
+    wait_until(&mut world, next);
+    world.tick(-1);
+    assert_eq!(actions(&world), []);
+    world.tick(1);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn what_missed_its_window_waits_for_the_next_one_and_says_when_that_is() {
+    let mut world = by_night();
+    let missed = next_rotation(&world);
+    wait_until(&mut world, missed);
+    world.tick(HOUR);
+    assert_eq!(actions(&world), []);
+    let next = next_rotation(&world);
+    assert_eq!(next.duration_since(missed).as_secs(), 24 * HOUR);
+    wait_until(&mut world, next);
+    // A rotation that has begun in it goes on when it is over.
+    world.tick(HOUR - 1);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn what_is_asked_for_waits_for_no_window() {
+    let mut world = by_night();
+    rotate(&mut world, "b");
+    assert_eq!(current(&world), 2);
+    let mut world = by_night();
+    world.ring_mut().revoked.push(signingkeyring_core::snapshot::Revoked::Version(1));
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn a_ring_that_stands_by_takes_over_in_a_window_alone() {
+    let mut world = by_night();
+    world.ring_mut().standby = true;
+    assert!(world.settle());
+    let due = next_rotation(&world);
+    wait_until(&mut world, due);
+    world.tick(HOUR);
+    assert_eq!(actions(&world), []);
+    let next = next_rotation(&world);
+    wait_until(&mut world, next);
+    assert!(world.settle());
+    assert_eq!(current(&world), 2);
+}
+
+#[test]
+fn without_a_window_that_can_be_read_the_schedule_rests_and_names_no_time() {
+    let mut world = by_night();
+    world.ring_mut().windows = Windows::only(Vec::new());
+    world.tick(1_000 * HOUR);
+    assert_eq!((actions(&world), world.report().unwrap().next_rotation), (vec![], None));
+}
+
+#[test]
+fn a_suspended_ring_names_no_time_and_is_not_woken_for_one() {
+    let mut world = settled();
+    world.ring_mut().every = Some(std::time::Duration::from_secs(100 * 3600));
+    world.ring_mut().suspend = true;
+    world.tick(1_000 * HOUR);
+    let plan = world.plan().unwrap();
+    assert_eq!((plan.wake, world.report().unwrap().next_rotation), (None, None));
 }

@@ -6,7 +6,7 @@ use signingkeyring_core::{
     ledger::{Change, Ledger, Mint, State},
     pass,
     plan::Action,
-    policy::cluster_policy::NOBODYS_KEY,
+    policy::NOBODYS_KEY,
     policy_ref::Action as RuleAction,
     snapshot::ImportFound,
 };

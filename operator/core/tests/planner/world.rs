@@ -20,9 +20,11 @@ use signingkeyring_core::{
     names::RingName,
     pass,
     plan::Plan,
-    policy_ref::{Action as RuleAction, PolicyRef},
+    policy_ref::{Action as RuleAction, PolicyKind, PolicyRef},
     report::Report,
+    schedule::Windows,
     snapshot::{Answer, CoverSeen, ImportFound, KeySecret, Layout, Ring},
+    usable::Because,
 };
 
 mod happen;
@@ -40,8 +42,17 @@ pub const NAMESPACE: &str = "signing-system";
 pub const ACCOUNT: &str = "system:serviceaccount:signing-system:signingkeyring-operator";
 pub const LABEL: &str = "signing.odj.cloud/ring";
 pub const SOAK: u64 = 10;
+/// For so many seconds a rule that moves may rest between two phases.
+const LONGEST_PHASE: u32 = 18;
 pub const ENFORCE: PolicyRef = PolicyRef::new(RuleAction::Enforce, 1);
 pub const AUDIT: PolicyRef = PolicyRef::new(RuleAction::Audit, 1);
+/// The policies that a ring alone can be placed in.
+pub const POLICIES: [PolicyRef; 4] = [
+    ENFORCE,
+    AUDIT,
+    ENFORCE.of_kind(PolicyKind::ImageValidatingPolicy),
+    AUDIT.of_kind(PolicyKind::ImageValidatingPolicy),
+];
 
 #[derive(Clone, Debug)]
 pub struct World {
@@ -104,10 +115,14 @@ pub fn ring() -> Ring {
     Ring {
         keep: 3,
         every: None,
+        windows: Windows::default(),
         soak: Duration::from_secs(SOAK),
         pipelines: BTreeMap::from([(pipeline(1), Layout::Cosign)]),
         action: RuleAction::Enforce,
+        kind: PolicyKind::ClusterPolicy,
+        kind_because: Because::Asked,
         exclude: Vec::new(),
+        credentials: [].into(),
         token: None,
         deleting: false,
         allow_unenforced: false,
@@ -124,7 +139,7 @@ pub fn ring() -> Ring {
 fn known(version: &Version) -> KnownVersion {
     KnownVersion {
         number: version.number,
-        public_key: version.public_key.clone(),
+        public_key: version.public_key.to_string(),
         fingerprint: version.fingerprint.clone(),
         created_at: version.created_at,
         state: version.state(),
@@ -220,8 +235,11 @@ impl World {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
     }
 
-    /// Lets everything happen until nothing does; returns whether it came to rest.
+    /// Lets everything happen until nothing does; returns whether it came to rest. A rule
+    /// that moves rests between its phases, for the soak or as long as a policy that does
+    /// not let go is waited for.
     pub fn settle(&mut self) -> bool {
+        let mut quiet = 0;
         for _ in 0..400 {
             let before = (self.ring.is_some(), self.writes);
             self.sync_policies();
@@ -233,7 +251,9 @@ impl World {
             let suspended = self.ring.as_ref().is_some_and(|ring| ring.suspend);
             let waiting = !suspended && self.ledger.as_ref().is_some_and(|l| l.pending().is_some());
             let planned = self.plan().is_some_and(|plan| !plan.actions.is_empty());
-            if before == after && !planned && !waiting {
+            quiet = if before == after && !planned && !waiting { quiet + 1 } else { 0 };
+            let moves = self.ledger.as_ref().is_some_and(|l| l.rule.settings.leaving.is_some());
+            if quiet > if moves { LONGEST_PHASE } else { 0 } {
                 return true;
             }
         }

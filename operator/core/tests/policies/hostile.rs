@@ -1,32 +1,27 @@
 //! Whatever somebody makes of a policy, its pass does not panic, every ring with
 //! a ledger gets the rule that its ledger calls for, and what is written rests.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use signingkeyring_core::{
-    high_water::{HighWater, short},
-    ledger::Ledger,
+    high_water::short,
     names,
     policy::{
-        Content, PolicySnapshot, Source, Step, Write,
-        cluster_policy::{Metadata, NOBODYS_KEY, Rendered, keys_of, read, rules_of},
+        Backend, NOBODYS_KEY, PolicySnapshot, Rendered, Step,
+        cluster_policy::rules_of,
         plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
+    policy_ref::{PolicyKind, PolicyRef},
     snapshot::Revoked,
 };
 
-use crate::{KIND, POLICY, fingerprint, ledger};
+use crate::{KIND, POLICIES, composed, content, ledger, ledger_in, rendered, renderer, ring, seen};
 
-fn policy() -> Rendered {
-    let rules = ["lost", "shop"].map(|ring| (ring.to_owned(), KIND.ring_rule(ring, &ledger(1))));
-    KIND.render(rules.into())
+fn policy(policy: PolicyRef) -> Rendered {
+    rendered(policy, &[("lost", &ledger(1)), ("shop", &ledger(1))])
 }
 
 /// A way of breaking a value: which place in it, counted through, and how.
@@ -34,6 +29,8 @@ fn policy() -> Rendered {
 struct Edit {
     place: usize,
     how: u8,
+    /// Another place, in the value or in a text.
+    other: usize,
 }
 
 /// The pointers to all places in a value.
@@ -59,6 +56,7 @@ fn break_value(value: &mut Value, edit: &Edit) {
     let mut all = Vec::new();
     places(value, "", &mut all);
     let pointer = &all[edit.place % all.len()];
+    let other = value.pointer(&all[edit.other % all.len()]).cloned();
     let place = value.pointer_mut(pointer).unwrap();
     match edit.how {
         0 => *place = Value::Null,
@@ -77,9 +75,31 @@ fn break_value(value: &mut Value, edit: &Edit) {
                 _ => {}
             }
         }
-        _ => {
+        8 => {
             if let Value::Array(items) = place {
                 items.extend(items.clone());
+            }
+        }
+        // What stands in another place, such as another ring's key.
+        9 => *place = other.unwrap_or_default(),
+        10 => {
+            if let (Value::Array(items), Some(other)) = (place, other) {
+                items.insert(0, other);
+            }
+        }
+        11 => {
+            if let Value::String(text) = place {
+                *text = text.replace("lost", "shop");
+            }
+        }
+        _ => {
+            if let Value::String(text) = place {
+                let mut letters: Vec<char> = text.chars().collect();
+                let at = edit.other % (letters.len() + 1);
+                let broken = ['"', '{', ']', '\\', ',', '\'', 'k', '0'];
+                letters.splice(at..at, [broken[edit.other / 7 % broken.len()]]);
+                letters.truncate(if edit.how == 12 { letters.len() } else { at + 1 });
+                *text = letters.into_iter().collect();
             }
         }
     }
@@ -104,58 +124,57 @@ fn text(written: &str) -> BoxedStrategy<Option<String>> {
     .boxed()
 }
 
-fn snapshot(found: &Rendered, revoked: &[Revoked]) -> PolicySnapshot {
-    let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
-    let ring = |table: Option<Ledger>| RingSeen {
-        sound: table.is_some(),
-        table: table.map(Arc::new),
-        was_removed: false,
-        exists: true,
-        revoked: revoked.to_vec(),
-        remembered: HighWater::default(),
-        reported: BTreeSet::new(),
-        read_anew: true,
-    };
-    PolicySnapshot {
-        policy: POLICY,
-        served: true,
-        can_be_asked: true,
-        found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
-        written: None,
-        rings: BTreeMap::from([
-            ("shop".to_owned(), ring(Some(ledger(1)))),
-            ("lost".to_owned(), ring(None)),
-        ]),
-        refused: BTreeMap::new(),
-        listed: Vec::new(),
-        now: Timestamp::UNIX_EPOCH,
-    }
+fn snapshot(policy: PolicyRef, found: &Rendered, revoked: &[Revoked]) -> PolicySnapshot {
+    let with = |ring: RingSeen| RingSeen { revoked: revoked.to_vec(), ..ring };
+    let rings = BTreeMap::from([
+        ("shop".to_owned(), with(ring(Some(ledger_in(policy, 1))))),
+        ("lost".to_owned(), with(ring(None))),
+    ]);
+    crate::snapshot(policy, ObjectSeen::Ours(seen(policy, found)), rings)
 }
 
-fn content(step: Step) -> Content {
-    match step {
-        Step::UpToDate(content) | Step::Write(Write { content, .. }) => content,
-        other => unreachable!("{other:?}"),
+/// What Kyverno refuses, and what would let one rule stand for another.
+fn is_well_formed(policy: PolicyRef, spec: &Value) -> Result<(), TestCaseError> {
+    let names = |list: &str| -> Vec<String> {
+        let items = spec[list].as_array().unwrap().iter();
+        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let list = match policy.kind() {
+        PolicyKind::ClusterPolicy => "rules",
+        PolicyKind::ImageValidatingPolicy => "attestors",
+    };
+    let named = names(list);
+    let distinct: BTreeSet<_> = named.iter().collect();
+    prop_assert_eq!(distinct.len(), named.len(), "two of a name");
+    if policy.kind() == PolicyKind::ClusterPolicy {
+        let own: Vec<_> = named.iter().rev().take(2).collect();
+        prop_assert_eq!(own, ["signing-gate", "signing-gate.references"]);
     }
+    Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     #[test]
     fn no_policy_is_hostile_enough(
+        (policy, marks, high_waters) in proptest::sample::select(&POLICIES[..]).prop_flat_map(|of| {
+            let annotations = policy(of).annotations;
+            let marks = text(&annotations[names::ANNOTATION_MARKS]);
+            (Just(of), marks, text(&annotations[names::ANNOTATION_HIGH_WATER]))
+        }),
         edits in proptest::collection::vec(
-            (any::<usize>(), 0..9u8).prop_map(|(place, how)| Edit { place, how }),
+            (any::<usize>(), 0..14u8, any::<usize>())
+                .prop_map(|(place, how, other)| Edit { place, how, other }),
             0..6,
         ),
-        marks in text(&policy().annotations[names::ANNOTATION_MARKS]),
-        high_waters in text(&policy().annotations[names::ANNOTATION_HIGH_WATER]),
         revokes in proptest::option::of(prop_oneof![
             Just(Revoked::Version(1)),
             Just(Revoked::Fingerprint("SHA256:1".parse().unwrap())),
         ]),
     ) {
-        let mut found = policy();
+        let kind = renderer(policy, &[]);
+        let mut found = self::policy(policy);
         for edit in &edits {
             break_value(&mut found.spec, edit);
         }
@@ -168,52 +187,43 @@ proptest! {
             };
         }
         let revoked: Vec<Revoked> = revokes.into_iter().collect();
-        let before = snapshot(&found, &revoked);
+        let before = snapshot(policy, &found, &revoked);
         let mut written = found.clone();
         // What is revoked leaves first, the rest comes next.
         for _ in 0..2 {
-            let planned = content(plan_policy(&snapshot(&written, &revoked), &KIND).step);
-            let rule = |source: &Source, ring: &str| {
-                if *source == Source::Found { rules_of(&written.spec, ring) } else { Vec::new() }
-            };
-            written = KIND.compose(&planned, rule).unwrap();
+            let planned = plan_policy(&snapshot(policy, &written, &revoked), &kind);
+            let planned = content(planned.step);
+            written = composed(&kind, &written, &planned);
+            prop_assert_eq!(seen(policy, &written).spec, planned.whole.spec.digest);
         }
 
         // What its object revokes, its ledger takes in before the policies do.
-        let table = ledger(1);
-        let wanted = KIND.ring_rule("shop", &table);
-        let rules = rules_of(&written.spec, "shop");
-        let body = |rule: &Value| {
-            let mut rule = rule.clone();
-            rule["name"] = Value::Null;
-            rule["verifyImages"][0]["attestors"][0]["entries"] = Value::Null;
-            rule
-        };
-        let bodies: Vec<Value> = rules.iter().map(|rule| body(rule)).collect();
-        prop_assert_eq!(bodies, wanted.rules.iter().map(body).collect::<Vec<_>>());
+        let table = ledger_in(policy, 1);
+        let wanted = kind.rule("shop", &table);
+        let stands = seen(policy, &written).rules["shop"].clone();
+        prop_assert_eq!(stands.body(), wanted.body());
         // A mark above the ledger's is taken for a newer replica's.
-        let ObjectSeen::Ours(seen) = &before.found else { unreachable!() };
-        let sequence = ledger(1).rule.sequence;
-        if seen.rules.get("shop").is_none_or(|rule| rule.mark.state.sequence <= sequence) {
+        let ObjectSeen::Ours(before) = &before.found else { unreachable!() };
+        let sequence = table.rule.sequence;
+        if before.rules.get("shop").is_none_or(|rule| rule.mark.state.sequence <= sequence) {
             // What was out of the rule already does not return if it is to be revoked.
-            let less = table.without(&[short("SHA256:1")].into());
-            let less = KIND.ring_rule("shop", &less);
-            let is_wanted = rules.iter().copied().eq(&wanted.rules);
-            let wanted = if revoked.is_empty() || is_wanted { wanted } else { less };
-            prop_assert!(rules.iter().copied().eq(&wanted.rules), "{rules:?} {:?}", wanted.rules);
-            prop_assert_eq!(&written.marks.0["shop"], &wanted.mark);
-        } else {
-            let keys = [table.newest().unwrap().public_key.as_str(), NOBODYS_KEY];
-            let is_known = |key: &String| keys.contains(&key.as_str());
-            prop_assert!(keys_of(&rules).iter().all(is_known), "{:?}", keys_of(&rules));
+            let less = kind.rule("shop", &table.without(&[short("SHA256:1")].into()));
+            let is_wanted = stands.whole() == wanted.whole();
+            let rule = if revoked.is_empty() || is_wanted { &wanted } else { &less };
+            prop_assert_eq!(stands.whole(), rule.whole());
+            prop_assert_eq!(&written.marks.0["shop"], &rule.mark);
         }
-        let rules = written.spec["rules"].as_array().unwrap();
-        let distinct: BTreeSet<_> = rules.iter().map(|rule| rule["name"].to_string()).collect();
-        prop_assert_eq!(distinct.len(), rules.len(), "Kyverno refuses two rules of a name");
-        let own = rules.iter().rev().take(2);
-        let own: Vec<_> = own.map(|rule| rule["name"].as_str().unwrap()).collect();
-        prop_assert_eq!(own, ["signing-gate", "signing-gate.references"]);
-        let after = plan_policy(&snapshot(&written, &revoked), &KIND);
+        let newest = table.newest().unwrap().public_key.to_string();
+        let keys = [newest.as_str(), NOBODYS_KEY];
+        let held = policy.kind().keys_of(&written.spec, "shop");
+        prop_assert!(held.iter().all(|key| keys.contains(&key.as_str())), "{held:?}");
+        prop_assert!(!held.is_empty(), "without a key nothing is verified");
+        if policy.kind() == PolicyKind::ClusterPolicy && stands.whole() == wanted.whole() {
+            let rules = rules_of(&written.spec, "shop");
+            prop_assert!(rules.iter().copied().eq(&KIND.ring_rule("shop", &table).rules));
+        }
+        is_well_formed(policy, &written.spec)?;
+        let after = plan_policy(&snapshot(policy, &written, &revoked), &kind);
         prop_assert!(matches!(after.step, Step::UpToDate(_)), "{:?}", after.step);
     }
 }

@@ -6,8 +6,8 @@ use signingkeyring_core::{
     ledger::{Change, Ledger},
     names,
     policy::{
-        PolicySnapshot, Step,
-        cluster_policy::{ClusterPolicy, Metadata, Rendered, read},
+        Metadata, PolicySnapshot, Rendered, Step,
+        cluster_policy::{ClusterPolicy, read},
         plan_policy,
         snapshot::{ObjectSeen, WrittenSeen},
     },
@@ -74,6 +74,39 @@ fn a_ring_leaves_all_the_same() {
     let removed = Ledger::apply(Some(&ledger(3)), &removed, Timestamp::UNIX_EPOCH).unwrap();
     seen.rings.insert("shop".to_owned(), ring(removed, Vec::new()));
     let content = write(plan_policy(&seen, &UNSERVED)).content;
+    assert!(content.rules.keys().eq(["pay"]), "{content:?}");
+}
+
+/// An older Kyverno executes it in another way, and its CRD may have dropped a field.
+#[test]
+fn what_kyverno_is_too_old_for_is_only_taken_out() {
+    let found = policy();
+    let older = |rings: [Ledger; 2]| {
+        let rings = ["pay", "shop"].into_iter().zip(rings);
+        let rings = rings.map(|(name, table)| (name, ring(table, Vec::new()))).collect();
+        PolicySnapshot { executed: false, ..snapshot(&found, rings) }
+    };
+    let same = older([ledger(3), ledger(3)]);
+    let absent = PolicySnapshot { found: ObjectSeen::Absent, ..same.clone() };
+    let metadata = Metadata { annotations: &found.annotations, labels: &found.labels };
+    let stored = read(metadata, &found.spec, fingerprint);
+    let mut dropped = found.clone();
+    dropped.spec["rules"].as_array_mut().unwrap().pop();
+    let metadata = Metadata { annotations: &dropped.annotations, labels: &dropped.labels };
+    let dropped = PolicySnapshot {
+        written: Some(WrittenSeen { sent: stored.spec, stored, is_ahead: false }),
+        found: ObjectSeen::Ours(read(metadata, &dropped.spec, fingerprint)),
+        ..same
+    };
+    for seen in [older([ledger(3), ledger(4)]), absent, dropped] {
+        assert_eq!(plan_policy(&seen, &KIND).step, Step::Wait);
+    }
+    let urgent = write(plan_policy(&older([ledger(3), revoked(3, 2)]), &KIND));
+    assert!(urgent.urgent_for.is_some() && !urgent.drifted);
+    let rule = ledger(3).rule.settings;
+    let removed = Change::Remove { rule, above: 0 };
+    let removed = Ledger::apply(Some(&ledger(3)), &removed, Timestamp::UNIX_EPOCH).unwrap();
+    let content = write(plan_policy(&older([ledger(3), removed]), &KIND)).content;
     assert!(content.rules.keys().eq(["pay"]), "{content:?}");
 }
 

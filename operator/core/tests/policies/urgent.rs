@@ -9,18 +9,19 @@ use jiff::Timestamp;
 use serde_json::json;
 use signingkeyring_core::{
     high_water::{self, HighWater},
-    ledger::{Change, Exclusion, Ledger},
+    ledger::{Change, Exclusion, Ledger, RuleSettings},
     names,
     policy::{
-        Part, PolicyPlan, PolicySnapshot, Step, Write,
-        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rules_of},
+        Metadata, Part, PolicyPlan, PolicySnapshot, Rendered, Step, Write,
+        cluster_policy::{ClusterPolicy, read, rules_of},
         plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
+    policy_ref::PolicyKind,
     snapshot::{Difference, Revoked},
 };
 
-use crate::{KIND, POLICY, fingerprint, ledger};
+use crate::{KIND, POLICY, composed, fingerprint, ledger, ledger_in, rendered, renderer, seen};
 
 pub fn ring(table: Ledger, revoked: Vec<Revoked>) -> RingSeen {
     RingSeen {
@@ -40,6 +41,7 @@ pub fn snapshot(found: &Rendered, rings: Vec<(&str, RingSeen)>) -> PolicySnapsho
     PolicySnapshot {
         policy: POLICY,
         served: true,
+        executed: true,
         can_be_asked: true,
         found: ObjectSeen::Ours(read(metadata, &found.spec, fingerprint)),
         written: None,
@@ -125,6 +127,52 @@ fn what_has_left_does_not_return_before_the_ledger_takes_it_in() {
         let mut keys = planned.content.rules["shop"].rule.public_keys();
         assert_eq!(keys.any(|key| key.contains("\n2\n")), returns);
     }
+}
+
+/// In a policy of the other kind what stands around the rules is written once, by
+/// whoever writes: no more than that comes along.
+#[test]
+fn a_revoked_key_leaves_the_other_kind_of_policy_first() {
+    let of = POLICY.of_kind(PolicyKind::ImageValidatingPolicy);
+    let lists = many();
+    let kind = renderer(of, &lists);
+    let three = ledger_in(of, 3);
+    let found = rendered(of, &[("pay", &three), ("shop", &three)]);
+    let table = Ledger::apply(
+        Some(&three),
+        &Change::Revoke { versions: [2].into(), promote: None, keep: 3 },
+        Timestamp::UNIX_EPOCH,
+    );
+    let table = table.unwrap();
+    // Another change of the ring, and one of the other ring, are on their way.
+    let settings = RuleSettings { exclude: many(), ..ledger_in(of, 3).rule.settings };
+    let changed = Ledger::apply(Some(&table), &Change::Rule(settings), Timestamp::UNIX_EPOCH);
+    let rings = || {
+        let pay = ring(ledger_in(of, 4), Vec::new());
+        BTreeMap::from([
+            ("pay".to_owned(), pay),
+            ("shop".to_owned(), ring(changed.clone().unwrap(), Vec::new())),
+        ])
+    };
+    let look = |found: &Rendered| crate::snapshot(of, ObjectSeen::Ours(seen(of, found)), rings());
+    let urgent = write(plan_policy(&look(&found), &kind));
+    assert!(urgent.urgent_for.is_some());
+    let written = composed(&kind, &found, &urgent.content);
+    let keys = |spec: &serde_json::Value, ring: &str| {
+        let keys = of.kind().keys_of(spec, ring);
+        (1..=4).map(|n| keys.iter().any(|k| k.contains(&format!("\n{n}\n")))).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&written.spec, "shop"), [true, false, true, false]);
+    assert_eq!(keys(&written.spec, "pay"), [true, true, true, false]);
+    let shop = &urgent.content.rules["shop"].rule;
+    assert!(shop.mark.rule.is_empty(), "the rest of the ring's rule is not there");
+    assert_eq!(shop.body(), seen(of, &found).rules["shop"].body());
+
+    let rest = write(plan_policy(&look(&written), &kind));
+    assert!(rest.urgent_for.is_none());
+    let all = composed(&kind, &written, &rest.content);
+    assert_eq!(keys(&all.spec, "pay"), [false, true, true, true]);
+    assert!(matches!(plan_policy(&look(&all), &kind).step, Step::UpToDate(_)));
 }
 
 /// Whoever puts a revoked key back does not hide what else was edited.

@@ -10,7 +10,7 @@ use super::*;
 
 fn mint(base: Option<&Ledger>, version: u32) -> Ledger {
     let policy = PolicyRef::new(Action::Enforce, 1);
-    let rule = RuleSettings { action: Action::Enforce, exclude: Vec::new(), policy, leaving: None };
+    let rule = RuleSettings::of(policy);
     let key = NewKey {
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{version}\n-----END PUBLIC KEY-----\n"),
         fingerprint: format!("SHA256:{version}").parse().unwrap(),

@@ -2,7 +2,7 @@
 //! skips no image that the pattern does not mean.
 
 use super::{
-    oracle::{glob, is_reference, kyvernos_string, means},
+    oracle::{excludes, glob, is_reference, kyvernos_string, means},
     *,
 };
 
@@ -137,7 +137,45 @@ proptest! {
         for glob in pattern.spellings() {
             prop_assert!(is_inert(&glob), "{text:?} is rendered as {glob:?}");
         }
+        let resolved = pattern.resolved();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@*".contains(c);
+        prop_assert!(resolved.chars().all(plain), "{text:?} is rendered as {resolved:?}");
+        prop_assert_eq!(Pattern::of_resolved(&resolved), Some(pattern.clone()));
         prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern));
+    }
+
+    #[test]
+    fn what_is_read_as_resolved_was_written_so(
+        text in prop_oneof![hostile_text(), good_pattern(), ".{0,60}"],
+    ) {
+        if let Some(pattern) = Pattern::of_resolved(&text) {
+            prop_assert_eq!(pattern.resolved(), text);
+        }
+    }
+
+    /// In an ImageValidatingPolicy: what is meant and nothing else.
+    #[test]
+    fn what_is_compared_when_resolved_is_what_is_meant(
+        pattern in good_pattern(),
+        changes in proptest::collection::vec((any::<usize>(), any::<usize>()), 0..3),
+        end in proptest::sample::select(&["", "", "x", "a/b", ":1", ":1.2", "@D", ":1@D"][..]),
+    ) {
+        let Ok(parsed) = Pattern::parse(&pattern) else { return Ok(()) };
+        let written = near(&pattern, &changes);
+        let image = format!("{}{}", written.trim_end_matches(':'), end.replace('D', DIGEST));
+        // What does not have one reading is refused, whatever is excluded.
+        prop_assume!(is_reference(&image) && !image.contains(|c: char| c.is_ascii_uppercase()));
+        // One that go-containerregistry takes for too short is refused, too.
+        let name = repository(&image);
+        let path = name.split_once('/').map_or("", |(_, path)| path);
+        let is_short = path.strip_prefix("library/").unwrap_or(path).len() < 2;
+        let resolved = parsed.resolved();
+        let excluded = excludes(&resolved, &image);
+        prop_assert!(!excluded || means(&pattern, &image), "{pattern} excludes {image}");
+        prop_assert!(
+            excluded || is_short || !means(&pattern, &image),
+            "{pattern} misses {image}, compared as {resolved}"
+        );
     }
 
     #[test]
@@ -190,5 +228,7 @@ fn the_checks_can_fail() {
     }
     assert!(means("redis:*", "index.docker.io/library/redis@sha256:0") && means("a/*", "a/b"));
     assert!(means("docker.io/*", "redis") && means("docker.io/*", "a/b"));
+    assert!(excludes("quay.io/a/", "quay.io/a/b") && !excludes("quay.io/a/", "quay.io/ab/b"));
+    assert!(!excludes("quay.io/aa", "quay.io/ab") && excludes("quay.io/aa:1*", "quay.io/aa:12"));
     assert!(glob("quay.io/a?*:1", "quay.io/ab/c:1") && !glob("quay.io/a*", "x.quay.io/ab"));
 }

@@ -132,6 +132,38 @@ pub fn means(pattern: &str, image: &str) -> bool {
     }
 }
 
+/// Whether an ImageValidatingPolicy excludes an image by a pattern in its resolved
+/// form: what its CEL compares, by what github.com/google/go-containerregistry reads in
+/// the image. Nothing where that reads none.
+pub fn excludes(pattern: &str, image: &str) -> bool {
+    let (reference, digest) = match image.split_once('@') {
+        Some((reference, digest)) => (reference, Some(digest)),
+        None => (image, None),
+    };
+    let (name, tag) = cut_tag(reference);
+    let (registry, repository) = match name.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => ("", name),
+    };
+    let registry = if ["", "docker.io"].contains(&registry) { "index.docker.io" } else { registry };
+    if !(2..=255).contains(&repository.len()) {
+        return false;
+    }
+    let official = registry == "index.docker.io" && !repository.contains('/');
+    let name = format!("{registry}/{}{repository}", if official { "library/" } else { "" });
+    if pattern == name || (pattern.ends_with('/') && name.starts_with(pattern)) {
+        return true;
+    }
+    match digest {
+        Some(digest) => pattern == format!("{name}@{digest}"),
+        None => {
+            let tagged = format!("{name}:{}", tag.unwrap_or("latest"));
+            let prefix = pattern.strip_suffix('*');
+            pattern == tagged || prefix.is_some_and(|prefix| tagged.starts_with(prefix))
+        }
+    }
+}
+
 /// Splits `name:tag`; a colon before the last slash belongs to a port.
 fn cut_tag(name: &str) -> (&str, Option<&str>) {
     let last = name.rfind('/').map_or(0, |slash| slash + 1);

@@ -4,6 +4,7 @@ use super::{
     super::{LedgerError, wire::LedgerJson},
     *,
 };
+use crate::policy_ref::PolicyKind;
 
 /// Ledgers as an operator has written them that kept a version in one struct
 /// whatever its state.
@@ -24,7 +25,7 @@ fn reads_back_what_it_writes_and_refuses_damage() {
 
     assert!(matches!(Ledger::parse(&json[..json.len() - 9]), Err(LedgerError::Unreadable(_))));
     assert!(matches!(Ledger::parse(""), Err(LedgerError::Unreadable(_))));
-    for other in [1, 4] {
+    for other in [1, 7] {
         let text = json.replacen("\"format\":3", &format!("\"format\":{other}"), 1);
         assert_eq!(Ledger::parse(&text), Err(LedgerError::Format(other)));
     }
@@ -40,6 +41,76 @@ fn reads_back_what_it_writes_and_refuses_damage() {
     let mut twice = ledger;
     twice.versions[2].life = twice.versions[3].life.clone();
     assert!(matches!(Ledger::parse(&twice.to_json()), Err(LedgerError::Inconsistent(_))));
+}
+
+/// An operator that knows no other kind reads a format, and says which it does not.
+#[test]
+fn a_place_in_another_kind_of_policy_is_told_by_the_format() {
+    let here = rotated(1, 3);
+    let other = here.rule.settings.policy.of_kind(PolicyKind::ImageValidatingPolicy);
+    for (policy, leaving, format) in [
+        (here.rule.settings.policy, None, 3),
+        (other, None, 4),
+        (other, Some(here.rule.settings.policy), 4),
+        (here.rule.settings.policy, Some(other), 4),
+    ] {
+        let mut ledger = here.clone();
+        let leaving = leaving.map(Leaving::beginning);
+        ledger.rule.settings = RuleSettings { policy, leaving, ..ledger.rule.settings };
+        let json = ledger.to_json();
+        assert!(json.starts_with(&format!(r#"{{"format":{format},"#)), "{json}");
+        assert_eq!(Ledger::parse(&json), Ok(ledger));
+    }
+}
+
+/// One that takes every move for one that begins would take back what it is past.
+#[test]
+fn how_far_a_move_has_come_is_told_by_the_format() {
+    let here = rotated(1, 3);
+    let old = PolicyRef::new(Action::Enforce, 2);
+    for (phase, format) in [(Phase::Arriving, 3), (Phase::Arrived, 6), (Phase::Released, 6)] {
+        let mut ledger = here.clone();
+        ledger.rule.settings.leaving = Some(Leaving { policy: old, phase });
+        let json = ledger.to_json();
+        assert!(json.starts_with(&format!(r#"{{"format":{format},"#)), "{json}");
+        assert!(json.contains(r#""leaving":"signing-enforce-0002""#), "{json}");
+        assert_eq!(json.contains(r#""phase""#), format == 6, "{json}");
+        assert_eq!(Ledger::parse(&json), Ok(ledger));
+    }
+    let phase =
+        r#"{"action":"Enforce","exclude":[],"policy":"signing-enforce-0001","phase":"Arrived"}"#;
+    assert!(serde_json::from_str::<RuleSettings>(phase).is_err());
+}
+
+#[test]
+fn a_move_to_where_the_rule_is_already_is_refused() {
+    let mut ledger = rotated(1, 3);
+    ledger.rule.settings.leaving = Some(Leaving::beginning(ledger.rule.settings.policy));
+    let read = Ledger::parse(&ledger.to_json());
+    assert!(matches!(read, Err(LedgerError::Inconsistent(_))), "{read:?}");
+}
+
+/// So are registry credentials, and none that name another namespace are read.
+#[test]
+fn registry_credentials_are_told_by_the_format() {
+    let here = rotated(1, 3);
+    let secrets = |name: &str| BTreeSet::from([name.to_owned()]);
+    let leaving = Some(Leaving::beginning(PolicyRef::new(Action::Enforce, 2)));
+    for (credentials, leaving, left_credentials) in [
+        (secrets("regcred"), None, BTreeSet::new()),
+        (BTreeSet::new(), leaving, secrets("regcred")),
+    ] {
+        let mut ledger = here.clone();
+        let settings = ledger.rule.settings;
+        ledger.rule.settings = RuleSettings { credentials, leaving, left_credentials, ..settings };
+        let json = ledger.to_json();
+        assert!(json.starts_with(r#"{"format":5,"#), "{json}");
+        assert_eq!(Ledger::parse(&json), Ok(ledger));
+    }
+    let mut elsewhere = here;
+    elsewhere.rule.settings.credentials = secrets("kube-system/token");
+    let read = Ledger::parse(&elsewhere.to_json());
+    assert!(matches!(read, Err(LedgerError::Inconsistent(_))), "{read:?}");
 }
 
 /// Ledgers of format 2, which an operator before this one has left, are taken

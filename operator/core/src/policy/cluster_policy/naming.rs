@@ -119,4 +119,13 @@ mod tests {
         }
         assert!(!is_of("signing-gate.references", "signing-gate.unknown"));
     }
+
+    #[test]
+    fn the_guard_knows_the_rule_that_lets_a_pod_go_by_its_name() {
+        let body = Part::of(&serde_json::json!({}));
+        let rule = RulePart { name: String::new(), body, keys: Vec::new() };
+        assert!(Purpose::Gates.name("shop", &rule).starts_with("shop.gates-"));
+        let marks = include_str!("../../../../../manifests/guard/marks.yaml");
+        assert!(marks.contains(r#"note.matches('[.]gates-[^"]*"\\s*:\\s*[{]')"#));
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{NOBODYS_KEY, OWN_ANNOTATIONS, OWN_LABELS, keys::key_entry, naming};
+use super::{NOBODYS_KEY, OWN_ANNOTATIONS, keys::key_entry, naming};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
@@ -13,39 +13,13 @@ use crate::{
     names::{self, RingName},
     policy::{
         digest::{Digest, Part},
+        object::Metadata,
         snapshot::{KeySeen, PolicySeen, RulePart, RuleSeen},
     },
 };
 
 /// Where a rule's key entries are.
 const ENTRIES: &str = "/verifyImages/0/attestors/0/entries";
-
-/// A policy's labels and annotations.
-#[derive(Clone, Copy, Debug)]
-pub struct Metadata<'a> {
-    /// Its annotations.
-    pub annotations: &'a BTreeMap<String, String>,
-    /// Its labels.
-    pub labels: &'a BTreeMap<String, String>,
-}
-
-impl Metadata<'_> {
-    /// Those that this operator writes.
-    pub(super) fn own(self) -> Digest {
-        let annotations = OWN_ANNOTATIONS.map(|name| self.annotations.get(name));
-        let labels = OWN_LABELS.map(|name| self.labels.get(name));
-        Part::of(&json!([annotations, labels])).digest
-    }
-
-    pub(super) fn whole(self) -> Digest {
-        Part::of(&json!([self.annotations, self.labels])).digest
-    }
-
-    pub(super) fn read<T: std::str::FromStr + Default>(self, annotation: &str) -> T {
-        let text = self.annotations.get(annotation);
-        text.and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-}
 
 /// Reads a policy. `fingerprint` gives that of a public key in PEM, if it is one.
 #[must_use]
@@ -70,9 +44,10 @@ pub fn read(
         unmarked: unmarked(spec, &rules),
         rules,
         spec: spec_digest(spec),
-        own_metadata: metadata.own(),
+        own_metadata: metadata.own(&OWN_ANNOTATIONS),
         metadata: metadata.whole(),
         skipped: skipped(spec),
+        frame: None,
     }
 }
 
@@ -156,7 +131,7 @@ pub(super) fn rule_seen(
     fingerprint: impl Fn(&str) -> Option<Fingerprint> + Copy,
 ) -> RuleSeen {
     let parts = rules.iter().map(|rule| part_seen(rule, fingerprint)).collect();
-    RuleSeen { mark, high_water, parts }
+    RuleSeen { mark, high_water, credentials: BTreeSet::new(), parts }
 }
 
 /// A short hash of rules without their names and key entries, for their mark.

@@ -8,13 +8,7 @@
 use serde_json::{Value, json};
 
 use super::rules::{LISTS, NOTE};
-use crate::{names, policy_ref::Action};
-
-/// What Kyverno can parse, after github.com/distribution/reference, and no
-/// more: an image that only some parsers read is refused.
-const REFERENCE: &str = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?\
-    [a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*\
-    (:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$";
+use crate::{names, policy::object::REFERENCE, policy_ref::Action};
 
 /// A name has 255 characters at most, with the registry and `library/` that
 /// Kyverno puts in front of a short one. The tag is counted too.

@@ -5,12 +5,14 @@
 //! changed and looks at what was written on them where they are admitted, and
 //! requests differ in what reaches the second half.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{ClusterPolicy, keys::entries, naming::Purpose, read};
 use crate::{
     images::{self, Pattern},
-    ledger::{Exclusion, Ledger},
+    ledger::{Duty, Exclusion, Ledger},
     policy_ref::Action,
 };
 
@@ -32,6 +34,8 @@ struct Verification<'a> {
     images: &'static str,
     entries: Vec<Value>,
     skipped: Vec<Pattern>,
+    /// The Secrets with which registries are asked.
+    credentials: &'a BTreeSet<String>,
     /// Whether the other half of Kyverno asks for what was written on the Pod.
     required: bool,
 }
@@ -44,35 +48,47 @@ pub(super) fn of_ring(
     keys: &[&str],
 ) -> Vec<Value> {
     let settings = &ledger.rule.settings;
-    let moves = settings.policies().any(|policy| policy.action() != input.policy.action());
+    let duty = settings.duty(input.policy);
     let selector = json!({"matchLabels": {input.enrolment_label: ring}});
-    rules(input, ring, &selector, keys, &settings.exclude, moves)
+    let own = Own { exclude: &settings.exclude, credentials: &settings.credentials };
+    rules(input, ring, &selector, keys, own, duty)
+}
+
+/// What is an owner's own beside keys.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    /// What it excludes.
+    pub(super) exclude: &'a [Exclusion],
+    /// The Secrets in Kyverno's namespace with which its images are looked up.
+    pub(super) credentials: &'a BTreeSet<String>,
+}
+
+impl Own<'_> {
+    /// Nothing.
+    pub(super) const NOTHING: Own<'static> = Own { exclude: &[], credentials: &BTreeSet::new() };
 }
 
 /// The rules for the namespaces that `selector` selects: images pass that one of
-/// the keys has signed, or that the lists or `exclude` name. `moves` if a policy of
-/// the other action holds such rules too.
+/// the keys has signed, or that the lists or `own` exclude.
 pub(super) fn rules(
     input: &ClusterPolicy<'_>,
     owner: &str,
     selector: &Value,
     keys: &[&str],
-    exclude: &[Exclusion],
-    moves: bool,
+    own: Own<'_>,
+    duty: Duty,
 ) -> Vec<Value> {
     let action = input.policy.action();
     let verification = Verification {
         action,
         selector,
-        // Kyverno 1.19 verifies Enforce and Audit policies in two calls, and the
-        // second replaces what the first wrote on the Pod: under both, a verified
-        // image is refused as unverified. So while a ring's rule moves between
-        // the two, the Audit one looks at no image, and the Enforce one verifies
-        // and refuses, but does not ask for what was written.
-        images: if moves && action == Action::Audit { NO_IMAGE } else { "*" },
+        images: if duty == Duty::Nothing { NO_IMAGE } else { "*" },
         entries: entries(keys),
-        skipped: skipped_images(input, exclude),
-        required: !moves,
+        skipped: skipped_images(input, own.exclude),
+        credentials: own.credentials,
+        // Of a Pod that met the half that verifies before it had the rule nothing was
+        // written: the other half is not to miss it while a rule arrives.
+        required: duty == Duty::Whole,
     };
     let rules = [
         (Purpose::Pods, Some(verification.of_pods())),
@@ -105,7 +121,7 @@ impl Verification<'_> {
         let operations = ["CREATE", "UPDATE"];
         // Whenever another rule writes a note, this one does, too: Kyverno replaces
         // the note as a whole, and what is not in the new one is forgotten.
-        let when = [CREATED, &images_change(), &gates_change(), &forged()];
+        let when = [CREATED, &images_change(), &released(), &forged()];
         self.of_whole_pods(&operations, &when, self.required)
     }
 
@@ -121,7 +137,7 @@ impl Verification<'_> {
     /// Nothing where nothing is refused.
     fn of_released_pods(&self) -> Option<Value> {
         let alone = format!("{} && !({})", forged(), images_change());
-        let rule = || self.of_whole_pods(&["UPDATE"], &[&gates_change(), &alone], false);
+        let rule = || self.of_whole_pods(&["UPDATE"], &[&released(), &alone], false);
         (self.action == Action::Enforce).then(rule)
     }
 
@@ -182,7 +198,16 @@ impl Verification<'_> {
         if let (false, Some(verify)) = (skip.is_empty(), verify.as_object_mut()) {
             verify.insert("skipImageReferences".to_owned(), json!(skip));
         }
-        verify
+        self.with_credentials(verify)
+    }
+
+    /// What asks registries, with the credentials for them if there are some.
+    fn with_credentials(&self, mut asks: Value) -> Value {
+        if let (false, Some(asks)) = (self.credentials.is_empty(), asks.as_object_mut()) {
+            let credentials = json!({"secrets": self.credentials});
+            asks.insert("imageRegistryCredentials".to_owned(), credentials);
+        }
+        asks
     }
 
     /// Lets an image that is excluded by its tag be compared by it: Kyverno drops
@@ -199,10 +224,10 @@ impl Verification<'_> {
         let foreach = LISTS.map(|list| {
             json!({
                 "list": format!("request.object.spec.{list} || `[]`"),
-                "context": [{"name": "now", "imageRegistry": {
+                "context": [{"name": "now", "imageRegistry": self.with_credentials(json!({
                     "reference": "{{ split(element.image, '@')[0] }}",
                     "jmesPath": "resolvedImage",
-                }}],
+                }))}],
                 "preconditions": {"all": [
                     {"key": "{{ element.image }}", "operator": "AnyIn", "value": globs},
                     {
@@ -224,7 +249,7 @@ impl Verification<'_> {
                 "namespaceSelector": self.selector,
             }}]},
             "preconditions":
-                preconditions(&[CREATED, &images_change(), &gates_change(), &forged()]),
+                preconditions(&[CREATED, &images_change(), &released(), &forged()]),
             "skipBackgroundRequests": true,
             "mutate": {"foreach": foreach},
         }))
@@ -248,10 +273,11 @@ fn images_change() -> String {
     format!("request.object.spec.{images} != request.oldObject.spec.{images}")
 }
 
-/// In JMESPath: whether an update takes a scheduling gate off.
-fn gates_change() -> String {
+/// In JMESPath: whether an update takes a Pod's last scheduling gate off. While one is
+/// left the Pod does not start, and the guard takes for forged what lets it go.
+fn released() -> String {
     let gates = |pod: &str| format!("(request.{pod}.spec.schedulingGates || `[]`)");
-    format!("{} != {}", gates("oldObject"), gates("object"))
+    format!("({} != `[]` && {} == `[]`)", gates("oldObject"), gates("object"))
 }
 
 /// In JMESPath: whether an update writes a note that may count for us.

@@ -1,18 +1,24 @@
 //! The ClusterPolicy for namespaces whose label names no ring: what it is
 //! rendered to, and how it is read back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{ClusterPolicy, Metadata, Rendered, extraction, metadata, read, references, spec};
+use super::{
+    ClusterPolicy, OWN_ANNOTATIONS, Rendered, extraction, read, references,
+    rules::{self, Own},
+    spec,
+};
 use crate::{
     high_water::HighWater,
+    ledger::Duty,
     marks::{Mark, Marks, RuleState, key_set, short},
     names,
     policy::{
         content::Whole,
         digest::Part,
+        object::Metadata,
         unknown::{CoverContent, CoverHeld, Covering},
     },
     policy_ref::Action,
@@ -26,8 +32,8 @@ impl ClusterPolicy<'_> {
     #[must_use]
     pub fn render_cover(&self, content: &CoverContent) -> Rendered {
         let rules = self.cover_rules(&content.values, &content.mark);
-        let (marks, annotations, labels) = cover_metadata(self, &content.mark);
-        Rendered { marks, annotations, labels, spec: spec(self.policy.action(), &rules) }
+        let said = cover_said(self, &content.mark);
+        Rendered { spec: spec(self.policy.action(), &rules), ..said }
     }
 
     /// Like a ring's of which no version is accepted, so that what the exclusion
@@ -37,7 +43,8 @@ impl ClusterPolicy<'_> {
         let selector = json!({"matchExpressions": [
             {"key": self.enrolment_label, "operator": "In", "values": values},
         ]});
-        let rules = super::rules::rules(self, names::UNKNOWN_RULE, &selector, &[], &[], false);
+        let own = Own::NOTHING;
+        let rules = rules::rules(self, names::UNKNOWN_RULE, &selector, &[], own, Duty::Whole);
         rules.into_iter().map(|rule| self.elsewhere(rule)).collect()
     }
 
@@ -63,7 +70,7 @@ impl ClusterPolicy<'_> {
             let references = references::rule(action, self.enrolment_label, &names);
             rules.push(self.elsewhere(references));
         }
-        rules.push(super::gate_rule(self, &cover_metadata(self, mark).0));
+        rules.push(super::gate_rule(self, &cover_said(self, mark).marks));
         rules
     }
 }
@@ -78,24 +85,20 @@ impl Covering for ClusterPolicy<'_> {
 
     fn cover_whole(&self, values: &BTreeSet<String>, mark: &Mark) -> Whole {
         let rules = self.cover_rules(values, mark);
-        let (_, annotations, labels) = cover_metadata(self, mark);
         let frame = Part::of(&spec(self.policy.action(), &[]));
         Whole {
             spec: Part::with(frame, rules.iter().map(read::rule_part)),
-            own_metadata: Metadata { annotations: &annotations, labels: &labels }.own(),
+            own_metadata: cover_said(self, mark).metadata().own(&OWN_ANNOTATIONS),
         }
     }
 }
 
-type Said = (Marks, BTreeMap<String, String>, BTreeMap<String, String>);
-
-fn cover_metadata(input: &ClusterPolicy<'_>, mark: &Mark) -> Said {
+fn cover_said(input: &ClusterPolicy<'_>, mark: &Mark) -> Rendered {
     let name = names::UNKNOWN_RULE.to_owned();
-    let said = metadata(input, [(&name, mark, &HighWater::default())].into_iter());
-    let (marks, mut annotations, labels) = said;
+    let mut said = input.said([(&name, mark, &HighWater::default())].into_iter());
     // There is no ring to remember anything of.
-    annotations.insert(names::ANNOTATION_HIGH_WATER.to_owned(), String::new());
-    (marks, annotations, labels)
+    said.annotations.insert(names::ANNOTATION_HIGH_WATER.to_owned(), String::new());
+    said
 }
 
 /// Reads such a policy.
@@ -107,7 +110,7 @@ pub fn read_cover(metadata: Metadata<'_>, spec: &Value) -> CoverHeld {
     let values = values.into_iter().flatten().filter_map(|value| value.as_str());
     CoverHeld {
         spec: read::spec_digest(spec),
-        own_metadata: metadata.own(),
+        own_metadata: metadata.own(&OWN_ANNOTATIONS),
         metadata: metadata.whole(),
         mark: marks.0.remove(names::UNKNOWN_RULE),
         values: values.map(str::to_owned).collect(),

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::unheard::{silent_message, unaskable_message, unreadable_message};
+use super::{
+    commands,
+    unheard::{silent_message, slow_message, unaskable_message, unreadable_message},
+    way_out,
+};
 use crate::{
     condition::Reason,
-    facts::{Enforcement, carrying_besides},
-    policy::cluster_policy::NOBODYS_KEY,
+    facts::{Enforcement, carrying, carrying_besides},
+    policy::NOBODYS_KEY,
     policy_ref::PolicyRef,
     snapshot::{Difference, PolicyFound, Snapshot},
 };
@@ -14,17 +18,44 @@ use crate::{
 /// Why the ring's rule is not known to be enforced, and what helps.
 pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, String) {
     match found {
-        Enforcement::KyvernoMissing => (
-            Reason::KyvernoMissing,
-            "OPEN: the cluster does not serve clusterpolicies.kyverno.io, so no image is \
-             verified. Install Kyverno 1.19"
-                .to_owned(),
-        ),
+        Enforcement::KyvernoMissing(kind) => {
+            let found = snapshot.policies.iter().filter(|(policy, _)| policy.kind() == kind);
+            let mut ours = found
+                .filter(|(_, seen)| matches!(seen.found, PolicyFound::Ours { mark: Some(_), .. }));
+            let (crd, comes_with) = (kind.crd(), kind.comes_with());
+            let missing = format!("the cluster does not serve {crd} as {comes_with} does");
+            let what = match carrying(snapshot).find(|policy| snapshot.executes(policy.kind())) {
+                Some(policy) => format!(
+                    "{missing}, to which the ring's rule moves: until then its rule stays in \
+                     policy {policy}"
+                ),
+                // An older Kyverno makes something of what stands there.
+                None if ours.next().is_some() => {
+                    format!("{missing}, so it is not known whether images are verified")
+                }
+                None => format!("OPEN: {missing}, so no image is verified"),
+            };
+            let way_out = way_out(snapshot, kind).map_or(String::new(), |way| {
+                format!(", or have its rule be in the other kind: {}", commands(snapshot, &way))
+            });
+            let text = format!("{what}. Install {comes_with}{way_out}");
+            (Reason::KyvernoMissing, text)
+        }
         Enforcement::Conflict(policy) => (
             Reason::PolicyConflict,
             format!(
-                "ClusterPolicy {policy} exists and is not the operator's, so it is left alone. \
-                 Rename or delete it: kubectl delete clusterpolicy {policy}"
+                "{} {policy} exists and is not the operator's, so it is left alone. Rename or \
+                 delete it: kubectl delete {} {policy}",
+                policy.kind().as_str(),
+                policy.kind().resource()
+            ),
+        ),
+        Enforcement::Differs { policy, difference: Difference::Unpinned, failure } => (
+            Reason::PolicyDiffers,
+            format!(
+                "what puts the digest behind the tags of pods for policy {policy} is not what it \
+                 should be and cannot be written: {failure}. Until then {}",
+                what_stands(snapshot, policy, Difference::Unpinned)
             ),
         ),
         Enforcement::Differs { policy, difference, failure } => (
@@ -49,6 +80,12 @@ pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, S
                     "policy {policy}, to which the ring's rule moves, does not exist and could not \
                      be created: until then its rule stays in policy {other}"
                 ),
+                // Its webhook may be there still, and then nobody answers for its pods.
+                None if policy.kind().has_own_webhook() => format!(
+                    "policy {policy} does not exist and could not be created. Images are not \
+                     verified, or pods are refused where Kyverno is down and its webhook for the \
+                     policy is still there"
+                ),
                 None => format!(
                     "OPEN: policy {policy} does not exist and could not be created, so images are \
                      not verified"
@@ -67,6 +104,15 @@ pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, S
              with the ring's ledger, or with a new version"
                 .to_owned(),
         ),
+        Enforcement::Open(policy) if policy.kind().has_own_webhook() => (
+            Reason::GateOpen,
+            format!(
+                "OPEN: Kyverno has no webhook for policy {policy}, so images in the ring's \
+                 namespaces are not verified. Kyverno writes it when it has loaded the policy: \
+                 kubectl get validatingwebhookconfigurations; look at the logs of Kyverno's \
+                 admission controller, or restart it to have it written again"
+            ),
+        ),
         Enforcement::Open(policy) => (
             Reason::GateOpen,
             format!(
@@ -82,6 +128,7 @@ pub(super) fn explain(snapshot: &Snapshot, found: Enforcement<'_>) -> (Reason, S
         Enforcement::Silent(policy, silence, _) => {
             (Reason::GateSilent, silent_message(snapshot, policy, silence))
         }
+        Enforcement::Slow(policy, text, _) => (Reason::GateSlow, slow_message(policy, text)),
         Enforcement::Unreachable(policy, text) => {
             (Reason::GateMute, unreachable_message(policy, text))
         }
@@ -121,11 +168,17 @@ fn what_stands(snapshot: &Snapshot, policy: PolicyRef, difference: Difference) -
                 .to_owned()
         }
         Difference::Keys => format!("the ring's rule there accepts {}", accepts()),
+        Difference::Unpinned => {
+            "pods that name each image by its digest are verified as they should be, and one that \
+             names an image by a tag is refused where nothing puts the digest behind it"
+                .to_owned()
+        }
         Difference::Other => format!(
             "pods meet what stands there, which may admit images that should be refused, or refuse \
              those that should be admitted. The ring's rule there accepts {}. Look at it: kubectl \
-             get clusterpolicy {policy} -o yaml",
-            accepts()
+             get {} {policy} -o yaml",
+            accepts(),
+            policy.kind().resource()
         ),
     }
 }

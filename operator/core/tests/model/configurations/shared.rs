@@ -1,7 +1,7 @@
 //! What is explored with another ring in the same policy.
 
 use super::Configuration;
-use crate::{bystander::Bystander, machine::Edit, state::Budget};
+use crate::{bystander::Bystander, machine::Edit, state::Budget, view::AUDIT};
 
 /// Two rings in one policy.
 ///
@@ -50,7 +50,7 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             slow_watches: false,
-            edits: &[Edit::Audit(true)],
+            edits: &[Edit::Move(AUDIT)],
             budget: edit,
             ..remembers("shared move", Bystander::Rotates)
         },

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use signingkeyring_core::{
     ledger::{Ledger, Life, Past, Signed, Version},
     policy::{
-        Content, ContentRule, PolicyPlan, PolicySnapshot, Source, Step,
-        cluster_policy::{ClusterPolicy, NOBODYS_KEY, Rendered},
-        plan_policy,
+        Content, ContentRule, NOBODYS_KEY, PolicyPlan, PolicySnapshot, Rendered, Renderer, Source,
+        Step, plan_policy,
         snapshot::{ObjectSeen, RingSeen},
     },
+    public_key::PublicKey,
 };
 
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
     view::RINGS,
 };
 
-/// The JSON of a rule that stays.
-type Seen<'a, 'v> = &'a dyn Fn(&Source, &str) -> Vec<&'v serde_json::Value>;
+/// The JSON of a policy with rules that stay.
+type Seen<'a, 'v> = &'a dyn Fn(&Source) -> Option<&'v serde_json::Value>;
 
 fn with(snapshot: &PolicySnapshot, change: impl FnOnce(&mut PolicySnapshot)) -> PolicySnapshot {
     let mut changed = snapshot.clone();
@@ -34,13 +34,14 @@ fn edit(ring: &mut RingSeen, change: impl FnOnce(&mut Ledger)) {
 }
 
 /// Believes that a key is the ring's because it comes with its second version.
-pub fn adopts(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn adopts(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let snapshot = with(snapshot, |seen| {
         for ring in seen.rings.values_mut() {
             edit(ring, |ledger| {
                 if let Some(second) = ledger.versions.get(1).cloned() {
                     let pair = key(STRANGER);
-                    let (public_key, fingerprint) = (pair.public_key, pair.fingerprint);
+                    let public_key = PublicKey::from(&*pair.public_key);
+                    let fingerprint = pair.fingerprint;
                     let activated_at = second.created_at;
                     let signed = Signed { acknowledged_at: None, activated_at, spare: false };
                     let life = Life::Accepted { signed, key_digest: None };
@@ -53,7 +54,7 @@ pub fn adopts(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan
 }
 
 /// Takes every key that stands in a policy for its ring's.
-pub fn believes(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn believes(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let snapshot = with(snapshot, |seen| {
         let found = seen.ours().map(|found| found.rules.clone()).unwrap_or_default();
         for (name, ring) in &mut seen.rings {
@@ -65,7 +66,7 @@ pub fn believes(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPl
 }
 
 /// Takes every rule for older than what its ledger says.
-pub fn overwrites(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn overwrites(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let snapshot = with(snapshot, |seen| {
         if let ObjectSeen::Ours(found) = &mut seen.found {
             found.rules.values_mut().for_each(|rule| rule.mark.state.sequence = 0);
@@ -78,7 +79,7 @@ pub fn overwrites(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> Policy
 }
 
 /// Is content with a policy as soon as it has a rule of each ring.
-pub fn counts_rules(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn counts_rules(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let mut plan = plan_policy(snapshot, kind);
     if let Step::Write(write) = &plan.step
         && let ObjectSeen::Ours(found) = &snapshot.found
@@ -90,7 +91,7 @@ pub fn counts_rules(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> Poli
 }
 
 /// Forgets a ring's removal once its rule has left.
-pub fn forgets_removal(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn forgets_removal(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let snapshot = with(snapshot, |seen| {
         let found = seen.ours().map(|found| found.rules.clone()).unwrap_or_default();
         for (name, ring) in &mut seen.rings {
@@ -103,7 +104,7 @@ pub fn forgets_removal(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> P
 }
 
 /// Renders the ring under test alone.
-pub fn forgets_others(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> PolicyPlan {
+pub fn forgets_others(snapshot: &PolicySnapshot, kind: &Renderer<'_>) -> PolicyPlan {
     let alone = with(snapshot, |seen| {
         seen.rings.retain(|name, _| name == RINGS[0]);
         if let ObjectSeen::Ours(found) = &mut seen.found {
@@ -114,11 +115,7 @@ pub fn forgets_others(snapshot: &PolicySnapshot, kind: &ClusterPolicy<'_>) -> Po
 }
 
 /// Forgets a revocation as soon as there is a newer version.
-pub fn reaccepts(
-    kind: &ClusterPolicy<'_>,
-    content: &Content,
-    seen: Seen<'_, '_>,
-) -> Option<Rendered> {
+pub fn reaccepts(kind: &Renderer<'_>, content: &Content, seen: Seen<'_, '_>) -> Option<Rendered> {
     let mut forgetful = content.clone();
     for ContentRule { source, .. } in forgetful.rules.values_mut() {
         let Source::Ledger(ledger) = source else { continue };
@@ -135,7 +132,7 @@ pub fn reaccepts(
 
 /// Leaves out the key that nobody has.
 pub fn renders_nothing(
-    kind: &ClusterPolicy<'_>,
+    kind: &Renderer<'_>,
     content: &Content,
     seen: Seen<'_, '_>,
 ) -> Option<Rendered> {

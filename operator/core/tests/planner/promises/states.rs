@@ -1,9 +1,9 @@
 //! A state for every reason that a condition may give.
 
 use signingkeyring_core::{
-    omissions::{Cause, Half, Omission, Subject, Unseen},
-    policy_ref::Action as RuleAction,
-    snapshot::{ImportFound, Layout, Revoked},
+    omissions::{Cause, Omission, Subject, TenantKind, Unseen},
+    policy_ref::{Action as RuleAction, PolicyKind},
+    snapshot::{Difference, ImportFound, Layout, Revoked},
 };
 
 use crate::{
@@ -47,14 +47,14 @@ fn with_omissions() -> Vec<(&'static str, World)> {
     let settings = |why| Omission::Unseen { what: Subject::Settings, why };
     let webhooks = || texts();
     let missing =
-        |half: Half| Omission::Missing { half, webhook: half.webhook(RuleAction::Enforce) };
+        |verifies| Omission::Missing { verifies, webhook: "validate.kyverno.svc-fail".into() };
     vec![
-        ("no webhook", leaving_out(missing(Half::Validating))),
+        ("no webhook", leaving_out(missing(false))),
         ("no webhook yet", {
             let mut world = World::new();
             world.settle();
             world.restart();
-            world.meets(Obstacle::LeavesOut(missing(Half::Mutating)));
+            world.meets(Obstacle::LeavesOut(missing(true)));
             world
         }),
         ("failures ignored", leaving_out(Omission::Ignored { webhooks: webhooks() })),
@@ -74,6 +74,10 @@ fn with_omissions() -> Vec<(&'static str, World)> {
         ("excluded users", leaving_out(Omission::Excluded { who: texts() })),
         ("an exception", leaving_out(Omission::Excepted { exception: text(), policy: ENFORCE })),
         ("a tenant's Policy", leaving_out(Omission::Changed { policy: text() })),
+        (
+            "a tenant's generating policy",
+            leaving_out(Omission::MayCreate { kind: TenantKind::Policy, policy: text() }),
+        ),
         (
             "conditions",
             leaving_out(Omission::Conditions { webhooks: webhooks(), conditions: texts() }),
@@ -104,6 +108,52 @@ pub fn states() -> Vec<(&'static str, World)> {
                 world.settle();
             }),
         ),
+        ("frozen", meeting(Obstacle::Frozen(PolicyKind::ClusterPolicy))),
+        ("not loaded", meeting(Obstacle::NotLoaded(PolicyKind::ClusterPolicy))),
+        (
+            "frozen, and the other kind is not served",
+            after(|world| {
+                world.meets(Obstacle::Frozen(PolicyKind::ClusterPolicy));
+                world.meets(Obstacle::NotServed(PolicyKind::ImageValidatingPolicy));
+            }),
+        ),
+        (
+            "frozen, and the other kind cannot be asked",
+            after(|world| {
+                world.meets(Obstacle::Frozen(PolicyKind::ClusterPolicy));
+                world.meets(Obstacle::NoProbe);
+            }),
+        ),
+        (
+            "in the newer kind, which cannot be asked any more",
+            after(|world| {
+                world.ring_mut().kind = PolicyKind::ImageValidatingPolicy;
+                world.settle();
+                world.meets(Obstacle::NoProbe);
+            }),
+        ),
+        (
+            "in the newer kind, for which Kyverno is too old by now",
+            after(|world| {
+                world.ring_mut().kind = PolicyKind::ImageValidatingPolicy;
+                world.settle();
+                world.meets(Obstacle::OlderKyverno(PolicyKind::ImageValidatingPolicy));
+            }),
+        ),
+        (
+            "on its way to the newer kind, for which Kyverno is too old by now",
+            after(|world| {
+                world.ring_mut().kind = PolicyKind::ImageValidatingPolicy;
+                world.pass(1);
+                world.meets(Obstacle::OlderKyverno(PolicyKind::ImageValidatingPolicy));
+            }),
+        ),
+        (
+            "frozen, and so is the other kind",
+            after(|world| {
+                PolicyKind::ALL.into_iter().for_each(|kind| world.meets(Obstacle::Frozen(kind)));
+            }),
+        ),
         ("not enrolled", after(|world| world.enrolled.clear())),
         (
             "moving",
@@ -117,6 +167,22 @@ pub fn states() -> Vec<(&'static str, World)> {
             after(|world| {
                 world.ring_mut().token = Some("c".into());
                 world.pass(1);
+            }),
+        ),
+        (
+            "waiting for other rings",
+            after(|world| {
+                asks(world);
+                world.meets(Obstacle::OthersRotate);
+            }),
+        ),
+        (
+            "waiting for other rings with a standby on its way",
+            after(|world| {
+                world.ring_mut().standby = true;
+                world.pass(1);
+                asks(world);
+                world.meets(Obstacle::OthersRotate);
             }),
         ),
         (
@@ -167,11 +233,13 @@ pub fn states() -> Vec<(&'static str, World)> {
         ("no Kyverno", meeting(Obstacle::NoKyverno)),
         ("a policy of somebody's", meeting(Obstacle::ForeignPolicy)),
         ("a refused rule", meeting(Obstacle::Rejected)),
-        ("a policy that cannot be written", meeting(Obstacle::Unwritable)),
+        ("a policy that cannot be written", meeting(Obstacle::Unwritable(Difference::Other))),
+        ("a pin that cannot be written", meeting(Obstacle::Unwritable(Difference::Unpinned))),
         ("a policy that cannot be created", meeting(Obstacle::Uncreatable)),
         ("something answers for the gate", meeting(Obstacle::Unreadable)),
         ("an outdated rule", meeting(Obstacle::Outdated)),
         ("Kyverno is silent", meeting(Obstacle::Silent)),
+        ("Kyverno is slow", meeting(Obstacle::Slow)),
         ("Kyverno cannot be asked", meeting(Obstacle::NoQuestions)),
         (
             "a stuck policy during a rotation",

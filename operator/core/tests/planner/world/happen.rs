@@ -145,7 +145,7 @@ impl World {
         for (policy, wanted) in wanted {
             let answer = match (self.kyverno_up, self.loaded.get(&policy)) {
                 (false, _) => Answer::Unreachable("down".into()),
-                (true, None) => Answer::Open,
+                (true, None) => Answer::Open(Duration::from_secs(60)),
                 (true, Some(loaded)) => Answer::Answered {
                     mark: loaded.rule().map(|rule| rule.mark.clone()),
                     held: Duration::ZERO,

@@ -3,7 +3,7 @@
 use signingkeyring_core::{
     fingerprint::Fingerprint,
     ledger::{Ledger, PipelineRef, State},
-    policy::{cluster_policy::NOBODYS_KEY, snapshot::RuleSeen},
+    policy::{NOBODYS_KEY, snapshot::RuleSeen},
     policy_ref::PolicyRef,
 };
 

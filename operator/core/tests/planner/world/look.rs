@@ -8,7 +8,7 @@ use signingkeyring_core::{
     ledger::{Ledger, PipelineRef},
     names::PIPELINE_ROLE,
     policy::{packing, snapshot::RuleSeen},
-    policy_ref::PolicyRef,
+    policy_ref::{PolicyKind, PolicyRef},
     snapshot::{
         Answer, AskedPolicy, Import, KyvernoFacts, Layout, LedgerFound, OperatorFacts,
         PipelineFound, Place, PolicyFound, Reported, Snapshot, Witness, WriteFailure,
@@ -31,12 +31,9 @@ impl World {
         Some(self.with_obstacles(Snapshot {
             name: RING.parse().unwrap(),
             can_seal: self.can_seal,
+            rotations_full: None,
             place: Place {
-                free: packing::place(
-                    ring.action,
-                    &BTreeMap::new(),
-                    packing::Occupancy { rings: 25, bytes: 1 << 19 },
-                ),
+                free: packing::place(ring.kind, ring.action, 1, |_| true),
                 crowded: false,
             },
             ring,
@@ -49,8 +46,11 @@ impl World {
             shares_key_with: self.shares_key_with.clone().filter(|_| {
                 self.import.is_some() && ledger.is_some_and(|l| l.tentative().is_some())
             }),
-            kyverno_served: true,
+            served: PolicyKind::ALL.into(),
+            outdated: [].into(),
+            unusable: BTreeMap::new(),
             questions_missing: self.questions_missing.clone(),
+            probe_missing: None,
             covers: self.covers.clone(),
             policies,
             pipelines,
@@ -60,6 +60,7 @@ impl World {
             now: self.now,
             operator: OperatorFacts {
                 namespace: NAMESPACE.into(),
+                probe_namespace: "signing-probe".into(),
                 enrolment_label: LABEL.into(),
                 account: Account::of_user_name(ACCOUNT),
                 pipeline_role: PIPELINE_ROLE.into(),
@@ -124,6 +125,7 @@ impl World {
                     .flat_map(RuleSeen::public_keys)
                     .map(str::to_owned)
                     .collect(),
+                credentials: policy.rule().map(|r| r.credentials.clone()).unwrap_or_default(),
                 failure: self.failure(name),
                 differs: None,
             },

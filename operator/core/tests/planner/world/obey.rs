@@ -1,7 +1,9 @@
 //! What a person does who reads a condition: by the command that its message
 //! prints, or else by hand.
 
-use signingkeyring_core::{ledger::PipelineRef, promise::Act, snapshot::ImportFound};
+use signingkeyring_core::{
+    ledger::PipelineRef, policy_ref::PolicyKind, promise::Act, snapshot::ImportFound,
+};
 
 use super::{ACCOUNT, LABEL, Obstacle, RING, World};
 
@@ -52,18 +54,25 @@ impl World {
             Act::MendSecret(pipeline) => self.rid_of(|o| *o == Obstacle::Failed(pipeline.clone())),
             Act::MendPolicy => {
                 self.stuck = None;
-                self.rid_of(|o| matches!(o, Obstacle::Unwritable | Obstacle::Uncreatable));
+                self.rid_of(|o| matches!(o, Obstacle::Unwritable(_) | Obstacle::Uncreatable));
             }
             Act::MendKyverno => {
                 self.kyverno_up = true;
                 self.rid_of(|o| {
-                    let silent = matches!(o, Obstacle::Silent | Obstacle::NoQuestions);
-                    silent || matches!(o, Obstacle::NoKyverno | Obstacle::Outdated)
+                    let silent =
+                        matches!(o, Obstacle::Silent | Obstacle::Slow | Obstacle::NoQuestions);
+                    silent
+                        || matches!(o, Obstacle::NoKyverno | Obstacle::Outdated)
+                        || matches!(o, Obstacle::NotServed(_) | Obstacle::OlderKyverno(_))
+                        || matches!(o, Obstacle::Frozen(_) | Obstacle::NotLoaded(_))
                 });
                 self.load();
             }
             Act::CloseOmission => self.rid_of(|o| matches!(o, Obstacle::LeavesOut(_))),
             Act::MendGate => self.rid_of(|o| *o == Obstacle::Unreadable),
+            Act::Serve(kind) => self.rid_of(|o| {
+                [Obstacle::NotServed(*kind), Obstacle::OlderKyverno(*kind)].contains(o)
+            }),
             other => panic!("{other:?} has a command"),
         }
     }
@@ -114,6 +123,21 @@ impl World {
                 assert_eq!(*policy, super::ENFORCE.to_string());
                 self.rid_of(|o| *o == Obstacle::RaisedMark);
             }
+            ["patch", "skr", ring, "--type=merge", patch] => {
+                assert_eq!(*ring, RING);
+                let is_asked = |kind: &PolicyKind| {
+                    let spec = format!(r#"{{"spec":{{"policy":{{"kind":"{}"}}}}}}"#, kind.as_str());
+                    *patch == format!("--patch={spec}")
+                };
+                let kind = PolicyKind::ALL.into_iter().find(is_asked).expect("a kind");
+                let seen = self.snapshot().unwrap();
+                assert!(seen.executes(kind), "it would move where nothing is executed");
+                assert!(!seen.unusable.contains_key(&kind), "it would move where nothing changes");
+                let is_asked = kind.has_question_kind() || seen.probe_missing.is_none();
+                assert!(is_asked, "nobody would answer there");
+                self.ring_mut().kind = kind;
+            }
+            ["apply", "-k", "manifests/probe"] => self.rid_of(|o| *o == Obstacle::NoProbe),
             ["delete", "clusterpolicy", policy] => {
                 assert_eq!(*policy, super::ENFORCE.to_string());
                 self.rid_of(|o| *o == Obstacle::ForeignPolicy);

@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 use signingkeyring_core::{
     ledger::{Damage, PipelineRef},
     omissions::Omission,
+    policy_ref::{PolicyKind, PolicyRef},
     snapshot::{
         Answer, Difference, LedgerFound, PipelineFound, PolicyFound, Silence, Snapshot, Witness,
         WriteFailure,
     },
+    usable::Unusable,
 };
 
 use super::{ENFORCE, World};
@@ -18,18 +20,30 @@ use super::{ENFORCE, World};
 pub enum Obstacle {
     /// The cluster does not serve Kyverno's kind.
     NoKyverno,
+    /// Kyverno takes no changes of policies of this kind any more.
+    Frozen(PolicyKind),
+    /// Kyverno has loaded no policy of this kind for long.
+    NotLoaded(PolicyKind),
+    /// The namespace is gone in which the newer kind is asked.
+    NoProbe,
+    /// The cluster does not serve this kind.
+    NotServed(PolicyKind),
+    /// It does, and has a Kyverno that is too old for it.
+    OlderKyverno(PolicyKind),
     /// Somebody's object has the policy's name.
     ForeignPolicy,
     /// Kyverno refuses the rule.
     Rejected,
-    /// The policy is not what it should be and cannot be written.
-    Unwritable,
+    /// The policy, or its pin, is not what it should be and cannot be written.
+    Unwritable(Difference),
     /// It is gone and cannot be created.
     Uncreatable,
     /// Something else answers the gate.
     Unreadable,
     /// Kyverno passes the question without an answer, for long.
     Silent,
+    /// It takes longer than it may, for long.
+    Slow,
     /// The kind by which Kyverno is asked is not served.
     NoQuestions,
     /// Kyverno answers with another rest of the rule, for long.
@@ -56,6 +70,8 @@ pub enum Obstacle {
     RaisedMark,
     /// The API server refuses a write.
     Trouble,
+    /// So many other rings rotate as may at once.
+    OthersRotate,
     /// Kyverno leaves something out.
     LeavesOut(Omission),
 }
@@ -84,9 +100,13 @@ impl World {
 }
 
 impl Obstacle {
-    /// Whether a Kyverno that does its part takes it away.
+    /// Whether a Kyverno, and other rings, that do their part take it away.
     pub fn goes_by_itself(&self) -> bool {
-        matches!(self, Self::LeavesOut(omission) if omission.comes_with_the_policy())
+        match self {
+            Self::LeavesOut(omission) => omission.comes_with_the_policy(),
+            Self::OthersRotate => true,
+            _ => false,
+        }
     }
 
     fn appear(&self, seen: &mut Snapshot, world: &World) {
@@ -111,12 +131,35 @@ impl Obstacle {
                     *leaving = true;
                 }
             }
-            Self::NoKyverno => seen.kyverno_served = false,
+            Self::NoKyverno => seen.served.clear(),
+            Self::Frozen(kind) => {
+                seen.unusable.insert(*kind, Unusable::Frozen("deprecated".into()));
+            }
+            Self::NotLoaded(kind) => {
+                seen.unusable.insert(*kind, Unusable::NotLoaded);
+                for (_, asked) in seen.policies.iter_mut().filter(|(p, _)| p.kind() == *kind) {
+                    asked.answer = Answer::Silent(Silence::Passed, Duration::from_secs(60));
+                }
+            }
+            Self::NoProbe => {
+                seen.probe_missing = Some("there is no such namespace".into());
+                let asked_there = |policy: &PolicyRef| !policy.kind().has_question_kind();
+                for (_, asked) in seen.policies.iter_mut().filter(|(p, _)| asked_there(p)) {
+                    asked.answer = Answer::Unreadable("not found".into());
+                }
+            }
+            Self::NotServed(kind) => {
+                seen.served.remove(kind);
+            }
+            Self::OlderKyverno(kind) => {
+                seen.outdated.insert(*kind);
+            }
             Self::NoQuestions => seen.questions_missing = Some("it was deleted".into()),
             Self::Problem => seen.ring.problems.push("spec.rotation.every: write 1h".into()),
             Self::LeavesOut(omission) => {
                 seen.omissions.get_or_insert_default().push(omission.clone());
             }
+            Self::OthersRotate => seen.rotations_full = Some(3),
             Self::Trouble => seen.trouble = Some("ledger: no leader".into()),
             Self::ForeignLedger => seen.ledger = LedgerFound::Foreign,
             Self::Damaged => {
@@ -155,9 +198,12 @@ impl Obstacle {
             (Self::Silent, _) => {
                 *answer = Answer::Silent(Silence::Passed, Duration::from_secs(60));
             }
+            (Self::Slow, _) => {
+                *answer = Answer::Slow("deadline exceeded".into(), Duration::from_secs(60));
+            }
             (Self::Rejected, PolicyFound::Ours { failure, .. }) => *failure = failed(true),
-            (Self::Unwritable, PolicyFound::Ours { failure, differs, .. }) => {
-                (*failure, *differs) = (failed(false), Some(Difference::Other));
+            (Self::Unwritable(how), PolicyFound::Ours { failure, differs, .. }) => {
+                (*failure, *differs) = (failed(false), Some(*how));
             }
             (Self::Outdated, _) => {
                 if let Answer::Answered { behind, .. } = answer {

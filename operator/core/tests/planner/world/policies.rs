@@ -6,15 +6,14 @@ use signingkeyring_core::{
     fingerprint::Fingerprint,
     high_water::HighWater,
     policy::{
-        Content, Digest, PolicySnapshot, Source, Step,
-        cluster_policy::{ClusterPolicy, Metadata, Rendered, read, rules_of},
+        Content, Digest, Inputs, Metadata, PolicySnapshot, Rendered, Renderer, Source, Step,
         plan_policy,
         snapshot::{ObjectSeen, PolicySeen, RingSeen, RuleSeen, WrittenSeen},
     },
     policy_ref::PolicyRef,
 };
 
-use super::{AUDIT, ENFORCE, LABEL, NAMESPACE, RING, World};
+use super::{LABEL, NAMESPACE, Obstacle, POLICIES, RING, World};
 
 /// A policy as the API server stores it, or Kyverno has loaded it.
 #[derive(Debug, PartialEq)]
@@ -24,9 +23,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    fn new(object: Rendered) -> Self {
+    fn new(policy: PolicyRef, object: Rendered) -> Self {
         let metadata = Metadata { annotations: &object.annotations, labels: &object.labels };
-        let seen = read(metadata, &object.spec, fingerprint);
+        let seen = policy.kind().read(metadata, &object.spec, fingerprint);
         Self { object, seen }
     }
 
@@ -51,7 +50,7 @@ pub struct Written {
 impl World {
     /// The policy controller: one pass over every policy.
     pub fn sync_policies(&mut self) {
-        for policy in [ENFORCE, AUDIT] {
+        for policy in POLICIES {
             self.sync(policy);
         }
         self.judge();
@@ -59,15 +58,16 @@ impl World {
 
     fn sync(&mut self, policy: PolicyRef) {
         let snapshot = self.policy_snapshot(policy);
-        let kind = ClusterPolicy {
-            policy,
+        let inputs = Inputs {
             excluded: &[],
             operator_namespace: NAMESPACE,
+            probe_namespace: "signing-probe",
             enrolment_label: LABEL,
             questions: Some("crd-1"),
             lists: Some("crd-2"),
             now: self.now,
         };
+        let kind = Renderer::new(policy, inputs);
         let can_write = self.kyverno_up && self.stuck != Some(policy);
         match plan_policy(&snapshot, &kind).step {
             Step::UpToDate(content) => {
@@ -76,11 +76,9 @@ impl World {
                 self.remember(policy, &content, stored);
             }
             Step::Write(write) if can_write => {
-                let rules = |source: &Source, ring: &str| {
-                    self.spec(policy, source).map(|spec| rules_of(spec, ring)).unwrap_or_default()
-                };
-                let rendered = kind.compose(&write.content, rules).expect("a rule that was seen");
-                let stored = Arc::new(Policy::new(rendered));
+                let spec = |source: &Source| self.spec(policy, source);
+                let rendered = kind.compose(&write.content, spec).expect("a rule that was seen");
+                let stored = Arc::new(Policy::new(policy, rendered));
                 judge_content(&stored, &write.content);
                 self.judge_policy(policy, Some(&stored));
                 self.writes += 1;
@@ -93,6 +91,7 @@ impl World {
                 self.written.remove(&policy);
             }
             Step::Write(_) | Step::Delete => {}
+            Step::Wait if !snapshot.executed => {}
             step @ (Step::Wait | Step::ReadAnew(_) | Step::Conflict | Step::AllRefused) => {
                 panic!("{step:?}")
             }
@@ -119,6 +118,7 @@ impl World {
         PolicySnapshot {
             policy,
             served: true,
+            executed: !self.obstacles.contains(&Obstacle::OlderKyverno(policy.kind())),
             can_be_asked: true,
             found: found.map_or(ObjectSeen::Absent, ObjectSeen::Ours),
             written: written.map(|written| WrittenSeen {

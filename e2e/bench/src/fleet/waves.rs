@@ -1,0 +1,165 @@
+//! Many rings that want something at once: to be born, to rotate, and some of them to
+//! revoke a key while all rotate.
+
+use std::{
+    path::PathBuf,
+    thread::{self, available_parallelism},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::json;
+use signingkeyring_crds::{SigningKeyRing, VersionState};
+
+use super::{
+    Fleet,
+    follow::{Followed, follow, is_true},
+};
+use crate::{asked::Quantiles, bed::Arrangement, ledgers::PublicKey, requests::Requests};
+
+/// What a wave came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Wave {
+    /// What all wanted.
+    pub wanted: &'static str,
+    /// What the cluster had.
+    pub arrangement: Arrangement,
+    /// How many rings were in it.
+    pub rings: usize,
+    /// How long sealing their keys takes on all cores if nothing else has to be done,
+    /// in seconds; nothing where none are sealed.
+    pub floor: Option<f64>,
+    /// How long all of it took, in seconds; nothing if it was not over in time.
+    pub took: Option<f64>,
+    /// When half of them and when 99 of 100 were through, in ms.
+    pub through: Quantiles,
+    /// When each was, in seconds.
+    pub times: Vec<f64>,
+    /// How long the operator was on a core, in seconds.
+    pub cpu: f64,
+    /// The operator's peak memory, in MiB.
+    pub peak: u64,
+    /// How many requests there were for each ring, by verb and resource.
+    pub requests: Vec<(String, f64)>,
+    /// How often a status said of Kyverno what was not so.
+    pub untrue: usize,
+}
+
+/// Measures births, rotations and revocations.
+///
+/// # Errors
+/// If something does not run.
+pub async fn measure(
+    arrangement: Arrangement,
+    revoked: usize,
+    program: PathBuf,
+    patience: Duration,
+) -> Result<Vec<Wave>> {
+    let mut fleet = Fleet::new(arrangement, program).await?;
+    fleet.create_namespaces().await?;
+    fleet.start().await?;
+    let all = arrangement.rings;
+    let floor = Some(floor(all)?);
+
+    let born = |ring: &SigningKeyRing| is_true(ring, "Ready");
+    let births = wave(&fleet, "births", all, floor, patience, born, fleet.create_rings()).await?;
+
+    let rotate =
+        |token: &str| json!({"metadata": {"annotations": {"signing.odj.cloud/rotate": token}}});
+    let signs = |version: u32| {
+        move |ring: &SigningKeyRing| {
+            let current = ring.status.as_ref().and_then(|status| status.current_version);
+            current >= Some(version) && is_true(ring, "Ready")
+        }
+    };
+    let second = rotate("second");
+    let ask = fleet.patch(0..all, &second);
+    let rotations = wave(&fleet, "rotations", all, floor, patience, signs(2), ask).await?;
+
+    // Those of the middle: neither the first nor the last to be asked.
+    let first = (all - revoked) / 2;
+    let third = rotate("third");
+    let revoke = json!({"spec": {"revoked": [{"version": 1, "reason": "bench"}]}});
+    let ask = async {
+        fleet.patch(0..all, &third).await?;
+        fleet.patch(first..first + revoked, &revoke).await
+    };
+    let gone = |ring: &SigningKeyRing| {
+        let versions = ring.status.iter().flat_map(|status| &status.versions);
+        let mut first = versions.filter(|version| version.version == 1);
+        first.any(|version| version.state == VersionState::Revoked)
+            && is_true(ring, "RevocationsApplied")
+    };
+    let revocations =
+        wave(&fleet, "revocations while all rotate", revoked, None, patience, gone, ask).await?;
+    fleet.stop().await?;
+    Ok(vec![births, rotations, revocations])
+}
+
+async fn wave(
+    fleet: &Fleet,
+    wanted: &'static str,
+    rings: usize,
+    floor: Option<f64>,
+    patience: Duration,
+    reached: impl Fn(&SigningKeyRing) -> bool,
+    ask: impl Future<Output = Result<()>>,
+) -> Result<Wave> {
+    let process = fleet.process()?;
+    let (before, cpu) = (Requests::now(&fleet.client).await?, process.cpu()?);
+    let start = Instant::now();
+    let (asked, followed) =
+        tokio::join!(ask, follow(&fleet.client, rings, patience, start, reached));
+    asked?;
+    let Followed { times, untrue, missing, .. } = followed?;
+    let requests = Requests::now(&fleet.client).await?.since(&before);
+    let each = |count: u64| as_float(count) / as_float(rings as u64);
+    Ok(Wave {
+        wanted,
+        arrangement: fleet.arrangement,
+        rings,
+        floor,
+        took: times.last().filter(|_| missing == 0).map(Duration::as_secs_f64),
+        through: Quantiles::of(times.clone()),
+        times: times.iter().map(Duration::as_secs_f64).collect(),
+        cpu: (process.cpu()? - cpu).as_secs_f64(),
+        peak: process.peak()?,
+        requests: requests.iter().map(|(what, count)| (what.to_owned(), each(count))).collect(),
+        untrue,
+    })
+}
+
+/// How long it takes to generate and seal keys for so many rings as cosign does, on all
+/// cores and with nothing else to do, in seconds.
+fn floor(rings: usize) -> Result<f64> {
+    /// cosign's costs: go-securesystemslib's `encrypted`.
+    const COSTS: (u8, u32, u32) = (15, 8, 1);
+    let cores = available_parallelism()?.get();
+    let (log_n, r, p) = COSTS;
+    let costs = scrypt::Params::new(log_n, r, p)?;
+    let seal = || -> Result<()> {
+        for _ in 0..SAMPLE {
+            PublicKey::random()?;
+            let mut key = [0; 32];
+            scrypt::scrypt(b"password", b"salt", &costs, &mut key)?;
+        }
+        Ok(())
+    };
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(seal)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().ok().context("a thread panicked").flatten())
+    })?;
+    let sealed = as_float((SAMPLE * cores) as u64);
+    Ok(start.elapsed().as_secs_f64() * as_float(rings as u64) / sealed)
+}
+
+/// How many each core seals to learn how long all take.
+const SAMPLE: usize = 30;
+
+fn as_float(number: u64) -> f64 {
+    u32::try_from(number).map_or(f64::MAX, f64::from)
+}

@@ -1,0 +1,80 @@
+//! What programs take of the machine, as the kernel tells.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use signingkeyring_e2e_testbed::{cluster::Cluster, components::Component};
+
+/// A process.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(pub u32);
+
+impl Process {
+    /// Its resident memory, in MiB.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resident(self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that this was so far, in MiB.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn peak(self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(self, field: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("it ended")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024)
+    }
+
+    /// How long it has been on a core so far.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn cpu(self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
+        // The name in brackets may have anything in it.
+        let (_, after) = stat.rsplit_once(')').context("no name")?;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        // proc(5): utime and stime are the fields 14 and 15; the state, 3, is the first here.
+        let ticks: u64 = fields
+            .get(11..13)
+            .context("no times")?
+            .iter()
+            .map(|t| t.parse::<u64>())
+            .sum::<Result<_, _>>()?;
+        let second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_millis(ticks * 1000 / second))
+    }
+}
+
+/// The resident memory of two programs, in MiB.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// kube-apiserver.
+    pub api_server: u64,
+    /// Kyverno's admission controller.
+    pub kyverno: u64,
+}
+
+impl Memory {
+    /// What those of a cluster have.
+    ///
+    /// # Errors
+    /// If one has ended.
+    pub fn of(cluster: &Cluster) -> Result<Self> {
+        let of = |wanted: Component| {
+            let mut all = Component::ALL.into_iter().zip(&cluster.info.processes);
+            let (_, process) = all.find(|(component, _)| *component == wanted).context("ended")?;
+            Process(*process).resident()
+        };
+        Ok(Self { api_server: of(Component::ApiServer)?, kyverno: of(Component::Kyverno)? })
+    }
+}

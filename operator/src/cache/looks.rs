@@ -1,0 +1,117 @@
+//! What was last seen of the Secrets of pipelines, of rings that are on their way.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use signingkeyring_core::ledger::PipelineRef;
+use tokio::time::Instant;
+
+/// So long it is kept what was seen. A ring that rotates is looked at every second.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// The metadata of a ring's pipeline Secrets, or that there is no such Secret.
+pub type Seen = BTreeMap<PipelineRef, Option<ObjectMeta>>;
+
+/// What was last seen of the pipeline Secrets of rings that were looked at a moment ago:
+/// who looks again at once need not ask again.
+#[derive(Debug, Default)]
+pub struct Looks(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    by_ring: HashMap<String, Look>,
+    /// When each was taken in, the oldest first.
+    order: VecDeque<(Instant, String)>,
+}
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    seen: Seen,
+}
+
+impl State {
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, ring)) = self.order.front()
+            && now.duration_since(*at) >= KEPT
+        {
+            if self.by_ring.get(ring).is_some_and(|look| look.at == *at) {
+                self.by_ring.remove(ring);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+impl Looks {
+    /// What was seen of a ring's Secrets no longer ago than this.
+    #[must_use]
+    pub(crate) fn get(&self, ring: &str, most: Duration) -> Option<Seen> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.expire(now);
+        let look = state.by_ring.get(ring)?;
+        (now.duration_since(look.at) < most).then(|| look.seen.clone())
+    }
+
+    /// Takes in what was seen of all of a ring's Secrets.
+    pub(crate) fn put(&self, ring: &str, at: Instant, seen: Seen) {
+        let mut state = self.lock();
+        state.expire(Instant::now());
+        state.order.push_back((at, ring.to_owned()));
+        state.by_ring.insert(ring.to_owned(), Look { at, seen });
+    }
+
+    /// Takes in what this process has written, which is as it is by now.
+    pub(crate) fn wrote(&self, ring: &str, pipeline: &PipelineRef, stored: ObjectMeta) {
+        if let Some(look) = self.lock().by_ring.get_mut(ring) {
+            look.seen.insert(pipeline.clone(), Some(stored));
+        }
+    }
+
+    /// Forgets what was seen of a ring's Secrets: it is not so any more.
+    pub(crate) fn forget(&self, ring: &str) {
+        self.lock().by_ring.remove(ring);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_counts_for_a_while() {
+        let looks = Looks::default();
+        let pipeline = PipelineRef { namespace: "ci".to_owned(), name: "signing".to_owned() };
+        let get = |most| looks.get("shop", most * SECOND).map(|seen| seen[&pipeline].is_some());
+        assert_eq!(get(30), None);
+        looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
+        assert_eq!(get(30), Some(false));
+        looks.wrote("shop", &pipeline, ObjectMeta::default());
+        assert_eq!(get(30), Some(true));
+        tokio::time::advance(2 * SECOND).await;
+        assert_eq!((get(2), get(3)), (None, Some(true)));
+        // Of one that was looked at since the older look does not end the newer.
+        looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
+        tokio::time::advance(29 * SECOND).await;
+        assert_eq!(get(30), Some(false));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(get(60), None);
+        assert!(looks.lock().by_ring.is_empty() && looks.lock().order.is_empty());
+        looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
+        looks.forget("shop");
+        assert_eq!(get(30), None);
+        looks.wrote("shop", &pipeline, ObjectMeta::default());
+        assert_eq!(get(30), None, "what is known of one Secret says nothing of the others");
+    }
+}
