@@ -1,8 +1,8 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{
@@ -14,37 +14,79 @@ use axum::{
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::context::Context;
+use crate::{leadership::Leadership, telemetry::Metrics};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What is told of this replica: each time it begins to follow the cluster anew, that
+/// begins anew, too.
+#[derive(Debug)]
+pub(crate) struct Health {
+    leadership: Leadership,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    metrics: Arc<Metrics>,
+    has_listed: bool,
+}
+
+impl Health {
+    /// Of a replica that has seen nothing yet.
+    pub(crate) fn new(leadership: Leadership) -> Arc<Self> {
+        Arc::new(Self { leadership, told: Mutex::default() })
+    }
+
+    /// It begins to list the cluster.
+    pub(crate) fn lists(&self, metrics: &Arc<Metrics>) {
+        let metrics = Arc::clone(metrics);
+        *self.lock() = Told { metrics, has_listed: false };
+    }
+
+    /// It has seen the whole cluster.
+    pub(crate) fn has_listed(&self) {
+        self.lock().has_listed = true;
+    }
+
+    /// A replica that only waits for its turn is as ready as it can be.
+    fn readiness(&self) -> (StatusCode, &'static str) {
+        if !self.lock().has_listed {
+            (StatusCode::SERVICE_UNAVAILABLE, "the cluster is still being listed\n")
+        } else if self.leadership.is_leader() {
+            (StatusCode::OK, "leader\n")
+        } else {
+            (StatusCode::OK, "standby\n")
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let metrics = Arc::clone(&self.lock().metrics);
+        metrics.text(self.leadership.is_leader())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Serves for ever. Healthy means that the process runs; ready, that it has
-/// seen the whole cluster and works.
+/// seen the whole cluster and works, or could.
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub async fn serve(context: &Context, ready: Arc<AtomicBool>) -> std::io::Result<()> {
-    let metrics = Arc::clone(&context.metrics);
-    let router =
-        Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route(
-                "/readyz",
-                get(move || async move {
-                    if ready.load(Ordering::Relaxed) {
-                        (StatusCode::OK, "ok\n")
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "the cluster is still being listed\n")
-                    }
-                }),
-            )
-            .route(
-                "/metrics",
-                get(move || async move {
-                    ([(CONTENT_TYPE, OPENMETRICS)], metrics.text()).into_response()
-                }),
-            );
-    let listener = TcpListener::bind(context.settings.listen).await?;
+pub(crate) async fn serve(listen: SocketAddr, health: &Arc<Health>) -> std::io::Result<()> {
+    let (ready, metrics) = (Arc::clone(health), Arc::clone(health));
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || async move { ready.readiness() }))
+        .route(
+            "/metrics",
+            get(move || async move {
+                ([(CONTENT_TYPE, OPENMETRICS)], metrics.metrics()).into_response()
+            }),
+        );
+    let listener = TcpListener::bind(listen).await?;
     info!(address = %listener.local_addr()?, "serving health and metrics");
     axum::serve(listener, router).await
 }

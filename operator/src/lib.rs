@@ -22,6 +22,7 @@ mod identity;
 pub mod keys;
 mod kinds;
 mod kyverno;
+mod leadership;
 mod observe;
 mod packed;
 mod probe;

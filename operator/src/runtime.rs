@@ -1,12 +1,6 @@
 //! Puts the parts together and runs them until the process is told to stop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kube::{
@@ -19,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Barrier,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     cache::{
@@ -30,7 +24,11 @@ use crate::{
     context::{Announced, Context},
     controllers,
     gate::Gate,
-    guard, http, identity, kinds, probe,
+    guard,
+    http::{self, Health},
+    identity, kinds,
+    leadership::{Election, Leadership},
+    probe,
     rotations::{Rotations, Standing},
     sealings::Sealings,
     settings::Settings,
@@ -48,48 +46,98 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = connect(&settings).await?;
-    tokio::select! {
-        result = operate(client, settings, clock) => result?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let election = if settings.leader_elect {
+        Some(Election::stand(client.clone(), &settings, clock.clone())?)
+    } else {
+        None
+    };
+    let leadership = election.as_ref().map_or_else(Leadership::unlimited, Election::leadership);
+    let result = tokio::select! {
+        result = serve(client, settings, clock, leadership) => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    // Whatever was under way is a start state like any other, and by now nothing is.
+    if let Some(election) = election {
+        election.withdraw().await;
     }
-    // Whatever was under way is a start state like any other.
     info!("stopped");
-    Ok(())
+    result
 }
 
-/// Runs the operator with a client and a clock until the future is dropped,
-/// which may happen anywhere: every state is a start state.
+/// Runs the operator with a client and a clock, and without others, until the future is
+/// dropped, which may happen anywhere: every state is a start state.
 ///
 /// # Errors
 /// If it cannot start, or one of its parts ends on its own.
 pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow::Result<()> {
-    let account = identity::ask(&client, &settings.namespace).await;
-    let (context, writers) = assemble(client, settings, clock, account);
-    let ready = Arc::new(AtomicBool::new(false));
-    let listed = Arc::new(Barrier::new(watches::WATCHES + 1));
+    serve(client, settings, clock, Leadership::unlimited()).await
+}
+
+async fn serve(
+    client: Client,
+    settings: Settings,
+    clock: Clock,
+    leadership: Leadership,
+) -> anyhow::Result<()> {
     info!(
-        namespace = context.settings.namespace,
-        enrolment_label = context.settings.enrolment_label,
+        namespace = settings.namespace,
+        enrolment_label = settings.enrolment_label,
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
+    let listen = settings.listen;
+    let health = Health::new(leadership.clone());
+    let terms = async {
+        let account = identity::ask(&client, &settings.namespace).await;
+        loop {
+            let (context, writers) =
+                assemble(client.clone(), settings.clone(), clock.clone(), account.clone());
+            follow(&context, writers, &leadership, &health).await?;
+            // All that it remembers is of a time that is over: others have written since.
+            warn!("this replica leads no longer, and begins anew as a standby");
+        }
+    };
     tokio::select! {
-        result = http::serve(&context, Arc::clone(&ready)) => {
-            result.with_context(|| format!("serving on {}", context.settings.listen))?;
+        result = http::serve(listen, &health) => {
+            result.with_context(|| format!("serving on {listen}"))?;
             anyhow::bail!("the HTTP server ended")
         }
-        () = watches::run(&context, writers, Arc::clone(&listed)) => {
-            anyhow::bail!("the watches ended")
-        }
-        () = work(&context, &listed, &ready) => anyhow::bail!("the controllers ended"),
+        result = terms => result,
     }
 }
 
-/// Works once everything has been seen: a decision on half a picture could
-/// take a missing ledger for a lost one.
-async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
-    listed.wait().await;
+/// Follows the cluster, works once this replica leads, and ends when it does no longer.
+async fn follow(
+    context: &Context,
+    writers: watches::Writers,
+    leadership: &Leadership,
+    health: &Health,
+) -> anyhow::Result<()> {
+    health.lists(&context.metrics);
+    let listed = Arc::new(Barrier::new(watches::WATCHES + 1));
+    let lead = async {
+        // A decision on half a picture could take a missing ledger for a lost one.
+        listed.wait().await;
+        health.has_listed();
+        info!(rings = context.cache.rings.len(), "the cluster is listed");
+        leadership.begins().await;
+        leadership.while_it_lasts(work(context)).await
+    };
+    tokio::select! {
+        () = watches::run(context, writers, Arc::clone(&listed)) => {
+            anyhow::bail!("the watches ended")
+        }
+        worked = lead => match worked {
+            None => Ok(()),
+            Some(()) => anyhow::bail!("the controllers ended"),
+        }
+    }
+}
+
+/// Works, for ever. Whoever begins to has heard nothing of Kyverno yet: each
+/// acknowledgement and each soak begins anew.
+async fn work(context: &Context) {
     if context.settings.policy_kind.preference() == Preference::Auto {
         // Before a ring is placed.
         kinds::look(context).await;
@@ -102,7 +150,6 @@ async fn work(context: &Context, listed: &Barrier, ready: &AtomicBool) {
             context.rotations.note(ring.as_str(), Standing::UnderWay(Duration::ZERO));
         }
     }
-    ready.store(true, Ordering::Relaxed);
     info!(rings = context.cache.rings.len(), "working");
     watches::wake_all(context);
     futures::join!(

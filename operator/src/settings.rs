@@ -208,6 +208,22 @@ pub struct Settings {
     )]
     pub sealings: u16,
 
+    /// Whether there are other replicas: the one that holds the Lease
+    /// signingkeyring-operator works, and the others follow the cluster to take over
+    /// from it, within 15 seconds if it dies. /readyz and signingkeyring_leader tell
+    /// them apart.
+    #[arg(long, env = "SIGNING_LEADER_ELECT")]
+    pub leader_elect: bool,
+
+    /// What this replica is called in the Lease, with a random number behind it.
+    #[arg(
+        long,
+        env = "SIGNING_REPLICA",
+        default_value = names::MANAGER,
+        value_name = "NAME"
+    )]
+    pub replica: String,
+
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SIGNING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,

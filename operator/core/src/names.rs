@@ -10,6 +10,9 @@ pub const GROUP: &str = "signing.odj.cloud";
 /// Field manager of every write.
 pub const MANAGER: &str = "signingkeyring-operator";
 
+/// The Lease, in the operator's namespace, by which replicas agree who works.
+pub const LEASE: &str = "signingkeyring-operator";
+
 /// Standard label that marks an object as written by this operator.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

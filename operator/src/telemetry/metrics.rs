@@ -19,6 +19,7 @@ use crate::gate::State;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    leader: Gauge,
     reconciles: Family<ReconcileLabels, Counter>,
     duration: Family<ControllerLabels, Histogram>,
     rings: Family<StateLabels, Gauge>,
@@ -85,6 +86,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("signingkeyring"),
+            leader: Gauge::default(),
             reconciles: Family::default(),
             duration: Family::new_with_constructor(|| {
                 Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0])
@@ -125,6 +127,12 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
+        r.register(
+            "leader",
+            "1 if this replica works, 0 if it stands by: of all replicas together more than 1 is a \
+             defect, and 0 for longer than 15 seconds that nobody works",
+            self.leader.clone(),
+        );
         r.register("reconciles", "Passes by controller and outcome", self.reconciles.clone());
         r.register_with_unit(
             "reconcile_duration",
@@ -364,9 +372,10 @@ impl Metrics {
         self.gate_latency.remove(&labels);
     }
 
-    /// The metrics in the OpenMetrics text format.
+    /// The metrics in the OpenMetrics text format, of a replica that leads or stands by.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self, is_leader: bool) -> String {
+        self.leader.set(i64::from(is_leader));
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
