@@ -1,9 +1,16 @@
 //! What the manifest gives to the operator is what the settings' defaults take.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
+use signingkeyring_core::names;
 use signingkeyring_operator::settings::Settings;
 
 /// What the operator takes but for sealing keys, in MiB. With 100 rings a debug
@@ -46,4 +53,128 @@ fn the_operator_is_told_how_the_role_is_called_that_owners_bind() {
     let rights = include_str!("../../manifests/rbac.yaml");
     let named = format!("kind: ClusterRole\nmetadata:\n  name: {}\n", settings.pipeline_role);
     assert!(rights.contains(&named), "{named}");
+}
+
+/// What an administrator's `kubectl apply -k` sends.
+fn rendered(folder: &Path) -> Vec<Value> {
+    let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster/bin/kubectl");
+    assert!(
+        kubectl.is_file(),
+        "the real kubectl is not there ({}): run `make cluster-tools` first",
+        kubectl.display()
+    );
+    let output = Command::new(kubectl).arg("kustomize").arg(folder).env_clear().output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split("\n---\n").map(|object| serde_saphyr::from_str(object).unwrap()).collect()
+}
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+}
+
+/// The manifests, and an overlay of somebody's own with other names.
+fn installations() -> [(Vec<Value>, &'static str, &'static str); 2] {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("overlay-{}/somewhere/else", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    // kustomize takes no absolute path to a folder.
+    let up = "../".repeat(folder.components().count() - 1);
+    let resource = manifests().canonicalize().unwrap();
+    let overlay = format!(
+        "namespace: acme-signing\nnamePrefix: acme-\nresources: [{up}{}]\n",
+        resource.strip_prefix("/").unwrap().display()
+    );
+    fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
+    let overlaid = rendered(&folder);
+    fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap();
+    [(rendered(&manifests()), "", "signing-system"), (overlaid, "acme-", "acme-signing")]
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |o: &&Value| o["kind"] == kind && o["metadata"]["name"] == *name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// One of the two runs whatever is replaced or drained: none ends before another is ready.
+#[test]
+fn two_replicas_run_and_one_of_them_at_least_always_does() {
+    for (objects, prefix, namespace) in installations() {
+        let name = format!("{prefix}signingkeyring-operator");
+        let deployment = find(&objects, "Deployment", &name);
+        let spec = &deployment["spec"];
+        assert_eq!(spec["replicas"], 2);
+        assert_eq!(
+            spec["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
+        );
+        let template = &spec["template"];
+        let labels = &template["metadata"]["labels"];
+        assert_eq!(spec["selector"]["matchLabels"], *labels);
+
+        let budget = find(&objects, "PodDisruptionBudget", &name);
+        assert_eq!(budget["metadata"]["namespace"], namespace);
+        assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
+        assert_eq!(budget["spec"]["maxUnavailable"], 1, "of two, so a node can be drained");
+
+        let spread = &template["spec"]["topologySpreadConstraints"];
+        assert_eq!(spread.as_array().unwrap().len(), 1);
+        assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(spread[0]["maxSkew"], 1);
+        assert_eq!(spread[0]["whenUnsatisfiable"], "ScheduleAnyway", "one node is enough");
+        assert_eq!(spread[0]["labelSelector"]["matchLabels"], *labels);
+    }
+}
+
+#[test]
+fn replicas_agree_who_works_and_have_time_to_let_go() {
+    let (objects, ..) = &installations()[0];
+    let deployment = find(objects, "Deployment", "signingkeyring-operator");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let arguments = container["args"].as_array().unwrap();
+    let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
+    let settings = Settings::parse_from(["signingkeyring-operator"].into_iter().chain(arguments));
+    assert!(settings.leader_elect);
+    assert!(!Settings::parse_from(["signingkeyring-operator"]).leader_elect);
+    let environment = container["env"].as_array().unwrap();
+    let told = environment.iter().find(|v| v["name"] == "SIGNING_REPLICA").unwrap();
+    assert_eq!(told["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+
+    let before = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!((1..=2).contains(&before), "a look at the Lease, and the next leader waits for it");
+    // Letting go is given two seconds.
+    assert!(grace >= before + 2 * 2, "{grace} s");
+}
+
+/// Of Leases it may use the one by which it is elected, in its own namespace alone.
+#[test]
+fn the_right_to_leases_is_the_least() {
+    for (objects, prefix, namespace) in installations() {
+        let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
+        let of_leases = |rule: &Value| rule["apiGroups"] == json!(["coordination.k8s.io"]);
+        let roles = objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
+        for role in roles {
+            let found: Vec<Value> = rules(role).into_iter().filter(of_leases).collect();
+            let name = role["metadata"]["name"].as_str().unwrap();
+            if role["kind"] == "Role" && name == format!("{prefix}signingkeyring-operator") {
+                assert_eq!(role["metadata"]["namespace"], namespace);
+                let groups = json!(["coordination.k8s.io"]);
+                assert_eq!(
+                    found,
+                    [
+                        json!({"apiGroups": groups, "resources": ["leases"], "verbs": ["create"]}),
+                        json!({
+                            "apiGroups": groups, "resources": ["leases"],
+                            "resourceNames": [names::LEASE], "verbs": ["get", "update"],
+                        }),
+                    ]
+                );
+            } else {
+                assert!(found.is_empty(), "{name}");
+            }
+        }
+    }
 }
