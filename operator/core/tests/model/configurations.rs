@@ -24,6 +24,9 @@ pub struct Configuration {
     pub keep: u8,
     pub pipelines: [bool; 2],
     pub replicas: usize,
+    /// Whether one of them leads, the first: the others only end what they have sent. Where
+    /// none does, both work at once, which is more than ever happens.
+    pub elects: bool,
     /// Begin with a ring that has been serving, and rotated so often.
     pub born: bool,
     /// Begin with namespaces that are covered as those of no ring.
@@ -59,6 +62,7 @@ impl Configuration {
             keep: 2,
             pipelines: [true, false],
             replicas: 2,
+            elects: false,
             born: true,
             covered: false,
             rotations: 0,
@@ -138,6 +142,22 @@ fn alone() -> Vec<Configuration> {
             slow_watches: false,
             budget: Budget { edits: 2, outages: 0, crashes: 0, ..budget },
             ..base("unborn")
+        },
+        Configuration {
+            elects: true,
+            born: false,
+            edits: &[Edit::Rotate],
+            budget: Budget { crashes: 3, ..budget },
+            ..base("leaders at birth")
+        },
+        Configuration {
+            keep: 1,
+            elects: true,
+            remembers: true,
+            writes_later: true,
+            edits: &[Edit::Rotate, Edit::Revoke(1)],
+            budget: Budget { edits: 2, crashes: 2, ..budget },
+            ..base("leaders")
         },
         Configuration {
             keep: 1,

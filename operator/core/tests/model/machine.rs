@@ -31,6 +31,8 @@ pub struct Subject {
     pub plan_policy: PolicyPlanner,
     pub compose: Composer,
     pub plan_cover: CoverPlanner,
+    /// Whether a new leader goes by what the one before it has heard.
+    pub inherits: bool,
 }
 
 impl Subject {
@@ -40,6 +42,7 @@ impl Subject {
         plan_policy: |snapshot, kind| plan_policy(snapshot, kind),
         compose: |kind, content, seen| kind.compose(content, seen),
         plan_cover: |snapshot, kind| plan_unknown(snapshot, kind),
+        inherits: false,
     };
 }
 
@@ -59,6 +62,8 @@ pub enum Move {
     Act(usize),
     /// It ends where it is and starts again, knowing nothing.
     Crash(usize),
+    /// Another replica leads, wherever the one before it was.
+    TakeOver,
     /// It asks the gates of the ring's policies, a soak after it last did.
     Ask(usize),
     /// A replica makes a pass over a policy; it sees the two rings' ledgers.
@@ -235,9 +240,12 @@ impl Model for Machine {
                 moves.extend(watches.iter().map(|watch| Move::Plan(index, *watch)));
             }
             moves.push(Move::Ask(index));
-            if state.left.crashes > 0 {
+            if state.left.crashes > 0 && !self.configuration.elects {
                 moves.push(Move::Crash(index));
             }
+        }
+        if state.left.crashes > 0 && self.configuration.elects {
+            moves.push(Move::TakeOver);
         }
         self.passes_over_policies(state, watches, moves);
         if state.cover.is_some() {
@@ -271,6 +279,7 @@ impl Model for Machine {
         let mut next = self.step(state, &step)?;
         // Replicas have no names: two states that differ in theirs are one.
         if let [a, b] = &next.replicas[..]
+            && !self.configuration.elects
             && hash_of(a) > hash_of(b)
         {
             next.replicas.swap(0, 1);

@@ -93,6 +93,12 @@ const MISTAKES: &[Mistake] = &[
         configuration: "unknown",
         violates: "closed-not-open",
     },
+    Mistake {
+        name: "go by what the leader before has heard",
+        subject: Subject { inherits: true, ..Subject::REAL },
+        configuration: "leaders",
+        violates: "no-gap",
+    },
     mistake("never activate", never_activates, "rotation", "settles"),
     policy_mistake("write a key of no ledger", adopts, "shared rotation", "known-keys-only"),
     policy_mistake(

@@ -3,18 +3,38 @@
 
 use std::sync::Arc;
 
+use signingkeyring_core::{ledger::Change, plan::Action};
+
 use crate::{
     cover,
-    facts::Keys,
+    facts::{Keys, serial_of},
     machine::{Edit, Machine, Move},
     state::{Access, Heard, Held, Replica, Soak, State, rules},
     view,
 };
 
+/// The replica that leads, where one does.
+const LEADER: usize = 0;
+
 impl Machine {
     /// The state after a move, or nothing if it changes nothing.
     pub fn step(&self, state: &State, step: &Move) -> Option<State> {
         match *step {
+            // A standby begins nothing. What it sent when it led may still arrive.
+            Move::Plan(replica, _)
+            | Move::Ask(replica)
+            | Move::Sync(replica, ..)
+            | Move::Cover(replica, _)
+                if self.configuration.elects && replica != LEADER =>
+            {
+                None
+            }
+            Move::TakeOver => Some(self.take_over(state)),
+            Move::Act(replica) if self.configuration.elects && replica != LEADER => {
+                let mut next = self.act(state, replica)?;
+                next.replicas[replica].pass = None;
+                Some(next)
+            }
             Move::Plan(replica, watch) => self.plan(state, replica, watch),
             Move::Act(replica) => self.act(state, replica),
             Move::Ask(replica) => ask(state, replica),
@@ -30,6 +50,33 @@ impl Machine {
             }
             _ => happen(state, step),
         }
+    }
+
+    /// Another replica leads, which has heard nothing. What counts of what was heard before
+    /// is what the ledger says, or is being told by a write that was sent.
+    fn take_over(&self, state: &State) -> State {
+        let mut next = state.clone();
+        let heard = next.replicas[LEADER].heard.clone();
+        next.replicas.swap(LEADER, LEADER + 1);
+        let leader = &mut next.replicas[LEADER];
+        // A leader of before has been gone for longer than a write may be on its way.
+        *leader = Replica::started();
+        if self.subject.inherits {
+            leader.heard = heard;
+        }
+        let sent = next.replicas[LEADER + 1].pass.as_ref();
+        let sent = sent.and_then(|(pass, done)| pass.actions.get(usize::from(*done)));
+        let sent = match sent {
+            Some(Action::Commit(Change::Acknowledge { version })) => Some(*version),
+            _ => None,
+        };
+        let rows = state.ledger.iter().flat_map(|stored| &stored.ledger.versions);
+        let counts = rows.filter(|row| row.acknowledged_at().is_some() || Some(row.number) == sent);
+        let counts = counts.map(|row| serial_of(&row.public_key.text())).fold(Keys(0), Keys::with);
+        next.past.acknowledged = next.past.acknowledged.and(counts);
+        next.past.rested = next.past.rested.and(counts);
+        next.left.crashes -= 1;
+        next
     }
 
     /// What a user changes; nothing if it is so already.
@@ -127,6 +174,7 @@ fn happen(state: &State, step: &Move) -> Option<State> {
         | Move::Write(_)
         | Move::Cover(..)
         | Move::LoadCover
+        | Move::TakeOver
         | Move::Bystander
         | Move::User(_) => {}
     }

@@ -7,8 +7,9 @@ use crate::{bystander::Bystander, machine::Edit, state::Budget, view::AUDIT};
 ///
 /// A policy says nothing of a ring whose rule has left it, so nothing keeps a
 /// replica that is far behind from putting the rule back by a write that it
-/// planned before. Until one replica leads, one runs; so where a ring is removed
-/// and there are two, a replica has either late watches or late writes here.
+/// planned before. Only who led before may be that far behind, by the write that it
+/// had sent; so where a ring is removed and two work at once, a replica has either late
+/// watches or late writes here.
 pub fn all() -> Vec<Configuration> {
     let with = |name, bystander| Configuration { bystander, ..Configuration::new(name) };
     let remembers = |name, bystander| Configuration { remembers: true, ..with(name, bystander) };
