@@ -22,7 +22,7 @@ const SCHEDULED: usize = 1;
 /// And this one a version that stands by.
 const STANDBY: usize = 2;
 
-/// Prepares a cluster with an operator and rings that are ready.
+/// Prepares a cluster with the operator's replicas and rings that are ready.
 ///
 /// # Errors
 /// If they do not become so.
@@ -36,7 +36,7 @@ pub async fn prepare(cluster: Cluster, options: Options) -> Result<Arc<Run>> {
         facts.allowed = u32::from(number % 5 == STANDBY);
     }
     run.set_clock(0)?;
-    run.start_operator().await?;
+    run.start_replicas().await?;
     let yaml: Vec<String> =
         run.rings.iter().enumerate().map(|(i, ring)| ring_of_its_own(i, ring)).collect();
     run.world.apply(&yaml.join("\n---\n")).await?;

@@ -25,6 +25,9 @@ pub const REFUSED: &str = "a version fell out of the window until Kyverno knew, 
 pub const BACK: &str =
     "a ring's policy deleted or edited until Kyverno answered with its rule again";
 
+/// How long nobody worked.
+pub const TAKEN_OVER: &str = "the leader killed until another replica led";
+
 /// The journal of a run.
 #[derive(Debug)]
 pub struct Journal {

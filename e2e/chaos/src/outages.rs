@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     disturbances::Scope,
-    journal::OPEN,
+    journal::{OPEN, TAKEN_OVER},
     prober,
     random::{Random, ShuffleBag},
     run::Run,
@@ -20,7 +20,9 @@ use super::{
 
 #[derive(Clone, Copy, Debug)]
 enum Outage {
+    Leader,
     Operator,
+    HandOver,
     ApiServer,
     Kyverno,
     WebhooksDeleted,
@@ -42,7 +44,9 @@ const SPREAD: Duration = Duration::from_secs(2);
 pub async fn strike(run: &Run) -> Result<()> {
     let mut random = Random::new(run.options.seed, "outages");
     let kinds = [
-        (Outage::Operator, 7),
+        (Outage::Leader, 4),
+        (Outage::Operator, 1),
+        (Outage::HandOver, 2),
         (Outage::WebhooksDeleted, 2),
         (Outage::WebhooksEdited, 2),
         (Outage::ApiServer, 1),
@@ -63,7 +67,9 @@ pub async fn strike(run: &Run) -> Result<()> {
         // If it ended by itself; nothing is done while it runs.
         run.cluster.start_again("kyverno").await?;
         match outage {
+            Outage::Leader => leader(run).await?,
             Outage::Operator => operator(run, pause).await?,
+            Outage::HandOver => hand_over(run).await?,
             Outage::ApiServer => api_server(run, pause).await?,
             Outage::Kyverno => kyverno(run, pause).await?,
             Outage::WebhooksDeleted => while_kyverno_runs(run, "webhooks deleted", false).await,
@@ -73,13 +79,32 @@ pub async fn strike(run: &Run) -> Result<()> {
     }
 }
 
+/// The other replica takes over.
+async fn leader(run: &Run) -> Result<()> {
+    run.journal.fault("leader killed", "");
+    let mut replicas = run.replicas.lock().await;
+    replicas.take_leader().await?.kill().await?;
+    let start = Instant::now();
+    replicas.until_led().await?;
+    run.journal.took(TAKEN_OVER, start.elapsed());
+    drop(replicas);
+    run.start_replicas().await
+}
+
 async fn operator(run: &Run, pause: Duration) -> Result<()> {
-    run.journal.fault("operator killed", &format!("for {pause:?}"));
-    if let Some(operator) = run.operator.lock().await.take() {
-        operator.kill().await?;
-    }
+    run.journal.fault("both replicas killed", &format!("for {pause:?}"));
+    run.replicas.lock().await.kill_all().await?;
     sleep(pause).await;
-    run.start_operator().await
+    run.start_replicas().await
+}
+
+/// As where a node is drained, or a new version installed.
+async fn hand_over(run: &Run) -> Result<()> {
+    run.journal.fault("leader asked to end", "");
+    let mut replicas = run.replicas.lock().await;
+    replicas.take_leader().await?.stop().await?;
+    drop(replicas);
+    run.start_replicas().await
 }
 
 /// Kyverno ends when it cannot renew its lease for some seconds; what a

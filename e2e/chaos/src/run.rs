@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use kube::Client;
-use signingkeyring_e2e_testbed::{cluster::Cluster, operator::Operator, world::World};
+use signingkeyring_e2e_testbed::{cluster::Cluster, replicas::Replicas, world::World};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -19,6 +19,9 @@ use super::{facts::Facts, journal::Journal};
 
 /// The operator's namespace.
 pub const NAMESPACE: &str = "signing-system";
+
+/// So many replicas of the operator run, as its Deployment has.
+const REPLICAS: usize = 2;
 
 /// What a run is to be like.
 #[derive(Clone, Debug)]
@@ -55,8 +58,8 @@ pub struct Run {
     pub signed: Mutex<BTreeMap<String, Vec<Signed>>>,
     /// An image that nobody signed.
     pub unsigned: String,
-    /// The operator, while it lives.
-    pub operator: Mutex<Option<Operator>>,
+    /// The operator's replicas, of which one leads.
+    pub replicas: Mutex<Replicas>,
     over: AtomicBool,
 }
 
@@ -80,6 +83,17 @@ impl Run {
         let client = world.client().await?;
         let journal = Journal::begin(&world.info.folder)?;
         let unsigned = world.push("chaos/unsigned", "v1").await?;
+        let offset = clock(&world).display().to_string();
+        let settings = [
+            "--clock-offset",
+            &offset,
+            "--recheck-interval=4s",
+            "--rings-per-policy=4",
+            "--log-level",
+            "info,signingkeyring_operator=debug",
+        ];
+        let (guard, program) = (options.guard.clone(), options.operator.clone());
+        let replicas = Replicas::new(&world, guard, program, &settings);
         let rings = (0..options.rings).map(|i| format!("chaos-{i:02}")).collect();
         Ok(Self {
             options,
@@ -91,7 +105,7 @@ impl Run {
             journal,
             signed: Mutex::default(),
             unsigned,
-            operator: Mutex::default(),
+            replicas: Mutex::new(replicas),
             over: AtomicBool::new(false),
         })
     }
@@ -115,37 +129,23 @@ impl Run {
         }
     }
 
-    /// Starts the operator, and tries again if that fails.
+    /// Starts replicas of the operator until there are as many as its Deployment has, and
+    /// tries again if that fails.
     ///
     /// # Errors
     /// If it fails again and again.
-    pub async fn start_operator(&self) -> Result<()> {
-        let clock = self.clock().display().to_string();
-        let arguments = [
-            "--clock-offset",
-            &clock,
-            "--recheck-interval=4s",
-            "--rings-per-policy=4",
-            "--log-level",
-            "info,signingkeyring_operator=debug",
-        ];
-        let mut slot = self.operator.lock().await;
-        ensure!(slot.is_none(), "the operator runs already");
-        let (guard, program) = (&self.options.guard, &self.options.operator);
+    pub async fn start_replicas(&self) -> Result<()> {
+        let mut replicas = self.replicas.lock().await;
         let mut tries = 0;
-        *slot = Some(loop {
-            match Operator::start(&self.world, guard, program, &arguments).await {
-                Ok(operator) => break operator,
+        while replicas.running.len() < REPLICAS {
+            match replicas.start().await {
+                Ok(()) => {}
                 Err(error) if tries < 3 => self.journal.note(&format!("{error:#}")),
                 Err(error) => return Err(error),
             }
             tries += 1;
-        });
+        }
         Ok(())
-    }
-
-    fn clock(&self) -> PathBuf {
-        self.world.info.folder.join("clock-offset")
     }
 
     /// Sets the operator's clock wrong by so many seconds.
@@ -154,8 +154,14 @@ impl Run {
     /// If the file cannot be written.
     pub fn set_clock(&self, seconds: i64) -> Result<()> {
         // Replaced at once: a file half written would be a clock that is right.
-        let new = self.clock().with_extension("new");
+        let clock = clock(&self.world);
+        let new = clock.with_extension("new");
         std::fs::write(&new, seconds.to_string())?;
-        Ok(std::fs::rename(new, self.clock())?)
+        Ok(std::fs::rename(new, clock)?)
     }
+}
+
+/// The file that says how wrong the operator's clock is.
+fn clock(world: &World) -> PathBuf {
+    world.info.folder.join("clock-offset")
 }

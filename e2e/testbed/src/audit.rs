@@ -37,6 +37,9 @@ rules:
   - {{group: '', resources: [secrets]}}
   - {{group: kyverno.io, resources: [clusterpolicies]}}
   - {{group: policies.kyverno.io, resources: [imagevalidatingpolicies, mutatingpolicies]}}
+  - {{group: signing.odj.cloud, resources: [signingkeyrings, signingkeyrings/status]}}
+  - {{group: events.k8s.io, resources: [events]}}
+  - {{group: coordination.k8s.io, resources: [leases]}}
 - level: None
 "
     );
@@ -46,6 +49,8 @@ rules:
 /// A request of the operator's to write an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// What kind of object, such as `secrets`.
+    pub resource: String,
     /// `create`, `update`, `patch` or `delete`.
     pub verb: String,
     /// The object's namespace; empty if it has none.
@@ -64,6 +69,7 @@ impl Request {
         }
         let object = &event["objectRef"];
         Some(Self {
+            resource: text(&object["resource"]),
             verb: text(&event["verb"]),
             namespace: text(&object["namespace"]),
             name: text(&object["name"]),

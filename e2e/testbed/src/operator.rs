@@ -4,9 +4,12 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
@@ -17,6 +20,9 @@ use crate::{
     pki::{Credential, kubeconfig},
     world::{DEADLINE, World, wait_until},
 };
+
+/// How long one that is asked what it does may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The operator's process, with its own ServiceAccount's rights.
 #[derive(Debug)]
@@ -29,6 +35,24 @@ pub struct Operator {
     pub log: PathBuf,
     /// Where it serves health and metrics.
     pub port: u16,
+}
+
+/// What tells one of several operators from the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The name of its log.
+    pub name: &'a str,
+    /// Where the API server is to it.
+    pub server: &'a str,
+}
+
+/// What one of several operators says that it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It works.
+    Leader,
+    /// It waits until the leader does not any more.
+    Standby,
 }
 
 /// How the operator was installed.
@@ -77,15 +101,32 @@ impl Operator {
         installed: &Installed,
         arguments: &[&str],
     ) -> Result<Self> {
+        let server = world.info.server.clone();
+        let way = Way { name: "operator", server: &server };
+        Self::start_on(world, guard, program, installed, way, arguments).await
+    }
+
+    /// Starts one of several.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub async fn start_on(
+        world: &World,
+        guard: &Path,
+        program: &Path,
+        installed: &Installed,
+        way: Way<'_>,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let namespace = format!("--namespace={}", installed.namespace);
         let account = ["create", "token", &installed.account, &namespace, "--duration=8h"];
         let token = world.kubectl(&account).await?;
         let folder = &world.info.folder;
         let credential = Credential::Token(token.trim());
-        let path = folder.join("operator.kubeconfig");
-        fs::write(&path, kubeconfig(&world.info.server, folder, &credential))?;
+        let path = folder.join(format!("{}.kubeconfig", way.name));
+        fs::write(&path, kubeconfig(way.server, folder, &credential))?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let log = folder.join("operator.log");
+        let log = folder.join(format!("{}.log", way.name));
         let file = File::options().create(true).append(true).open(&log)?;
         let mut guard = Command::new(guard)
             .arg("guard")
@@ -167,6 +208,28 @@ impl Operator {
     /// If it does not answer.
     pub async fn metrics(&self) -> Result<String> {
         http_get(self.port, "/metrics").await
+    }
+
+    /// What it says that it does; nothing if it is not ready, or does not answer at once.
+    pub async fn role(&self) -> Option<Role> {
+        let asked = http_get(self.port, "/readyz");
+        let answer = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        match body.trim() {
+            _ if !head.starts_with("HTTP/1.1 200") => None,
+            "leader" => Some(Role::Leader),
+            "standby" => Some(Role::Standby),
+            _ => None,
+        }
+    }
+
+    /// Sends it a signal, such as one by which it stops or goes on.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let process = Pid::from_raw(i32::try_from(self.process()?)?).context("no process")?;
+        Ok(kill_process(process, signal)?)
     }
 
     /// Waits until it ends by itself; says how, with the end of its log.
