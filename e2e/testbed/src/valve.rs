@@ -9,11 +9,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How far the valve is, and what waits behind it.
+/// How far the valve is, and the most that was sent at once and waits behind it.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     closed: bool,
-    held: usize,
+    largest: usize,
 }
 
 /// A port that leads to another one; it ends with this value.
@@ -45,7 +45,7 @@ impl Valve {
 
     /// Holds what is sent from now on.
     pub fn close(&self) {
-        self.state.send_replace(State { closed: true, held: 0 });
+        self.state.send_replace(State { closed: true, largest: 0 });
     }
 
     /// Lets go of it.
@@ -53,10 +53,10 @@ impl Valve {
         self.state.send_replace(State::default());
     }
 
-    /// How many bytes are held.
+    /// The bytes of the largest message that is held.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.state.borrow().held
+    pub fn largest(&self) -> usize {
+        self.state.borrow().largest
     }
 }
 
@@ -83,7 +83,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Sen
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         state.send_if_modified(|state| {
             if state.closed {
-                state.held += length;
+                state.largest = state.largest.max(length);
             }
             false
         });

@@ -8,6 +8,10 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "these tests start the operator's replicas themselves")]
+mod common;
+
 mod clock;
 mod handover;
 mod kills;
@@ -15,6 +19,7 @@ mod rings;
 mod rolling;
 mod standby;
 mod stopped;
+mod upgrade;
 
 use std::{
     io::Write,
@@ -25,12 +30,10 @@ use anyhow::Result;
 use signingkeyring_e2e_testbed::{cluster::Cluster, replicas::Replicas, tools, world::World};
 use tokio::runtime::Runtime;
 
+use common::QUICK;
+
 /// Where the operator is installed.
 const NAMESPACE: &str = "signing-system";
-
-/// Settings that make tests quick: nothing else differs from a real cluster.
-const QUICK: [&str; 3] =
-    ["--recheck-interval=4s", "--log-level", "info,signingkeyring_operator=debug"];
 
 /// One cluster for all tests; it ends with this process.
 struct Shared {

@@ -37,6 +37,8 @@ pub struct Rings<'a> {
 struct Asked {
     versions: usize,
     revoked: Vec<u32>,
+    /// More lines of its spec.
+    more: String,
 }
 
 /// Something that was asked for.
@@ -85,14 +87,25 @@ impl<'a> Rings<'a> {
         let revoked = self.rings.get(ring).map(|ring| ring.revoked.as_slice()).unwrap_or_default();
         let revoked: Vec<String> =
             revoked.iter().map(|version| format!("{{version: {version}, reason: test}}")).collect();
-        let more = format!("  revoked: [{}]\n", revoked.join(", "));
+        let more = format!("  revoked: [{}]\n{}", revoked.join(", "), asked.more);
         manifest(ring, &more).replace("soak: 1s", &format!("soak: {}s", SOAK.as_secs()))
     }
 
     /// A birth that will be asked for.
     pub fn birth(&mut self, ring: &str) -> Request {
-        self.rings.insert(ring.to_owned(), Asked { versions: 1, revoked: Vec::new() });
+        self.birth_with(ring, "")
+    }
+
+    /// The same of a ring with more lines in its spec.
+    pub fn birth_with(&mut self, ring: &str, more: &str) -> Request {
+        let asked = Asked { versions: 1, revoked: Vec::new(), more: more.to_owned() };
+        self.rings.insert(ring.to_owned(), asked);
         Request::Birth(ring.to_owned())
+    }
+
+    /// Other lines that a ring's spec is to have.
+    pub fn change(&mut self, ring: &str, more: &str) {
+        self.rings.entry(ring.to_owned()).or_default().more = more.to_owned();
     }
 
     /// A rotation that will be asked for.
