@@ -178,7 +178,7 @@ enum Outcome {
     /// It is this replica's, as of when that was asked for.
     Ours(Instant),
     Others,
-    /// Somebody else wrote it, or deleted it. Whose it is shows at the next look.
+    /// Somebody deleted it, or let go of it. Whose it is shows at the next look.
     Unknown,
 }
 
@@ -262,17 +262,26 @@ impl Candidate {
             return Ok(Outcome::Others);
         }
         let asked = Instant::now();
-        let taken = Record::taken(self.record.as_ref(), &self.replica, self.clock.exactly());
-        match self.write(&taken).await {
-            Ok(()) => Ok(Outcome::Ours(asked)),
-            Err(error) if is_code(&error, 409) || is_code(&error, 404) => {
-                self.read().await?;
-                let holder = self.record.as_ref().and_then(Record::holder);
-                let is_others = holder.is_some_and(|holder| holder != self.replica);
-                Ok(if is_others { Outcome::Others } else { Outcome::Unknown })
-            }
-            Err(error) => Err(error),
+        match self.take().await {
+            Ok(()) => return Ok(Outcome::Ours(asked)),
+            Err(error) if is_code(&error, 409) || is_code(&error, 404) => self.read().await?,
+            Err(error) => return Err(error),
         }
+        // The answer to a renewal may have been lost, or somebody labelled the Lease.
+        match self.record.as_ref().and_then(Record::holder) {
+            Some(holder) if holder == self.replica => {
+                let asked = Instant::now();
+                self.take().await.map(|()| Outcome::Ours(asked))
+            }
+            Some(_) => Ok(Outcome::Others),
+            None => Ok(Outcome::Unknown),
+        }
+    }
+
+    /// Takes the Lease, or renews it.
+    async fn take(&mut self) -> kube::Result<()> {
+        let now = self.clock.exactly();
+        self.write(&Record::taken(self.record.as_ref(), &self.replica, now)).await
     }
 
     async fn read(&mut self) -> kube::Result<()> {

@@ -83,10 +83,12 @@ impl<'a> Rings<'a> {
         }
     }
 
-    fn manifest(&self, ring: &str) -> String {
-        let revoked = self.rings.get(ring).map(|ring| ring.revoked.as_slice()).unwrap_or_default();
-        let revoked: Vec<String> =
-            revoked.iter().map(|version| format!("{{version: {version}, reason: test}}")).collect();
+    /// What its owner applies by now.
+    pub fn manifest(&self, ring: &str) -> String {
+        let asked = self.rings.get(ring).cloned().unwrap_or_default();
+        let revoked = asked.revoked.iter();
+        let revoked = revoked.map(|version| format!("{{version: {version}, reason: test}}"));
+        let revoked: Vec<String> = revoked.collect();
         let more = format!("  revoked: [{}]\n{}", revoked.join(", "), asked.more);
         manifest(ring, &more).replace("soak: 1s", &format!("soak: {}s", SOAK.as_secs()))
     }
