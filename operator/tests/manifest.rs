@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use clap::Parser;
@@ -73,8 +74,11 @@ fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
 
+/// What is installed, what its names begin with, and in which namespace it is.
+type Installation = (Vec<Value>, &'static str, &'static str);
+
 /// The manifests, and an overlay of somebody's own with other names.
-fn installations() -> [(Vec<Value>, &'static str, &'static str); 2] {
+static INSTALLATIONS: LazyLock<[Installation; 2]> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("overlay-{}/somewhere/else", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -89,7 +93,7 @@ fn installations() -> [(Vec<Value>, &'static str, &'static str); 2] {
     let overlaid = rendered(&folder);
     fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap();
     [(rendered(&manifests()), "", "signing-system"), (overlaid, "acme-", "acme-signing")]
-}
+});
 
 fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let is_it = |o: &&Value| o["kind"] == kind && o["metadata"]["name"] == *name;
@@ -99,9 +103,9 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
 /// One of the two runs whatever is replaced or drained: none ends before another is ready.
 #[test]
 fn two_replicas_run_and_one_of_them_at_least_always_does() {
-    for (objects, prefix, namespace) in installations() {
+    for (objects, prefix, namespace) in &*INSTALLATIONS {
         let name = format!("{prefix}signingkeyring-operator");
-        let deployment = find(&objects, "Deployment", &name);
+        let deployment = find(objects, "Deployment", &name);
         let spec = &deployment["spec"];
         assert_eq!(spec["replicas"], 2);
         assert_eq!(
@@ -112,8 +116,8 @@ fn two_replicas_run_and_one_of_them_at_least_always_does() {
         let labels = &template["metadata"]["labels"];
         assert_eq!(spec["selector"]["matchLabels"], *labels);
 
-        let budget = find(&objects, "PodDisruptionBudget", &name);
-        assert_eq!(budget["metadata"]["namespace"], namespace);
+        let budget = find(objects, "PodDisruptionBudget", &name);
+        assert_eq!(budget["metadata"]["namespace"], *namespace);
         assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
         assert_eq!(budget["spec"]["maxUnavailable"], 1, "of two, so a node can be drained");
 
@@ -128,7 +132,7 @@ fn two_replicas_run_and_one_of_them_at_least_always_does() {
 
 #[test]
 fn replicas_agree_who_works_and_have_time_to_let_go() {
-    let (objects, ..) = &installations()[0];
+    let (objects, ..) = &INSTALLATIONS[0];
     let deployment = find(objects, "Deployment", "signingkeyring-operator");
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
@@ -152,7 +156,7 @@ fn replicas_agree_who_works_and_have_time_to_let_go() {
 /// Of Leases it may use the one by which it is elected, in its own namespace alone.
 #[test]
 fn the_right_to_leases_is_the_least() {
-    for (objects, prefix, namespace) in installations() {
+    for (objects, prefix, namespace) in &*INSTALLATIONS {
         let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
         let of_leases = |rule: &Value| rule["apiGroups"] == json!(["coordination.k8s.io"]);
         let roles = objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
@@ -160,7 +164,7 @@ fn the_right_to_leases_is_the_least() {
             let found: Vec<Value> = rules(role).into_iter().filter(of_leases).collect();
             let name = role["metadata"]["name"].as_str().unwrap();
             if role["kind"] == "Role" && name == format!("{prefix}signingkeyring-operator") {
-                assert_eq!(role["metadata"]["namespace"], namespace);
+                assert_eq!(role["metadata"]["namespace"], *namespace);
                 let groups = json!(["coordination.k8s.io"]);
                 assert_eq!(
                     found,

@@ -40,8 +40,11 @@ impl Record {
                 Some(Self { lease, exists: true, ..before })
             }
             (_, Some(lease)) => Some(Self::new(lease, now)),
-            (Some(before), None) => Some(Self { exists: false, ..before }),
-            (None, None) => None,
+            // Its last renewal may not have been seen.
+            (Some(before), None) if before.exists => {
+                Some(Self { exists: false, since: now, ..before })
+            }
+            (before, None) => before,
         }
     }
 
@@ -157,9 +160,11 @@ mod tests {
         }
         assert!(Record::new(Lease::default(), start).is_free_for(ME, start), "without a spec");
         let record = Record::new(lease(Some("other"), 1, Some(10)), start);
-        let record = Record::found(Some(record), None, start + seconds(5)).unwrap();
-        assert!(!record.is_free_for(ME, start + seconds(9)));
-        assert!(record.is_free_for(ME, start + seconds(10)));
+        let gone = |record, after| Record::found(Some(record), None, start + seconds(after));
+        // It may have been renewed since it was seen, but not since it was seen to be gone.
+        let record = gone(gone(record, 5).unwrap(), 9).unwrap();
+        assert!(!record.is_free_for(ME, start + seconds(14)));
+        assert!(record.is_free_for(ME, start + seconds(15)));
         let taken = Record::taken(Some(&record), ME, Timestamp::UNIX_EPOCH);
         assert_eq!(taken.metadata.resource_version, None, "it is created");
         assert!(Record::found(None, None, start).is_none());
