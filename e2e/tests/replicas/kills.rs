@@ -70,7 +70,7 @@ fn whatever_is_under_way_survives_the_leader() {
             done.add(end);
         }
         say(&format!("taken over {}\ndone       {}", taken.summary(), done.summary()));
-        rings.judge()?;
+        rings.judge().await?;
         say(&format!(
             "{kills} kills, {} versions asked for and minted, none twice",
             rings.minted()

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use signingkeyring_e2e_observer::{
     checks::{self, Expected},
@@ -11,7 +11,7 @@ use signingkeyring_e2e_observer::{
     ledger::{ANNOTATION, Ledger},
     observer::Observer,
 };
-use signingkeyring_e2e_testbed::world::{World, manifest, namespaces};
+use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
 use tokio::time::Instant;
 
 use crate::NAMESPACE;
@@ -150,11 +150,21 @@ impl<'a> Rings<'a> {
         Ok(states.filter_map(|event| Some((event.at, json(event.object.as_ref()?)?))).collect())
     }
 
-    /// Looks at every state that was seen of every ring.
+    /// Waits until every ring has come to rest, and looks at every state that was seen of it.
     ///
     /// # Errors
     /// If a key was minted twice, a request lost, or another promise broken.
-    pub fn judge(&self) -> Result<()> {
+    pub async fn judge(&self) -> Result<()> {
+        let mut violations = Vec::new();
+        let rest = wait_until("all rings are as they should be", async || {
+            violations = self.violations()?;
+            Ok(violations.is_empty())
+        });
+        let rested = rest.await;
+        rested.with_context(|| format!("{violations:#?}"))
+    }
+
+    fn violations(&self) -> Result<Vec<String>> {
         let seen = self.observer.seen(VIEW)?;
         let mut violations = Vec::new();
         for (ring, asked) in &self.rings {
@@ -162,8 +172,7 @@ impl<'a> Rings<'a> {
             let found = checks::check(&seen.history, &expected);
             violations.extend(found.into_iter().map(|text| format!("{ring}: {text}")));
         }
-        ensure!(violations.is_empty(), "{violations:#?}");
-        Ok(())
+        Ok(violations)
     }
 
     /// How many versions were minted in all.

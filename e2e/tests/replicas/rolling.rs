@@ -98,7 +98,7 @@ fn a_rolling_update_loses_no_rotation() {
         for ring in RINGS {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
-        rings.judge()?;
+        rings.judge().await?;
         say(&format!(
             "\nrolling update of both replicas in {}: of {} rotations none was lost, each took {}",
             seconds(updated.unwrap_or_default()),

@@ -220,18 +220,19 @@ fn the_program_of_before_is_replaced_while_rings_rotate() {
         let is_in_two = async || Ok(ledgers(&rings.now())["up-two"].0 == 2);
         wait_until("a ledger is in the format before", is_in_two).await?;
 
-        // All at once: the Deployment starts the new ones while the old one works.
+        rings.change("up-moves", MOVES);
+        world.apply(&rings.manifest("up-moves")).await?;
+        let moves = async || Ok(ledgers(&rings.now())["up-moves"].0 == 6);
+        wait_until("a ring is in the middle of a move", moves).await?;
         for (ring, _) in RINGS {
             let rotation = rings.rotation(ring, TOKEN);
             rings.ask(&rotation).await?;
         }
-        rings.change("up-moves", MOVES);
-        world.apply(&rings.manifest("up-moves")).await?;
-        wait_until("rings are in the middle of it", async || {
-            let now = ledgers(&rings.now());
-            Ok(now["up-plain"].1.to_string().contains("Pending") && now["up-moves"].0 == 6)
+        wait_until("a rotation is under way", async || {
+            Ok(ledgers(&rings.now())["up-plain"].1.to_string().contains("Pending"))
         })
         .await?;
+        // The Deployment starts new ones while the old one works.
         let left = rings.now();
         let before = ledgers(&left);
         replicas.start().await?;
@@ -239,7 +240,7 @@ fn the_program_of_before_is_replaced_while_rings_rotate() {
         replicas.start().await?;
         took_over(world, &before).await?;
         others_are_left(world, &accepted).await?;
-        rings.judge()?;
+        rings.judge().await?;
         let formats: BTreeSet<u64> = before.values().map(|(format, _)| *format).collect();
         say(&format!(
             "\nthe operator of {commit:.12} was replaced while {} rings rotated, with ledgers of \

@@ -153,11 +153,18 @@ fn alone() -> Vec<Configuration> {
         Configuration {
             keep: 1,
             elects: true,
-            remembers: true,
+            slow_watches: false,
             writes_later: true,
-            edits: &[Edit::Rotate, Edit::Revoke(1)],
-            budget: Budget { edits: 2, crashes: 2, ..budget },
+            edits: &[Edit::Rotate],
+            budget: Budget { crashes: 2, outages: 0, ..budget },
             ..base("leaders")
+        },
+        Configuration {
+            keep: 1,
+            elects: true,
+            edits: &[Edit::Rotate, Edit::Revoke(1)],
+            budget: Budget { edits: 2, outages: 0, ..budget },
+            ..base("leaders+")
         },
         Configuration {
             keep: 1,
