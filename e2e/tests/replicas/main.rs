@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "these tests start the operator's replicas themselves")]
 mod common;
 
+mod before;
 mod clock;
 mod handover;
 mod kills;

@@ -5,15 +5,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
-    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use base16ct::lower::encode_string as hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use signingkeyring_e2e_observer::{history::Kind, ledger::ANNOTATION};
+use signingkeyring_e2e_observer::{
+    history::{Id, Kind},
+    ledger::ANNOTATION,
+};
 use signingkeyring_e2e_testbed::{
     operator::Operator,
     replicas::Replicas,
@@ -22,7 +23,7 @@ use signingkeyring_e2e_testbed::{
 };
 
 use crate::{
-    NAMESPACE,
+    NAMESPACE, before,
     common::{QUICK, takes_long},
     in_turn,
     rings::{Objects, Rings},
@@ -57,49 +58,6 @@ const RECORDED: &str = "e2e/tests/replicas/recorded.json";
 
 /// Writes that file.
 const RECORD: &str = "SIGNING_RECORD";
-
-/// A folder that is not the sources'.
-fn folder() -> PathBuf {
-    tools::root().join("target/before")
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).status()?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
-}
-
-/// The commit before replicas elected a leader, where the history is there.
-fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(tools::root()).output();
-        let output = output.ok().filter(|output| output.status.success())?;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Some(text).filter(|text| !text.is_empty())
-    };
-    let added = ["log", "--diff-filter=A", "--format=%H", "--", "operator/src/leadership.rs"];
-    let first = git(&added)?.lines().last()?.to_owned();
-    git(&["rev-parse", "--verify", "--quiet", &format!("{first}^")])
-}
-
-/// Builds the operator of a commit, in a folder of its own.
-fn built(commit: &str) -> Result<PathBuf> {
-    let (sources, target) = (folder().join("sources"), folder().join("target"));
-    if sources.exists() {
-        fs::remove_dir_all(&sources)?;
-    }
-    fs::create_dir_all(&sources)?;
-    let archive = folder().join("sources.tar");
-    let to = format!("--output={}", archive.display());
-    run(Command::new("git").args(["archive", &to, commit]).current_dir(tools::root()))?;
-    run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))?;
-    run(Command::new("cargo")
-        .args(["build", "--quiet", "--locked", "--package=signingkeyring-operator"])
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(&sources))?;
-    Ok(target.join("debug/signingkeyring-operator"))
-}
 
 /// A ledger as another format says it: what it says is over the same bytes.
 fn in_format(annotation: &str, format: u64) -> Result<String> {
@@ -194,10 +152,10 @@ fn the_program_of_before_is_replaced_while_rings_rotate() {
     if !takes_long("the operator of the commit before is built") {
         return;
     }
-    let Some(commit) = commit() else {
+    let Some(commit) = before::commit() else {
         return say("\nthe history is not there: what the operator of before left is recorded");
     };
-    let program = built(&commit).unwrap();
+    let program = before::built(&commit).unwrap();
     in_turn(async |world, replicas| {
         clear(world, replicas).await?;
         let guard = tools::built("cluster")?;
@@ -224,24 +182,26 @@ fn the_program_of_before_is_replaced_while_rings_rotate() {
         world.apply(&rings.manifest("up-moves")).await?;
         let moves = async || Ok(ledgers(&rings.now())["up-moves"].0 == 6);
         wait_until("a ring is in the middle of a move", moves).await?;
-        for (ring, _) in RINGS {
-            let rotation = rings.rotation(ring, TOKEN);
-            rings.ask(&rotation).await?;
-        }
+        let moving = rings.now();
+        rotate(world, &mut rings, &["up-plain", "up-kind", "up-credentials"]).await?;
         wait_until("a rotation is under way", async || {
             Ok(ledgers(&rings.now())["up-plain"].1.to_string().contains("Pending"))
         })
         .await?;
         // The Deployment starts new ones while the old one works.
-        let left = rings.now();
-        let before = ledgers(&left);
+        let mut left = rings.now();
         replicas.start().await?;
+        rotate(world, &mut rings, &["up-two", "up-moves"]).await?;
         ensure!(old.stop().await? == Some(0));
         replicas.start().await?;
-        took_over(world, &before).await?;
+        took_over(world, &ledgers(&left)).await?;
         others_are_left(world, &accepted).await?;
         rings.judge().await?;
-        let formats: BTreeSet<u64> = before.values().map(|(format, _)| *format).collect();
+        // It moves on while the others begin to rotate.
+        let is_moving = |id: &Id| id.name == "ring-up-moves" || id.name == "up-moves";
+        left.extend(moving.into_iter().filter(|(id, _)| is_moving(id)));
+        let formats: BTreeSet<u64> =
+            ledgers(&left).into_values().map(|(format, _)| format).collect();
         say(&format!(
             "\nthe operator of {commit:.12} was replaced while {} rings rotated, with ledgers of \
              the formats {formats:?}: none was lost, nothing minted twice",
@@ -252,6 +212,16 @@ fn the_program_of_before_is_replaced_while_rings_rotate() {
         }
         Ok(())
     });
+}
+
+/// Asks for a rotation of several rings at once.
+async fn rotate(world: &World, rings: &mut Rings<'_>, which: &[&str]) -> Result<()> {
+    for ring in which {
+        rings.rotation(ring, TOKEN);
+    }
+    let annotation = format!("signing.odj.cloud/rotate={TOKEN}");
+    let annotate = [&["annotate", "--overwrite", "skr"], which, &[&annotation]].concat();
+    world.kubectl(&annotate).await.map(drop)
 }
 
 /// Writes down what the program of before has left, as a backup of it would be.
@@ -323,6 +293,9 @@ fn what_the_program_of_before_has_left_is_taken_over() {
         world.apply(&of_kind("Secret")).await?;
         world.apply(&of_kind("SigningKeyRing")).await?;
         two(replicas).await?;
+        for ring in ["up-two", "up-moves"] {
+            world.ask_for_rotation(ring, TOKEN).await?;
+        }
         took_over(world, &before).await?;
 
         let mut accepted = BTreeMap::new();
