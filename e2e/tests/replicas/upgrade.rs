@@ -83,7 +83,7 @@ async fn put_in_format(world: &World, ring: &str, format: u64) -> Result<()> {
     world.kubectl(&annotate).await.map(drop)
 }
 
-/// The ledgers in these objects, each with its format.
+/// The rings' ledgers in these objects, each with its format.
 fn ledgers(objects: &Objects) -> BTreeMap<String, (u64, Value)> {
     let ledgers = objects.iter().filter(|(id, _)| id.kind == Kind::Secret);
     let ledgers = ledgers.filter_map(|(id, secret)| {
@@ -92,7 +92,7 @@ fn ledgers(objects: &Objects) -> BTreeMap<String, (u64, Value)> {
         let ring = id.name.strip_prefix("ring-")?.to_owned();
         Some((ring, (envelope["format"].as_u64()?, envelope["ledger"].take())))
     });
-    ledgers.filter(|(ring, _)| ring.starts_with("up-")).collect()
+    ledgers.filter(|(found, _)| RINGS.iter().any(|(ring, _)| ring == found)).collect()
 }
 
 /// The fingerprint of each version that a ledger names.
@@ -220,7 +220,7 @@ async fn rotate(world: &World, rings: &mut Rings<'_>, which: &[&str]) -> Result<
         rings.rotation(ring, TOKEN);
     }
     let annotation = format!("signing.odj.cloud/rotate={TOKEN}");
-    let annotate = [&["annotate", "--overwrite", "skr"], which, &[&annotation]].concat();
+    let annotate = [&["annotate", "--overwrite", "skr"][..], which, &[&annotation]].concat();
     world.kubectl(&annotate).await.map(drop)
 }
 
