@@ -220,7 +220,8 @@ async fn rotate(world: &World, rings: &mut Rings<'_>, which: &[&str]) -> Result<
         rings.rotation(ring, TOKEN);
     }
     let annotation = format!("signing.odj.cloud/rotate={TOKEN}");
-    let annotate = [&["annotate", "--overwrite", "skr"][..], which, &[&annotation]].concat();
+    let annotate =
+        [&["annotate", "--overwrite", "skr"][..], which, &[annotation.as_str()]].concat();
     world.kubectl(&annotate).await.map(drop)
 }
 
