@@ -47,15 +47,15 @@ pub struct Writers {
     pub policies: PoliciesWriter,
 }
 
-/// So many rings are listed at once: what a page holds is in memory several times while
-/// it is read.
-const RINGS_PAGE: u32 = 50;
+/// So many rings, and ledgers, are listed at once: what a page holds is in memory several
+/// times while it is read, and the connection keeps a buffer of that size.
+const RINGS_PAGE: u32 = 20;
 
-/// So many ledgers, and namespaces, of which only the metadata are read.
-const METADATA_PAGE: u32 = 100;
+/// So many namespaces, of which little but the name is read.
+const NAMESPACES_PAGE: u32 = 100;
 
 /// So many policies, each of which may have a megabyte.
-const POLICIES_PAGE: u32 = 4;
+const POLICIES_PAGE: u32 = 1;
 
 /// How a watch lists: in pages of so many.
 fn config(page: u32) -> watcher::Config {

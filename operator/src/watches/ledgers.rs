@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, METADATA_PAGE, config, events, wake_all, wake_policies_of};
+use super::{InitialList, RINGS_PAGE, config, events, wake_all, wake_policies_of};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
-    let config = config(METADATA_PAGE).fields(&format!("type={}", names::LEDGER_TYPE));
+    let config = config(RINGS_PAGE).fields(&format!("type={}", names::LEDGER_TYPE));
     let api: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(context.client.clone(), &context.settings.namespace);
     let mut stream = events("ledgers", watcher(api, config));
