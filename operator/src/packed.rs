@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn of_what_is_usual_next_to_nothing_is_kept() {
         let usual: Value = serde_json::from_slice(USUAL).unwrap();
-        let packed = Packed::of(&usual);
+        let packed = Packed::of_json(None, USUAL.trim_ascii());
         assert_eq!(packed.unpack(), Some(usual));
         assert!(packed.bytes.len() < 60, "{packed:?}");
         let names: Vec<String> = (0..500).map(|n| format!("{}", n * n * 7919 % 10007)).collect();
