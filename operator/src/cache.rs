@@ -27,7 +27,7 @@ mod written;
 
 pub use contents::Contents;
 pub use kyverno::Kyverno;
-pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers};
+pub use ledgers::{Claim, KeySecretRow, LedgerRow, Ledgers, Outline};
 pub use lists::LostLists;
 pub use looks::Looks;
 pub use namespaces::Namespaces;
@@ -76,6 +76,13 @@ impl Cache {
     #[must_use]
     pub fn ring(&self, name: &str) -> Option<Arc<DeserializeGuard<SigningKeyRing>>> {
         self.rings.get(name)
+    }
+
+    /// Keeps a ring in no more memory than it needs, now that its ledger is known.
+    pub fn settle(&self, ring: &str) {
+        if let Some(ledger) = self.ledgers.packed(ring) {
+            self.rings.pack_behind(ring, &ledger);
+        }
     }
 
     /// An exclusion list by its name.

@@ -17,6 +17,7 @@ mod error;
 mod gate;
 mod gathering;
 mod guard;
+mod hash;
 mod http;
 mod identity;
 pub mod keys;

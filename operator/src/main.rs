@@ -2,6 +2,11 @@
 
 use clap::Parser;
 use signingkeyring_operator::{clock::Clock, runtime, settings::Settings, telemetry};
+use tikv_jemallocator::Jemalloc;
+
+/// What a wave of rings takes for a moment is given back: see ARCHITECTURE.md, Libraries.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -247,9 +247,9 @@ fn is_crowded(context: &Context, name: &RingName, ledger: &LedgerFound) -> bool 
         return false;
     }
     let placed = context.cache.ledgers.placed_in(policy);
-    let moving = placed.iter().any(|(_, row)| {
-        let settings = row.ledger.as_ref().ok().map(|ledger| &ledger.rule.settings);
-        settings.is_some_and(|settings| settings.leaving.is_some_and(|left| left.policy == policy))
+    let moving = placed.iter().any(|(_, ledger)| {
+        let leaving = ledger.settings.leaving.filter(|_| ledger.is_sound);
+        leaving.is_some_and(|left| left.policy == policy)
     });
     let last = placed.last().is_some_and(|(ring, _)| ring == name);
     last && !moving && Occupancy { rings: placed.len(), bytes }.is_crowded(limit)

@@ -4,17 +4,15 @@
 //! an interest in. It takes the way of every pod to Kyverno, nothing that is asked
 //! of pods stops it, and it creates nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use signingkeyring_core::{
-    ledger::Ledger, names::RingName, policy_ref::PolicyRef, snapshot::Answer,
-};
+use signingkeyring_core::{names::RingName, policy_ref::PolicyRef, snapshot::Answer};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
-    cache::LedgerRow,
+    cache::Outline,
     context::Context,
     gate::{Group, Heard, PATIENCE, Response, State, Turn, Wanted, group},
     kyverno::{Object, asked_by, is_ours, marks},
@@ -206,13 +204,15 @@ fn unsettled(context: &Context, policy: PolicyRef) -> bool {
     if !policy.holds_rings() {
         return unsettled_cover(context, policy);
     }
-    context.cache.ledgers.placed_in(policy).iter().any(|(ring, row)| {
-        let Ok(ledger) = &row.ledger else { return is_behind(context, policy, ring) };
-        in_progress(ledger)
+    context.cache.ledgers.placed_in(policy).iter().any(|(ring, ledger)| {
+        if !ledger.is_sound {
+            return is_behind(context, policy, ring);
+        }
+        ledger.in_progress()
             || !matches!(
                 context.gate.answer(policy, ring.as_str()),
                 Answer::Answered { mark, behind: Duration::ZERO, .. }
-                    if mark.as_ref().map(|mark| &mark.state) == row.state.as_ref()
+                    if mark.as_ref().is_some_and(|mark| mark.state == ledger.state)
             )
     })
 }
@@ -228,10 +228,6 @@ fn is_behind(context: &Context, policy: PolicyRef, ring: &RingName) -> bool {
     }
 }
 
-fn in_progress(ledger: &Ledger) -> bool {
-    ledger.pending().is_some() || ledger.rule.settings.leaving.is_some() || ledger.removed
-}
-
 /// Asks a policy, which is one of so many that are asked in the same way.
 async fn ask_one(
     context: &Context,
@@ -241,10 +237,10 @@ async fn ask_one(
 ) -> Asked {
     let placed = context.cache.ledgers.placed_in(policy);
     let stands = context.cache.policy(policy).map(|policy| marks(&policy)).unwrap_or_default();
-    let wanted = placed.iter().filter_map(|(ring, row)| {
+    let wanted = placed.iter().map(|(ring, ledger)| {
         let stands = stands.0.get(ring.as_str()).cloned();
-        let covered = is_covered(context, ring.as_str(), row);
-        Some((ring.clone(), Wanted { state: row.state.clone()?, stands, covered }))
+        let covered = is_covered(context, ring.as_str(), ledger);
+        (ring.clone(), Wanted { state: ledger.state.clone(), stands, covered })
     });
     let wanted = wanted.collect();
     let asked = Instant::now();
@@ -289,7 +285,7 @@ fn wake(
     context: &Context,
     policy: PolicyRef,
     heard: &Heard,
-    placed: &[(RingName, LedgerRow)],
+    placed: &[(RingName, Arc<Outline>)],
     stands: Option<&Object>,
 ) -> Vec<String> {
     let Some(now) = &heard.now else { return Vec::new() };
@@ -310,13 +306,12 @@ fn wake(
         turned || (changed && failed) || said(Some(now), ring) != said(heard.before.as_ref(), ring)
     };
     let mut tell = Vec::new();
-    for (ring, row) in placed {
+    for (ring, ledger) in placed {
         let ring = ring.as_str();
         let mark = said(Some(now), ring);
-        let acknowledged = mark.is_some()
-            && mark.as_ref().map(|mark| &mark.state) == row.state.as_ref()
+        let acknowledged = mark.as_ref().is_some_and(|mark| mark.state == ledger.state)
             && mark.as_ref() == stands.0.get(ring);
-        let is_on_its_way = row.ledger.as_ref().is_ok_and(|ledger| in_progress(ledger));
+        let is_on_its_way = ledger.is_sound && ledger.in_progress();
         if is_on_its_way || !(failed || acknowledged) {
             context.rings.wake(ring);
         } else if is_news(ring) {
@@ -352,12 +347,8 @@ fn wake_for_covers(context: &Context, policy: PolicyRef) {
         return;
     }
     for ring in context.cache.ledgers.rings() {
-        let row = context.cache.ledgers.get(ring.as_str());
-        let waits = row.is_some_and(|row| {
-            let pending = row.table().and_then(Ledger::pending);
-            pending.is_some_and(|pending| pending.acknowledged_at().is_none())
-        });
-        if waits {
+        let ledger = context.cache.ledgers.outline(ring.as_str());
+        if ledger.is_some_and(|ledger| ledger.awaits_kyverno) {
             context.rings.wake(ring.as_str());
         }
     }

@@ -8,7 +8,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::reflector,
 };
-use signingkeyring_core::{account::Account, ledger::Ledger, usable::Preference};
+use signingkeyring_core::{account::Account, usable::Preference};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Barrier,
@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use crate::{
     cache::{
-        Cache, Contents, Kyverno, LedgerRow, Ledgers, Looks, LostLists, Namespaces, Policies,
-        Questions, Rings, Statuses, UnknownSince, Usable, Written,
+        Cache, Contents, Kyverno, Ledgers, Looks, LostLists, Namespaces, Policies, Questions,
+        Rings, Statuses, UnknownSince, Usable, Written,
     },
     clock::Clock,
     context::{Announced, Context},
@@ -144,9 +144,9 @@ async fn work(context: &Context) {
     }
     // Before one begins, what has begun counts.
     for ring in context.cache.ledgers.rings() {
-        let row = context.cache.ledgers.get(ring.as_str());
-        let rotates = row.as_ref().and_then(LedgerRow::table).is_some_and(Ledger::is_rotating);
-        if rotates && context.cache.ring(ring.as_str()).is_some() {
+        let ledger = context.cache.ledgers.outline(ring.as_str());
+        if ledger.is_some_and(|ledger| ledger.rotates) && context.cache.rings.exists(ring.as_str())
+        {
             context.rotations.note(ring.as_str(), Standing::UnderWay(Duration::ZERO));
         }
     }

@@ -22,7 +22,7 @@ use tokio::sync::Barrier;
 use tracing::{info, warn};
 
 use crate::{
-    cache::{LedgerRow, ObjectsWriter, PoliciesWriter, RingsWriter},
+    cache::{ObjectsWriter, Outline, PoliciesWriter, RingsWriter},
     context::Context,
     error::is_code,
     kyverno::{self as policies, Object, is_marked, is_ours},
@@ -47,15 +47,15 @@ pub struct Writers {
     pub policies: PoliciesWriter,
 }
 
-/// So many rings are listed at once: what a page holds is in memory several times while
-/// it is read.
-const RINGS_PAGE: u32 = 50;
+/// So many rings, and ledgers, are listed at once: what a page holds is in memory several
+/// times while it is read, and the connection keeps a buffer of that size.
+const RINGS_PAGE: u32 = 20;
 
-/// So many ledgers, and namespaces, of which only the metadata are read.
-const METADATA_PAGE: u32 = 100;
+/// So many namespaces, of which little but the name is read.
+const NAMESPACES_PAGE: u32 = 100;
 
 /// So many policies, each of which may have a megabyte.
-const POLICIES_PAGE: u32 = 4;
+const POLICIES_PAGE: u32 = 1;
 
 /// How a watch lists: in pages of so many.
 fn config(page: u32) -> watcher::Config {
@@ -137,7 +137,7 @@ async fn watch_rings(context: &Context, mut writer: RingsWriter, listed: &Arc<Ba
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
         let before = changed.as_ref().and_then(|(name, _)| context.cache.ring(name));
-        writer.apply(&event);
+        writer.apply(&event, &context.cache.ledgers);
         if let Some((name, ring)) = changed {
             let is_deleted = matches!(event, Event::Delete(_));
             match ring.resource_version().filter(|_| !is_deleted) {
@@ -162,8 +162,8 @@ async fn watch_rings(context: &Context, mut writer: RingsWriter, listed: &Arc<Ba
                 context.rings.wake_with_news(&name);
             }
             // If it vanished without teardown, its policies' passes say so.
-            if let (true, Some(row)) = (is_deleted, context.cache.ledgers.get(&name)) {
-                wake_policies_of(context, &row);
+            if is_deleted {
+                wake_policies_of(context, context.cache.ledgers.outline(&name).as_deref());
             }
         }
         if matches!(event, Event::InitDone) && !initial_list.complete() {
@@ -395,11 +395,10 @@ const fn refusal(error: &watcher::Error) -> Option<&kube::Error> {
     }
 }
 
-fn wake_policies_of(context: &Context, row: &LedgerRow) {
-    if let Some(ledger) = row.table() {
-        for policy in ledger.rule.settings.policies() {
-            context.policies.wake(&policy);
-        }
+/// Wakes the policies in which a ledger places its ring.
+fn wake_policies_of(context: &Context, ledger: Option<&Outline>) {
+    for policy in ledger.into_iter().flat_map(|ledger| ledger.settings.policies()) {
+        context.policies.wake(&policy);
     }
 }
 

@@ -38,6 +38,9 @@ const ROOM_FOR_URGENT: usize = 4;
 /// With fewer paces than this none is looked for that can go.
 const LEAST_SWEEP: usize = 256;
 
+/// After this long it is looked again, so that little is kept after a wave.
+const SWEEP_PAUSE: Duration = Duration::from_secs(30);
+
 /// How a piece of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -96,6 +99,8 @@ struct State<N> {
     paces: HashMap<N, Pace>,
     /// At so many paces it is looked which can go.
     sweep_at: usize,
+    /// When that was done last.
+    swept: Instant,
 }
 
 impl<N> Default for WorkQueue<N> {
@@ -115,6 +120,7 @@ impl<N> Default for State<N> {
             failures: HashMap::new(),
             paces: HashMap::new(),
             sweep_at: LEAST_SWEEP,
+            swept: Instant::now(),
         }
     }
 }
@@ -256,7 +262,9 @@ impl<N: Clone + Ord + Hash> State<N> {
             self.running.insert(name.clone(), self.ready.is_urgent(&name));
             started.push(name);
         }
-        (started, self.delayed.first().map(|(at, _)| *at))
+        self.sweep(now);
+        let due = self.delayed.first().map(|(at, _)| *at);
+        (started, due.into_iter().chain(self.sweeps_at()).min())
     }
 
     fn finish(&mut self, name: &N, pass: Pass, now: Instant) {
@@ -302,10 +310,23 @@ impl<N: Clone + Ord + Hash> State<N> {
                 self.paces.insert(name.clone(), pace);
             }
         }
-        if self.paces.len() >= self.sweep_at {
+        self.sweep(now);
+    }
+
+    /// Takes out what has not to be remembered any more, if it is time to.
+    fn sweep(&mut self, now: Instant) {
+        if self.paces.len() >= self.sweep_at || self.sweeps_at().is_some_and(|at| at <= now) {
             self.paces.retain(|_, pace| !pace.has_rested(now));
+            self.paces.shrink_to(LEAST_SWEEP);
+            self.ready.shrink_to(LEAST_SWEEP);
             self.sweep_at = LEAST_SWEEP.max(self.paces.len() * 2);
+            self.swept = now;
         }
+    }
+
+    /// When that is, if there is much.
+    fn sweeps_at(&self) -> Option<Instant> {
+        (self.paces.len() >= LEAST_SWEEP).then(|| self.swept + SWEEP_PAUSE)
     }
 
     fn delay(&mut self, name: &N, at: Instant) {

@@ -7,9 +7,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
-    alloc::System,
+    alloc::{GlobalAlloc, System},
     collections::BTreeMap,
     env, fs,
+    hint::black_box,
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -23,18 +24,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use signingkeyring_operator::{clock::Clock, runtime, settings::Settings, telemetry};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tikv_jemallocator::Jemalloc;
 
 mod api_server;
 mod rings;
 
+/// Counts, and hands on to the system's `malloc`, which is the operator's allocator here.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Has the linker take in that allocator, with its `malloc`.
+static IN_ITS_PLACE: Jemalloc = Jemalloc;
 
 /// How long all may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// It is at rest when nothing was written for so long.
 const REST: Duration = Duration::from_secs(5);
+
+/// For so long it is looked what rest takes.
+const REST_LOOKED_AT: Duration = Duration::from_secs(30);
 
 /// How many passes are counted of each kind.
 const PASSES: usize = 50;
@@ -76,6 +85,8 @@ struct Row {
     live_relisted: i64,
     peak_of_relist: u64,
     idle: Work,
+    /// Of a core.
+    busy_at_rest: f64,
     ring_pass: Work,
     policy_pass: Work,
     birth: BTreeMap<String, u64>,
@@ -90,6 +101,7 @@ struct Work {
 }
 
 fn main() -> Result<()> {
+    let _: &dyn GlobalAlloc = black_box(&IN_ITS_PLACE);
     let arguments = Arguments::parse();
     if let Some(rings) = arguments.serve {
         return api_server::serve(rings::cluster(rings)?);
@@ -152,6 +164,7 @@ fn print(rows: &[Row]) {
     line("MB resident after a forced relist", &|row| mb(row.resident_relisted));
     line("MB allocated after a forced relist", &|row| mb(row.live_relisted.unsigned_abs()));
     line("MB resident at most in the relist", &|row| mb(row.peak_of_relist));
+    line("percent of a core at rest", &|row| format!("{:.2}", row.busy_at_rest * 100.0));
     line("seconds until at rest", &|row| format!("{:.0}", row.settled_s));
     for (what, of) in [
         ("rest for a second", (|row| row.idle) as fn(&Row) -> Work),
@@ -297,8 +310,10 @@ async fn measure(rings: usize) -> Result<Row> {
         }
     };
     let rest = Region::new(ALLOCATOR);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    row.idle = work(&rest, 10.0);
+    let busy = busy()?;
+    tokio::time::sleep(REST_LOOKED_AT).await;
+    row.idle = work(&rest, REST_LOOKED_AT.as_secs_f64());
+    row.busy_at_rest = (self::busy()? - busy) / REST_LOOKED_AT.as_secs_f64();
     let mut passes = [Work::default(); 2];
     let watched = [("rings", rings::RINGS), ("policies", "kyverno.io/v1/clusterpolicies")];
     for (of_one, (controller, collection)) in passes.iter_mut().zip(watched) {
@@ -390,6 +405,16 @@ async fn wait(
         ensure!(start.elapsed() < PATIENCE, "ring {ring} does not come so far: {found}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// For how many seconds this process has kept a core busy.
+fn busy() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
+    // A tick is a hundredth of a second wherever Linux runs.
+    Ok(ticks / 100.0)
 }
 
 /// A line of this process's memory, in bytes.

@@ -80,7 +80,8 @@ impl FromStr for Marks {
     type Err = MarksError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut marks = BTreeMap::new();
+        // A map that is made of all at once has no room left over.
+        let mut marks = Vec::new();
         for word in text.split_whitespace() {
             let error = || MarksError(word.chars().take(100).collect());
             let (ring, state) = word.split_once('=').ok_or_else(error)?;
@@ -96,9 +97,9 @@ impl FromStr for Marks {
                 continue;
             }
             let state = RuleState { sequence, key_set: key_set.to_owned() };
-            marks.insert(ring.to_owned(), Mark { state, rule: rule.to_owned() });
+            marks.push((ring.to_owned(), Mark { state, rule: rule.to_owned() }));
         }
-        Ok(Self(marks))
+        Ok(Self(marks.into_iter().collect()))
     }
 }
 

@@ -3,6 +3,9 @@
 use std::{borrow::Cow, fmt};
 
 use base64ct::{Base64, Encoding};
+use sha2::{Digest, Sha256};
+
+use crate::fingerprint::Fingerprint;
 
 /// A text that is a public key in PEM, or stands where one should. Of a P-256 key as
 /// cosign writes it no more than the point is kept: there are dozens a ring.
@@ -39,6 +42,14 @@ impl From<&str> for PublicKey {
 }
 
 impl PublicKey {
+    /// What names it, if that can be told.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        let Kept::P256(point) = &self.0 else { return None };
+        let der = [&PREFIX[..], &point[..]].concat();
+        format!("SHA256:{}", Base64::encode_string(&Sha256::digest(der))).parse().ok()
+    }
+
     /// Its text.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {

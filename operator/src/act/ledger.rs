@@ -194,8 +194,11 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
 /// # Errors
 /// If one cannot be read.
 pub async fn check_key_secrets(context: &Context, ring: &RingName) -> Result<(), Error> {
-    let Some(row) = context.cache.ledgers.get(ring.as_str()) else { return Ok(()) };
     let known = context.cache.ledgers.key_secrets(ring);
+    if known.values().all(|row| row.is_fit.is_some()) {
+        return Ok(());
+    }
+    let Some(row) = context.cache.ledgers.get(ring.as_str()) else { return Ok(()) };
     for version in row.table().iter().flat_map(|table| &table.versions) {
         let Some(name) = version.private_key().and_then(|key| key.secret.as_ref()) else {
             continue;

@@ -45,6 +45,10 @@ pub async fn write(
     let name = object.name_any();
     if let Some(version) = patch(context, &name, &json!(status)).await? {
         context.cache.statuses.put(&name, version, status);
+        // The watch may have been faster than the answer.
+        if let Some(seen) = context.cache.rings.version(&name) {
+            context.cache.statuses.seen(&name, &seen);
+        }
     }
     let on = telemetry::ring_reference(&name, object.uid().as_deref());
     for condition in &report.conditions {
@@ -68,7 +72,7 @@ pub async fn write_unreadable(
     generation: Option<i64>,
     why: &str,
 ) -> Result<(), Error> {
-    let has_rule = context.cache.ledgers.get(name).is_some();
+    let has_rule = context.cache.ledgers.exists(name);
     let rule = if has_rule {
         "Its rule stays in force as its ledger says"
     } else {

@@ -6,16 +6,20 @@ use std::{
 };
 
 use signingkeyring_core::{
+    fingerprint::Fingerprint,
     ledger::{Damage, Ledger},
-    marks::RuleState,
     names::RingName,
     policy_ref::{Action, PolicyKind, PolicyRef},
 };
 
 use super::is_newer;
+use crate::packed::Packed;
 
+mod kept;
 mod places;
 
+use kept::Kept;
+pub use kept::Outline;
 pub use places::Claim;
 use places::Claimed;
 
@@ -26,24 +30,20 @@ pub struct LedgerRow {
     pub resource_version: String,
     /// What it says, if it can be relied on.
     pub ledger: Result<Arc<Ledger>, Damage>,
-    /// What the policies are to say of the ring, if the ledger can be read.
-    pub state: Option<RuleState>,
 }
 
 impl LedgerRow {
     /// A row from a ledger that can be relied on.
     #[must_use]
     pub fn sound(resource_version: String, ledger: Ledger) -> Self {
-        let state = Some(ledger.rule_state());
-        Self { resource_version, ledger: Ok(Arc::new(ledger)), state }
+        Self { resource_version, ledger: Ok(Arc::new(ledger)) }
     }
 
     /// A row from one that cannot. Where only its private keys are in doubt,
     /// the rule that its table calls for stays in force all the same.
     #[must_use]
-    pub fn damaged(resource_version: String, damage: Damage) -> Self {
-        let state = damage.table().map(|table| table.rule_state());
-        Self { resource_version, ledger: Err(damage), state }
+    pub const fn damaged(resource_version: String, damage: Damage) -> Self {
+        Self { resource_version, ledger: Err(damage) }
     }
 
     /// Its table, shared, for who keeps it longer than the row.
@@ -80,7 +80,7 @@ pub struct Ledgers(RwLock<LedgerIndex>);
 
 #[derive(Debug, Default)]
 struct LedgerIndex {
-    rows: HashMap<RingName, LedgerRow>,
+    rows: HashMap<RingName, Arc<Kept>>,
     by_policy: BTreeMap<PolicyRef, BTreeSet<RingName>>,
     /// The policies that rings are being put into right now.
     claims: HashMap<RingName, Claimed>,
@@ -107,10 +107,14 @@ pub struct KeySecretRow {
 }
 
 impl LedgerIndex {
+    fn outline(&self, ring: &str) -> Option<&Arc<Outline>> {
+        self.rows.get(ring)?.outline()
+    }
+
     /// Takes a ring out of the policies in which its ledger as it is known places it.
     fn unplace(&mut self, ring: &RingName) {
-        let table = self.rows.get(ring).and_then(LedgerRow::shared_table);
-        for policy in table.iter().flat_map(|table| table.rule.settings.policies()) {
+        let outline = self.outline(ring.as_str()).cloned();
+        for policy in outline.iter().flat_map(|outline| outline.settings.policies()) {
             if let Some(rings) = self.by_policy.get_mut(&policy) {
                 rings.remove(ring);
                 if rings.is_empty() {
@@ -121,15 +125,15 @@ impl LedgerIndex {
         }
     }
 
-    fn put(&mut self, ring: &RingName, row: LedgerRow) {
+    fn put(&mut self, ring: &RingName, row: Arc<Kept>) {
         self.unplace(ring);
-        if let Some(ledger) = row.table() {
-            if ledger.removed {
+        if let Some(outline) = row.outline() {
+            if outline.removed {
                 self.removed.insert(ring.clone());
             } else {
                 self.removed.remove(ring);
             }
-            for policy in ledger.rule.settings.policies() {
+            for policy in outline.settings.policies() {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
@@ -146,15 +150,25 @@ impl Ledgers {
     /// process puts in what it commits, and what it has checked, before the
     /// watch brings it.
     pub fn put(&self, ring: &RingName, row: LedgerRow) {
+        let mut row = Kept::of(row);
+        let known = self.read().rows.get(ring).cloned();
+        known.iter().for_each(|known| row.share(known));
         let mut index = self.write();
         let stale = index.rows.get(ring).is_some_and(|known| {
             let same = known.resource_version == row.resource_version;
-            (same && row.unchecked().is_some() && known.unchecked().is_none())
+            (same && row.is_unchecked() && !known.is_unchecked())
                 || is_newer(&known.resource_version, &row.resource_version)
         });
         if !stale {
-            index.put(ring, row);
+            index.put(ring, Arc::new(row));
         }
+    }
+
+    /// Whether a ledger is known in this resourceVersion.
+    #[must_use]
+    pub fn is_known(&self, ring: &RingName, resource_version: &str) -> bool {
+        let index = self.read();
+        index.rows.get(ring).is_some_and(|known| *known.resource_version == *resource_version)
     }
 
     /// Forgets a ledger that was deleted.
@@ -174,7 +188,39 @@ impl Ledgers {
     /// A ring's ledger; of a name that no ring may have there is none.
     #[must_use]
     pub fn get(&self, ring: &str) -> Option<LedgerRow> {
-        self.read().rows.get(ring).cloned()
+        let kept = self.read().rows.get(ring).cloned()?;
+        Some(kept.row())
+    }
+
+    /// A ring's ledger as it is kept, for what repeats it.
+    pub(super) fn packed(&self, ring: &str) -> Option<Packed> {
+        self.read().rows.get(ring)?.packed().cloned()
+    }
+
+    /// Whether a ring has a ledger.
+    #[must_use]
+    pub fn exists(&self, ring: &str) -> bool {
+        self.read().rows.contains_key(ring)
+    }
+
+    /// What is asked of a ring's ledger by others, if it can be read.
+    #[must_use]
+    pub fn outline(&self, ring: &str) -> Option<Arc<Outline>> {
+        self.read().outline(ring).cloned()
+    }
+
+    /// Whether nobody has looked yet at the private keys of a ring's ledger.
+    #[must_use]
+    pub fn is_unchecked(&self, ring: &str) -> bool {
+        self.read().rows.get(ring).is_some_and(|row| row.is_unchecked())
+    }
+
+    /// The rings whose ledgers may know a key, and mostly do.
+    #[must_use]
+    pub fn that_may_know(&self, fingerprint: &Fingerprint) -> Vec<RingName> {
+        let index = self.read();
+        let found = index.rows.iter().filter(|(_, row)| row.may_know(fingerprint));
+        found.map(|(ring, _)| ring.clone()).collect()
     }
 
     /// The rings that have a ledger.
@@ -195,12 +241,9 @@ impl Ledgers {
     /// The rings whose ledger lists a Secret in a namespace.
     #[must_use]
     pub fn publishing_in(&self, namespace: &str) -> Vec<RingName> {
-        let lists = |row: &LedgerRow| {
-            let listed = row.table().map(|table| table.publications.iter());
-            listed.into_iter().flatten().any(|secret| secret.namespace == namespace)
-        };
         let rows = &self.read().rows;
-        rows.iter().filter(|(_, row)| lists(row)).map(|(ring, _)| ring.clone()).collect()
+        let found = rows.iter().filter(|(_, row)| row.publishes_in(namespace));
+        found.map(|(ring, _)| ring.clone()).collect()
     }
 
     /// The policies that ledgers name.
@@ -209,12 +252,12 @@ impl Ledgers {
         self.read().by_policy.keys().copied().collect()
     }
 
-    /// The ledgers placed in a policy, by ring.
+    /// The rings whose ledgers place them in a policy, in order.
     #[must_use]
-    pub fn placed_in(&self, policy: PolicyRef) -> Vec<(RingName, LedgerRow)> {
+    pub fn placed_in(&self, policy: PolicyRef) -> Vec<(RingName, Arc<Outline>)> {
         let index = self.read();
         let rings = index.by_policy.get(&policy).into_iter().flatten();
-        rings.filter_map(|r| index.rows.get(r).map(|row| (r.clone(), row.clone()))).collect()
+        rings.filter_map(|r| Some((r.clone(), Arc::clone(index.outline(r.as_str())?)))).collect()
     }
 
     /// Takes in the Secret of a standby key. What is known of its content stands

@@ -1,7 +1,7 @@
 //! Namespaces and the rings they are enrolled in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -15,6 +15,8 @@ pub struct Namespaces(RwLock<NamespaceIndex>);
 struct NamespaceIndex {
     known: HashMap<Arc<str>, Namespace>,
     by_ring: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// The labels of those that are enrolled: most have the same.
+    labels: HashSet<Arc<str>>,
 }
 
 /// There may be many more of them than rings: of one that is not enrolled nothing is
@@ -29,27 +31,36 @@ struct Namespace {
 struct Enrolment {
     ring: Arc<str>,
     uid: Option<Box<str>>,
-    labels: PackedLabels,
+    /// Each as its key and its value, one after the other. In the place of a value that is
+    /// the namespace's name, or its ring's, stands that it is.
+    labels: Arc<str>,
 }
 
-/// Labels, each as its key and its value, one after the other.
-#[derive(Debug, PartialEq, Eq)]
-struct PackedLabels(Box<str>);
+/// Stand in no label.
+const END: char = '\0';
+const THE_NAMESPACE: &str = "\u{1}";
+const THE_RING: &str = "\u{2}";
 
-impl PackedLabels {
-    /// Stands in no label.
-    const END: char = '\0';
+fn packed(labels: &Labels, namespace: &str, ring: &str) -> String {
+    let shared = |value: &'_ str| match value {
+        _ if value == namespace => THE_NAMESPACE.to_owned(),
+        _ if value == ring => THE_RING.to_owned(),
+        _ => value.to_owned(),
+    };
+    let words = labels.iter().flat_map(|(key, value)| [key.clone(), shared(value)]);
+    let words: Vec<String> = words.collect();
+    words.join("\0")
+}
 
-    fn of(labels: &Labels) -> Self {
-        let words = labels.iter().flat_map(|(key, value)| [key, value]);
-        let words: Vec<&str> = words.map(String::as_str).collect();
-        Self(words.join("\0").into())
-    }
-
-    fn unpack(&self) -> Labels {
-        let mut words = self.0.split(Self::END).map(str::to_owned);
-        std::iter::from_fn(|| Some((words.next()?, words.next()?))).collect()
-    }
+fn unpacked(labels: &str, namespace: &str, ring: &str) -> Labels {
+    let mut words = labels.split(END);
+    let own = |value| match value {
+        THE_NAMESPACE => namespace,
+        THE_RING => ring,
+        value => value,
+    };
+    let pair = || Some((words.next()?.to_owned(), own(words.next()?).to_owned()));
+    std::iter::from_fn(pair).collect()
 }
 
 /// What has become of a namespace by taking it in.
@@ -65,7 +76,11 @@ pub struct Taken {
 
 impl NamespaceIndex {
     fn leave(&mut self, name: &str) -> Option<String> {
-        let ring = self.known.remove(name)?.enrolment?.ring;
+        let Enrolment { ring, labels, .. } = *self.known.remove(name)?.enrolment?;
+        // The other one is among all of them.
+        if Arc::strong_count(&labels) == 2 {
+            self.labels.remove(&labels);
+        }
         if let Some(names) = self.by_ring.get_mut(&ring) {
             names.retain(|other| **other != *name);
             if names.is_empty() {
@@ -73,6 +88,15 @@ impl NamespaceIndex {
             }
         }
         Some(ring.to_string())
+    }
+
+    fn shared_labels(&mut self, labels: String) -> Arc<str> {
+        if let Some(known) = self.labels.get(&*labels) {
+            return Arc::clone(known);
+        }
+        let labels: Arc<str> = labels.into();
+        self.labels.insert(Arc::clone(&labels));
+        labels
     }
 
     /// A value of labels, shared among those that have it.
@@ -94,13 +118,14 @@ impl Namespaces {
     ) -> Taken {
         let ring = ring.filter(|_| !is_ending);
         let mut index = self.write();
+        let enrolment = ring.map(|ring| {
+            let labels = index.shared_labels(packed(labels, name, ring));
+            let (ring, uid) = (index.shared(ring), uid.map(String::into_boxed_str));
+            Box::new(Enrolment { ring, uid, labels })
+        });
         let before = index.known.get(name);
         let was_ending = before.map(|known| known.is_ending);
         let before = before.and_then(|known| known.enrolment.as_ref());
-        let enrolment = ring.map(|ring| {
-            let (ring, labels) = (index.shared(ring), PackedLabels::of(labels));
-            Box::new(Enrolment { ring, uid: uid.map(String::into_boxed_str), labels })
-        });
         let is_labelled_anew = before.zip(enrolment.as_ref()).is_some_and(|(before, after)| {
             before.ring == after.ring && before.labels != after.labels
         });
@@ -159,7 +184,8 @@ impl Namespaces {
         let names = index.by_ring.get(ring).into_iter().flatten();
         let labels = names.filter_map(|name| {
             let enrolment = index.known.get(name)?.enrolment.as_ref()?;
-            Some((name.to_string(), Arc::new(enrolment.labels.unpack())))
+            let labels = unpacked(&enrolment.labels, name, &enrolment.ring);
+            Some((name.to_string(), Arc::new(labels)))
         });
         labels.collect()
     }
@@ -234,7 +260,26 @@ mod tests {
         assert!(!put(Some("shop"), "a"));
         assert_eq!(kept(), 1);
         assert!(put(Some("shop"), "b") && !put(Some("shop"), "b"));
+        assert_eq!(namespaces.read().labels.len(), 1, "what nobody has is not kept");
         assert!(!put(None, "b"));
         assert_eq!(kept(), 0);
+        assert!(namespaces.read().labels.is_empty());
+    }
+
+    #[test]
+    fn labels_come_out_as_they_went_in() {
+        let namespaces = Namespaces::default();
+        let of = |name: &str, ring: &str| {
+            let pairs = [("name", name), ("ring", ring), ("team", "a"), ("empty", "")];
+            Labels::from(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        };
+        let all = [("dev", "shop"), ("prod", "shop"), ("pay", "pay"), ("team", "a")];
+        for (name, ring) in all {
+            namespaces.put(name, None, Some(ring), &of(name, ring), false);
+        }
+        for (name, ring) in all {
+            assert_eq!(*namespaces.labels_of(ring)[name], of(name, ring), "{name}");
+        }
+        assert_eq!(namespaces.labels_of("shop").len(), 2);
     }
 }

@@ -7,9 +7,11 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
-use signingkeyring_crds::SigningKeyRing;
+use signingkeyring_core::public_key::PublicKey;
+use signingkeyring_crds::{SigningKeyRing, VersionStatus};
 
-use crate::packed::Packed;
+use super::Ledgers;
+use crate::{hash::hash_of, packed::Packed};
 
 type Guarded = DeserializeGuard<SigningKeyRing>;
 
@@ -26,39 +28,58 @@ pub struct RingsWriter {
     listing: HashSet<String>,
 }
 
-#[derive(Debug, Default)]
-struct Index {
-    rings: HashMap<String, Ring>,
-    /// The rings that name a Secret in a namespace.
-    by_namespace: HashMap<String, Vec<String>>,
-}
+type Index = HashMap<Arc<str>, Arc<Ring>>;
 
 #[derive(Debug)]
 struct Ring {
-    version: Option<String>,
+    version: Option<Box<str>>,
     created: Option<Timestamp>,
+    /// Hashes of the namespaces of the Secrets that it names.
+    namespaces: Box<[u32]>,
     object: Kept,
 }
 
 /// A ring's object, or with what is wrong with it.
 #[derive(Clone, Debug)]
 enum Kept {
-    Readable(Packed),
+    /// Its status may be without the fingerprints that follow from its keys.
+    Readable {
+        packed: Packed,
+        /// The ledger behind which it is packed: its status repeats that.
+        ledger: Option<Packed>,
+        is_shortened: bool,
+    },
     Unreadable(Arc<Guarded>),
 }
 
 impl Kept {
-    fn unpacked(self) -> Option<Arc<Guarded>> {
+    fn unpacked(&self) -> Option<Arc<Guarded>> {
         match self {
-            Self::Readable(packed) => Some(Arc::new(DeserializeGuard(Ok(packed.unpack()?)))),
-            Self::Unreadable(object) => Some(object),
+            Self::Readable { packed, ledger, is_shortened } => {
+                let mut ring: SigningKeyRing = packed.unpack_behind(ledger.as_ref())?;
+                let missing = versions(&mut ring).filter(|v| v.fingerprint.is_empty());
+                for version in missing.filter(|_| *is_shortened) {
+                    version.fingerprint = fingerprint(version).unwrap_or_default();
+                }
+                Some(Arc::new(DeserializeGuard(Ok(ring))))
+            }
+            Self::Unreadable(object) => Some(Arc::clone(object)),
         }
     }
 }
 
+fn versions(ring: &mut SigningKeyRing) -> impl Iterator<Item = &mut VersionStatus> {
+    ring.status.iter_mut().flat_map(|status| &mut status.versions)
+}
+
+/// The fingerprint of a version's key, if that is one as it is usual.
+fn fingerprint(version: &VersionStatus) -> Option<String> {
+    Some(PublicKey::from(&*version.public_key).fingerprint()?.into())
+}
+
 /// The namespaces of the Secrets that a ring names.
-fn namespaces(object: Option<&Guarded>) -> BTreeSet<&str> {
-    let spec = object.and_then(|object| object.0.as_ref().ok()).map(|ring| &ring.spec);
+fn namespaces(object: &Guarded) -> BTreeSet<&str> {
+    let spec = object.0.as_ref().ok().map(|ring| &ring.spec);
     let pipelines = spec.into_iter().flat_map(|spec| &spec.pipelines);
     let import = spec.and_then(|spec| spec.import_from.as_ref());
     let import = import.map(|from| from.secret.namespace.as_str());
@@ -66,44 +87,41 @@ fn namespaces(object: Option<&Guarded>) -> BTreeSet<&str> {
 }
 
 impl Ring {
-    fn of(object: &Guarded) -> Self {
+    fn of(object: &Guarded, ledger: Option<Packed>) -> Self {
         let kept = match &object.0 {
             Ok(ring) => {
                 let mut ring = ring.clone();
                 ring.metadata.managed_fields = None;
-                Kept::Readable(Packed::of(&ring))
+                // Somebody else may have written a status without them.
+                let is_shortened = versions(&mut ring).all(|v| !v.fingerprint.is_empty());
+                let known = versions(&mut ring).filter(|_| is_shortened);
+                for version in known.filter(|v| fingerprint(v).as_ref() == Some(&v.fingerprint)) {
+                    version.fingerprint.clear();
+                }
+                let packed = Packed::behind(ledger.as_ref(), &ring);
+                Kept::Readable { packed, ledger, is_shortened }
             }
             Err(_) => Kept::Unreadable(Arc::new(object.clone())),
         };
         let created = object.meta().creation_timestamp.as_ref().map(|created| created.0);
-        Self { version: object.resource_version(), created, object: kept }
+        let version = object.resource_version().map(String::into_boxed_str);
+        let namespaces = namespaces(object).into_iter().map(hash_of).collect();
+        Self { version, created, namespaces, object: kept }
     }
-}
 
-impl Index {
-    /// Puts a ring in the place of the one before, or takes that out.
-    fn replace(
-        &mut self,
-        name: &str,
-        ring: Option<Ring>,
-        left: &BTreeSet<&str>,
-        named: &BTreeSet<&str>,
-    ) {
-        for namespace in left - named {
-            if let Some(names) = self.by_namespace.get_mut(namespace) {
-                names.retain(|other| other != name);
-                if names.is_empty() {
-                    self.by_namespace.remove(namespace);
-                }
-            }
+    /// The same, packed behind this ledger, unless it is already.
+    fn behind(&self, ledger: &Packed) -> Option<Self> {
+        let Kept::Readable { packed, ledger: before, is_shortened } = &self.object else {
+            return None;
+        };
+        if before.as_ref().is_some_and(|before| before.is(ledger)) {
+            return None;
         }
-        for namespace in named - left {
-            self.by_namespace.entry(namespace.to_owned()).or_default().push(name.to_owned());
-        }
-        match ring {
-            Some(ring) => drop(self.rings.insert(name.to_owned(), ring)),
-            None => drop(self.rings.remove(name)),
-        }
+        let packed = packed.moved(before.as_ref(), Some(ledger))?;
+        let (ledger, is_shortened) = (Some(ledger.clone()), *is_shortened);
+        let object = Kept::Readable { packed, ledger, is_shortened };
+        let (version, namespaces) = (self.version.clone(), self.namespaces.clone());
+        Some(Self { version, created: self.created, namespaces, object })
     }
 }
 
@@ -118,39 +136,63 @@ impl Rings {
     /// A ring by its name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Guarded>> {
-        let kept = self.read().rings.get(name)?.object.clone();
-        kept.unpacked()
+        let ring = self.read().get(name).cloned()?;
+        ring.object.unpacked()
+    }
+
+    /// Packs a ring behind its ledger as that is by now.
+    pub(super) fn pack_behind(&self, name: &str, ledger: &Packed) {
+        let Some(known) = self.read().get(name).cloned() else { return };
+        let Some(ring) = known.behind(ledger) else { return };
+        let mut rings = self.write();
+        if let Some(kept) = rings.get_mut(name).filter(|kept| Arc::ptr_eq(kept, &known)) {
+            *kept = Arc::new(ring);
+        }
+    }
+
+    /// Whether there is such a ring.
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
+        self.read().contains_key(name)
     }
 
     /// Whether there is such a ring, and it can be read.
     #[must_use]
     pub fn has_readable(&self, name: &str) -> bool {
-        let is_readable = |ring: &Ring| matches!(ring.object, Kept::Readable(_));
-        self.read().rings.get(name).is_some_and(is_readable)
+        let is_readable = |ring: &Arc<Ring>| matches!(ring.object, Kept::Readable { .. });
+        self.read().get(name).is_some_and(is_readable)
+    }
+
+    /// The resourceVersion in which a ring was last seen.
+    #[must_use]
+    pub fn version(&self, name: &str) -> Option<String> {
+        self.read().get(name)?.version.as_deref().map(str::to_owned)
     }
 
     /// When a ring was created.
     #[must_use]
     pub fn created(&self, name: &str) -> Option<Timestamp> {
-        self.read().rings.get(name)?.created
+        self.read().get(name)?.created
     }
 
     /// The names of all of them.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
-        self.read().rings.keys().cloned().collect()
+        self.read().keys().map(ToString::to_string).collect()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read().rings.len()
+        self.read().len()
     }
 
-    /// The rings that name a Secret in a namespace.
+    /// The rings that name a Secret in a namespace, or seem to.
     #[must_use]
     pub fn naming(&self, namespace: &str) -> Vec<String> {
-        self.read().by_namespace.get(namespace).cloned().unwrap_or_default()
+        let (rings, hash) = (self.read(), hash_of(namespace));
+        let found = rings.iter().filter(|(_, ring)| ring.namespaces.contains(&hash));
+        found.map(|(name, _)| name.to_string()).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {
@@ -165,14 +207,14 @@ impl Rings {
 impl RingsWriter {
     /// Takes in what a watch has brought. What a list has is taken in at once, so that
     /// it is never there twice; what it has not is gone when it is complete.
-    pub fn apply(&mut self, event: &Event<Guarded>) {
+    pub fn apply(&mut self, event: &Event<Guarded>, ledgers: &Ledgers) {
         match event {
-            Event::Apply(ring) => self.put(ring),
+            Event::Apply(ring) => self.put(ring, ledgers),
             Event::Delete(ring) => self.remove(&ring.name_any()),
             Event::Init => self.listing.clear(),
             Event::InitApply(ring) => {
                 self.listing.insert(ring.name_any());
-                self.put(ring);
+                self.put(ring, ledgers);
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
@@ -185,84 +227,21 @@ impl RingsWriter {
         }
     }
 
-    fn put(&self, object: &Guarded) {
+    fn put(&self, object: &Guarded, ledgers: &Ledgers) {
         let (name, version) = (object.name_any(), object.resource_version());
-        let is_known = |known: &Ring| version.is_some() && known.version == version;
-        if self.rings.read().rings.get(&name).is_some_and(is_known) {
+        let is_known =
+            |known: &Arc<Ring>| version.is_some() && known.version.as_deref() == version.as_deref();
+        if self.rings.read().get(&*name).is_some_and(is_known) {
             return;
         }
-        let before = self.rings.get(&name);
-        let (left, named) = (namespaces(before.as_deref()), namespaces(Some(object)));
-        let ring = Ring::of(object);
-        self.rings.write().replace(&name, Some(ring), &left, &named);
+        let ring = Arc::new(Ring::of(object, ledgers.packed(&name)));
+        self.rings.write().insert(name.into(), ring);
     }
 
     fn remove(&self, name: &str) {
-        let before = self.rings.get(name);
-        let left = namespaces(before.as_deref());
-        self.rings.write().replace(name, None, &left, &BTreeSet::new());
+        self.rings.write().remove(name);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn ring(name: &str, version: &str, namespace: &str) -> Guarded {
-        let ring = json!({
-            "apiVersion": "signing.odj.cloud/v1alpha1",
-            "kind": "SigningKeyRing",
-            "metadata": {
-                "name": name, "resourceVersion": version,
-                "managedFields": [{"manager": "somebody"}],
-            },
-            "spec": {"pipelines": [{"namespace": namespace}]},
-        });
-        serde_json::from_value(ring).unwrap()
-    }
-
-    #[test]
-    fn a_ring_comes_out_as_it_went_in_but_for_who_wrote_it() {
-        let (rings, mut writer) = Rings::new();
-        let given = ring("shop", "1", "ci");
-        writer.apply(&Event::Apply(given.clone()));
-        let (mut given, found) = (given.0.unwrap(), rings.get("shop").unwrap());
-        given.metadata.managed_fields = None;
-        let found = found.0.as_ref().unwrap();
-        assert_eq!(serde_json::to_value(found).unwrap(), serde_json::to_value(&given).unwrap());
-        assert!(rings.has_readable("shop") && !rings.has_readable("pay"));
-    }
-
-    #[test]
-    fn one_that_cannot_be_read_says_why() {
-        let (rings, mut writer) = Rings::new();
-        let broken = json!({"metadata": {"name": "shop"}, "spec": {"pipelines": 7}});
-        writer.apply(&Event::Apply(serde_json::from_value(broken).unwrap()));
-        assert!(rings.get("shop").unwrap().0.is_err());
-        assert!(!rings.has_readable("shop"));
-        assert_eq!(rings.len(), 1);
-    }
-
-    #[test]
-    fn what_a_list_has_not_is_gone_once_it_is_complete() {
-        let (rings, mut writer) = Rings::new();
-        writer.apply(&Event::Apply(ring("shop", "1", "ci")));
-        writer.apply(&Event::Apply(ring("pay", "2", "ci")));
-        assert_eq!(rings.naming("ci"), ["shop", "pay"]);
-        writer.apply(&Event::Init);
-        writer.apply(&Event::InitApply(ring("pay", "3", "cd")));
-        writer.apply(&Event::InitApply(ring("new", "4", "cd")));
-        assert!(
-            rings.has_readable("shop") && rings.has_readable("new"),
-            "the list is not complete"
-        );
-        writer.apply(&Event::InitDone);
-        assert_eq!(rings.names(), ["new".to_owned(), "pay".to_owned()].into());
-        assert_eq!((rings.naming("ci"), rings.len()), (vec![], 2));
-        assert_eq!(rings.naming("cd"), ["pay", "new"]);
-        writer.apply(&Event::Delete(ring("pay", "5", "cd")));
-        assert_eq!(rings.naming("cd"), ["new"]);
-    }
-}
+mod tests;

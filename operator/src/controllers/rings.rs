@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::{Action as Doing, Occurrence},
-    ledger::{Change, Ledger},
+    ledger::Change,
     names::RingName,
     pass,
     plan::{Action, Plan},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     act::{self, Done, act},
-    cache::{LedgerRow, is_newer},
+    cache::{Outline, is_newer},
     context::Context,
     error::Error,
     observe::{Fresh, needs_no_pipelines, observe, touches_pipelines},
@@ -55,7 +55,7 @@ async fn pass(context: &Context, ring: String) -> Pass {
             debug!(ring, %error, "starting over");
             context.cache.looks.forget(&ring);
             // The watch may be behind a ledger that is there already.
-            if let (None, Ok(name)) = (context.cache.ledgers.get(&ring), ring.parse())
+            if let (false, Ok(name)) = (context.cache.ledgers.exists(&ring), ring.parse())
                 && let Err(error) = watches::refresh(context, &name).await
             {
                 debug!(ring, %error, "ledger not looked up");
@@ -75,15 +75,15 @@ async fn pass(context: &Context, ring: String) -> Pass {
     };
     context.metrics.reconciled(NAME, word, start.elapsed());
     context.metrics.queue_depth(NAME, context.rings.depth());
-    let row = context.cache.ledgers.get(&ring);
-    let table = row.as_ref().and_then(LedgerRow::table);
-    note_rotation(context, &ring, table, &said);
+    context.cache.settle(&ring);
+    let ledger = context.cache.ledgers.outline(&ring);
+    note_rotation(context, &ring, ledger.as_deref(), &said);
     if said.is_gone {
         context.rechecks.forget(&ring);
     } else {
         context.rechecks.looked_at(&ring, said.requests, said.waits);
     }
-    let under_way = table.is_some_and(|table| table.pending().is_some() || table.removed);
+    let under_way = ledger.is_some_and(|ledger| ledger.has_pending || ledger.removed);
     Pass { outcome, key: said.key, under_way }
 }
 
@@ -105,8 +105,8 @@ struct Said {
 }
 
 /// Takes in whether the ring rotates or waits for others, and wakes who has room by now.
-fn note_rotation(context: &Context, ring: &str, table: Option<&Ledger>, said: &Said) {
-    let standing = if !said.is_gone && table.is_some_and(Ledger::is_rotating) {
+fn note_rotation(context: &Context, ring: &str, ledger: Option<&Outline>, said: &Said) {
+    let standing = if !said.is_gone && ledger.is_some_and(|ledger| ledger.rotates) {
         Standing::UnderWay(said.soak)
     } else if said.is_queued {
         Standing::Waiting
@@ -253,20 +253,18 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
 
 /// Has it looked whether the policies of a ring are to be asked, if its ledger has changed.
 fn look_at_policies(context: &Context, ring: &str, actions: &[Action]) {
-    let row = context.cache.ledgers.get(ring);
-    if let Some(table) = row.as_ref().and_then(LedgerRow::table)
-        && actions.iter().any(Action::is_commit)
+    if actions.iter().any(Action::is_commit)
+        && let Some(ledger) = context.cache.ledgers.outline(ring)
     {
-        context.gate.look_at(table.rule.settings.policies());
+        context.gate.look_at(ledger.settings.policies());
     }
 }
 
 /// Has the policies of a ring written without delay where it was revoked or removed.
 fn hasten(context: &Context, ring: &str, actions: &[Action]) {
-    let row = context.cache.ledgers.get(ring);
-    let Some(table) = row.as_ref().and_then(LedgerRow::table) else { return };
+    let Some(ledger) = context.cache.ledgers.outline(ring) else { return };
     for action in actions {
-        for policy in table.rule.settings.policies() {
+        for policy in ledger.settings.policies() {
             match action {
                 Action::Commit(Change::Revoke { .. }) => context.policies.wake_urgently(&policy),
                 Action::Commit(Change::Remove { .. }) => context.policies.wake_soon(&policy),
@@ -285,9 +283,10 @@ fn goes_on_without_pipelines(context: &Context, ring: &str, plan: &Plan) -> bool
 
 /// Looks at what somebody else wrote of a ledger before anything is made of it.
 async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
-    match context.cache.ledgers.get(ring.as_str()) {
-        Some(row) if row.unchecked().is_some() => act::ledger::check(context, ring, &row).await?,
-        _ => {}
+    if context.cache.ledgers.is_unchecked(ring.as_str())
+        && let Some(row) = context.cache.ledgers.get(ring.as_str())
+    {
+        act::ledger::check(context, ring, &row).await?;
     }
     act::ledger::check_key_secrets(context, ring).await
 }

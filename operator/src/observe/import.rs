@@ -98,7 +98,7 @@ pub(crate) fn known_to(
         .or_else(|| remembered_by(context, ring, fingerprint))
 }
 
-/// Scans all ledgers: imports are rare.
+/// Looks into the ledgers that may know the key: imports are rare.
 fn other_holder(
     context: &Context,
     ring: &RingName,
@@ -108,7 +108,7 @@ fn other_holder(
     let ledgers = &context.cache.ledgers;
     let seniority = |ring: &RingName| (created(context, ring), ring.clone());
     let own = seniority(ring);
-    ledgers.rings().into_iter().filter(|other| other != ring).find(|other| {
+    ledgers.that_may_know(fingerprint).into_iter().filter(|other| other != ring).find(|other| {
         let row = ledgers.get(other.as_str());
         let hold = row.as_ref().and_then(|row| row.table()).map(|table| table.hold(fingerprint));
         hold.is_some_and(|hold| counts(hold, seniority(other) < own))
@@ -128,10 +128,8 @@ fn remembered_by(
     fingerprint: &Fingerprint,
 ) -> Option<RingName> {
     let names = context.cache.rings.names().into_iter();
-    let unknown = names.filter(|name| {
-        let row = context.cache.ledgers.get(name);
-        name != ring.as_str() && row.is_none_or(|row| row.table().is_none())
-    });
+    let unknown =
+        names.filter(|name| name != ring.as_str() && context.cache.ledgers.outline(name).is_none());
     let mut unknown = unknown.filter(|name| {
         let object = context.cache.ring(name);
         let object = object.as_deref().and_then(|object| object.0.as_ref().ok());

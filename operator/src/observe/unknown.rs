@@ -22,7 +22,7 @@ use signingkeyring_core::{
 
 use super::exclusions;
 use crate::{
-    cache::{LedgerRow, WrittenPolicy, is_newer},
+    cache::{Outline, WrittenPolicy, is_newer},
     context::Context,
     kyverno::{Object, is_ours},
 };
@@ -139,7 +139,7 @@ fn values(context: &Context) -> Vec<(String, Naming)> {
     let naming = |value: &str| match rules.get(value) {
         Some(true) => Naming::Ruled,
         Some(false) => Naming::Arriving,
-        None if context.cache.ledgers.get(value).is_some() => Naming::Arriving,
+        None if context.cache.ledgers.exists(value) => Naming::Arriving,
         // One that cannot be read does not get a rule.
         None if context.cache.rings.has_readable(value) => Naming::Arriving,
         None => Naming::Nobody,
@@ -201,14 +201,13 @@ pub(super) fn covers(context: &Context, ring: &str) -> BTreeMap<PolicyRef, Cover
 /// Whether the namespaces of a ring are covered by such a policy, if that is
 /// certain. One that signs was let go of before.
 #[must_use]
-pub fn is_covered(context: &Context, ring: &str, row: &LedgerRow) -> Option<bool> {
-    let signs = row.table().is_some_and(|table| table.current().is_some());
+pub fn is_covered(context: &Context, ring: &str, ledger: &Outline) -> Option<bool> {
     let covers = covers(context, ring);
     let covered: Vec<Covered> = covers.values().filter_map(|seen| seen.covers()).collect();
     match &covered[..] {
         [] => Some(false),
         covered if covered.contains(&Covered::Named) => Some(true),
-        _ => signs.then_some(false),
+        _ => ledger.signs.then_some(false),
     }
 }
 

@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, METADATA_PAGE, config, events, wake_all, wake_policies_of};
+use super::{InitialList, RINGS_PAGE, config, events, wake_all, wake_policies_of};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
-    let config = config(METADATA_PAGE).fields(&format!("type={}", names::LEDGER_TYPE));
+    let config = config(RINGS_PAGE).fields(&format!("type={}", names::LEDGER_TYPE));
     let api: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(context.client.clone(), &context.settings.namespace);
     let mut stream = events("ledgers", watcher(api, config));
@@ -91,13 +91,14 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName
     }
     let ring = names::ring_of_ledger(&name)?;
     let version = secret.resource_version().unwrap_or_default();
-    let before = context.cache.ledgers.get(ring.as_str());
-    context.cache.ledgers.put(&ring, row(version, secret));
-    if let Some(before) = before {
-        // Of a commit whose answer was lost, and of another replica's, only
-        // this tells: a policy that the rule has left is named here alone.
-        wake_policies_of(context, &before);
+    let before = context.cache.ledgers.outline(ring.as_str());
+    // A list brings what is known, mostly, and each is to be read and packed.
+    if version.is_empty() || !context.cache.ledgers.is_known(&ring, &version) {
+        context.cache.ledgers.put(&ring, row(version, secret));
     }
+    // Of a commit whose answer was lost, and of another replica's, only this tells: a
+    // policy that the rule has left is named here alone.
+    wake_policies_of(context, before.as_deref());
     Some(ring)
 }
 
@@ -120,12 +121,10 @@ fn forget(context: &Context, name: &str) {
         context.cache.ledgers.remove_key_secret(&ring, name);
         context.rings.wake(ring.as_str());
     } else if let Some(ring) = names::ring_of_ledger(name) {
-        let row = context.cache.ledgers.get(ring.as_str());
+        let before = context.cache.ledgers.outline(ring.as_str());
         context.cache.ledgers.remove(&ring);
         context.rings.wake(ring.as_str());
-        if let Some(row) = row {
-            wake_policies_of(context, &row);
-        }
+        wake_policies_of(context, before.as_deref());
     }
 }
 
@@ -147,9 +146,7 @@ fn forget_all_but(context: &Context, listed: &HashSet<String>) {
 
 fn wake_ledger(context: &Context, ring: &RingName) {
     context.rings.wake(ring.as_str());
-    if let Some(row) = context.cache.ledgers.get(ring.as_str()) {
-        wake_policies_of(context, &row);
-    }
+    wake_policies_of(context, context.cache.ledgers.outline(ring.as_str()).as_deref());
 }
 
 fn api(context: &Context) -> Api<Secret> {

@@ -11,12 +11,12 @@ use kube::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, METADATA_PAGE, config, events, wake_all};
+use super::{InitialList, NAMESPACES_PAGE, config, events, wake_all};
 use crate::context::Context;
 
 pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(context.client.clone());
-    let mut stream = events("namespaces", watcher(api, config(METADATA_PAGE)));
+    let mut stream = events("namespaces", watcher(api, config(NAMESPACES_PAGE)));
     let mut initial_list = InitialList::new(listed);
     let mut relisted: Option<HashSet<String>> = None;
     while let Some(event) = stream.next().await {

@@ -164,6 +164,11 @@ impl<N: Clone + Ord + Hash> Order<N> {
         self.urgent.contains(name)
     }
 
+    /// Gives back the room that a wave has taken up.
+    pub(super) fn shrink_to(&mut self, least: usize) {
+        self.places.shrink_to(least);
+    }
+
     /// How many names wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

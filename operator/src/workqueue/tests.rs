@@ -286,6 +286,16 @@ async fn names_that_rest_are_forgotten() {
     assert_eq!(others + state.delayed.len() + state.failures.len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_wave_little_is_kept() {
+    let queue = WorkQueue::<String>::default();
+    (0..2_000_u32).for_each(|number| queue.wake(&number.to_string()));
+    run(&queue, LONG * 10, 8, |_| (Duration::ZERO, same(Outcome::Done))).await;
+    let state = queue.lock();
+    assert_eq!(state.paces.len(), 0);
+    assert!(state.paces.capacity() <= 2 * LEAST_SWEEP, "{}", state.paces.capacity());
+}
+
 fn names(log: &[(String, Duration)]) -> Vec<&str> {
     log.iter().map(|(name, _)| name.as_str()).collect()
 }

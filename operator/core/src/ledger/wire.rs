@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{
     Ledger, Life, Past, PipelineRef, PrivateKeyRef, Publications, Purpose, Rule, State, Token,
@@ -95,6 +95,31 @@ impl TryFrom<LedgerJson<'_>> for Ledger {
             rule: json.rule.into_owned(),
             removed: json.removed,
         })
+    }
+}
+
+/// As this process keeps it for itself: without the digest that an annotation has, and
+/// without what follows from a key.
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut json = LedgerJson::from(self);
+        for (json, version) in json.versions.iter_mut().zip(&self.versions) {
+            if version.public_key.fingerprint().as_ref() == Some(&version.fingerprint) {
+                json.fingerprint = Cow::Borrowed("");
+            }
+        }
+        json.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ledger {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut json = LedgerJson::deserialize(deserializer)?;
+        for version in json.versions.iter_mut().filter(|version| version.fingerprint.is_empty()) {
+            let fingerprint = PublicKey::from(&*version.public_key).fingerprint();
+            version.fingerprint = Cow::Owned(fingerprint.map_or_else(String::new, Into::into));
+        }
+        json.try_into().map_err(D::Error::custom)
     }
 }
 

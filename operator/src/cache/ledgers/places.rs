@@ -9,7 +9,7 @@ use signingkeyring_core::{
     policy_ref::{Action, PolicyKind, PolicyRef},
 };
 
-use super::{LedgerIndex, LedgerRow, Ledgers};
+use super::{LedgerIndex, Ledgers};
 use crate::kyverno::Object;
 
 /// Room in a policy that a ring takes up or may have taken up.
@@ -44,10 +44,7 @@ impl LedgerIndex {
         ring: &'a RingName,
     ) -> impl Iterator<Item = &'a String> {
         let named = stands.into_iter().flat_map(|stands| stands.marks().0.keys());
-        named.filter(move |name| {
-            let table = self.rows.get(name.as_str()).and_then(LedgerRow::table);
-            *name != ring.as_str() && table.is_none()
-        })
+        named.filter(move |name| *name != ring.as_str() && self.outline(name).is_none())
     }
 
     /// The other rings of a policy, and those that are being put there, by their
@@ -60,9 +57,9 @@ impl LedgerIndex {
     ) -> impl Iterator<Item = &'a BTreeSet<String>> {
         let placed = self.by_policy.get(&policy).into_iter().flatten();
         let placed = placed.filter(move |other| *other != ring);
-        let tables = placed.filter_map(|other| self.rows.get(other)?.table());
-        let tables = tables.filter(|table| !table.removed);
-        let placed = tables.map(move |table| table.rule.settings.credentials_in(policy));
+        let outlines = placed.filter_map(|other| self.outline(other.as_str()));
+        let outlines = outlines.filter(|outline| !outline.removed);
+        let placed = outlines.map(move |outline| outline.settings.credentials_in(policy));
         let claims = self.claims.iter();
         let claims = claims.filter(move |(other, of)| of.policy == policy && *other != ring);
         // Those that the policy has are among them.
@@ -184,8 +181,8 @@ impl Ledgers {
     pub fn is_among_others(&self, ring: &RingName) -> bool {
         let index = self.read();
         let settings = |ring: &RingName| {
-            let table = index.rows.get(ring)?.table()?;
-            (!table.removed).then_some(&table.rule.settings)
+            let outline = index.outline(ring.as_str())?;
+            (!outline.removed).then_some(&outline.settings)
         };
         let Some(own) = settings(ring) else { return false };
         let policy = own.policy;
