@@ -11,7 +11,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
 
 use crate::{leadership::Leadership, telemetry::Metrics};
@@ -23,36 +23,33 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Debug)]
 pub(crate) struct Health {
     leadership: Leadership,
-    told: Mutex<Told>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    metrics: Arc<Metrics>,
-    has_listed: bool,
+    has_listed: watch::Sender<bool>,
+    metrics: Mutex<Arc<Metrics>>,
 }
 
 impl Health {
-    /// Of a replica that has seen nothing yet.
-    pub(crate) fn new(leadership: Leadership) -> Arc<Self> {
-        Arc::new(Self { leadership, told: Mutex::default() })
+    /// Of a replica that has seen nothing yet; `has_listed` is told when it has.
+    pub(crate) fn new(leadership: Leadership, has_listed: watch::Sender<bool>) -> Arc<Self> {
+        Arc::new(Self { leadership, has_listed, metrics: Mutex::default() })
     }
 
     /// It begins to list the cluster.
     pub(crate) fn lists(&self, metrics: &Arc<Metrics>) {
-        let metrics = Arc::clone(metrics);
-        *self.lock() = Told { metrics, has_listed: false };
+        *self.lock() = Arc::clone(metrics);
+        self.has_listed.send_replace(false);
     }
 
     /// It has seen the whole cluster.
     pub(crate) fn has_listed(&self) {
-        self.lock().has_listed = true;
+        self.has_listed.send_replace(true);
     }
 
     /// A replica that only waits for its turn is as ready as it can be.
     fn readiness(&self) -> (StatusCode, &'static str) {
-        if !self.lock().has_listed {
+        if !*self.has_listed.borrow() {
             (StatusCode::SERVICE_UNAVAILABLE, "the cluster is still being listed\n")
+        } else if !self.leadership.can_be_leader() {
+            (StatusCode::SERVICE_UNAVAILABLE, "the Lease could not be looked at yet\n")
         } else if self.leadership.is_leader() {
             (StatusCode::OK, "leader\n")
         } else {
@@ -61,12 +58,12 @@ impl Health {
     }
 
     fn metrics(&self) -> String {
-        let metrics = Arc::clone(&self.lock().metrics);
-        metrics.text(self.leadership.is_leader())
+        let metrics = Arc::clone(&self.lock());
+        metrics.text(self.leadership.is_leader() && *self.has_listed.borrow())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Metrics>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -69,6 +72,8 @@ impl Term {
 #[derive(Clone, Debug)]
 pub(crate) struct Leadership {
     term: watch::Receiver<Term>,
+    /// Whether the Lease was ever seen, or found not to be there.
+    has_looked: Arc<AtomicBool>,
     /// Keeps that of one without others.
     _unlimited: Option<Arc<watch::Sender<Term>>>,
 }
@@ -77,12 +82,19 @@ impl Leadership {
     /// That of a replica without others.
     pub(crate) fn unlimited() -> Self {
         let (sender, term) = watch::channel(Term::Unlimited);
-        Self { term, _unlimited: Some(Arc::new(sender)) }
+        let has_looked = Arc::new(AtomicBool::new(true));
+        Self { term, has_looked, _unlimited: Some(Arc::new(sender)) }
     }
 
     /// Whether this replica leads now.
     pub(crate) fn is_leader(&self) -> bool {
         self.term.borrow().lasts(Instant::now())
+    }
+
+    /// Whether it could lead if nobody else did, for all that is known: one that may not look
+    /// at the Lease never does. That the API server is away later takes nothing back.
+    pub(crate) fn can_be_leader(&self) -> bool {
+        self.has_looked.load(Ordering::Relaxed)
     }
 
     /// Waits until it does.
@@ -131,13 +143,15 @@ impl Leadership {
 /// A replica that stands for election.
 #[derive(Debug)]
 pub(crate) struct Election {
-    term: watch::Receiver<Term>,
+    leadership: Leadership,
     stop: oneshot::Sender<()>,
     campaign: JoinHandle<()>,
 }
 
 impl Election {
-    /// Stands for election, in a task of its own: a long pass delays no renewal.
+    /// Stands for election, in a task of its own: a long pass delays no renewal. Nothing is
+    /// taken before this replica `has_listed` the cluster: the Lease would be held by somebody
+    /// who does not work while another one could.
     ///
     /// # Errors
     /// If there is no randomness to be told from other replicas by.
@@ -145,6 +159,7 @@ impl Election {
         client: Client,
         settings: &Settings,
         clock: Clock,
+        has_listed: watch::Receiver<bool>,
     ) -> Result<Self, getrandom::Error> {
         // A container that is started again is another one, with nothing remembered.
         let replica = format!("{}_{:016x}", settings.replica, getrandom::u64()?);
@@ -152,14 +167,18 @@ impl Election {
         let api = Api::namespaced(client, &settings.namespace);
         let (sender, term) = watch::channel(Term::Standby);
         let (stop, stopped) = oneshot::channel();
-        let candidate = Candidate { api, replica, clock, record: None, term: sender };
+        let has_looked = Arc::default();
+        let leadership = Leadership { term, has_looked: Arc::clone(&has_looked), _unlimited: None };
+        let record = None;
+        let candidate =
+            Candidate { api, replica, clock, record, has_listed, has_looked, term: sender };
         let campaign = tokio::spawn(candidate.run(stopped));
-        Ok(Self { term, stop, campaign })
+        Ok(Self { leadership, stop, campaign })
     }
 
     /// Whether this replica leads.
     pub(crate) fn leadership(&self) -> Leadership {
-        Leadership { term: self.term.clone(), _unlimited: None }
+        self.leadership.clone()
     }
 
     /// Lets go of the Lease, if it is this replica's, so that another one need not wait.
@@ -187,6 +206,8 @@ struct Candidate {
     replica: String,
     clock: Clock,
     record: Option<Record>,
+    has_listed: watch::Receiver<bool>,
+    has_looked: Arc<AtomicBool>,
     term: watch::Sender<Term>,
 }
 
@@ -211,6 +232,7 @@ impl Candidate {
         loop {
             let error = match timeout(PATIENCE, self.look()).await {
                 Ok(Ok(outcome)) => {
+                    self.has_looked.store(true, Ordering::Relaxed);
                     self.take_in(&outcome);
                     None
                 }
@@ -227,7 +249,16 @@ impl Candidate {
             let until = ends
                 .filter(|ends| *ends > Instant::now())
                 .map_or(pause, |ends| ends.saturating_duration_since(Instant::now()).min(pause));
-            sleep(until).await;
+            let listed = async {
+                if self.has_listed.changed().await.is_err() {
+                    // The process ends.
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = sleep(until) => {}
+                () = listed => {}
+            }
         }
     }
 
@@ -244,7 +275,7 @@ impl Candidate {
             }
             Outcome::Others => {
                 if led {
-                    warn!(holder, "lost the Lease: another replica leads");
+                    warn!(holder, "lost the Lease");
                 }
                 self.term.send_replace(Term::Standby);
             }
@@ -259,6 +290,12 @@ impl Candidate {
             self.read().await?;
         }
         if self.record.as_ref().is_some_and(|r| !r.is_free_for(&self.replica, Instant::now())) {
+            return Ok(Outcome::Others);
+        }
+        if !*self.has_listed.borrow_and_update() {
+            // Of one that led, and lost sight of the cluster.
+            self.term.send_replace(Term::Standby);
+            self.release().await?;
             return Ok(Outcome::Others);
         }
         let asked = Instant::now();

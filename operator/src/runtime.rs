@@ -11,7 +11,7 @@ use kube::{
 use signingkeyring_core::{account::Account, usable::Preference};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::Barrier,
+    sync::{Barrier, watch},
 };
 use tracing::{info, warn};
 
@@ -46,14 +46,15 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = connect(&settings).await?;
+    let (has_listed, listed) = watch::channel(false);
     let election = if settings.leader_elect {
-        Some(Election::stand(client.clone(), &settings, clock.clone())?)
+        Some(Election::stand(client.clone(), &settings, clock.clone(), listed)?)
     } else {
         None
     };
     let leadership = election.as_ref().map_or_else(Leadership::unlimited, Election::leadership);
     let result = tokio::select! {
-        result = serve(client, settings, clock, leadership) => result,
+        result = serve(client, settings, clock, leadership, has_listed) => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -71,7 +72,7 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
 /// # Errors
 /// If it cannot start, or one of its parts ends on its own.
 pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow::Result<()> {
-    serve(client, settings, clock, Leadership::unlimited()).await
+    serve(client, settings, clock, Leadership::unlimited(), watch::Sender::new(false)).await
 }
 
 async fn serve(
@@ -79,6 +80,7 @@ async fn serve(
     settings: Settings,
     clock: Clock,
     leadership: Leadership,
+    has_listed: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     info!(
         namespace = settings.namespace,
@@ -87,7 +89,7 @@ async fn serve(
         "starting"
     );
     let listen = settings.listen;
-    let health = Health::new(leadership.clone());
+    let health = Health::new(leadership.clone(), has_listed);
     let terms = async {
         let account = identity::ask(&client, &settings.namespace).await;
         loop {
@@ -121,6 +123,10 @@ async fn follow(
         listed.wait().await;
         health.has_listed();
         info!(rings = context.cache.rings.len(), "the cluster is listed");
+        // Of what was listed before its ledger.
+        for ring in context.cache.rings.names() {
+            context.cache.settle(&ring);
+        }
         leadership.begins().await;
         leadership.while_it_lasts(work(context)).await
     };
@@ -151,7 +157,7 @@ async fn work(context: &Context) {
         }
     }
     info!(rings = context.cache.rings.len(), "working");
-    watches::wake_all(context);
+    watches::begin_anew(context);
     futures::join!(
         controllers::rings::run(context),
         controllers::policies::run(context),

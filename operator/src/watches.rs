@@ -28,6 +28,7 @@ use crate::{
     kyverno::{self as policies, Object, is_marked, is_ours},
 };
 
+mod anew;
 mod kyverno;
 mod ledgers;
 mod lists;
@@ -35,6 +36,7 @@ mod namespaces;
 mod outdated;
 mod questions;
 
+pub use anew::begin_anew;
 pub use ledgers::refresh;
 
 /// The writing ends of the cache's stores.

@@ -126,6 +126,11 @@ impl<N> Default for State<N> {
 }
 
 impl<N: Clone + Ord + Hash> WorkQueue<N> {
+    /// Forgets all names, as if none had ever been woken. None may be worked on.
+    pub fn clear(&self) {
+        *self.lock() = State::default();
+    }
+
     /// Wakes a name: it is worked on as soon as there is room, unless it is
     /// held back.
     pub fn wake<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {

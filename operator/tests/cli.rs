@@ -46,6 +46,19 @@ fn a_wrong_setting_ends_with_two_and_says_what_to_write() {
     }
 }
 
+/// As the manifests set it.
+#[test]
+fn what_a_variable_says_of_other_replicas_is_read() {
+    let says = |value: &str| {
+        let output = operator().env("SIGNING_LEADER_ELECT", value).assert().failure();
+        (output.get_output().status.code(), text(&output.get_output().stderr))
+    };
+    let (code, error) = says("true");
+    assert_eq!(code, Some(1), "it needs a cluster, and has understood: {error}");
+    let (code, error) = says("perhaps");
+    assert_eq!(code, Some(2), "{error}");
+}
+
 #[test]
 fn without_a_cluster_it_ends_with_one_and_names_the_kubeconfig() {
     let output = operator().assert().code(1).get_output().clone();

@@ -136,13 +136,12 @@ fn replicas_agree_who_works_and_have_time_to_let_go() {
     let deployment = find(objects, "Deployment", "signingkeyring-operator");
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    let arguments = container["args"].as_array().unwrap();
-    let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
-    let settings = Settings::parse_from(["signingkeyring-operator"].into_iter().chain(arguments));
-    assert!(settings.leader_elect);
-    assert!(!Settings::parse_from(["signingkeyring-operator"]).leader_elect);
     let environment = container["env"].as_array().unwrap();
-    let told = environment.iter().find(|v| v["name"] == "SIGNING_REPLICA").unwrap();
+    let told = |name: &str| environment.iter().find(|v| v["name"] == name).unwrap();
+    // Not among the arguments: an overlay that has others takes their place.
+    assert_eq!(told("SIGNING_LEADER_ELECT")["value"], "true");
+    assert!(!Settings::parse_from(["signingkeyring-operator"]).leader_elect);
+    let told = told("SIGNING_REPLICA");
     assert_eq!(told["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
 

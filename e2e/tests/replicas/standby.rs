@@ -87,6 +87,38 @@ fn a_standby_does_nothing_until_nobody_renews_the_lease() {
     });
 }
 
+/// Who may not see the cluster cannot work, and would hold the Lease in vain.
+#[test]
+fn who_has_not_seen_the_cluster_takes_no_lease() {
+    in_turn(async |world, replicas| {
+        let holder = async || {
+            let lease = ["lease", "signingkeyring-operator", "-n", NAMESPACE];
+            world.get(&lease, "{.spec.holderIdentity}").await
+        };
+        replicas.start().await?;
+        let leader = replicas.take_leader().await?;
+        let before = holder().await?;
+        world.kubectl(&["delete", "clusterrolebinding", "signingkeyring-operator"]).await?;
+        leader.kill().await?;
+        let killed = Instant::now();
+        let looked = async {
+            sleep_until(killed + LASTS + LATER).await;
+            let after = holder().await;
+            // Its rights among all else.
+            world.install().await?;
+            let after = after?;
+            ensure!(after == before, "{after} holds it and has not seen the cluster");
+            Ok(())
+        };
+        let (started, looked) = tokio::join!(replicas.start(), looked);
+        looked.and(started)?;
+        replicas.until_led().await?;
+        ensure!(holder().await? != before);
+        world.ready_ring("seen-at-last").await?;
+        Ok(())
+    });
+}
+
 /// Who cannot renew the Lease stops by itself, and begins anew when it can again.
 #[test]
 fn a_leader_without_an_api_server_stops_and_comes_back() {

@@ -46,8 +46,9 @@ pub async fn write(
     if let Some(version) = patch(context, &name, &json!(status)).await? {
         context.cache.statuses.put(&name, version, status);
         // The watch may have been faster than the answer.
-        if let Some(seen) = context.cache.rings.version(&name) {
-            context.cache.statuses.seen(&name, &seen);
+        match context.cache.rings.version(&name) {
+            Some(seen) => context.cache.statuses.seen(&name, &seen),
+            None => context.cache.statuses.forget(&name),
         }
     }
     let on = telemetry::ring_reference(&name, object.uid().as_deref());

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 /// So long a Lease counts after its last renewal was seen.
 pub(super) const DURATION: Duration = Duration::from_secs(10);
 
-/// What somebody wrote there holds nobody up for longer.
+/// What somebody wrote there holds nobody up for longer. It ends nobody's sooner, who may not
+/// have seen it.
 const LONGEST_DURATION: Duration = Duration::from_secs(60);
 
 /// The Lease as it was last seen.
@@ -59,12 +60,22 @@ impl Record {
         let seconds = self.lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         let duration = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let duration = duration.map_or(DURATION, Duration::from_secs);
-        self.since + duration.min(LONGEST_DURATION)
+        self.since + duration.clamp(DURATION, LONGEST_DURATION)
     }
 
     /// Whether a replica may take it, or renew it.
     pub(super) fn is_free_for(&self, replica: &str, now: Instant) -> bool {
-        self.holder().is_none_or(|holder| holder == replica) || now >= self.ends()
+        let free = match self.holder() {
+            Some(holder) => holder == replica,
+            None => self.is_released(),
+        };
+        free || now >= self.ends()
+    }
+
+    /// Whether nobody holds it because its holder let go. One that somebody else took the
+    /// holder's name out of still says when that was acquired, and who that was does not know.
+    fn is_released(&self) -> bool {
+        self.lease.spec.as_ref().is_none_or(|spec| spec.acquire_time.is_none())
     }
 
     /// The Lease as a replica takes or renews it: the write succeeds only if nobody else has
@@ -159,6 +170,11 @@ mod tests {
             assert!(Record::new(lease(nobody, 1, Some(10)), start).is_free_for(ME, start));
         }
         assert!(Record::new(Lease::default(), start).is_free_for(ME, start), "without a spec");
+        let mut emptied = lease(None, 1, Some(10));
+        emptied.spec.as_mut().unwrap().acquire_time = Some(MicroTime(Timestamp::UNIX_EPOCH));
+        let emptied = Record::new(emptied, start);
+        assert!(!emptied.is_free_for(ME, start + seconds(9)), "nobody let go of it");
+        assert!(emptied.is_free_for(ME, start + seconds(10)));
         let record = Record::new(lease(Some("other"), 1, Some(10)), start);
         let gone = |record, after| Record::found(Some(record), None, start + seconds(after));
         // It may have been renewed since it was seen, but not since it was seen to be gone.
@@ -175,6 +191,7 @@ mod tests {
         let start = Instant::now();
         let ends = |seconds| Record::new(lease(Some("other"), 1, seconds), start).ends() - start;
         assert_eq!(ends(Some(15)), seconds(15));
+        assert_eq!(ends(Some(1)), DURATION, "its holder may not have seen that");
         assert_eq!(ends(Some(i32::MAX)), LONGEST_DURATION);
         assert_eq!(ends(Some(i32::MIN)), DURATION);
         assert_eq!(ends(None), DURATION);

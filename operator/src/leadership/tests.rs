@@ -1,16 +1,12 @@
 //! What a term of leadership means for the work, by a clock that is moved.
 
-use std::{
-    cell::Cell,
-    future::pending,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{cell::Cell, future::pending, sync::atomic::AtomicU32};
 
 use super::*;
 
 fn leadership(term: Term) -> (watch::Sender<Term>, Leadership) {
     let (sender, term) = watch::channel(term);
-    (sender, Leadership { term, _unlimited: None })
+    (sender, Leadership { term, has_looked: Arc::default(), _unlimited: None })
 }
 
 #[test]
