@@ -137,10 +137,7 @@ impl LedgerIndex {
                 self.by_policy.entry(policy).or_default().insert(ring.clone());
             }
         }
-        // An event of the state before a commit is no word on a commit under way.
-        if self.claims.get(ring).is_some_and(|claimed| !claimed.is_under_way) {
-            self.end_claim(ring);
-        }
+        self.end_unknown_claim(ring);
         self.rows.insert(ring.clone(), row);
     }
 }
@@ -201,6 +198,12 @@ impl Ledgers {
     #[must_use]
     pub fn exists(&self, ring: &str) -> bool {
         self.read().rows.contains_key(ring)
+    }
+
+    /// A ring's ledger is as it is known. So what a commit of unknown outcome had claimed is
+    /// not the ring's.
+    pub fn seen(&self, ring: &RingName) {
+        self.write().end_unknown_claim(ring);
     }
 
     /// What is asked of a ring's ledger by others, if it can be read.

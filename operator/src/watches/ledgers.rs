@@ -95,6 +95,8 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName
     // A list brings what is known, mostly, and each is to be read and packed.
     if version.is_empty() || !context.cache.ledgers.is_known(&ring, &version) {
         context.cache.ledgers.put(&ring, row(version, secret));
+    } else {
+        context.cache.ledgers.seen(&ring);
     }
     // Of a commit whose answer was lost, and of another replica's, only this tells: a
     // policy that the rule has left is named here alone.

@@ -36,6 +36,14 @@ impl LedgerIndex {
         }
     }
 
+    /// The same of a claim of which it is not known what became, now that the ring's ledger is
+    /// seen. An event of the state before a commit is no word on a commit under way.
+    pub(super) fn end_unknown_claim(&mut self, ring: &RingName) {
+        if self.claims.get(ring).is_some_and(|claimed| !claimed.is_under_way) {
+            self.end_claim(ring);
+        }
+    }
+
     /// The rings that a policy names and no ledger speaks for: of one whose ledger is lost
     /// nobody else knows that it is there.
     fn lost<'a>(

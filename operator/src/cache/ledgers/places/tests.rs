@@ -170,6 +170,11 @@ fn the_room_of_a_commit_whose_answer_was_lost_stays_taken_until_its_ring_is_seen
     claim("d").unwrap().leave_taken();
     drop(claim("d").unwrap());
     assert!(claim("c").is_some(), "what the ring tries again ends what it tried before");
+    ledgers.put(&name("e"), row(enforce(3)));
+    claim("e").unwrap().leave_taken();
+    assert!(claim("c").is_none());
+    ledgers.seen(&name("e"));
+    assert!(claim("c").is_some(), "a list shows the ledger of e where it was");
 }
 
 /// Looking for room begins where there was none before, whatever frees some.
