@@ -83,7 +83,7 @@ chaos-kind:
 	@$(MAKE) chaos KIND=$(OTHER_KIND)
 
 .PHONY: ha
-ha: cluster-tools binaries ## Kill the leader of two replicas 50 times, and ask it to end 20 times: some 20 minutes (KILLS=N, STOPS=N)
+ha: cluster-tools everything ## Kill the leader of two replicas 50 times, and ask it to end 20 times: some 20 minutes (KILLS=N, STOPS=N)
 	@HA_KILLS="$(or $(KILLS),50)" HA_STOPS="$(or $(STOPS),20)" $(E2E) --test replicas -- survives_the_leader followed_at_once
 
 ##@ A test cluster that stays

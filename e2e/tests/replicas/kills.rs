@@ -44,12 +44,7 @@ fn whatever_is_under_way_survives_the_leader() {
     in_turn(async |world, replicas| {
         replicas.start().await?;
         replicas.start().await?;
-        let mut rings = Rings::new(world).await?;
-        for ring in RINGS {
-            let birth = rings.birth(ring);
-            rings.ask(&birth).await?;
-            rings.done(&birth, PATIENCE).await?;
-        }
+        let mut rings = Rings::born(world, &RINGS, PATIENCE).await?;
         let kills = times("HA_KILLS", 5)?;
         let (mut taken, mut done) = (Times::default(), Times::default());
         say(&format!(

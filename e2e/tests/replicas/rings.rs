@@ -63,6 +63,20 @@ impl<'a> Rings<'a> {
         Ok(Self { world, observer, rings: BTreeMap::new() })
     }
 
+    /// These, each born within this time.
+    ///
+    /// # Errors
+    /// If one is not.
+    pub async fn born(world: &'a World, rings: &[&str], patience: Duration) -> Result<Self> {
+        let mut born = Self::new(world).await?;
+        for ring in rings {
+            let birth = born.birth(ring);
+            born.ask(&birth).await?;
+            born.done(&birth, patience).await?;
+        }
+        Ok(born)
+    }
+
     /// What is there now.
     pub fn now(&self) -> Objects {
         self.observer.now(VIEW)

@@ -65,12 +65,7 @@ fn a_rolling_update_loses_no_rotation() {
     in_turn(async |world, replicas| {
         replicas.start().await?;
         replicas.start().await?;
-        let mut rings = Rings::new(world).await?;
-        for ring in RINGS {
-            let birth = rings.birth(ring);
-            rings.ask(&birth).await?;
-            rings.done(&birth, PATIENCE).await?;
-        }
+        let mut rings = Rings::born(world, &RINGS, PATIENCE).await?;
         let ends = ends(world).await?;
         let (mut took, mut updated) = (Times::default(), None);
         let update = async {
