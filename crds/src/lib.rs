@@ -7,6 +7,7 @@ mod gate_question;
 mod pattern;
 mod ring;
 mod status;
+mod unknown_rings;
 
 pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
 pub use gate_question::{GateQuestion, GateQuestionSpec};
@@ -15,3 +16,4 @@ pub use ring::{
     Revocation, RotationSpec, RotationWindow, SecretName, SigningKeyRing, SigningKeyRingSpec,
 };
 pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};
+pub use unknown_rings::{UnknownRings, UnknownRingsSpec};

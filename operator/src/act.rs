@@ -33,6 +33,7 @@ pub mod pipelines;
 mod place;
 pub mod policies;
 pub mod status;
+pub mod unknown_rings;
 
 /// What executing a plan came to.
 #[derive(Debug, Default)]

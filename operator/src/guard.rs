@@ -1,7 +1,10 @@
 //! Looks at the guard as it is installed, and says how it differs from the
 //! operator's settings. Nothing waits for it, and nothing depends on it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -98,12 +101,20 @@ async fn look(context: &Context) -> Result<Vec<Found>, kube::Error> {
     // Whoever bound them: a binding needs no label to be one.
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     let bindings = bindings.list(&ListParams::default()).await?.items;
-    let denied: BTreeSet<String> = bindings.into_iter().filter_map(denied).collect();
-    Ok(policies.iter().map(|policy| read(policy, &denied)).collect())
+    let mut all = Denied::new();
+    for (policy, looked_in) in bindings.into_iter().filter_map(denied) {
+        all.entry(policy).or_default().extend(looked_in);
+    }
+    Ok(policies.iter().map(|policy| read(policy, &all)).collect())
 }
 
-/// The policy that a binding has deny, everywhere.
-fn denied(binding: ValidatingAdmissionPolicyBinding) -> Option<String> {
+/// The policies that bindings have deny, each with the namespaces where these have it look
+/// for what it goes by.
+type Denied = BTreeMap<String, BTreeSet<String>>;
+
+/// The policy that a binding has deny, everywhere, and where it has it look for what it
+/// goes by.
+fn denied(binding: ValidatingAdmissionPolicyBinding) -> Option<(String, Option<String>)> {
     let spec = binding.spec;
     let denies = spec.validation_actions.iter().any(|action| action == "Deny");
     let is_narrowed = spec.match_resources.is_some_and(|resources| {
@@ -113,10 +124,11 @@ fn denied(binding: ValidatingAdmissionPolicyBinding) -> Option<String> {
         selectors.into_iter().flatten().any(|selector| selector != everything)
             || rules.into_iter().flatten().any(|rules| !rules.is_empty())
     });
-    (denies && !is_narrowed).then_some(spec.policy_name)
+    let looked_in = spec.param_ref.and_then(|params| params.namespace);
+    (denies && !is_narrowed).then_some((spec.policy_name, looked_in))
 }
 
-fn read(policy: &ValidatingAdmissionPolicy, denied: &BTreeSet<String>) -> Found {
+fn read(policy: &ValidatingAdmissionPolicy, denied: &Denied) -> Found {
     let name = policy.name_any();
     let part = policy.labels().get(names::LABEL_COMPONENT).cloned().unwrap_or_default();
     let spec = policy.spec.clone().unwrap_or_default();
@@ -131,11 +143,13 @@ fn read(policy: &ValidatingAdmissionPolicy, denied: &BTreeSet<String>) -> Found 
     let selected = selected.and_then(|labels| labels.get(NAMESPACE_NAME));
     let rules = matches.and_then(|matches| matches.resource_rules.as_ref());
     let named = rules.into_iter().flatten().flat_map(|rule| rule.resource_names.iter().flatten());
+    let bound = denied.get(&name);
+    let looked_in = bound.into_iter().flatten();
     Found {
-        denies: denied.contains(&name),
+        denies: bound.is_some(),
         fails_closed: spec.failure_policy.as_deref().is_none_or(|policy| policy == "Fail"),
         texts: texts.collect(),
-        namespaces: selected.into_iter().chain(named).cloned().collect(),
+        namespaces: selected.into_iter().chain(named).chain(looked_in).cloned().collect(),
         name,
         part,
     }
@@ -170,12 +184,13 @@ mod tests {
                 {"name": "odd", "expression": "'"},
             ],
         });
-        let found = read(&policy("p", &spec), &["p".to_owned()].into());
+        let bound = [("p".to_owned(), ["three".to_owned()].into())].into();
+        let found = read(&policy("p", &spec), &bound);
         assert_eq!(found.part, "ledgers");
         assert_eq!(found.texts, [("enrolmentLabel".to_owned(), "a/b".to_owned())].into());
-        assert_eq!(found.namespaces, ["one", "two"].map(str::to_owned).into());
+        assert_eq!(found.namespaces, ["one", "three", "two"].map(str::to_owned).into());
         assert!(found.denies && found.fails_closed);
-        let found = read(&policy("p", &json!({"failurePolicy": "Ignore"})), &BTreeSet::new());
+        let found = read(&policy("p", &json!({"failurePolicy": "Ignore"})), &Denied::new());
         assert!(!found.denies && !found.fails_closed);
     }
 
@@ -186,11 +201,14 @@ mod tests {
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             denied(binding(&spec))
         };
-        assert_eq!(of(json!({})), Some("p".to_owned()));
+        let denies = |looked_in: Option<&str>| Some(("p".to_owned(), looked_in.map(str::to_owned)));
+        assert_eq!(of(json!({})), denies(None));
+        let params = json!({"name": "c", "namespace": "n", "parameterNotFoundAction": "Allow"});
+        assert_eq!(of(json!({"paramRef": params})), denies(Some("n")));
         // As the API server fills it in.
         let whole =
             json!({"namespaceSelector": {}, "objectSelector": {}, "matchPolicy": "Equivalent"});
-        assert_eq!(of(json!({"matchResources": whole})), Some("p".to_owned()));
+        assert_eq!(of(json!({"matchResources": whole})), denies(None));
         assert_eq!(of(json!({"validationActions": ["Warn", "Audit"]})), None);
         let some = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
         assert_eq!(of(json!({"matchResources": some})), None);
