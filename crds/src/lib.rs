@@ -15,5 +15,8 @@ pub use ring::{
     Day, ImportSource, Layout, Pipeline, PolicyAction, PolicyKind, PolicySpec, RegistryCredential,
     Revocation, RotationSpec, RotationWindow, SecretName, SigningKeyRing, SigningKeyRingSpec,
 };
-pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};
+pub use status::{
+    PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionCause, VersionEnd, VersionState,
+    VersionStatus,
+};
 pub use unknown_rings::{UnknownRings, UnknownRingsSpec};
