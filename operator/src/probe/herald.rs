@@ -2,7 +2,7 @@
 //! stops answering, or starts to, that is true of all rings at once.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
@@ -17,21 +17,28 @@ const MOST_AT_ONCE: u32 = 12;
 /// The rings that have yet to be told.
 #[derive(Debug)]
 pub(super) struct Herald {
-    /// With whether pods pass unverified.
-    waiting: VecDeque<(String, bool)>,
-    known: HashSet<String>,
+    /// With whether pods pass unverified, for all that was heard last.
+    waiting: HashMap<String, bool>,
+    /// Those of which that was so when they came. They are told before the others.
+    open: VecDeque<String>,
+    others: VecDeque<String>,
     next: Instant,
 }
 
 impl Herald {
     pub(super) fn new(now: Instant) -> Self {
-        Self { waiting: VecDeque::new(), known: HashSet::new(), next: now }
+        let (open, others) = (VecDeque::new(), VecDeque::new());
+        Self { waiting: HashMap::new(), open, others, next: now }
     }
 
-    /// Has a ring told, unless it waits for that already.
+    /// Has a ring told. One that waits for that already learns what is so by now.
     pub(super) fn tell(&mut self, ring: String, is_open: bool) {
-        if self.known.insert(ring.clone()) {
-            self.waiting.push_back((ring, is_open));
+        match self.waiting.insert(ring.clone(), is_open) {
+            None if is_open => self.open.push_back(ring),
+            None => self.others.push_back(ring),
+            // It stays in both lines, and is told once.
+            Some(false) if is_open => self.open.push_back(ring),
+            Some(_) => {}
         }
     }
 
@@ -42,10 +49,14 @@ impl Herald {
         if self.next > now {
             return None;
         }
-        let (ring, is_open) = self.waiting.pop_front()?;
-        self.known.remove(&ring);
+        let told = loop {
+            let ring = self.open.pop_front().or_else(|| self.others.pop_front())?;
+            if let Some(told) = self.waiting.remove_entry(&ring) {
+                break told;
+            }
+        };
         self.next += GAP;
-        Some((ring, is_open))
+        Some(told)
     }
 
     /// Within this time so many rings are told.
@@ -75,5 +86,23 @@ mod tests {
         }
         assert_eq!(Herald::bound(rings), Duration::from_secs(200));
         assert!(now - start <= Herald::bound(rings), "{:?}", now - start);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_that_waits_learns_that_its_gate_opens_and_is_told_first() {
+        let now = Instant::now();
+        let mut herald = Herald::new(now);
+        let tell = |herald: &mut Herald, ring: &str, is_open| herald.tell(ring.to_owned(), is_open);
+        for ring in ["a", "b", "c"] {
+            tell(&mut herald, ring, false);
+        }
+        tell(&mut herald, "c", true);
+        tell(&mut herald, "b", true);
+        // It verifies again.
+        tell(&mut herald, "b", false);
+        let later = now + GAP * MOST_AT_ONCE;
+        let told: Vec<_> = std::iter::from_fn(|| herald.next(later)).collect();
+        let wanted = [("c", true), ("b", false), ("a", false)];
+        assert_eq!(told, wanted.map(|(ring, is_open)| (ring.to_owned(), is_open)));
+        assert!(herald.open.is_empty() && herald.others.is_empty() && herald.waiting.is_empty());
     }
 }
