@@ -125,16 +125,13 @@ impl Turns {
 
     /// The policy that is to be asked now, if there is one and there is room.
     pub(super) fn next(&mut self, now: Instant) -> Option<PolicyRef> {
-        if !self.has_room(now) {
+        if !self.has_room(now) || now.saturating_duration_since(self.last) < GAP {
             return None;
         }
         while let Some(policy) = self.first.pop_front() {
             if self.knows(policy) && !self.asking.contains_key(&policy) {
                 return Some(self.start(policy, now, false));
             }
-        }
-        if now.saturating_duration_since(self.last) < GAP {
-            return None;
         }
         let due = self.due.first().copied().filter(|(at, _)| *at <= now);
         // Those that rest are asked however many are on their way: by their pause they do not
@@ -418,7 +415,8 @@ mod tests {
         turns.ask_one_of(group(other), Some(other));
         assert_eq!(turns.next(now), None, "there is no other one");
         turns.ask_one_of(group(other), None);
-        assert_eq!(turns.next(now), Some(other));
+        assert_eq!(turns.next(now), None, "before the next gap");
+        assert_eq!(turns.next(now + GAP), Some(other));
     }
 
     #[tokio::test(start_paused = true)]
