@@ -164,11 +164,13 @@ impl Rings {
 
 impl RingsWriter {
     /// Takes in what a watch has brought. What a list has is taken in at once, so that
-    /// it is never there twice; what it has not is gone when it is complete.
-    pub fn apply(&mut self, event: &Event<Guarded>) {
+    /// it is never there twice; what it has not is gone when it is complete. Returns the
+    /// rings that are gone.
+    pub fn apply(&mut self, event: &Event<Guarded>) -> Vec<String> {
+        let mut gone = Vec::new();
         match event {
             Event::Apply(ring) => self.put(ring),
-            Event::Delete(ring) => self.remove(&ring.name_any()),
+            Event::Delete(ring) => gone.push(ring.name_any()),
             Event::Init => self.listing.clear(),
             Event::InitApply(ring) => {
                 self.listing.insert(ring.name_any());
@@ -176,13 +178,12 @@ impl RingsWriter {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
-                for name in self.rings.names() {
-                    if !listed.contains(&name) {
-                        self.remove(&name);
-                    }
-                }
+                let names = self.rings.names().into_iter();
+                gone.extend(names.filter(|name| !listed.contains(name)));
             }
         }
+        gone.iter().for_each(|name| self.remove(name));
+        gone
     }
 
     fn put(&self, object: &Guarded) {
@@ -258,11 +259,11 @@ mod tests {
             rings.has_readable("shop") && rings.has_readable("new"),
             "the list is not complete"
         );
-        writer.apply(&Event::InitDone);
+        assert_eq!(writer.apply(&Event::InitDone), ["shop"]);
         assert_eq!(rings.names(), ["new".to_owned(), "pay".to_owned()].into());
         assert_eq!((rings.naming("ci"), rings.len()), (vec![], 2));
         assert_eq!(rings.naming("cd"), ["pay", "new"]);
-        writer.apply(&Event::Delete(ring("pay", "5", "cd")));
+        assert_eq!(writer.apply(&Event::Delete(ring("pay", "5", "cd"))), ["pay"]);
         assert_eq!(rings.naming("cd"), ["new"]);
     }
 }

@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, METADATA_PAGE, config, events, wake_all, wake_policies_of};
+use super::{InitialList, METADATA_PAGE, config, events, wake_policies_of};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
@@ -35,25 +35,42 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
         match event {
             Event::Init => relisted = Some(HashSet::new()),
             Event::InitApply(secret) => {
-                put(context, &secret);
+                if initial_list.is_complete() {
+                    seen(context, &secret);
+                } else {
+                    put(context, &secret);
+                }
                 if let Some(relisted) = &mut relisted {
                     relisted.insert(secret.name_any());
                 }
             }
             Event::InitDone => {
                 forget_all_but(context, &relisted.take().unwrap_or_default());
-                if !initial_list.complete() {
-                    wake_all(context);
-                }
+                initial_list.complete();
             }
-            Event::Apply(secret) => {
-                if let Some(ring) = put(context, &secret) {
-                    wake_ledger(context, &ring);
-                }
-            }
+            Event::Apply(secret) => seen(context, &secret),
             Event::Delete(secret) => forget(context, &secret.name_any()),
         }
     }
+}
+
+/// Takes in a ledger or the Secret of a standby key, and wakes whom it concerns, unless it
+/// is known: this process has written most of them.
+fn seen(context: &Context, secret: &PartialObjectMeta<Secret>) {
+    let known = is_known(context, secret);
+    if let Some(ring) = put(context, secret).filter(|_| !known) {
+        wake_ledger(context, &ring);
+    }
+}
+
+fn is_known(context: &Context, secret: &PartialObjectMeta<Secret>) -> bool {
+    let (ledgers, name) = (&context.cache.ledgers, secret.name_any());
+    let known = match (names::ring_of_standby(&name), names::ring_of_ledger(&name)) {
+        (Some(ring), _) => ledgers.key_secrets(&ring).remove(&name).map(|row| row.resource_version),
+        (None, Some(ring)) => ledgers.get(ring.as_str()).map(|row| row.resource_version),
+        (None, None) => None,
+    };
+    known.is_some() && known == secret.resource_version()
 }
 
 /// Reads a ring's ledger anew, where what the watch has brought so far may be
