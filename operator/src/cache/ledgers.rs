@@ -107,10 +107,12 @@ pub struct KeySecretRow {
 }
 
 impl LedgerIndex {
-    /// Takes a ring out of the policies in which its ledger as it is known places it.
-    fn unplace(&mut self, ring: &RingName) {
+    /// Has a ring be in these policies, in place of those in which its ledger as it is known
+    /// places it. Only those that it leaves have more room than before.
+    fn place(&mut self, ring: &RingName, policies: &[PolicyRef]) {
         let table = self.rows.get(ring).and_then(LedgerRow::shared_table);
-        for policy in table.iter().flat_map(|table| table.rule.settings.policies()) {
+        let before = table.iter().flat_map(|table| table.rule.settings.policies());
+        for policy in before.filter(|policy| !policies.contains(policy)) {
             if let Some(rings) = self.by_policy.get_mut(&policy) {
                 rings.remove(ring);
                 if rings.is_empty() {
@@ -119,19 +121,20 @@ impl LedgerIndex {
             }
             self.has_room(policy);
         }
+        for policy in policies {
+            self.by_policy.entry(*policy).or_default().insert(ring.clone());
+        }
     }
 
     fn put(&mut self, ring: &RingName, row: LedgerRow) {
-        self.unplace(ring);
-        if let Some(ledger) = row.table() {
-            if ledger.removed {
-                self.removed.insert(ring.clone());
-            } else {
-                self.removed.remove(ring);
-            }
-            for policy in ledger.rule.settings.policies() {
-                self.by_policy.entry(policy).or_default().insert(ring.clone());
-            }
+        let table = row.table();
+        let policies = table.iter().flat_map(|table| table.rule.settings.policies());
+        let policies: Vec<PolicyRef> = policies.collect();
+        self.place(ring, &policies);
+        match table.map(|table| table.removed) {
+            Some(true) => drop(self.removed.insert(ring.clone())),
+            Some(false) => drop(self.removed.remove(ring)),
+            None => {}
         }
         // An event of the state before a commit is no word on a commit under way.
         if self.claims.get(ring).is_some_and(|claimed| !claimed.is_under_way) {
@@ -161,7 +164,7 @@ impl Ledgers {
     pub fn remove(&self, ring: &RingName) {
         let mut index = self.write();
         index.end_claim(ring);
-        index.unplace(ring);
+        index.place(ring, &[]);
         index.rows.remove(ring);
     }
 

@@ -264,6 +264,7 @@ async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Erro
         settle_companion(context, observed).await?;
     }
     context.cache.written.forget(policy);
+    context.cache.ledgers.has_shrunk(policy);
     if context.cache.ledgers.placed_in(policy).is_empty() {
         context.gate.forget(policy);
         context.metrics.gate_gone(&policy.to_string());
