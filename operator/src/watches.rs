@@ -237,6 +237,10 @@ async fn watch_policies(
         for Change { name, before, after } in changes {
             if let (true, Ok(policy)) = (initial_list.is_complete(), name.parse()) {
                 policy_changed(context, policy, before.as_deref(), after.as_deref());
+                // What it was in between, nobody knows.
+                if matches!(event, Event::InitDone) {
+                    context.policies.wake(&policy);
+                }
             }
         }
         if matches!(event, Event::InitDone) {
@@ -290,8 +294,10 @@ async fn watch_companions(context: &Context, mut writer: ObjectsWriter, listed: 
         for Change { name, before, after } in
             Change::by(&event, context.cache.policies.companions(), &mut writer)
         {
+            let is_news = matches!(event, Event::InitDone)
+                || after.is_none_or(|after| is_changed(before.as_deref(), &after));
             if initial_list.is_complete()
-                && after.is_none_or(|after| is_changed(before.as_deref(), &after))
+                && is_news
                 && let Some(policy) = pin::policy_of(&name)
             {
                 context.policies.wake(&policy);
