@@ -25,7 +25,7 @@ use crate::{
     cache::{LedgerRow, is_newer},
     context::Context,
     error::Error,
-    observe::{Fresh, needs_no_pipelines, observe, touches_pipelines},
+    observe::{Fresh, needs_no_fresh_look, needs_no_pipelines, observe, touches_pipelines},
     rotations::Standing,
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
@@ -185,7 +185,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if is_present && !is_doubtful && !goes_on_without_pipelines(context, ring, &plan) {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
         plan = pass::plan(&observed.snapshot);
-        if observed.is_remembered() && !plan.actions.iter().all(needs_no_pipelines) {
+        if observed.is_remembered() && !plan.actions.iter().all(needs_no_fresh_look) {
             observed.look_at_pipelines(context, Fresh::ToAct).await;
             plan = pass::plan(&observed.snapshot);
         }
