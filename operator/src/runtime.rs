@@ -164,6 +164,7 @@ fn assemble(
         clock,
         sealings: Arc::new(Sealings::new(&settings)),
         gathering: Arc::default(),
+        reports: Arc::default(),
         rechecks: Arc::default(),
         rotations: Arc::new(Rotations::new(settings.max_rotations)),
         settings: Arc::new(settings),

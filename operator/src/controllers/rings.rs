@@ -80,6 +80,7 @@ async fn pass(context: &Context, ring: String) -> Pass {
     note_rotation(context, &ring, table, &said);
     if said.is_gone {
         context.rechecks.forget(&ring);
+        context.reports.end(&ring);
     } else {
         context.rechecks.looked_at(&ring, said.requests, said.waits);
     }
@@ -231,7 +232,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         matches!(c.kind, Kind::KeysAvailable | Kind::PipelinesPublished) && c.status != Status::True
     };
     said.waits = report.conditions.iter().any(is_lacking);
-    act::status::write(context, object, &observed.snapshot, &report).await?;
+    let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -248,6 +249,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     let wake = plan.wake.into_iter().chain(report.look_again).chain(remembered).min();
     // A moment later, so that it is not looked a moment too early.
     let wake = wake.map(|wake| wake.min(LONGEST_SLEEP) + Duration::from_secs(1));
+    let wake = wake.into_iter().chain(status_waits).min();
     Ok(wake.map_or(Outcome::Done, Outcome::RequeueAfter))
 }
 
