@@ -130,17 +130,18 @@ e2e: cluster-tools binaries ## Tests on real clusters
 	@cargo test --package 'signingkeyring-e2e-*' --locked --no-fail-fast --lib --bins
 	@$(MAKE) lanes BINARIES="$(ALL)" 2>&1 | tee $(SUITE)/ClusterPolicy
 
-# The test programs that are named by BINARIES, in lanes.
+# The test programs that are named by BINARIES, in lanes. What those that pass counted
+# and measured is shown, too.
 .PHONY: lanes
 lanes:
 	@$(E2E) $(addprefix --test ,$(BINARIES)) --no-run
 	@failed=; \
-	$(E2E) $(addprefix --test ,$(filter $(LANE_2),$(BINARIES))) >$(LANE_LOG) 2>&1 & second=$$!; \
+	$(E2E) $(addprefix --test ,$(filter $(LANE_2),$(BINARIES))) -- --show-output >$(LANE_LOG) 2>&1 & second=$$!; \
 	trap 'kill $$second 2>/dev/null || true' EXIT; \
-	$(E2E) $(addprefix --test ,$(filter $(LANE_1),$(BINARIES))) || failed=1; \
+	$(E2E) $(addprefix --test ,$(filter $(LANE_1),$(BINARIES))) -- --show-output || failed=1; \
 	wait $$second || failed=1; \
 	cat $(LANE_LOG); \
-	$(E2E) $(addprefix --test ,$(filter $(ALONE),$(BINARIES))) || failed=1; \
+	$(E2E) $(addprefix --test ,$(filter $(ALONE),$(BINARIES))) -- --show-output || failed=1; \
 	[ -z "$$failed" ]
 
 .PHONY: e2e-kind

@@ -46,6 +46,10 @@ async fn listen(world: &World) -> Result<(Said, tokio::task::JoinHandle<()>)> {
         while let Some(event) = events.next().await {
             let Ok(Event::Apply(ring) | Event::InitApply(ring)) = event else { continue };
             let name = ring.metadata.name.unwrap_or_default();
+            // Those of other tests may tell of a Kyverno of before.
+            if !RINGS.contains(&name.as_str()) {
+                continue;
+            }
             let status = ring.data["status"].to_string();
             if last.insert(name.clone(), status.clone()).as_ref() != Some(&status) {
                 let conditions = ring.data["status"]["conditions"].to_string();
@@ -72,7 +76,21 @@ async fn lead_to(shared: &Shared, port: u16) -> Result<()> {
         let mut urls = urls.split_whitespace().peekable();
         Ok(urls.peek().is_some() && urls.all(|url| url.contains(&format!(":{port}/"))))
     })
-    .await
+    .await?;
+    // While it started, it really did not answer.
+    for ring in RINGS {
+        let policy = shared.world.ring(ring, "{.status.policy.name}").await?;
+        wait_until("its gate is past Kyverno's start", async || {
+            let shown = metrics(shared).await?;
+            Ok(["answered", "slow"].iter().any(|state| {
+                let line = format!("gate_state{{policy=\"{policy}\",state=\"{state}\"}} 1");
+                shown.contains(&line)
+            }))
+        })
+        .await?;
+        shared.world.wait_for_condition(ring, "PolicyEnforced", "True").await?;
+    }
+    Ok(())
 }
 
 async fn all_rotate(shared: &Shared) -> Result<()> {
