@@ -21,7 +21,8 @@ use common::{Shared, run, start_operator};
 
 /// A rotation with one pipeline after which a version retires, dry runs aside: those are
 /// the gate's questions, of a policy and not of a ring, and the trial of each kind of
-/// policy every half a minute.
+/// policy every half a minute. Mostly it is one less: where Kyverno takes longer than two
+/// seconds to let go of that version, the pipeline is looked at once more.
 const MOST: usize = 13;
 
 /// Starts the operator as it is installed: the tests' settings have it look more often.

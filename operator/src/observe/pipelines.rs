@@ -114,9 +114,11 @@ pub(super) async fn look(
         found.insert(pipeline, what);
     }
     let is_remembered = known.is_some() && !is_fresh;
-    // One that rests is not looked at again so soon.
+    // One that rests is not looked at again so soon, but right after its last step.
     if rests {
-        context.cache.looks.forget(ring_name);
+        if !is_fresh {
+            context.cache.looks.forget(ring_name);
+        }
     } else if known.is_none() {
         let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
             PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
