@@ -9,8 +9,11 @@ KUBERNETES := v1.36.3
 TOOLS      := target/cluster/bin
 CLUSTER    := target/debug/cluster
 UP         := target/cluster/up
-# Built together, so that what they depend on is built once.
+# Built together, so that what they depend on is built once: the programs, and for those
+# who test everything else, too. Tests enable features of dependencies that programs do
+# not, so each other choice of packages and targets would build most of them again.
 PACKAGES   := --package signingkeyring-operator --package 'signingkeyring-e2e-*'
+EVERYTHING := --workspace --all-targets
 # The kind of policy that is not the default: what of the e2e suite depends on the kind,
 # which of the test programs run for it, and where they name what they leave out.
 OTHER_KIND    := ImageValidatingPolicy
@@ -25,13 +28,15 @@ SUITE         := target/cluster/suite
 LEFT_OUT      := target/cluster/left-out
 # The test programs. Those of two lanes run beside each other, each with a cluster of its
 # own: they mostly wait, one test after the other. The rest measures, and runs alone.
-E2E      := cargo test --package signingkeyring-e2e-tests --locked --no-fail-fast
+E2E      := cargo test --workspace --locked --no-fail-fast
 ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
 LANE_1   := e2e faults elsewhere
 LANE_2   := gate guard seen hostile frozen uninstall
 ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
-CRDGEN     := cargo run --quiet --package signingkeyring-crds --bin crdgen --
+CRDGEN     := target/debug/crdgen
+# The test programs that need no cluster: those of all other packages.
+UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
 ##@ Use
 
@@ -45,13 +50,13 @@ demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 lea
 
 .PHONY: test
 test: ## Everything that is tested: verify, unit, e2e, and for the other kind of policy what depends on it
-	@$(MAKE) steps STEPS="cluster-tools verify unit e2e e2e-kind"
+	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools verify unit e2e e2e-kind"
 
 .PHONY: test-all
 test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps STEPS="cluster-tools older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
@@ -101,20 +106,20 @@ run: cluster-tools binaries ## The operator against it, in the foreground, as it
 ##@ Parts
 
 .PHONY: generate
-generate: ## Write the generated files: the CRDs
+generate: everything ## Write the generated files: the CRDs
 	@$(CRDGEN) --mode write
 
 .PHONY: verify
-verify: ## Generated files are current, the code is formatted and free of lints
+verify: everything ## Generated files are current, the code is formatted and free of lints
 	@echo "== verify"
 	@$(CRDGEN) --mode check
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: unit
-unit: cluster-tools ## Tests without a cluster
+unit: cluster-tools everything ## Tests without a cluster
 	@echo "== unit"
-	@cargo test --workspace --exclude 'signingkeyring-e2e-*' --locked
+	@cargo test --workspace --locked --no-fail-fast --lib --bins $(addprefix --test ,$(UNIT))
 
 .PHONY: fuzz
 fuzz: target/fuzz-tools/bin/cargo-fuzz ## Fuzz what parses foreign input: make fuzz SECONDS_EACH=60
@@ -124,39 +129,40 @@ target/fuzz-tools/bin/cargo-fuzz:
 	@cargo install cargo-fuzz --version 0.13.2 --locked --root target/fuzz-tools
 
 .PHONY: e2e
-e2e: cluster-tools binaries ## Tests on real clusters
+e2e: cluster-tools everything ## Tests on real clusters
 	@echo "== e2e"
 	@mkdir -p $(SUITE)
-	@cargo test --package 'signingkeyring-e2e-*' --locked --no-fail-fast --lib --bins
 	@$(MAKE) lanes BINARIES="$(ALL)" 2>&1 | tee $(SUITE)/ClusterPolicy
 
 # The test programs that are named by BINARIES, in lanes. What those that pass counted
 # and measured is shown, too.
+tested = $(if $(filter $(1),$(BINARIES)),$(E2E) $(addprefix --test ,$(filter $(1),$(BINARIES))) -- --show-output,true)
+
 .PHONY: lanes
 lanes:
 	@$(E2E) $(addprefix --test ,$(BINARIES)) --no-run
 	@failed=; \
-	$(E2E) $(addprefix --test ,$(filter $(LANE_2),$(BINARIES))) -- --show-output >$(LANE_LOG) 2>&1 & second=$$!; \
+	$(call tested,$(LANE_2)) >$(LANE_LOG) 2>&1 & second=$$!; \
 	trap 'kill $$second 2>/dev/null || true' EXIT; \
-	$(E2E) $(addprefix --test ,$(filter $(LANE_1),$(BINARIES))) -- --show-output || failed=1; \
+	$(call tested,$(LANE_1)) || failed=1; \
 	wait $$second || failed=1; \
 	cat $(LANE_LOG); \
-	$(E2E) $(addprefix --test ,$(filter $(ALONE),$(BINARIES))) -- --show-output || failed=1; \
+	$(call tested,$(ALONE)) || failed=1; \
 	[ -z "$$failed" ]
 
 .PHONY: e2e-kind
-e2e-kind: cluster-tools binaries ## What depends on the kind of policy, for ImageValidatingPolicy
+e2e-kind: cluster-tools everything ## What depends on the kind of policy, for ImageValidatingPolicy
 	@echo "== e2e-kind"
-	@SIGNING_POLICY_KIND=$(OTHER_KIND) cargo test --package signingkeyring-e2e-tests --locked --test e2e -- $(KIND_TESTS)
+	@SIGNING_POLICY_KIND=$(OTHER_KIND) $(E2E) --test e2e -- $(KIND_TESTS)
 
 .PHONY: e2e-kind-all
-e2e-kind-all: cluster-tools binaries ## All that runs for both kinds, for ImageValidatingPolicy
+e2e-kind-all: cluster-tools everything ## All that runs for both kinds, for ImageValidatingPolicy
 	@echo "== e2e-kind-all"
 	@mkdir -p $(SUITE)
 	@SIGNING_POLICY_KIND=$(OTHER_KIND) $(MAKE) lanes BINARIES="$(KIND_BINARIES)" 2>&1 | tee $(SUITE)/$(OTHER_KIND)
 
 .PHONY: e2e-older-kyverno
-e2e-older-kyverno: cluster-tools older-kyverno binaries ## All that runs for both kinds, for ClusterPolicy on Kyverno 1.18
+e2e-older-kyverno: cluster-tools older-kyverno everything ## All that runs for both kinds, for ClusterPolicy on Kyverno 1.18
 	@echo "== e2e-older-kyverno"
 	@mkdir -p $(SUITE)
 	@SIGNING_KYVERNO=$(OLDER_KYVERNO) $(MAKE) lanes BINARIES="$(OLDER_BINARIES)" 2>&1 | tee $(SUITE)/Kyverno-$(OLDER_KYVERNO)
@@ -188,6 +194,11 @@ bench-sample: cluster-tools binaries # Whether the benches still work, in some m
 binaries:
 	@echo "building the operator and the harness (some minutes the first time)" >&2
 	@cargo build --locked $(PACKAGES)
+
+.PHONY: everything
+everything:
+	@echo "building everything (some minutes the first time)" >&2
+	@cargo build --locked $(EVERYTHING)
 
 .PHONY: image
 image: cluster-tools ## Build and push the operator's image: make image IMAGE=registry/name:tag

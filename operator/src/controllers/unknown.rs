@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
-    policy::unknown::{CoverContent, UnknownPlan, UnknownStep, plan_unknown},
+    policy::unknown::{CoverContent, UnknownPlan, UnknownSnapshot, UnknownStep, plan_unknown},
     policy_ref::{Action, PolicyRef},
     snapshot::CoverAnswer,
 };
@@ -27,6 +27,10 @@ use crate::{
 /// So long a label may name no ring before that is said: who applies a namespace
 /// and its ring together applies one of them first.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// So long it may be before Kyverno was heard to cover it: it is said once, and what it says
+/// is to stay true.
+const GRACE_TO_COVER: Duration = Duration::from_secs(60);
 
 /// So many events are written by one pass; the others wait for the next.
 const EVENTS_AT_ONCE: usize = 25;
@@ -137,10 +141,15 @@ fn ask_anew(context: &Context, policy: PolicyRef) {
 async fn announce(context: &Context, observed: &ObservedUnknown) -> Option<Duration> {
     let unknown = observed.unknown(context);
     context.metrics.unknown_rings(unknown.len());
+    let policy = observed.snapshot.policy;
+    let stands = context.cache.policy(policy).map(|policy| policy.marks().clone());
+    let loaded = context.gate.cover(policy, stands.as_ref()) == CoverAnswer::AsFound;
     let mut events = 0;
     let mut next: Option<Duration> = None;
     for (namespace, value, age) in context.cache.unknown_since.ages(unknown) {
-        let later = GRACE.saturating_sub(age);
+        let meets = Meets::observe(&observed.snapshot, &value, loaded);
+        let grace = if meets == Meets::NotYetHeard { GRACE_TO_COVER } else { GRACE };
+        let later = grace.saturating_sub(age);
         let later = if later.is_zero() && events >= EVENTS_AT_ONCE { BREATH } else { later };
         if !later.is_zero() {
             next = next.into_iter().chain([later]).min();
@@ -157,7 +166,7 @@ async fn announce(context: &Context, observed: &ObservedUnknown) -> Option<Durat
             "label {label}={value} names no SigningKeyRing, so {}. It may be a typo, or the ring \
              is not applied yet: kubectl get skr. Correct it: kubectl label --overwrite namespace \
              {namespace} {label}=RING, or take it off: kubectl label namespace {namespace} {label}-",
-            what_pods_meet(context, observed, &value),
+            meets.text(policy),
         );
         let on = telemetry::namespace_reference(&namespace, uid.as_deref());
         context.events.publish(&on, true, Occurrence::RingUnknown, Doing::Enrol, &note).await;
@@ -165,34 +174,50 @@ async fn announce(context: &Context, observed: &ObservedUnknown) -> Option<Durat
     next
 }
 
-/// What pods of a namespace meet whose label has this value, as far as is known.
-fn what_pods_meet(context: &Context, observed: &ObservedUnknown, value: &str) -> String {
-    const NOTHING: &str = "the images of its pods are not verified";
-    let policy = observed.snapshot.policy;
-    if !observed.snapshot.served || observed.snapshot.asked.is_none() {
-        return NOTHING.to_owned();
+/// What pods of a namespace meet whose label names no ring, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meets {
+    /// No policy is to cover them.
+    Nothing,
+    /// One that Kyverno is too old to execute.
+    NotExecuted,
+    /// One that Kyverno was not heard to have loaded.
+    NotYetHeard,
+    Covered,
+}
+
+impl Meets {
+    /// `loaded`: whether Kyverno answers with the policy as it stands.
+    fn observe(snapshot: &UnknownSnapshot, value: &str, loaded: bool) -> Self {
+        if !snapshot.served || snapshot.asked.is_none() {
+            return Self::Nothing;
+        }
+        let covered = snapshot.ours().is_some_and(|held| held.values.contains(value));
+        if !snapshot.executed && covered {
+            return Self::NotExecuted;
+        }
+        if covered && loaded { Self::Covered } else { Self::NotYetHeard }
     }
-    let held = observed.snapshot.ours();
-    let covered = held.is_some_and(|held| held.values.contains(value));
-    if !observed.snapshot.executed && covered {
-        return format!(
-            "policy {policy} covers it, and this cluster's Kyverno is too old for that, so it is \
-             not known what its pods meet"
-        );
-    }
-    let stands = context.cache.policy(policy).map(|policy| policy.marks().clone());
-    let loaded = context.gate.cover(policy, stands.as_ref()) == CoverAnswer::AsFound;
-    match policy.action() {
-        _ if !(loaded && covered) => format!(
-            "policy {policy} is to cover it. Kyverno was not heard to have loaded that, and until \
-             it has, {NOTHING}"
-        ),
-        Action::Enforce => format!(
-            "Kyverno refuses its pods, by policy {policy}, but for images that an exclusion list \
-             names"
-        ),
-        Action::Audit => {
-            format!("{NOTHING}: Kyverno reports them and refuses none, by policy {policy}")
+
+    fn text(self, policy: PolicyRef) -> String {
+        const NOTHING: &str = "the images of its pods are not verified";
+        match (self, policy.action()) {
+            (Self::Nothing, _) => NOTHING.to_owned(),
+            (Self::NotExecuted, _) => format!(
+                "policy {policy} covers it, and this cluster's Kyverno is too old for that, so \
+                 it is not known what its pods meet"
+            ),
+            (Self::NotYetHeard, _) => format!(
+                "policy {policy} is to cover it. Kyverno was not heard to have loaded that, and \
+                 until it has, {NOTHING}"
+            ),
+            (Self::Covered, Action::Enforce) => format!(
+                "Kyverno refuses its pods, by policy {policy}, but for images that an exclusion \
+                 list names"
+            ),
+            (Self::Covered, Action::Audit) => {
+                format!("{NOTHING}: Kyverno reports them and refuses none, by policy {policy}")
+            }
         }
     }
 }
