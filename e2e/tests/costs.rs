@@ -21,9 +21,10 @@ use common::{Shared, run, start_operator};
 
 /// A rotation with one pipeline after which a version retires, dry runs aside: those are
 /// the gate's questions, of a policy and not of a ring, and the trial of each kind of
-/// policy every half a minute. Mostly it is one less: where Kyverno takes longer than two
-/// seconds to let go of that version, the pipeline is looked at once more.
-const MOST: usize = 13;
+/// policy every half a minute. Twelve, and two more where Kyverno takes longer than two
+/// seconds to take the version in, or to let go of the one before: a status of that, and a
+/// look at the pipeline.
+const MOST: usize = 14;
 
 /// Starts the operator as it is installed: the tests' settings have it look more often.
 async fn as_installed(shared: &Shared) -> Result<()> {

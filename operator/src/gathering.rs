@@ -11,32 +11,46 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The longest that a write waits for others.
+/// The longest that a write of a policy waits for others.
 const LONGEST: Duration = Duration::from_secs(1);
+
+/// The same of a status: Kyverno loads a policy, and is asked about it, in about a second.
+const LONGEST_OF_STATUS: Duration = Duration::from_secs(2);
 
 /// Of what changes are being gathered, and since when.
 #[derive(Debug)]
 pub struct Gathering<N> {
+    longest: Duration,
     since: Mutex<HashMap<N, Instant>>,
     /// When that was last written which waits after a write and not before it.
     written: Mutex<HashMap<N, Instant>>,
 }
 
-impl<N> Default for Gathering<N> {
-    fn default() -> Self {
-        Self { since: Mutex::default(), written: Mutex::default() }
-    }
-}
-
 impl<N: Clone + Eq + Hash> Gathering<N> {
+    fn new(longest: Duration) -> Self {
+        Self { longest, since: Mutex::default(), written: Mutex::default() }
+    }
+
+    /// Of what is written of policies.
+    #[must_use]
+    pub fn of_policies() -> Self {
+        Self::new(LONGEST)
+    }
+
+    /// Of what is written of rings.
+    #[must_use]
+    pub fn of_statuses() -> Self {
+        Self::new(LONGEST_OF_STATUS)
+    }
+
     /// How much longer a write is to wait; nothing if it is to be made now. `others_follow`
     /// says whether more is about to change.
     pub fn wait(&self, name: &N, others_follow: bool) -> Option<Duration> {
         let now = Instant::now();
         let mut since = lock(&self.since);
         let left = match since.get(name) {
-            Some(since) => LONGEST.saturating_sub(now.saturating_duration_since(*since)),
-            None => LONGEST,
+            Some(since) => self.longest.saturating_sub(now.saturating_duration_since(*since)),
+            None => self.longest,
         };
         if !others_follow || left.is_zero() {
             since.remove(name);
@@ -54,7 +68,7 @@ impl<N: Clone + Eq + Hash> Gathering<N> {
     /// How much longer a write is to wait where the first change waits for nobody: what
     /// changes right after a write is gathered.
     pub fn pause(&self, name: &N) -> Option<Duration> {
-        let left = LONGEST.saturating_sub(lock(&self.written).get(name)?.elapsed());
+        let left = self.longest.saturating_sub(lock(&self.written).get(name)?.elapsed());
         (!left.is_zero()).then_some(left)
     }
 
@@ -78,7 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_others_and_no_longer_than_a_second() {
-        let gathering = Gathering::default();
+        let gathering = Gathering::of_policies();
         assert_eq!(gathering.wait(&POLICY, true), Some(LONGEST));
         tokio::time::advance(LONGEST / 4).await;
         assert_eq!(gathering.wait(&POLICY, true), Some(LONGEST * 3 / 4));
@@ -90,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn alone_or_as_the_last_one_it_does_not_wait() {
-        let gathering = Gathering::default();
+        let gathering = Gathering::of_policies();
         assert_eq!(gathering.wait(&POLICY, false), None);
         assert_eq!(gathering.wait(&POLICY, true), Some(LONGEST));
         tokio::time::advance(LONGEST / 4).await;
@@ -102,7 +116,7 @@ mod tests {
     }
     #[tokio::test(start_paused = true)]
     async fn what_follows_the_write_of_a_policy_without_rings_is_gathered() {
-        let gathering = Gathering::default();
+        let gathering = Gathering::of_policies();
         let (policy, other) =
             (PolicyRef::unknown(Action::Enforce), PolicyRef::unknown(Action::Audit));
         assert_eq!(gathering.pause(&policy), None);
