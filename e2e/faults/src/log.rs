@@ -71,6 +71,23 @@ impl Log {
         lines.iter().rev().find(|line| matches!(line.what, What::Write { .. })).map(|line| line.at)
     }
 
+    /// When a policy was written of which nothing was answered yet.
+    #[must_use]
+    pub fn unanswered_policy(&self) -> Option<Instant> {
+        let lines = self.lock();
+        let is_policy = |request: &str| {
+            let is_one = ["imagevalidatingpolicies", "clusterpolicies"];
+            !request.starts_with("DELETE") && is_one.iter().any(|kind| request.contains(kind))
+        };
+        let written = lines.iter().filter_map(|line| match &line.what {
+            What::Write { request, .. } if is_policy(request) => Some(line.at),
+            _ => None,
+        });
+        let written = written.max()?;
+        let is_later = |line: &Entry| matches!(line.what, What::Answer(_)) && line.at >= written;
+        (!lines.iter().any(is_later)).then_some(written)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,5 +117,33 @@ impl fmt::Display for Log {
             writeln!(f, "    {after:7.2} s  {}  {text}", line.who)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signingkeyring_e2e_observer::soak::Answer;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_is_unanswered_until_something_is_answered_after_its_last_write() {
+        let log = Log::default();
+        let write = |request: &str| {
+            let (request, outcome) = (request.to_owned(), "200".to_owned());
+            log.add("A", What::Write { request, outcome });
+        };
+        assert_eq!(log.unanswered_policy(), None);
+        write("PUT imagevalidatingpolicies/signing.enforce-0001");
+        write("PATCH signingkeyrings/x/status");
+        let written = log.entries().first().map(|entry| entry.at);
+        assert_eq!(log.unanswered_policy(), written);
+        log.add("A", What::Answer(Answer::Question("enforce-0001.aa".to_owned())));
+        assert_eq!(log.unanswered_policy(), None);
+        write("PUT clusterpolicies/signing-enforce-0001");
+        assert!(log.unanswered_policy().is_some());
+        log.add("A", What::Answer(Answer::Question("enforce-0001.bb".to_owned())));
+        write("DELETE clusterpolicies/signing-enforce-0001");
+        assert_eq!(log.unanswered_policy(), None);
     }
 }

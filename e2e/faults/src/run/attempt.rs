@@ -33,6 +33,10 @@ use crate::{
 /// looked at its ring once more meanwhile.
 const SETTLED: Duration = RECHECK.saturating_add(Duration::from_secs(1));
 
+/// So long Kyverno may take to load a policy, on a machine that is busy: what it then answers
+/// is told by the ring. A ring may also have no question any more.
+const LOADED: Duration = Duration::from_secs(30);
+
 /// How long a run may take to its end. Pauses after failures add up.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -112,7 +116,9 @@ impl Run<'_> {
             let latest = [self.log.last_write(), self.reacted(), Some(start)];
             let latest = latest.into_iter().flatten().max().unwrap_or(start);
             let found = self.state();
-            if is_end(&found) && latest.elapsed() >= settled {
+            let unheard = self.log.unanswered_policy();
+            let heard = unheard.is_none_or(|written| written.elapsed() >= LOADED);
+            if is_end(&found) && heard && latest.elapsed() >= settled {
                 return Ok(());
             }
             let differs = self.reference.map(|wanted| difference(wanted, &found));
