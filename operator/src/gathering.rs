@@ -67,6 +67,7 @@ impl<N: Clone + Eq + Hash> Gathering<N> {
 
     /// How much longer a write is to wait where the first change waits for nobody: what
     /// changes right after a write is gathered.
+    #[must_use]
     pub fn pause(&self, name: &N) -> Option<Duration> {
         let left = self.longest.saturating_sub(lock(&self.written).get(name)?.elapsed());
         (!left.is_zero()).then_some(left)
