@@ -42,7 +42,9 @@ pub struct Context {
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
     /// The policies of which changes are being gathered.
-    pub gathering: Arc<Gathering>,
+    pub gathering: Arc<Gathering<PolicyRef>>,
+    /// The rings of which changes of the status are.
+    pub reports: Arc<Gathering<String>>,
     /// When each ring was last looked at.
     pub rechecks: Arc<Rechecks>,
     /// Which rings rotate, and which wait for them.

@@ -42,6 +42,7 @@ pub mod witness;
 
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
 pub use pipelines::{Fresh, is_rights_problem};
+pub(crate) use pipelines::{annotations, kept};
 pub use policies::{Companion, ObservedPolicy, ReadAnew, observe_policy, spec_digest};
 pub use ring::exclusion;
 pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
@@ -352,6 +353,15 @@ fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
 #[must_use]
 pub fn touches_pipelines(action: &Action) -> bool {
     matches!(action, Action::WriteSecret { .. } | Action::DeleteSecret(_))
+}
+
+/// Whether an action is the same whatever the pipelines' Secrets hold, or is refused if they
+/// do not hold any more what was seen.
+#[must_use]
+pub fn needs_no_fresh_look(action: &Action) -> bool {
+    let writes_what_was_seen = matches!(action, Action::WriteSecret { .. });
+    let is_of_the_ring = matches!(action, Action::AddFinalizer | Action::RecordHighWater(_));
+    writes_what_was_seen || is_of_the_ring || needs_no_pipelines(action)
 }
 
 /// Whether an action is the same whatever the pipelines' Secrets hold.

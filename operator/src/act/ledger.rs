@@ -1,7 +1,7 @@
 //! The ledgers' Secrets, and those of standby keys: the only place that reads
 //! and writes private keys at rest.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::ByteString;
 use kube::{
@@ -13,6 +13,7 @@ use signingkeyring_core::{
     names::{self, RingName},
     snapshot::{Finding, LedgerFound},
 };
+use tokio::time::Instant;
 
 use super::{Halt, import, place};
 use crate::{
@@ -215,6 +216,17 @@ pub async fn check_key_secrets(context: &Context, ring: &RingName) -> Result<(),
     Ok(())
 }
 
+/// A version's key pair that is given to one pipeline after the other.
+pub(super) struct HeldKey {
+    pub(super) version: u32,
+    pub(super) pair: KeyPair,
+    /// When it was last seen that the ledger is as it was observed.
+    seen_at: Instant,
+}
+
+/// So long a ledger counts as what it was seen to be. A write takes as long.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The key pair of a version, for a pipeline: `held`, if that is it and the ledger is as
 /// it was observed.
 ///
@@ -225,13 +237,17 @@ pub(super) async fn key(
     context: &Context,
     observed: &Observed,
     version: u32,
-    held: Option<(u32, KeyPair)>,
-) -> Result<KeyPair, Halt> {
+    held: Option<HeldKey>,
+) -> Result<HeldKey, Halt> {
     let ring = &observed.snapshot.name;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
-    if let Some((_, pair)) = held.filter(|(of, _)| *of == version) {
+    let seen_at = Instant::now();
+    if let Some(held) = held.filter(|held| held.version == version) {
+        if held.seen_at.elapsed() < MOMENT {
+            return Ok(held);
+        }
         look(context, ring, seen).await?;
-        return Ok(pair);
+        return Ok(HeldKey { seen_at, ..held });
     }
     let damaged = |why| Halt::Found(Finding::LedgerDamaged(why));
     let unknown = || damaged(format!("version {version} is not known"));
@@ -248,7 +264,7 @@ pub(super) async fn key(
         }
     };
     match take(&mut secret, row) {
-        Ok(pair) => Ok(pair),
+        Ok(pair) => Ok(HeldKey { version, pair, seen_at }),
         Err(why) => {
             // The cache took it for sound: it is not, until it is written anew.
             let damage = Damage::KeysUnfit { why: why.clone(), table: Arc::new(ledger.clone()) };

@@ -25,7 +25,7 @@ use crate::{
     cache::{Outline, is_newer},
     context::Context,
     error::Error,
-    observe::{Fresh, needs_no_pipelines, observe, touches_pipelines},
+    observe::{Fresh, needs_no_fresh_look, needs_no_pipelines, observe, touches_pipelines},
     rotations::Standing,
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
@@ -80,6 +80,7 @@ async fn pass(context: &Context, ring: String) -> Pass {
     note_rotation(context, &ring, ledger.as_deref(), &said);
     if said.is_gone {
         context.rechecks.forget(&ring);
+        context.reports.end(&ring);
     } else {
         context.rechecks.looked_at(&ring, said.requests, said.waits);
     }
@@ -185,7 +186,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if is_present && !is_doubtful && !goes_on_without_pipelines(context, ring, &plan) {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
         plan = pass::plan(&observed.snapshot);
-        if observed.is_remembered() && !plan.actions.iter().all(needs_no_pipelines) {
+        if observed.is_remembered() && !plan.actions.iter().all(needs_no_fresh_look) {
             observed.look_at_pipelines(context, Fresh::ToAct).await;
             plan = pass::plan(&observed.snapshot);
         }
@@ -231,7 +232,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         matches!(c.kind, Kind::KeysAvailable | Kind::PipelinesPublished) && c.status != Status::True
     };
     said.waits = report.conditions.iter().any(is_lacking);
-    act::status::write(context, object, &observed.snapshot, &report).await?;
+    let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -248,6 +249,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     let wake = plan.wake.into_iter().chain(report.look_again).chain(remembered).min();
     // A moment later, so that it is not looked a moment too early.
     let wake = wake.map(|wake| wake.min(LONGEST_SLEEP) + Duration::from_secs(1));
+    let wake = wake.into_iter().chain(status_waits).min();
     Ok(wake.map_or(Outcome::Done, Outcome::RequeueAfter))
 }
 
