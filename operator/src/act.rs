@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::{
     context::Context,
     error::{Error, brief},
+    handover::HeldKey,
     observe::{Observed, is_rights_problem},
     telemetry,
 };
@@ -40,8 +41,6 @@ use announcements::{
     announce_current, announce_published, announce_removed, announce_restored, announce_retired,
     fingerprint,
 };
-use ledger::HeldKey;
-
 /// What executing a plan came to.
 #[derive(Debug, Default)]
 pub struct Done {

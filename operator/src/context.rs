@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     gathering::Gathering,
+    handover::Handover,
     rechecks::Rechecks,
     rotations::Rotations,
     sealings::Sealings,
@@ -49,6 +50,8 @@ pub struct Context {
     pub rechecks: Arc<Rechecks>,
     /// Which rings rotate, and which wait for them.
     pub rotations: Arc<Rotations>,
+    /// Private keys that pipelines are given next.
+    pub handover: Arc<Handover>,
     /// Where keys are sealed.
     pub sealings: Arc<Sealings>,
     /// The rings to look at.
