@@ -30,9 +30,11 @@ struct State {
 
 #[derive(Debug)]
 struct Look {
+    /// When this was last taken in or added to.
     at: Instant,
-    /// It was not looked: so they were when they were last seen.
-    is_assumed: bool,
+    /// When it was looked at them; nothing if it was not: so they were when they were last
+    /// seen.
+    looked: Option<Instant>,
     seen: Seen,
     /// When this process has written some of them since.
     written: BTreeMap<PipelineRef, Instant>,
@@ -41,9 +43,8 @@ struct Look {
 impl Look {
     /// Since when it has not been looked at one of them, if that is known.
     fn since(&self) -> Option<Instant> {
-        let looked = (!self.is_assumed).then_some(self.at);
         let times = self.seen.keys().map(|pipeline| self.written.get(pipeline).copied());
-        times.map(|written| written.or(looked)).min().unwrap_or(looked)
+        times.map(|written| written.or(self.looked)).min().unwrap_or(self.looked)
     }
 }
 
@@ -74,13 +75,13 @@ impl Looks {
 
     /// Takes in what was seen of all of a ring's Secrets.
     pub(crate) fn put(&self, ring: &str, at: Instant, seen: Seen) {
-        self.insert(ring, Look { at, is_assumed: false, seen, written: BTreeMap::new() });
+        self.insert(ring, Look { at, looked: Some(at), seen, written: BTreeMap::new() });
     }
 
     /// Takes in what they are taken for: what of them is written from now on is known.
     pub(crate) fn assume(&self, ring: &str, seen: Seen) {
         let at = Instant::now();
-        self.insert(ring, Look { at, is_assumed: true, seen, written: BTreeMap::new() });
+        self.insert(ring, Look { at, looked: None, seen, written: BTreeMap::new() });
     }
 
     fn insert(&self, ring: &str, look: Look) {
@@ -92,9 +93,12 @@ impl Looks {
 
     /// Takes in what this process has written, which is as it is by now.
     pub(crate) fn wrote(&self, ring: &str, pipeline: &PipelineRef, stored: ObjectMeta) {
-        if let Some(look) = self.lock().by_ring.get_mut(ring) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if let Some(look) = state.by_ring.get_mut(ring) {
+            look.at = now;
             look.seen.insert(pipeline.clone(), Some(stored));
-            look.written.insert(pipeline.clone(), Instant::now());
+            look.written.insert(pipeline.clone(), now);
+            state.order.push_back((now, ring.to_owned()));
         }
     }
 
@@ -159,5 +163,11 @@ mod tests {
         assert_eq!(age(), None);
         looks.wrote("shop", &b, ObjectMeta::default());
         assert_eq!(age(), Some(Duration::ZERO));
+        // It is kept from then on.
+        tokio::time::advance(29 * SECOND).await;
+        assert_eq!(age(), Some(29 * SECOND));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(age(), None);
+        assert!(looks.lock().by_ring.is_empty() && looks.lock().order.is_empty());
     }
 }

@@ -82,7 +82,8 @@ async fn pass(context: &Context, ring: String) -> Pass {
         context.rechecks.forget(&ring);
         context.reports.end(&ring);
     } else {
-        context.rechecks.looked_at(&ring, said.requests, said.waits);
+        let at = said.looked_at.unwrap_or_else(Instant::now);
+        context.rechecks.looked_at(&ring, at, said.requests, said.waits);
     }
     let under_way = ledger.is_some_and(|ledger| ledger.has_pending || ledger.removed);
     Pass { outcome, key: said.key, under_way }
@@ -95,8 +96,10 @@ struct Said {
     key: Option<Key>,
     /// There is no such ring any more.
     is_gone: bool,
-    /// How many requests it took to look at its pipelines.
+    /// How many requests it takes to look at its pipelines.
     requests: usize,
+    /// When it was looked at them, if not in this pass.
+    looked_at: Option<Instant>,
     /// It waits for somebody, of whose doing nobody tells.
     waits: bool,
     /// The ring's soak.
@@ -195,6 +198,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     said.soak = observed.snapshot.ring.soak;
     said.is_queued = plan.waits_for_others;
     said.requests = observed.snapshot.pipelines.len();
+    said.looked_at = observed.looked_at();
     said.key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
     let Done { wrote, mut findings, mut failed } =
         act(context, object, &observed, &plan.actions).await;
@@ -223,6 +227,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     }
     if !observed.has_pipelines() {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
+        said.looked_at = observed.looked_at();
     }
     for finding in findings {
         observed.snapshot.learn(finding);
@@ -244,9 +249,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if look_again {
         return Ok(Outcome::Requeue);
     }
-    // What was seen half an interval ago is looked at again half an interval from now.
-    let remembered = observed.is_remembered().then_some(context.settings.recheck_interval / 2);
-    let wake = plan.wake.into_iter().chain(report.look_again).chain(remembered).min();
+    let wake = plan.wake.into_iter().chain(report.look_again).min();
     // A moment later, so that it is not looked a moment too early.
     let wake = wake.map(|wake| wake.min(LONGEST_SLEEP) + Duration::from_secs(1));
     let wake = wake.into_iter().chain(status_waits).min();

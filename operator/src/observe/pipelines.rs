@@ -51,12 +51,11 @@ pub enum Fresh {
 const FRESH: Duration = Duration::from_secs(2);
 
 impl Fresh {
-    /// The most time since. What a ring that rests has seen on its way is not what it says
-    /// from then on.
-    fn within(self, recheck: Duration, rests: bool) -> Duration {
+    /// The most time since.
+    fn within(self, recheck: Duration) -> Duration {
         match self {
-            Self::ToWait if !rests => recheck / 2,
-            Self::ToWait | Self::ToAct => fresh(recheck),
+            Self::ToWait => recheck / 2,
+            Self::ToAct => fresh(recheck),
         }
     }
 }
@@ -66,11 +65,19 @@ fn fresh(recheck: Duration) -> Duration {
 }
 
 /// What was seen of a ring's pipelines.
-pub(super) struct Looked {
+pub(super) struct SeenNow {
     pub(super) found: BTreeMap<PipelineRef, PipelineFound>,
     pub(super) metas: HashMap<PipelineRef, ObjectMeta>,
-    /// Whether that was a while ago.
+    pub(super) looked: Looked,
+}
+
+/// When it was looked at a ring's pipelines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looked {
+    /// Whether that was a while ago, and other things may be so by now.
     pub(super) is_remembered: bool,
+    /// The time, if it was in an earlier pass and is known.
+    pub(super) at: Option<Instant>,
 }
 
 /// Looks at the pipelines of the spec and at those the ledger lists.
@@ -80,10 +87,10 @@ pub(super) async fn look(
     ring: &Ring,
     ledger: &LedgerFound,
     fresh: Fresh,
-) -> Looked {
+) -> SeenNow {
     let recheck = context.settings.recheck_interval;
     let rests = matches!(ledger, LedgerFound::Present(ledger) if ledger.pending().is_none());
-    let known = context.cache.looks.get(ring_name, fresh.within(recheck, rests));
+    let known = context.cache.looks.get(ring_name, fresh.within(recheck));
     let at = Instant::now();
     let published = match ledger {
         LedgerFound::Present(ledger) => Some(&ledger.publications),
@@ -92,7 +99,8 @@ pub(super) async fn look(
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
     let known = known.filter(|(seen, _)| all.iter().all(|pipeline| seen.contains_key(*pipeline)));
-    let is_fresh = known.as_ref().is_some_and(|(_, age)| *age < self::fresh(recheck));
+    let age = known.as_ref().map(|(_, age)| *age);
+    let is_fresh = age.is_some_and(|age| age < self::fresh(recheck));
     let known = known.map(|(seen, _)| seen).or_else(|| {
         let assumed = assumed(context, ring_name, ledger, &all);
         let assumed = assumed.filter(|_| fresh == Fresh::ToWait)?;
@@ -113,12 +121,14 @@ pub(super) async fn look(
         }
         found.insert(pipeline, what);
     }
-    let is_remembered = known.is_some() && !is_fresh;
-    // One that rests is not looked at again so soon, but right after its last step.
-    if rests {
-        if !is_fresh {
-            context.cache.looks.forget(ring_name);
-        }
+    let looked = Looked {
+        is_remembered: known.is_some() && !is_fresh,
+        at: age.and_then(|age| at.checked_sub(age)),
+    };
+    // One that rests goes by what it saw on its way as long as that counts. What it sees then
+    // is not kept: there are thousands, and each is looked at when it is its turn.
+    if rests && known.is_none() {
+        context.cache.looks.forget(ring_name);
     } else if known.is_none() {
         let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
             PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
@@ -131,12 +141,12 @@ pub(super) async fn look(
             None => context.cache.looks.forget(ring_name),
         }
     }
-    Looked { found, metas, is_remembered }
+    SeenNow { found, metas, looked }
 }
 
 /// So long after a version was minted its pipelines are taken for what they were when they
 /// were last seen. Who changed one meanwhile has the write of its key refused.
-const ASSUMED: SignedDuration = SignedDuration::from_secs(30);
+const ASSUMED: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the Secrets of a ring that has just begun to rotate were when they were last seen, if
 /// all of them were just as the operator writes them.
@@ -319,20 +329,4 @@ async fn open(context: &Context, pipeline: &PipelineRef) -> kube::Result<Vec<Str
         }
     }
     Ok(opened)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_seen_on_the_way_is_not_what_a_ring_at_rest_says() {
-        let recheck = Duration::from_secs(120);
-        assert_eq!(Fresh::ToWait.within(recheck, false), recheck / 2);
-        for (fresh, rests) in [(Fresh::ToWait, true), (Fresh::ToAct, true), (Fresh::ToAct, false)] {
-            assert_eq!(fresh.within(recheck, rests), FRESH);
-        }
-        let short = Duration::from_secs(2);
-        assert_eq!(Fresh::ToWait.within(short, true), short / 2);
-    }
 }
