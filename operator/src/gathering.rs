@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
+use signingkeyring_core::report::PASSING;
 use tokio::time::Instant;
 
 /// The longest that a write of a policy waits for others.
 const LONGEST: Duration = Duration::from_secs(1);
-
-/// The same of a status: Kyverno loads a policy, and is asked about it, in about a second.
-const LONGEST_OF_STATUS: Duration = Duration::from_secs(2);
 
 /// Of what changes are being gathered, and since when.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ impl<N: Clone + Eq + Hash> Gathering<N> {
     /// Of what is written of rings.
     #[must_use]
     pub fn of_statuses() -> Self {
-        Self::new(LONGEST_OF_STATUS)
+        Self::new(PASSING)
     }
 
     /// How much longer a write is to wait; nothing if it is to be made now. `others_follow`

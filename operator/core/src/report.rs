@@ -26,6 +26,10 @@ mod revocations;
 
 pub use pipelines::PipelineReport;
 
+/// So long what passes by itself may be left unsaid: that what is asked of a policy is
+/// written, loaded and answered with, whatever else is written just then.
+pub const PASSING: Duration = Duration::from_secs(5);
+
 /// What the status is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -81,7 +85,11 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
 
 fn is_passing(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
     let passes = match facts.enforcement {
-        Enforcement::Acknowledged(_) => facts.ledger.is_some_and(|l| l.pending().is_some()),
+        Enforcement::Acknowledged(held) => {
+            let pending = facts.ledger.and_then(Ledger::pending);
+            let soaks_for = snapshot.ring.soak.saturating_sub(held);
+            pending.is_some_and(|v| v.acknowledged_at().is_some() || soaks_for < PASSING)
+        }
         Enforcement::Behind { held, failure: None, .. } | Enforcement::Silent(_, _, held) => {
             held < PATIENCE
         }

@@ -47,7 +47,10 @@ pub async fn write(
         context.reports.end(&name);
         return Ok(None);
     }
-    let follows = report.is_passing && !report.conditions.iter().any(|c| turned(&before, c));
+    // Who has none yet would be taken for done by those who go by the conditions.
+    let follows = object.status.is_some()
+        && report.is_passing
+        && !report.conditions.iter().any(|c| turned(&before, c));
     if let Some(wait) = context.reports.wait(&name, follows) {
         return Ok(Some(wait));
     }
