@@ -272,6 +272,7 @@ fn policies(
     ledger: &LedgerFound,
 ) -> BTreeMap<PolicyRef, AskedPolicy> {
     let cache = &context.cache;
+    let wanted = ledger.table().map(Ledger::rule_state);
     let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
         let failed = cache.written.failure(policy).or_else(|| held_back(context, policy, ring));
@@ -281,7 +282,11 @@ fn policies(
             None => PolicyFound::Absent { failure },
             Some(object) => policy_found(policy, &object, ring, failure, differs),
         };
-        AskedPolicy { found, answer: context.gate.answer(policy, ring) }
+        let answer = match &wanted {
+            Some(wanted) => context.gate.answer_to(policy, ring, wanted),
+            None => context.gate.answer(policy, ring),
+        };
+        AskedPolicy { found, answer }
     };
     let mut policies: BTreeSet<PolicyRef> = match ledger {
         LedgerFound::Present(ledger) => ledger.rule.settings.policies().collect(),
