@@ -115,7 +115,7 @@ pub(crate) fn entries(layout: Layout) -> [&'static str; 3] {
 }
 
 fn is_of(layout: Option<Layout>, entry: &str) -> bool {
-    layout.is_some_and(|layout| entries(layout).iter().any(|name| *name == entry))
+    layout.is_some_and(|layout| entries(layout).contains(&entry))
 }
 
 /// Creates a Secret.
