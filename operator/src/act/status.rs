@@ -327,7 +327,7 @@ mod tests {
         let open = said(Kind::PolicyEnforced, Status::False, Reason::GateOpen);
         assert!(!has_event(None, &enforced) && !has_event(Some(pending.clone()), &enforced));
         assert!(has_event(Some(open.clone()), &enforced) && has_event(Some(pending), &open));
-        assert!(has_event(Some(enforced.clone()), &open) && !has_event(Some(open.clone()), &open));
+        assert!(has_event(Some(enforced), &open) && !has_event(Some(open.clone()), &open));
         let ready = said(Kind::Ready, Status::True, Reason::Available);
         assert!(has_event(None, &ready) && !has_event(Some(ready.clone()), &ready));
         let revoked = said(Kind::RevocationsApplied, Status::True, Reason::RevocationsApplied);
