@@ -43,7 +43,6 @@ pub mod witness;
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
 pub use pipelines::{Fresh, is_rights_problem};
 pub use policies::{Companion, ObservedPolicy, ReadAnew, observe_policy, spec_digest};
-pub use ring::exclusion;
 pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
 
 /// What a pass over one ring has observed.
