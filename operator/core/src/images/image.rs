@@ -73,6 +73,12 @@ impl Image {
         self.digest.as_deref()
     }
 
+    /// The image by its tag alone.
+    #[must_use]
+    pub fn without_digest(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
     /// The image of this repository that has a digest, and no tag.
     #[must_use]
     pub fn with_digest(&self, digest: &str) -> Option<Self> {
