@@ -15,16 +15,22 @@ mod doctor;
 mod enroll;
 mod exclusions;
 mod history;
+mod impact;
 mod public_keys;
 mod revoke;
 mod rotate;
 mod status;
+mod verify;
+mod why;
 
 /// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Status(status::Status),
     Rotate(rotate::Rotate),
+    Impact(impact::Impact),
+    Why(why::Why),
+    Verify(verify::Verify),
     History(history::History),
     Revoke(revoke::Revoke),
     Enroll(enroll::Enroll),
@@ -52,6 +58,12 @@ pub async fn run(
     match command {
         Command::Status(command) => status::run(&command, &cluster, screen).await,
         Command::Rotate(command) => rotate::run(&command, &cluster, screen).await,
+        Command::Impact(command) => {
+            let only = connection.namespace.as_deref();
+            impact::run(&command, only, &cluster, screen).await
+        }
+        Command::Why(command) => why::run(&command, &cluster, screen).await,
+        Command::Verify(command) => verify::run(&command, &cluster, screen).await,
         Command::History(command) => history::run(&command, &cluster, screen).await,
         Command::Revoke(command) => revoke::run(&command, &cluster, screen).await,
         Command::Enroll(command) => enroll::run(&command, &cluster, screen).await,

@@ -13,14 +13,17 @@ mod age;
 mod clock;
 mod cluster;
 mod commands;
+mod dry_run;
 mod error;
 mod flags;
 mod follow;
+mod judge;
 mod output;
 mod pods;
 mod ring;
 mod screen;
 mod text;
+mod workloads;
 
 use std::{io::ErrorKind, process::ExitCode};
 
@@ -49,9 +52,10 @@ async fn main() -> ExitCode {
     let mut screen = Screen::standard();
     let done = tokio::select! {
         done = commands::run(cli.command, &cli.connection, &mut screen) => done,
-        _ = tokio::signal::ctrl_c() => {
+        () = ended() => {
             screen.leave();
-            return ExitCode::from(130);
+            // Without waiting for an answer that somebody was asked for.
+            std::process::exit(130);
         }
     };
     match done {
@@ -61,6 +65,21 @@ async fn main() -> ExitCode {
         Err(error) => {
             screen.complain(&format!("error: {error}"));
             error.exit_code()
+        }
+    }
+}
+
+/// Until somebody ends the process.
+async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // Ctrl-C alone, then.
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
         }
     }
 }

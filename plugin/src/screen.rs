@@ -63,8 +63,8 @@ impl Screen {
     /// # Errors
     /// If they cannot be written.
     pub fn redraw(&mut self, lines: &[Line]) -> Result<(), Error> {
-        // Its own screen first, then home; each line is ended by what clears its rest.
-        let mut text = String::from(if self.drawn.is_none() { "\x1b[?1049h" } else { "" });
+        // Its own screen first, where long lines are cut, then home; each line is ended by what clears its rest.
+        let mut text = String::from(if self.drawn.is_none() { "\x1b[?1049h\x1b[?7l" } else { "" });
         text.push_str("\x1b[H");
         for line in lines {
             text.push_str(&self.render(line));
@@ -79,7 +79,7 @@ impl Screen {
     pub fn leave(&mut self) {
         if self.drawn.take().is_some() {
             // A terminal that has gone away needs nothing.
-            let _ = self.raw("\x1b[?1049l");
+            let _ = self.raw("\x1b[?7h\x1b[?1049l");
         }
     }
 
@@ -96,7 +96,7 @@ impl Screen {
     ///
     /// # Errors
     /// If there is nobody to ask.
-    pub fn ask(&self, question: &str) -> Result<bool, Error> {
+    pub async fn ask(&self, question: &str) -> Result<bool, Error> {
         if !io::stdin().is_terminal() {
             return Err(Error::Usage(format!(
                 "{question} There is no terminal to ask on: write --yes"
@@ -105,8 +105,13 @@ impl Screen {
         let mut error = io::stderr().lock();
         write!(error, "{} [y/N] ", clean(question))?;
         error.flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
+        drop(error);
+        // Beside the signals that are waited for.
+        let read = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().lock().read_line(&mut answer).map(|_| answer)
+        });
+        let answer = read.await.map_err(io::Error::other)??;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 

@@ -90,7 +90,7 @@ pub async fn run_unenroll(
             changed.join(", "),
             command.ring
         );
-        if !screen.ask(&question)? {
+        if !screen.ask(&question).await? {
             screen.lines(&["Nothing was changed.".into()])?;
             return Ok(Outcome::Open);
         }

@@ -85,7 +85,7 @@ pub async fn run(
         return Ok(Outcome::Fine);
     }
     if !command.consent.yes
-        && !screen.ask(&format!("{} This cannot be undone.", plan.question()))?
+        && !screen.ask(&format!("{} This cannot be undone.", plan.question())).await?
     {
         screen.lines(&["Nothing was changed.".into()])?;
         return Ok(Outcome::Open);

@@ -15,6 +15,7 @@ use signingkeyring_core::{names, token::is_token};
 use signingkeyring_crds::SigningKeyRing;
 use tokio::time::{Instant, timeout_at};
 
+use super::impact;
 use crate::{
     clock,
     cluster::{Cluster, MANAGER, unreadable},
@@ -38,7 +39,9 @@ Examples:
   # in a pipeline
   kubectl signing rotate checkout --yes --wait --timeout 10m
 
-Asks by the annotation signing.odj.cloud/rotate. Ends with 3 if it is not done in time.")]
+Asks by the annotation signing.odj.cloud/rotate. Ends with 3, and changes nothing, if what
+runs now would not start again (kubectl signing impact RING --rotate), unless it is called
+with --force; and with 3 if it is not done in time.")]
 pub struct Rotate {
     /// The ring
     ring: String,
@@ -51,6 +54,9 @@ pub struct Rotate {
     /// The annotation's value, which asks once; without one it is the time
     #[arg(long, value_parser = token, value_name = "VALUE")]
     token: Option<String>,
+    /// Rotate although workloads would not start again, and without looking at them
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     consent: Consent,
 }
@@ -80,12 +86,23 @@ pub async fn run(
     let token = command.token.clone().unwrap_or_else(|| clock::now().to_string());
     let plan = plan::of(&ring, &token)?;
     screen.lines(&plan.lines(name))?;
+    let breaks = !command.force && plan.ends_versions() && breaks(cluster, &ring, screen).await?;
     if command.consent.dry_run {
         ask_for_it(cluster, name, &token, true).await?;
         screen.lines(&["The API server would take it. Nothing was changed.".into()])?;
-        return Ok(Outcome::Fine);
+        return Ok(Outcome::open_if(breaks));
     }
-    if !command.consent.yes && !screen.ask(&format!("Rotate {name}?"))? {
+    if breaks {
+        screen.lines(&[Line::new(
+            Style::Bad,
+            format!(
+                "Nothing was changed. Sign what would break again (kubectl signing impact {name} \
+                 --rotate --resign-list), or call it with --force."
+            ),
+        )])?;
+        return Ok(Outcome::Open);
+    }
+    if !command.consent.yes && !screen.ask(&format!("Rotate {name}?")).await? {
         screen.lines(&["Nothing was changed.".into()])?;
         return Ok(Outcome::Open);
     }
@@ -98,6 +115,17 @@ pub async fn run(
         return Ok(Outcome::Fine);
     }
     wait(command, cluster, screen, &ring, &token).await
+}
+
+/// Whether workloads would not start again, which is shown.
+async fn breaks(cluster: &Cluster, ring: &SigningKeyRing, screen: &Screen) -> Result<bool, Error> {
+    let impact = impact::of_rotation(cluster, ring).await.map_err(|error| {
+        Error::Failed(format!(
+            "what would break cannot be seen: {error}. To rotate without looking: --force"
+        ))
+    })?;
+    screen.lines(&impact::lines(&impact))?;
+    Ok(impact.breaks())
 }
 
 /// Sets the annotation, and nothing else: who may only rotate may do that.

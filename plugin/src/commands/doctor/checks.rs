@@ -127,10 +127,13 @@ pub fn rights(rights: &[(&str, bool)]) -> Check {
     }
 }
 
-/// What is seen of Kyverno's webhooks.
-pub fn webhooks(mutating: Option<usize>, validating: Option<usize>) -> Check {
+/// What is seen of Kyverno's webhooks, which it writes with the first policy.
+pub fn webhooks(mutating: Option<usize>, validating: Option<usize>, has_rules: bool) -> Check {
     let name = "Kyverno's webhooks";
     match (mutating, validating) {
+        (Some(0), _) | (_, Some(0)) if !has_rules => {
+            Check::fine(name, "none yet: it writes them with the first ring's policy")
+        }
         (Some(0), _) | (_, Some(0)) => Check::wrong(
             name,
             "one of its configurations is gone or empty: pods may start unverified",
@@ -326,8 +329,9 @@ mod tests {
     fn what_is_missing_is_named() {
         assert_eq!(crds(&["a", "b"]).found, "not served: a, b");
         assert_eq!(rights(&[("list pods", false), ("x", true)]).found, "you may not list pods");
-        assert_eq!(webhooks(Some(3), Some(0)).health, Health::Wrong);
-        assert_eq!(webhooks(None, Some(1)).health, Health::Unknown);
+        assert_eq!(webhooks(Some(3), Some(0), true).health, Health::Wrong);
+        assert_eq!(webhooks(Some(3), Some(0), false).health, Health::Fine);
+        assert_eq!(webhooks(None, Some(1), true).health, Health::Unknown);
         assert_eq!(kyverno(Some("v1.19.1"), &[]).health, Health::Wrong);
         assert_eq!(kyverno(None, &PolicyKind::ALL).health, Health::Unknown);
         assert_eq!(guard(&Ok(Guard::Absent)).health, Health::Wrong);

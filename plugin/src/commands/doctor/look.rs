@@ -26,11 +26,12 @@ use signingkeyring_core::{
     names,
     policy_ref::PolicyKind,
 };
+use signingkeyring_crds::SigningKeyRing;
 
 use super::checks::{self, Check, Leader};
 use crate::{
     clock,
-    cluster::Cluster,
+    cluster::{Cluster, FoundRing},
     error::{Error, brief, is_code},
     ring::{is_ready, policy_kind},
 };
@@ -51,17 +52,18 @@ const ADMISSION_CONTROLLER: &str = "kyverno-admission-controller";
 /// If the API server does not answer.
 pub async fn all(cluster: &Cluster) -> Result<Vec<Check>, Error> {
     let (version, time) = server(cluster).await?;
+    let rings = cluster.rings().await;
     let mut all = vec![
         checks::kubernetes(&version.major, &version.minor),
         checks::clock(clock::now(), time),
         crds(cluster).await,
         rights(cluster).await,
         kyverno(cluster).await,
-        webhooks(cluster).await,
+        webhooks(cluster, placed(rings.as_deref().unwrap_or_default()).next().is_some()).await,
         operator(cluster).await,
         checks::guard(&guard(cluster).await.map_err(|error| brief(&error))),
     ];
-    all.extend(rings(cluster).await);
+    all.extend(of_rings(rings));
     Ok(all)
 }
 
@@ -153,7 +155,7 @@ async fn kyverno(cluster: &Cluster) -> Check {
     checks::kyverno(version.as_deref(), &served)
 }
 
-async fn webhooks(cluster: &Cluster) -> Check {
+async fn webhooks(cluster: &Cluster, has_rules: bool) -> Check {
     let [mutating, validating] = WEBHOOKS;
     let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let mutating = api.get_opt(mutating).await.ok();
@@ -161,7 +163,7 @@ async fn webhooks(cluster: &Cluster) -> Check {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let validating = api.get_opt(validating).await.ok();
     let validating = validating.map(|found| found.and_then(|f| f.webhooks).map_or(0, |w| w.len()));
-    checks::webhooks(mutating, validating)
+    checks::webhooks(mutating, validating, has_rules)
 }
 
 async fn operator(cluster: &Cluster) -> Check {
@@ -195,8 +197,8 @@ async fn guard(cluster: &Cluster) -> Result<Guard, kube::Error> {
     Ok(compare(&convert::guard::found(&policies, &bindings), expected))
 }
 
-async fn rings(cluster: &Cluster) -> [Check; 2] {
-    let rings = match cluster.rings().await {
+fn of_rings(rings: Result<Vec<FoundRing>, Error>) -> [Check; 2] {
+    let rings = match rings {
         Ok(rings) => rings,
         Err(error) => {
             let unseen =
@@ -204,13 +206,15 @@ async fn rings(cluster: &Cluster) -> [Check; 2] {
             return ["Rings", "Policy kind"].map(unseen);
         }
     };
-    let is_fine = |found: &crate::cluster::FoundRing| found.0.as_ref().is_ok_and(is_ready);
+    let is_fine = |found: &&FoundRing| found.0.as_ref().is_ok_and(is_ready);
     let not_ready = rings.iter().filter(|found| !is_fine(found));
     let not_ready: Vec<String> = not_ready.map(ResourceExt::name_any).collect();
-    let placed = || {
-        let read = rings.iter().filter_map(|found| found.0.as_ref().ok());
-        read.filter(|ring| ring.status.as_ref().is_some_and(|status| status.policy.is_some()))
-    };
-    let of = |kind: PolicyKind| placed().filter(|ring| policy_kind(ring) == kind).count();
+    let of = |kind: PolicyKind| placed(&rings).filter(|ring| policy_kind(ring) == kind).count();
     [checks::rings(rings.len(), &not_ready), checks::policy_kinds(PolicyKind::ALL.map(of))]
+}
+
+/// The rings that have a rule.
+fn placed(rings: &[FoundRing]) -> impl Iterator<Item = &SigningKeyRing> {
+    let read = rings.iter().filter_map(|found| found.0.as_ref().ok());
+    read.filter(|ring| ring.status.as_ref().is_some_and(|status| status.policy.is_some()))
 }

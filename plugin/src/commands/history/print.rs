@@ -5,7 +5,7 @@ use crate::text::{Line, Span, Table, shortened};
 
 /// A ring's versions.
 pub fn lines(view: &View, wide: bool) -> Vec<Line> {
-    let headings = ["VERSION", "STATE", "MINTED", "SIGNS SINCE", "FINGERPRINT", "REVOKED BECAUSE"];
+    let headings = ["VERSION", "STATE", "MINTED", "SIGNED FROM", "FINGERPRINT", "REVOKED BECAUSE"];
     let mut table = Table::new(&headings);
     for version in &view.versions {
         let fingerprint = match wide {

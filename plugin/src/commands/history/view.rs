@@ -77,7 +77,7 @@ mod tests {
         }];
         let view = of(&ring);
         insta::assert_snapshot!(plain(&super::super::print::lines(&view, false)), @r"
-        VERSION   STATE     MINTED                 SIGNS SINCE            FINGERPRINT   REVOKED BECAUSE
+        VERSION   STATE     MINTED                 SIGNED FROM            FINGERPRINT   REVOKED BECAUSE
         4         Current   2026-11-14T10:00:00Z   2026-11-14T10:00:00Z   SHA256:4
         3         Revoked   2026-11-13T10:00:00Z   2026-11-13T10:00:00Z   SHA256:3      in a build log
 

@@ -57,6 +57,11 @@ pub fn of(ring: &SigningKeyRing, token: &str) -> Result<Plan, Error> {
 }
 
 impl Plan {
+    /// Whether images may be refused by it.
+    pub fn ends_versions(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// It, in sentences.
     pub fn lines(&self, ring: &str) -> Vec<Line> {
         let now = self.current.map_or_else(|| "none".to_owned(), |number| number.to_string());

@@ -64,15 +64,26 @@ impl Steps {
     pub fn observe(&mut self, ring: &SigningKeyRing, now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut step = |at, style, what| steps.push(Step { at, style, what });
+        // In the order in which one leads to the next.
+        let mut turned = Vec::new();
         for version in versions(ring).iter().rev() {
-            let number = version.version;
-            let before = self.states.insert(number, version.state);
+            let before = self.states.insert(version.version, version.state);
             if before.is_none() {
-                step(version.created_at.0, Style::Plain, format!("version {number} is minted"));
+                let what = format!("version {} is minted", version.version);
+                step(version.created_at.0, Style::Plain, what);
             }
-            if before == Some(version.state) {
-                continue;
+            if before != Some(version.state) {
+                turned.push(version);
             }
+        }
+        let holders = holders(ring);
+        for (secret, version) in holders.difference(&self.switched) {
+            step(now, Style::Plain, format!("pipeline {secret} holds version {version}"));
+        }
+        self.switched = holders;
+        turned.sort_by_key(|version| version.state != VersionState::Current);
+        for version in turned {
+            let number = version.version;
             match version.state {
                 VersionState::Current => {
                     let at = version.activated_at.as_ref().map_or(now, |time| time.0);
@@ -92,11 +103,6 @@ impl Steps {
                 VersionState::Pending | VersionState::Accepted => {}
             }
         }
-        let holders = holders(ring);
-        for (secret, version) in holders.difference(&self.switched) {
-            step(now, Style::Plain, format!("pipeline {secret} holds version {version}"));
-        }
-        self.switched = holders;
         let waits = condition(ring, Kind::Reconciling)
             .filter(|condition| condition.status == Status::True.as_str())
             .map(|condition| condition.message.clone())
@@ -111,7 +117,6 @@ impl Steps {
         for step in &mut steps {
             step.at = step.at.max(self.begun);
         }
-        steps.sort_by_key(|step| step.at);
         steps
     }
 }

@@ -82,7 +82,7 @@ fn versions(versions: &[VersionView], now: Timestamp, wide: bool) -> Vec<Line> {
         return vec!["It has no version yet.".into()];
     }
     let mut table =
-        Table::new(&["VERSION", "STATE", "AGE", "SIGNS SINCE", "FINGERPRINT", "HELD BY"]);
+        Table::new(&["VERSION", "STATE", "AGE", "SIGNED FROM", "FINGERPRINT", "HELD BY"]);
     for version in versions {
         let fingerprint = match wide {
             true => version.fingerprint.clone(),
@@ -208,4 +208,82 @@ fn or_dash(text: String) -> String {
 
 fn dash() -> String {
     "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    use super::{super::view, *};
+    use crate::{ring::tests::ring, text::plain};
+
+    use VersionState::{Accepted, Current, Pending, Retired};
+
+    fn now() -> Timestamp {
+        "2026-11-16T10:00:00Z".parse().unwrap()
+    }
+
+    fn in_trouble() -> signingkeyring_crds::SigningKeyRing {
+        let mut ring = ring(&[Retired, Accepted, Current, Pending]);
+        let mut status = json!(ring.status);
+        let time = "2026-11-14T10:00:00Z";
+        let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+            json!({"type": kind, "status": status, "reason": reason, "message": message,
+                   "lastTransitionTime": time})
+        };
+        status["currentVersion"] = json!(3);
+        status["acceptedVersions"] = json!([4, 3, 2]);
+        status["enrolledNamespaces"] = json!(1);
+        status["policy"] =
+            json!({"kind": "ClusterPolicy", "name": "signing-enforce-0001", "rule": "checkout"});
+        status["pipelines"] = json!([{"namespace": "ci", "secretName": "image-signing",
+                                      "version": 3, "state": "Published"}]);
+        status["conditions"] = json!([
+            condition("Ready", "False", "GateMute", "CLOSED: Kyverno is down\u{1b}[2J"),
+            condition("PolicyEnforced", "False", "GateMute", "CLOSED: Kyverno is down\u{1b}[2J"),
+            condition("Reconciling", "True", "Rotating", "version 4 is pending: Kyverno is down"),
+        ]);
+        ring.status = serde_json::from_value(status).unwrap();
+        ring
+    }
+
+    #[test]
+    fn what_is_wrong_stands_below_what_there_is() {
+        let view = view::of_ring(&in_trouble(), Some(vec!["checkout-dev".into()]));
+        insta::assert_snapshot!(plain(&super::ring(&view, now(), false)));
+        let unborn = view::of_ring(&unborn(), None);
+        insta::assert_snapshot!(plain(&super::ring(&unborn, now(), false)));
+    }
+
+    fn unborn() -> signingkeyring_crds::SigningKeyRing {
+        let mut ring = ring(&[]);
+        ring.status = None;
+        ring
+    }
+
+    #[test]
+    fn all_rings_are_a_table_and_those_in_trouble_say_why() {
+        let found = [DeserializeGuard(Ok(in_trouble()))];
+        let view = view::of_rings(found.iter());
+        insta::assert_snapshot!(plain(&rings(&view, now(), false)));
+    }
+
+    #[test]
+    fn a_log_is_told_what_is_new() {
+        let mut said = BTreeMap::new();
+        let of = |sentences: &[&str]| {
+            let sentences = sentences.iter().map(|text| (*text).to_owned()).collect();
+            BTreeMap::from([("checkout".to_owned(), sentences)])
+        };
+        let told = |said: &mut BTreeMap<_, _>, sentences: &BTreeMap<String, Vec<String>>| {
+            plain(&changes(said, sentences, now()))
+        };
+        let first = told(&mut said, &of(&["ready", "version 1 is Current"]));
+        assert_eq!(first.lines().count(), 2);
+        let second = told(&mut said, &of(&["ready", "version 2 is Current"]));
+        assert_eq!(second, "2026-11-16T10:00:00Z checkout: version 2 is Current\n");
+        let third = told(&mut said, &BTreeMap::new());
+        assert_eq!(third, "2026-11-16T10:00:00Z checkout: it is gone\n");
+    }
 }
