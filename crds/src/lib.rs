@@ -7,6 +7,7 @@ mod gate_question;
 mod pattern;
 mod ring;
 mod status;
+mod unknown_rings;
 
 pub use exclusion_list::{ImageExclusion, ImageExclusionList, ImageExclusionListSpec};
 pub use gate_question::{GateQuestion, GateQuestionSpec};
@@ -14,4 +15,8 @@ pub use ring::{
     Day, ImportSource, Layout, Pipeline, PolicyAction, PolicyKind, PolicySpec, RegistryCredential,
     Revocation, RotationSpec, RotationWindow, SecretName, SigningKeyRing, SigningKeyRingSpec,
 };
-pub use status::{PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionState, VersionStatus};
+pub use status::{
+    PipelineStatus, PolicyStatus, SigningKeyRingStatus, VersionCause, VersionEnd, VersionState,
+    VersionStatus,
+};
+pub use unknown_rings::{UnknownRings, UnknownRingsSpec};

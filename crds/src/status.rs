@@ -63,9 +63,55 @@ pub struct VersionStatus {
     pub public_key: String,
     /// When the key pair was generated.
     pub created_at: Time,
+    /// What called for it; without one that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<VersionCause>,
+    /// When Kyverno had accepted it for the whole soak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<Time>,
     /// When it began to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Time>,
+    /// When it was retired or revoked; without one that was not recorded, or it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// How it was retired or revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<VersionEnd>,
+}
+
+/// What called for a version.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionCause {
+    /// The ring had none.
+    First,
+    /// A key pair that existed already was taken over (`spec.importFrom`).
+    Import,
+    /// It was generated to stand by, and nothing has called for it yet.
+    Standby,
+    /// The annotation `signing.odj.cloud/rotate`.
+    Token,
+    /// `spec.rotation.every`.
+    Schedule,
+    /// The version that signed was revoked.
+    Revocation,
+    /// The ring's ledger was lost.
+    Recovery,
+}
+
+/// How a version went out of force.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionEnd {
+    /// Another one began to sign, and `spec.keepVersions` are accepted.
+    Rotation,
+    /// `spec.keepVersions` became smaller.
+    Window,
+    /// It was given up before it signed.
+    Discard,
+    /// It was named in `spec.revoked`.
+    Revocation,
+    /// The ring's ledger was lost.
+    Recovery,
 }
 
 /// What a version is good for.

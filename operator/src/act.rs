@@ -11,7 +11,7 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Change, Ledger, Mint, PipelineRef, State},
+    ledger::{Cause, Change, Ledger, Mint, PipelineRef, State},
     names,
     plan::Action,
     snapshot::{Finding, LedgerFound, PipelineFound},
@@ -33,6 +33,7 @@ pub mod pipelines;
 mod place;
 pub mod policies;
 pub mod status;
+pub mod unknown_rings;
 
 /// What executing a plan came to.
 #[derive(Debug, Default)]
@@ -177,9 +178,10 @@ async fn mint(
     let (version, events) = (mint.version(), &context.events);
     let fingerprint = fingerprint(&next, version);
     match mint {
-        Mint::New { standby, .. } => {
+        Mint::New { cause, .. } => {
+            let standby = *cause == Cause::Standby;
             info!(ring, version, fingerprint, standby, "version minted");
-            let why = if *standby { " to stand by" } else { "" };
+            let why = if standby { " to stand by" } else { "" };
             let note = format!("version {version} was generated{why}, {fingerprint}");
             events.publish(on, false, Occurrence::VersionMinted, Doing::Mint, &note).await;
         }

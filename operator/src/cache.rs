@@ -34,7 +34,7 @@ pub use namespaces::Namespaces;
 pub use policies::{ObjectsWriter, Policies, PoliciesWriter};
 pub use questions::Questions;
 pub use rings::{Rings, RingsWriter};
-pub use unknown::UnknownSince;
+pub use unknown::{UnknownSince, UnknownTold};
 pub use usable::Usable;
 pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
 
@@ -57,6 +57,8 @@ pub struct Cache {
     pub namespaces: Namespaces,
     /// Since when labels of namespaces name no ring.
     pub unknown_since: UnknownSince,
+    /// Which of them the guard was told of.
+    pub unknown_told: UnknownTold,
     /// What became of the policies that this process wrote.
     pub written: Written,
     /// What the pipelines' Secrets were last seen to hold.

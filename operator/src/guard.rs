@@ -95,5 +95,5 @@ async fn look(context: &Context) -> Result<Vec<Found>, kube::Error> {
     // Whoever bound them: a binding needs no label to be one.
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     let bindings = bindings.list(&ListParams::default()).await?.items;
-    Ok(convert::guard::found(&policies, &bindings))
+    Ok(convert::guard::found(&policies, bindings))
 }

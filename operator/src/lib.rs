@@ -28,6 +28,7 @@ mod observe;
 mod packed;
 mod probe;
 mod rechecks;
+mod record;
 mod rotations;
 pub mod runtime;
 mod sealings;

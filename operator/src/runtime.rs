@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     cache::{
         Cache, Contents, Kyverno, Ledgers, Looks, LostLists, Namespaces, Policies, Questions,
-        Rings, Statuses, UnknownSince, Usable, Written,
+        Rings, Statuses, UnknownSince, UnknownTold, Usable, Written,
     },
     clock::Clock,
     context::{Announced, Context},
@@ -213,6 +213,7 @@ fn assemble(
         ledgers: Ledgers::default(),
         namespaces: Namespaces::default(),
         unknown_since: UnknownSince::default(),
+        unknown_told: UnknownTold::default(),
         written: Written::default(),
         contents: Contents::default(),
         looks: Looks::default(),

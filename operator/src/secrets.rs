@@ -142,7 +142,7 @@ mod tests {
 
     use jiff::Timestamp;
     use k8s_openapi::ByteString;
-    use signingkeyring_core::ledger::{Life, Past};
+    use signingkeyring_core::ledger::{Life, Past, Record};
 
     use super::*;
 
@@ -162,6 +162,7 @@ mod tests {
             fingerprint: "SHA256:1".parse().unwrap(),
             created_at: Timestamp::UNIX_EPOCH,
             life: Life::Retired(past),
+            record: Record::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The guard (`manifests/guard`) as it is installed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -17,27 +17,36 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 #[must_use]
 pub fn found(
     policies: &[ValidatingAdmissionPolicy],
-    bindings: &[ValidatingAdmissionPolicyBinding],
+    bindings: Vec<ValidatingAdmissionPolicyBinding>,
 ) -> Vec<Found> {
-    let denied: BTreeSet<&str> = bindings.iter().filter_map(denied).collect();
-    policies.iter().map(|policy| read(policy, &denied)).collect()
+    let mut all = Denied::new();
+    for (policy, looked_in) in bindings.into_iter().filter_map(denied) {
+        all.entry(policy).or_default().extend(looked_in);
+    }
+    policies.iter().map(|policy| read(policy, &all)).collect()
 }
 
-/// The policy that a binding has deny, everywhere.
-fn denied(binding: &ValidatingAdmissionPolicyBinding) -> Option<&str> {
-    let spec = &binding.spec;
+/// The policies that bindings have deny, each with the namespaces where these have it look
+/// for what it goes by.
+type Denied = BTreeMap<String, BTreeSet<String>>;
+
+/// The policy that a binding has deny, everywhere, and where it has it look for what it
+/// goes by.
+fn denied(binding: ValidatingAdmissionPolicyBinding) -> Option<(String, Option<String>)> {
+    let spec = binding.spec;
     let denies = spec.validation_actions.iter().any(|action| action == "Deny");
-    let is_narrowed = spec.match_resources.as_ref().is_some_and(|resources| {
+    let is_narrowed = spec.match_resources.is_some_and(|resources| {
         let everything = LabelSelector::default();
-        let selectors = [&resources.namespace_selector, &resources.object_selector];
-        let rules = [&resources.resource_rules, &resources.exclude_resource_rules];
-        selectors.into_iter().flatten().any(|selector| *selector != everything)
+        let selectors = [resources.namespace_selector, resources.object_selector];
+        let rules = [resources.resource_rules, resources.exclude_resource_rules];
+        selectors.into_iter().flatten().any(|selector| selector != everything)
             || rules.into_iter().flatten().any(|rules| !rules.is_empty())
     });
-    (denies && !is_narrowed).then_some(spec.policy_name.as_str())
+    let looked_in = spec.param_ref.and_then(|params| params.namespace);
+    (denies && !is_narrowed).then_some((spec.policy_name, looked_in))
 }
 
-fn read(policy: &ValidatingAdmissionPolicy, denied: &BTreeSet<&str>) -> Found {
+fn read(policy: &ValidatingAdmissionPolicy, denied: &Denied) -> Found {
     let name = policy.name_any();
     let part = policy.labels().get(names::LABEL_COMPONENT).cloned().unwrap_or_default();
     let spec = policy.spec.clone().unwrap_or_default();
@@ -52,11 +61,13 @@ fn read(policy: &ValidatingAdmissionPolicy, denied: &BTreeSet<&str>) -> Found {
     let selected = selected.and_then(|labels| labels.get(NAMESPACE_NAME));
     let rules = matches.and_then(|matches| matches.resource_rules.as_ref());
     let named = rules.into_iter().flatten().flat_map(|rule| rule.resource_names.iter().flatten());
+    let bound = denied.get(&name);
+    let looked_in = bound.into_iter().flatten();
     Found {
-        denies: denied.contains(name.as_str()),
+        denies: bound.is_some(),
         fails_closed: spec.failure_policy.as_deref().is_none_or(|policy| policy == "Fail"),
         texts: texts.collect(),
-        namespaces: selected.into_iter().chain(named).cloned().collect(),
+        namespaces: selected.into_iter().chain(named).chain(looked_in).cloned().collect(),
         name,
         part,
     }
@@ -91,12 +102,13 @@ mod tests {
                 {"name": "odd", "expression": "'"},
             ],
         });
-        let found = read(&policy("p", &spec), &["p"].into());
+        let bound = [("p".to_owned(), ["three".to_owned()].into())].into();
+        let found = read(&policy("p", &spec), &bound);
         assert_eq!(found.part, "ledgers");
         assert_eq!(found.texts, [("enrolmentLabel".to_owned(), "a/b".to_owned())].into());
-        assert_eq!(found.namespaces, ["one", "two"].map(str::to_owned).into());
+        assert_eq!(found.namespaces, ["one", "three", "two"].map(str::to_owned).into());
         assert!(found.denies && found.fails_closed);
-        let found = read(&policy("p", &json!({"failurePolicy": "Ignore"})), &BTreeSet::new());
+        let found = read(&policy("p", &json!({"failurePolicy": "Ignore"})), &Denied::new());
         assert!(!found.denies && !found.fails_closed);
     }
 
@@ -105,13 +117,16 @@ mod tests {
         let of = |more: Value| {
             let mut spec = json!({"policyName": "p", "validationActions": ["Audit", "Deny"]});
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            denied(&binding(&spec)).map(str::to_owned)
+            denied(binding(&spec))
         };
-        assert_eq!(of(json!({})), Some("p".to_owned()));
+        let denies = |looked_in: Option<&str>| Some(("p".to_owned(), looked_in.map(str::to_owned)));
+        assert_eq!(of(json!({})), denies(None));
+        let params = json!({"name": "c", "namespace": "n", "parameterNotFoundAction": "Allow"});
+        assert_eq!(of(json!({"paramRef": params})), denies(Some("n")));
         // As the API server fills it in.
         let whole =
             json!({"namespaceSelector": {}, "objectSelector": {}, "matchPolicy": "Equivalent"});
-        assert_eq!(of(json!({"matchResources": whole})), Some("p".to_owned()));
+        assert_eq!(of(json!({"matchResources": whole})), denies(None));
         assert_eq!(of(json!({"validationActions": ["Warn", "Audit"]})), None);
         let some = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
         assert_eq!(of(json!({"matchResources": some})), None);

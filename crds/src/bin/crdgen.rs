@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use kube::CustomResourceExt;
-use signingkeyring_crds::{GateQuestion, ImageExclusionList, SigningKeyRing};
+use signingkeyring_crds::{GateQuestion, ImageExclusionList, SigningKeyRing, UnknownRings};
 
 const COMMAND: &str = "cargo run -p signingkeyring-crds --bin crdgen";
 const USAGE: &str = "usage: crdgen [--mode write|check]";
@@ -34,6 +34,7 @@ fn run(check: bool) -> Result<(), String> {
         ("signingkeyrings.yaml", SigningKeyRing::crd()),
         ("imageexclusionlists.yaml", ImageExclusionList::crd()),
         ("gatequestions.yaml", GateQuestion::crd()),
+        ("unknownrings.yaml", UnknownRings::crd()),
     ] {
         let path = folder.join(file);
         let yaml = serde_saphyr::to_string(&crd).map_err(|error| format!("{file}: {error}"))?;

@@ -156,6 +156,11 @@ fn the_operator_has_no_right_it_does_not_use() {
         for (verb, may) in [("create", true), ("get", false), ("update", false)] {
             ensure!(can(verb, questions, "signing-system").await? == may, "{verb} {questions}");
         }
+        let told = "unknownrings.signing.odj.cloud";
+        for (verb, may) in [("create", true), ("list", false), ("delete", false)] {
+            ensure!(can(verb, told, "signing-system").await? == may, "{verb} {told}");
+            ensure!(!can(verb, told, "default").await?, "{verb} {told} elsewhere");
+        }
         ensure!(!can("create", "pods", "signing-system").await?, "create pods");
         Ok(())
     });

@@ -69,7 +69,7 @@ fn the_operator_says_whether_the_guard_fits() {
         ensure!(enrols(world, LABELLER.user, usual).await? == Said::Yes);
         ensure!(enrols(world, ENROLLER.user, own).await? == Said::Yes);
         let said = restarted(shared, &[], "differs").await?;
-        for part in ["enrolment", "namespace", "marks"] {
+        for part in ["enrolment", "namespace", "marks", "unknown"] {
             let differs = format!(
                 "signingkeyring-guard-{part} takes 'odj.cloud/application' for the enrolment \
                  label, which is 'signing.odj.cloud/ring'"

@@ -79,6 +79,52 @@ async fn writes_notes(pods: &Api<Pod>, image: &str) -> Result<()> {
     .await
 }
 
+/// The part of the guard that goes by what the operator says of labels that name no ring.
+const TELLS_UNKNOWN: &str = "signingkeyring-guard-unknown";
+
+/// Has these parts of the guard refuse nothing until it is installed again.
+async fn unbind(world: &World, parts: &[&str]) -> Result<()> {
+    let delete = ["delete", "validatingadmissionpolicybindings"];
+    world.kubectl(&[&delete[..], parts].concat()).await.map(drop)
+}
+
+/// Ensures that no note of the operator's policies gets onto a Pod whose namespace's label
+/// names no ring, where nothing but the guard looks at it.
+async fn refuses_where_nobody_looks(pods: &Api<Pod>, note: &str, image: &str) -> Result<()> {
+    let post = PostParams::default();
+    let plain = |name: &str, note: &str| {
+        let mut pod = gated(name, note, &[image])?;
+        pod.spec.as_mut().context("no spec")?.scheduling_gates = None;
+        Ok::<_, anyhow::Error>(pod)
+    };
+    let dry = PostParams { dry_run: true, field_manager: None };
+    let asked = plain("asked", note)?;
+    wait_until("the operator has told the guard", async || {
+        Ok(Said::of(pods.create(&dry, &asked).await)? == Said::Guard)
+    })
+    .await?;
+    let Err(kube::Error::Api(status)) = pods.create(&post, &asked).await else {
+        anyhow::bail!("it is taken");
+    };
+    ensure!(status.message.contains("=foretold names no ring"), "{}", status.message);
+    pods.create(&post, &plain("plain", "{}")?).await?;
+    let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: note}}}));
+    let params = PatchParams::default();
+    for said in [
+        Said::of(pods.patch("plain", &params, &written).await)?,
+        Said::of(pods.patch_status("plain", &params, &written).await)?,
+    ] {
+        ensure!(said == Said::Guard, "{said:?}");
+    }
+    // Of what is resized the API server takes nothing else.
+    pods.patch_subresource("resize", "plain", &params, &written).await.map(drop)?;
+    ensure!(pods.get("plain").await?.annotations()[NOTE] == "{}");
+    let foreign = note.replace("/signing-", "/others-");
+    let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: foreign}}}));
+    pods.patch("plain", &params, &written).await.map(drop)?;
+    Ok(())
+}
+
 async fn enforce(world: &World, ring: &str, action: &str) -> Result<()> {
     let patch = format!("--patch={{\"spec\":{{\"policy\":{{\"action\":\"{action}\"}}}}}}");
     world.kubectl(&["patch", "skr", ring, "--type=merge", &patch]).await?;
@@ -173,8 +219,7 @@ async fn stock_unguarded(
         let said = async || Said::of(pods.create(&dry, &stocked).await);
         wait_until("the guard is told", async || Ok((said().await? == Said::Guard) == wanted)).await
     };
-    let bindings = "validatingadmissionpolicybindings";
-    world.kubectl(&["delete", bindings, "signingkeyring-guard-marks"]).await?;
+    unbind(world, &["signingkeyring-guard-marks", TELLS_UNKNOWN]).await?;
     let made = match guarded(false).await {
         Ok(()) => {
             let post = PostParams::default();
@@ -277,13 +322,24 @@ fn what_is_foretold_of_a_ring_cannot_be_stocked_before_it_comes() {
             }
         }
 
-        // What may be stocked, as it is and by an update.
-        pods.create(&post, &gated("stocked", &note(&others, &unsigned), &[&unsigned])?).await?;
+        refuses_where_nobody_looks(&pods, &note(&others, &unsigned), &unsigned).await?;
+
+        // Before the operator has told the guard of the label, what comes to nothing may be
+        // stocked, as it is and by an update.
+        unbind(world, &[TELLS_UNKNOWN]).await?;
+        let dry = PostParams { dry_run: true, field_manager: None };
+        let stocked = gated("stocked", &note(&others, &unsigned), &[&unsigned])?;
+        wait_until("the guard is told", async || {
+            Ok(Said::of(pods.create(&dry, &stocked).await)? == Said::Yes)
+        })
+        .await?;
+        pods.create(&post, &stocked).await?;
         let foreign = note(&names, &unsigned).replace("/signing-", "/others-");
         pods.create(&post, &gated("foreign", &foreign, &[&unsigned])?).await?;
         let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: whole}}}));
         let said = Said::of(pods.patch("stocked", &PatchParams::default(), &written).await)?;
         ensure!(said == Said::Guard, "{said:?}");
+        world.kubectl(&["apply", "--kustomize=manifests"]).await?;
         ensure!(come().await? == foretold, "it was not foretold");
         world.wait_until_refused("foretold-dev", &unsigned).await?;
         for name in ["stocked", "foreign", "whole-audit"] {

@@ -9,7 +9,9 @@ use p256::{
 use serde_json::{Value, json};
 use signingkeyring_core::{
     fingerprint::Fingerprint,
-    ledger::{Change, Ledger, Mint, NewKey, PipelineRef, PrivateKeyRef, RuleSettings, token_hash},
+    ledger::{
+        Cause, Change, Ledger, Mint, NewKey, PipelineRef, PrivateKeyRef, RuleSettings, token_hash,
+    },
     names,
     policy_ref::{Action, PolicyRef},
 };
@@ -190,7 +192,7 @@ fn ledger(name: &str, number: usize, keys: &mut Keys) -> Result<Ledger> {
     for version in 1..=ROTATIONS + 1 {
         let token = (version > 1).then(|| token_hash(&(version - 1).to_string()));
         let rule = RuleSettings::of(policy);
-        let mint = Mint::New { version, token, standby: false, rule };
+        let mint = Mint::New { version, token, cause: Cause::First, rule };
         let (public_key, fingerprint) = keys.next()?;
         let digest = digest_of(SEALED, &password(version));
         let private_key = PrivateKeyRef { digest, secret: None };

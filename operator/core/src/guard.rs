@@ -16,7 +16,7 @@ pub struct Found {
     pub part: String,
     /// Its variables that are texts, without their quotes.
     pub texts: BTreeMap<String, String>,
-    /// The namespaces that it names in what it matches.
+    /// The namespaces that it names in what it matches, and its bindings in where they look.
     pub namespaces: BTreeSet<String>,
     /// Whether a binding has it deny.
     pub denies: bool,
@@ -74,8 +74,11 @@ enum Setting {
 
 use Setting::{EnrolmentLabel, KyvernoNamespace, Namespace};
 
+/// The part that adds to another, so that it need not refuse what it cannot judge.
+const ADDS: &str = "unknown";
+
 /// The parts, and what each repeats.
-const PARTS: [(&str, &[Setting]); 7] = [
+const PARTS: [(&str, &[Setting]); 8] = [
     ("enrolment", &[EnrolmentLabel, KyvernoNamespace]),
     ("namespace", &[EnrolmentLabel, Namespace]),
     ("kyverno-policies", &[]),
@@ -83,6 +86,7 @@ const PARTS: [(&str, &[Setting]); 7] = [
     ("ledgers", &[Namespace]),
     ("rings", &[]),
     ("marks", &[EnrolmentLabel]),
+    ("unknown", &[EnrolmentLabel, Namespace]),
 ];
 
 /// Compares what is installed with the operator's settings.
@@ -101,7 +105,7 @@ pub fn compare(found: &[Found], expected: Expected<'_>) -> Guard {
             if !found.denies {
                 differences.push(format!("{} refuses nothing: no binding has it deny", found.name));
             }
-            if !found.fails_closed {
+            if !found.fails_closed && part != ADDS {
                 differences.push(format!("{} lets pass what it cannot judge", found.name));
             }
             let wrong = settings.iter().filter_map(|setting| setting.difference(found, expected));
@@ -209,6 +213,13 @@ mod tests {
         assert_eq!(
             differences(|all| all[4].namespaces = ["acme".to_owned()].into()),
             ["guard-ledgers takes 'acme' for the operator's namespace, which is 'signing-system'"]
+        );
+        let mut adds = whole();
+        adds[7].fails_closed = false;
+        assert_eq!(compare(&adds, EXPECTED), Guard::Fits);
+        assert_eq!(
+            differences(|all| all[7].namespaces.clear()),
+            ["guard-unknown takes '' for the operator's namespace, which is 'signing-system'"]
         );
     }
 

@@ -25,6 +25,7 @@ mod format;
 mod holding;
 mod life;
 mod publications;
+mod record;
 mod rule;
 mod shape;
 mod times;
@@ -38,6 +39,7 @@ pub use format::LedgerError;
 pub use holding::Hold;
 pub use life::{Life, Past, PrivateKeyRef, Purpose, Signed, State};
 pub use publications::Publications;
+pub use record::{Cause, End, Ended, Record};
 pub use rule::{Duty, Exclusion, Leaving, Phase, Rule, RuleSettings};
 pub use version::{KnownVersion, Version};
 

@@ -13,6 +13,10 @@ pub const MANAGER: &str = "signingkeyring-operator";
 /// The Lease, in the operator's namespace, by which replicas agree who works.
 pub const LEASE: &str = "signingkeyring-operator";
 
+/// The object that tells the guard which labels name no ring, where nothing of the
+/// operator's looks at the pods of such namespaces.
+pub const UNKNOWN_RINGS: &str = "signingkeyring-operator";
+
 /// Standard label that marks an object as written by this operator.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

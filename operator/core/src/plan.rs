@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::{
     facts::{Facts, Stage, highest_sequence},
     high_water::HighWater,
-    ledger::{Change, Ledger, Mint, PipelineRef, Version},
+    ledger::{Cause, Change, Ledger, Mint, PipelineRef, Version},
     snapshot::{Layout, Snapshot},
 };
 
@@ -68,10 +68,11 @@ impl Action {
     /// many at once.
     #[must_use]
     pub fn begins_rotation(&self, ledger: Option<&Ledger>) -> bool {
-        let is_next = matches!(
-            self,
-            Self::Mint(Mint::New { standby: false, .. }) | Self::Commit(Change::Promote { .. })
-        );
+        let is_next = match self {
+            Self::Mint(Mint::New { cause, .. }) => *cause != Cause::Standby,
+            Self::Commit(Change::Promote { .. }) => true,
+            _ => false,
+        };
         is_next && ledger.is_some_and(|ledger| ledger.current().is_some())
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters},
     ledger::{
-        Change, Exclusion, Leaving, Ledger, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings,
+        Cause, Change, Exclusion, Leaving, Ledger, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings,
     },
     marks::{Mark, RuleState},
     policy::{
@@ -43,7 +43,7 @@ fn ledger(policy: PolicyRef, action: Action, versions: u32, exclude: Vec<Exclusi
             fingerprint: format!("SHA256:{version}").parse().unwrap(),
             private_key: PrivateKeyRef { digest: "00".into(), secret: None },
         };
-        let mint = Mint::New { version, token: None, standby: false, rule: rule.clone() };
+        let mint = Mint::New { version, token: None, cause: Cause::First, rule: rule.clone() };
         let minted = Ledger::mint(ledger.as_ref(), &mint, key, now()).unwrap();
         let activate = Change::Activate { version, keep: 3 };
         ledger = Some(Ledger::apply(Some(&minted), &activate, now()).unwrap());

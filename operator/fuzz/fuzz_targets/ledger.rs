@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use signingkeyring_core::{
-    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef},
+    ledger::{Cause, Change, Ledger, Mint, NewKey, PrivateKeyRef},
     policy::cluster_policy::ClusterPolicy,
 };
 
@@ -58,7 +58,7 @@ fn changed(ledger: &Ledger) {
     let all = ledger.versions.iter().map(|version| version.number).collect();
     let changes = [
         Change::Acknowledge { version: newest },
-        Change::Promote { version: newest, token: None },
+        Change::Promote { version: newest, token: None, cause: Cause::Token },
         Change::Discard { version: newest },
         Change::Activate { version: newest, keep: 1 },
         Change::Revoke { versions: all, promote: None, keep: 3 },
@@ -73,7 +73,7 @@ fn changed(ledger: &Ledger) {
     let new = Mint::New {
         version: newest + 1,
         token: None,
-        standby: false,
+        cause: Cause::Schedule,
         rule: ledger.rule.settings.clone(),
     };
     let minted = Ledger::mint(Some(ledger), &new, key, now);

@@ -9,7 +9,7 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use signingkeyring_core::{
-    ledger::{Change, Damage, Ledger, Mint, NewKey, PrivateKeyRef, Version},
+    ledger::{Cause, Change, Damage, Ledger, Mint, NewKey, PrivateKeyRef, Version},
     names::{self, RingName},
     snapshot::{Finding, LedgerFound},
 };
@@ -46,7 +46,7 @@ pub(super) async fn mint(
     };
     let number = mint.version();
     let secret = match mint {
-        Mint::New { standby: true, .. } => {
+        Mint::New { cause: Cause::Standby, .. } => {
             let sequence = base.map_or(0, |base| base.sequence);
             let ring = &observed.snapshot.name;
             Some(store_key_secret(context, ring, number, sequence, &pair).await?)

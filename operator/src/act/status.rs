@@ -25,6 +25,7 @@ use signingkeyring_crds::{
 use crate::{
     context::Context,
     error::{Error, is_code},
+    record::{version_cause, version_end},
     telemetry,
 };
 
@@ -202,7 +203,11 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str, b
             fingerprint: version.fingerprint.to_string(),
             public_key: version.public_key.to_string(),
             created_at: Time(version.created_at),
+            cause: version.record.cause.map(version_cause),
+            acknowledged_at: version.acknowledged_at().map(Time),
             activated_at: version.activated_at().map(Time),
+            ended_at: version.record.ended.map(|ended| Time(ended.at)),
+            ended_by: version.record.ended.map(|ended| version_end(ended.by)),
         })
         .collect();
     let policy = ledger.rule.settings.policy;

@@ -29,6 +29,23 @@ impl UnknownSince {
     }
 }
 
+/// What the guard was told of labels that name no ring, as this process last saw or wrote
+/// it; nothing until it was looked at.
+#[derive(Debug, Default)]
+pub struct UnknownTold(Mutex<Option<Vec<String>>>);
+
+impl UnknownTold {
+    /// The values.
+    pub fn get(&self) -> Option<Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers them, or that they are to be looked at again.
+    pub fn set(&self, values: Option<Vec<String>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = values;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{exclusions, progress};
 use crate::{
-    act::policies as act,
+    act::{policies as act, unknown_rings::tell_guard},
     cache::WrittenPolicy,
     context::Context,
     error::Error,
@@ -53,9 +53,12 @@ pub(super) async fn reconcile(
         warn!(%policy, left_out, "too many labels name no ring: some are not covered");
     }
     let executed = execute(context, &observed, step).await;
-    let said_later =
-        if policy == context.unknown_policy() { announce(context, &observed).await } else { None };
-    executed?;
+    let (mut said_later, mut told) = (None, Ok(()));
+    if policy == context.unknown_policy() {
+        told = tell_guard(context, observed.snapshot.left_alone()).await;
+        said_later = announce(context, &observed).await;
+    }
+    executed.and(told)?;
     let next = requeue_after.into_iter().chain(said_later);
     let next = next.chain(observed.exclusions.until).min();
     Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))

@@ -11,7 +11,7 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus, VersionState};
 
-use crate::{keys::fingerprint_of, kyverno::Object};
+use crate::{keys::fingerprint_of, kyverno::Object, record::record};
 
 /// What an object's annotation remembers of a ring; nothing if that cannot be
 /// read. One that names another ring was copied and does not count.
@@ -76,6 +76,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<KnownVersion> {
             fingerprint,
             created_at: v.created_at.0,
             activated_at: v.activated_at.as_ref().map(|time| time.0),
+            record: record(v),
         })
         .filter(KnownVersion::is_sound)
         .collect()

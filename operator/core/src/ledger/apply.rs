@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    Change, Ledger, Life, Mint, NewKey, Publications, Purpose, RETIRED_KEPT, REVOKED_KEPT,
-    Recovery, Rule, RuleSettings, State, TOKENS_KEPT, Token, Version, life::Waiting,
-    version::ALGORITHM,
+    Cause, Change, End, Ended, Ledger, Life, Mint, NewKey, Publications, Purpose, RETIRED_KEPT,
+    REVOKED_KEPT, Record, Recovery, Rule, RuleSettings, State, TOKENS_KEPT, Token, Version,
+    life::Waiting, version::ALGORITHM,
 };
 use crate::{high_water::short, public_key::PublicKey};
 
@@ -43,18 +43,13 @@ impl Ledger {
         let mut next = base.cloned().unwrap_or_else(|| Self::empty(mint.rule().clone()));
         next.sequence += 1;
         match mint {
-            Mint::New { version, token, standby, rule } => {
-                let purpose = if *standby {
-                    Purpose::StandBy
-                } else {
-                    Purpose::Sign { acknowledged_at: None }
-                };
-                next.add(*version, purpose, key, now)?;
+            Mint::New { version, token, cause, rule } => {
+                next.add(*version, *cause, key, now)?;
                 next.rule.settings = rule.clone();
                 next.remember(token.as_deref(), *version);
             }
             Mint::Import { version, token, rule, .. } => {
-                next.add(*version, Purpose::Sign { acknowledged_at: None }, key, now)?;
+                next.add(*version, Cause::Import, key, now)?;
                 next.rule.settings = rule.clone();
                 next.remember(token.as_deref(), *version);
             }
@@ -85,24 +80,30 @@ impl Ledger {
         next.sequence += 1;
         match change {
             Change::Acknowledge { version } => next.waiting(*version)?.acknowledge(now),
-            Change::Promote { version, token } => {
+            Change::Promote { version, token, cause } => {
                 next.waiting(*version)?.promote();
+                next.note(*version, |record| record.cause = Some(*cause));
                 next.remember(token.as_deref(), *version);
             }
-            Change::Discard { version } => next.waiting(*version)?.discard(),
+            Change::Discard { version } => {
+                next.waiting(*version)?.discard();
+                let ended = Ended { at: now, by: End::Discard };
+                next.note(*version, |record| record.ended = Some(ended));
+            }
             Change::Activate { version, keep } => {
                 next.activate(*version, now)?;
-                next.move_window(*keep);
+                next.move_window(*keep, now, End::Rotation);
             }
             Change::Revoke { versions, promote, keep } => {
-                next.revoke(versions);
+                next.revoke(versions, now);
                 if let Some(version) = promote {
                     next.activate(*version, now)?;
-                    next.move_window(*keep);
+                    next.note(*version, |record| record.cause = Some(Cause::Revocation));
+                    next.move_window(*keep, now, End::Rotation);
                 }
             }
             Change::CorrectTimes => next.correct_times(now),
-            Change::Window { keep } => next.move_window(*keep),
+            Change::Window { keep } => next.move_window(*keep, now, End::Window),
             Change::Rule(settings) => next.change_rule(settings),
             Change::Publications { add, strike } => {
                 add.iter().for_each(|pipeline| next.publications.hold(pipeline.clone()));
@@ -164,10 +165,14 @@ impl Ledger {
     fn add(
         &mut self,
         number: u32,
-        purpose: Purpose,
+        cause: Cause,
         key: NewKey,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
+        let purpose = match cause {
+            Cause::Standby => Purpose::StandBy,
+            _ => Purpose::Sign { acknowledged_at: None },
+        };
         let waits = self.pending().is_some() || self.standby().is_some();
         if waits || self.newest().is_some_and(|newest| newest.number >= number) {
             return Err(ChangeError::Mint(number));
@@ -179,8 +184,16 @@ impl Ledger {
             fingerprint: key.fingerprint,
             created_at: now,
             life: Life::Pending { purpose, private_key: key.private_key },
+            record: Record { cause: Some(cause), ended: None },
         });
         Ok(())
+    }
+
+    /// Notes something of a version.
+    fn note(&mut self, number: u32, note: impl FnOnce(&mut Record)) {
+        if let Some(version) = self.versions.iter_mut().find(|v| v.number == number) {
+            note(&mut version.record);
+        }
     }
 
     /// Every version that was in force still verifies and none of them signs
@@ -192,7 +205,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         for version in &mut self.versions {
-            version.life.outlive(version.created_at);
+            version.outlive(now);
         }
         for known in &recovery.known {
             if self.by_number(known.number).is_none() {
@@ -206,12 +219,12 @@ impl Ledger {
             .filter(|v| recovery.revoked.contains(&short(v.fingerprint.as_str())))
             .map(|v| v.number)
             .collect();
-        self.revoke(&newly);
+        self.revoke(&newly, now);
         let unknown = recovery.revoked.iter().filter(|hash| !self.revoked.contains(hash));
         let unknown: Vec<String> = unknown.cloned().collect();
         self.revoked.splice(0..0, unknown);
-        self.move_window(recovery.keep);
-        self.add(recovery.version, Purpose::Sign { acknowledged_at: None }, key, now)?;
+        self.move_window(recovery.keep, now, End::Recovery);
+        self.add(recovery.version, Cause::Recovery, key, now)?;
         let publications = recovery.publications.iter().cloned();
         publications.for_each(|pipeline| self.publications.remember(pipeline));
         self.rule.settings = recovery.rule.clone();
@@ -252,13 +265,13 @@ impl Ledger {
         let before = self.current().map(|v| v.number);
         self.waiting(number)?.activate(now);
         let before = self.versions.iter_mut().find(|v| Some(v.number) == before);
-        before.into_iter().for_each(|v| v.life.accept());
+        before.into_iter().for_each(Version::accept);
         Ok(())
     }
 
-    fn revoke(&mut self, numbers: &BTreeSet<u32>) {
+    fn revoke(&mut self, numbers: &BTreeSet<u32>, now: Timestamp) {
         for version in self.versions.iter_mut().filter(|v| numbers.contains(&v.number)) {
-            version.life.revoke();
+            version.revoke(now);
             let hash = short(version.fingerprint.as_str());
             if !self.revoked.contains(&hash) {
                 self.revoked.push(hash);
@@ -270,12 +283,12 @@ impl Ledger {
 
     /// Accepts the newest `keep` versions that once signed, less the revoked,
     /// retires the rest and forgets what is out beyond [`RETIRED_KEPT`].
-    fn move_window(&mut self, keep: u32) {
+    fn move_window(&mut self, keep: u32, now: Timestamp, by: End) {
         let states = self.window(keep);
         for (version, state) in self.versions.iter_mut().zip(states) {
             match state {
-                State::Accepted => version.life.accept(),
-                State::Retired => version.life.retire(),
+                State::Accepted => version.accept(),
+                State::Retired => version.retire(now, by),
                 State::Pending | State::Standby | State::Current | State::Revoked => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{KnownVersion, PipelineRef, PrivateKeyRef, RuleSettings};
+use super::{Cause, KnownVersion, PipelineRef, PrivateKeyRef, RuleSettings};
 use crate::fingerprint::Fingerprint;
 
 /// A key pair that was just generated or imported, without its private half.
@@ -26,8 +26,9 @@ pub enum Mint {
         version: u32,
         /// SHA-256 of the token it answers, if a token asked.
         token: Option<String>,
-        /// Minted to stand by: its private key gets a Secret of its own.
-        standby: bool,
+        /// What called for it. That of one that is to stand by gets a Secret of its own
+        /// for its private key.
+        cause: Cause,
         /// The ring's rule as of now.
         rule: RuleSettings,
     },
@@ -90,6 +91,8 @@ pub enum Change {
         version: u32,
         /// SHA-256 of the token that asked, if one did.
         token: Option<String>,
+        /// What called for it.
+        cause: Cause,
     },
     /// A Pending or Standby version that never signed is given up.
     Discard {

@@ -6,7 +6,7 @@ use base16ct::lower::encode_string as hex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Ledger, Phase, State, shape, wire::LedgerJson};
+use super::{Ledger, Phase, Record, State, shape, wire::LedgerJson};
 use crate::policy_ref::{PolicyKind, PolicyRef};
 
 /// The format that is written while the ring's rule is in ClusterPolicies alone.
@@ -26,6 +26,10 @@ const WITH_CREDENTIALS: u32 = 5;
 /// The same of a ledger that says how far a move has come.
 const OF_MOVES: u32 = 6;
 
+/// The same of a ledger that remembers why a version came, or how it went: each that was
+/// changed since this format came.
+const WITH_RECORDS: u32 = 7;
+
 /// A ledger that cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -40,7 +44,7 @@ pub enum LedgerError {
     Inconsistent(&'static str),
     /// Written by another operator version.
     #[error(
-        "it has format {0}, this operator reads the formats {BEFORE} to {OF_MOVES}; run the operator \
+        "it has format {0}, this operator reads the formats {BEFORE} to {WITH_RECORDS}; run the operator \
          that wrote it"
     )]
     Format(u32),
@@ -59,7 +63,7 @@ impl Ledger {
         }
         let unreadable = |error: serde_json::Error| LedgerError::Unreadable(error.to_string());
         let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
-        if ![BEFORE, FORMAT, OF_KINDS, WITH_CREDENTIALS, OF_MOVES].contains(&probe.format) {
+        if !(BEFORE..=WITH_RECORDS).contains(&probe.format) {
             return Err(LedgerError::Format(probe.format));
         }
         let text = sealed(json, probe.format).ok_or(LedgerError::Edited)?;
@@ -78,6 +82,9 @@ impl Ledger {
     }
 
     fn format(&self) -> u32 {
+        if self.versions.iter().any(|version| version.record != Record::default()) {
+            return WITH_RECORDS;
+        }
         let settings = &self.rule.settings;
         if settings.leaving.is_some_and(|leaving| leaving.phase != Phase::Arriving) {
             return OF_MOVES;

@@ -32,11 +32,11 @@ fn mint(base: Option<&Ledger>, mint: &Mint) -> Ledger {
 }
 
 fn new(version: u32) -> Mint {
-    Mint::New { version, token: None, standby: false, rule: settings() }
+    Mint::New { version, token: None, cause: Cause::First, rule: settings() }
 }
 
 fn spare(version: u32) -> Mint {
-    Mint::New { version, token: None, standby: true, rule: settings() }
+    Mint::New { version, token: None, cause: Cause::Standby, rule: settings() }
 }
 
 fn activate(version: u32, keep: u32) -> Change {
@@ -56,6 +56,7 @@ fn known(version: &Version) -> KnownVersion {
         created_at: version.created_at,
         state: version.state(),
         activated_at: version.activated_at(),
+        record: version.record,
     }
 }
 
@@ -144,7 +145,7 @@ fn tokens_are_remembered_and_bounded() {
     let mut ledger = rotated(0, 3);
     for version in 2..=14 {
         let token = Some(token_hash(&format!("token-{version}")));
-        let new = Mint::New { version, token, standby: false, rule: settings() };
+        let new = Mint::New { version, token, cause: Cause::First, rule: settings() };
         ledger = apply(Some(&mint(Some(&ledger), &new)), &activate(version, 3));
     }
     assert_eq!(ledger.tokens.len(), TOKENS_KEPT);
@@ -238,4 +239,57 @@ fn an_exclusion_counts_through_its_last_day() {
         Exclusion { image: "redis".into(), expires: Some("2027-01-31".parse().unwrap()) };
     assert!(exclusion.counts("2027-01-31T23:59:59Z".parse().unwrap()));
     assert!(!exclusion.counts("2027-02-01T00:00:00Z".parse().unwrap()));
+}
+
+/// What is remembered of each version: what called for it, and when and how it ended.
+#[test]
+fn a_version_is_remembered_with_its_cause_and_its_end() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let apply = |ledger: &Ledger, change: Change, second| {
+        Ledger::apply(Some(ledger), &change, at(second)).unwrap()
+    };
+    type Remembered = (u32, Option<Cause>, Option<(i64, End)>);
+    let remembered = |ledger: &Ledger| -> Vec<Remembered> {
+        let end = |version: &Version| version.record.ended.map(|e| (e.at.as_second(), e.by));
+        ledger.versions.iter().map(|v| (v.number, v.record.cause, end(v))).collect()
+    };
+    let sign = |base: Option<&Ledger>, version, cause, second| {
+        let mint = Mint::New { version, token: None, cause, rule: settings() };
+        let ledger = Ledger::mint(base, &mint, key(version), at(second)).unwrap();
+        let ledger = apply(&ledger, Change::Acknowledge { version }, second + 1);
+        apply(&ledger, Change::Activate { version, keep: 2 }, second + 2)
+    };
+    let first = sign(None, 1, Cause::First, 10);
+    let second = sign(Some(&first), 2, Cause::Token, 20);
+    let third = sign(Some(&second), 3, Cause::Schedule, 30);
+    assert_eq!(
+        remembered(&third),
+        [
+            (1, Some(Cause::First), Some((32, End::Rotation))),
+            (2, Some(Cause::Token), None),
+            (3, Some(Cause::Schedule), None),
+        ]
+    );
+    // A wider window takes the end back, a smaller one has it end anew.
+    let wide = apply(&third, Change::Window { keep: 3 }, 40);
+    assert_eq!(remembered(&wide)[0].2, None);
+    let narrow = apply(&wide, Change::Window { keep: 1 }, 41);
+    let ends: Vec<_> = remembered(&narrow).into_iter().map(|(.., end)| end).collect();
+    assert_eq!(ends, [Some((41, End::Window)), Some((41, End::Window)), None]);
+    // One that is out already keeps its end, but for a revocation.
+    let revoked = apply(&narrow, revoke(&[1, 3], None), 50);
+    let ends: Vec<_> = remembered(&revoked).into_iter().map(|(.., end)| end).collect();
+    let revocation = Some((50, End::Revocation));
+    assert_eq!(ends, [revocation, Some((41, End::Window)), revocation]);
+    let again = apply(&revoked, revoke(&[1, 3], None), 60);
+    assert_eq!(remembered(&again), remembered(&revoked));
+
+    // What stands by is called for by what ends that, or is given up.
+    let mint = spare(4);
+    let waits = Ledger::mint(Some(&again), &mint, key(4), at(70)).unwrap();
+    assert_eq!(remembered(&waits)[3], (4, Some(Cause::Standby), None));
+    let promote = Change::Promote { version: 4, token: None, cause: Cause::Revocation };
+    assert_eq!(remembered(&apply(&waits, promote, 80))[3].1, Some(Cause::Revocation));
+    let given_up = apply(&waits, Change::Discard { version: 4 }, 80);
+    assert_eq!(remembered(&given_up)[3], (4, Some(Cause::Standby), Some((80, End::Discard))));
 }

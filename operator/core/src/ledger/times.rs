@@ -15,7 +15,8 @@ impl Ledger {
         // Where there is no later time, nothing is later.
         let latest = now.checked_add(TOLERANCE).unwrap_or(Timestamp::MAX);
         let mut times = self.versions.iter().flat_map(|version| {
-            let known = [version.acknowledged_at(), version.activated_at()];
+            let ended = version.record.ended.map(|ended| ended.at);
+            let known = [version.acknowledged_at(), version.activated_at(), ended];
             known.into_iter().flatten().chain([version.created_at])
         });
         times.any(|time| time > latest)
@@ -23,10 +24,11 @@ impl Ledger {
 
     /// Has nothing have happened later than now; what came first still does.
     pub(super) fn correct_times(&mut self, now: Timestamp) {
-        for Version { created_at, life, .. } in &mut self.versions {
+        for Version { created_at, life, record, .. } in &mut self.versions {
             *created_at = now.min(*created_at);
             let (acknowledged, activated) = times(life);
-            for time in acknowledged.into_iter().chain(activated) {
+            let ended = record.ended.as_mut().map(|ended| &mut ended.at);
+            for time in acknowledged.into_iter().chain(activated).chain(ended) {
                 *time = now.min(*time);
             }
         }
@@ -54,7 +56,7 @@ fn times(life: &mut Life) -> (Option<&mut Timestamp>, Option<&mut Timestamp>) {
 mod tests {
     use super::*;
     use crate::{
-        ledger::{Mint, NewKey, PrivateKeyRef, RuleSettings},
+        ledger::{Cause, End, Ended, Mint, NewKey, PrivateKeyRef, RuleSettings},
         policy_ref::{Action, PolicyRef},
     };
 
@@ -66,7 +68,7 @@ mod tests {
     fn first() -> Ledger {
         let policy = PolicyRef::new(Action::Enforce, 1);
         let rule = RuleSettings::of(policy);
-        let mint = Mint::New { version: 1, token: None, standby: false, rule };
+        let mint = Mint::New { version: 1, token: None, cause: Cause::First, rule };
         let new = NewKey {
             public_key: "-----BEGIN PUBLIC KEY-----\na\n-----END PUBLIC KEY-----\n".to_owned(),
             fingerprint: "SHA256:a".parse().unwrap(),
@@ -130,6 +132,14 @@ mod tests {
                 ledger.correct_times(now);
                 assert!(!ledger.is_ahead_of(now), "{ledger:?}");
                 assert_eq!(Ledger::parse(&ledger.to_json()).as_ref(), Ok(&ledger));
+            }
+            if !sound.state().is_accepted() {
+                let mut ledger = ledger(sound, early);
+                let at = time(late);
+                ledger.versions[0].record.ended = Some(Ended { at, by: End::Window });
+                assert!(ledger.is_ahead_of(now));
+                ledger.correct_times(now);
+                assert!(!ledger.is_ahead_of(now));
             }
             let mut right = ledger(sound, early);
             assert!(!right.is_ahead_of(now));

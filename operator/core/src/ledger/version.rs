@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     life::{Life, Past, PrivateKeyRef, State},
+    record::{End, Ended, Record},
     shape,
 };
 use crate::{fingerprint::Fingerprint, public_key::PublicKey};
@@ -28,9 +29,46 @@ pub struct Version {
     pub created_at: Timestamp,
     /// What it is good for, and what belongs to that.
     pub life: Life,
+    /// What is remembered of it for those who audit.
+    pub record: Record,
 }
 
 impl Version {
+    /// Takes it out of the window, if it is not out already.
+    pub(super) fn retire(&mut self, now: Timestamp, by: End) {
+        let is_over = !self.state().is_accepted();
+        self.life.retire();
+        if !is_over {
+            self.record.ended = Some(Ended { at: now, by });
+        }
+    }
+
+    /// Takes it out for ever.
+    pub(super) fn revoke(&mut self, now: Timestamp) {
+        if self.state() != State::Revoked {
+            self.record.ended = Some(Ended { at: now, by: End::Revocation });
+        }
+        self.life.revoke();
+    }
+
+    /// Has it verify only; one that never signed is left as it is.
+    pub(super) fn accept(&mut self) {
+        self.life.accept();
+        if self.state().is_accepted() {
+            self.record.ended = None;
+        }
+    }
+
+    /// Has it go on after a loss: what was in force still verifies and does not sign
+    /// any more.
+    pub(super) fn outlive(&mut self, now: Timestamp) {
+        let was_accepted = self.state().is_accepted();
+        self.life.outlive(self.created_at);
+        if was_accepted && !self.state().is_accepted() {
+            self.record.ended = Some(Ended { at: now, by: End::Recovery });
+        }
+    }
+
     /// What it is good for, in a word.
     #[must_use]
     pub fn state(&self) -> State {
@@ -92,6 +130,8 @@ pub struct KnownVersion {
     pub state: State,
     /// When it began to sign.
     pub activated_at: Option<Timestamp>,
+    /// What is remembered of it.
+    pub record: Record,
 }
 
 impl KnownVersion {
@@ -112,6 +152,13 @@ impl KnownVersion {
             public_key: PublicKey::from(&*self.public_key),
             fingerprint: self.fingerprint.clone(),
             created_at: self.created_at,
+            // One that verifies again has no end.
+            record: match self.state {
+                State::Retired | State::Revoked => self.record,
+                State::Pending | State::Standby | State::Current | State::Accepted => {
+                    Record { ended: None, ..self.record }
+                }
+            },
             life: match self.state {
                 State::Revoked => Life::Revoked(past),
                 State::Retired | State::Standby => Life::Retired(past),

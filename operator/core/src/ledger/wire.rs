@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{
-    Ledger, Life, Past, PipelineRef, PrivateKeyRef, Publications, Purpose, Rule, State, Token,
-    Version, version::ALGORITHM,
+    Cause, End, Ended, Ledger, Life, Past, PipelineRef, PrivateKeyRef, Publications, Purpose,
+    Record, Rule, State, Token, Version, version::ALGORITHM,
 };
 use crate::public_key::PublicKey;
 
@@ -54,6 +54,13 @@ struct VersionJson<'a> {
     /// Of one that verifies only. Since format 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_digest: Option<Cow<'a, str>>,
+    /// Since format 7, as all that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_by: Option<End>,
 }
 
 impl<'a> From<&'a Ledger> for LedgerJson<'a> {
@@ -140,6 +147,9 @@ impl<'a> From<&'a Version> for VersionJson<'a> {
                 Life::Accepted { key_digest, .. } => key_digest.as_deref().map(Cow::Borrowed),
                 _ => None,
             },
+            cause: version.record.cause,
+            ended_at: version.record.ended.map(|ended| ended.at),
+            ended_by: version.record.ended.map(|ended| ended.by),
         }
     }
 }
@@ -149,6 +159,11 @@ impl TryFrom<VersionJson<'_>> for Version {
 
     fn try_from(json: VersionJson<'_>) -> Result<Self, Self::Error> {
         let life = life(&json)?;
+        let ended = match (json.ended_at, json.ended_by) {
+            (Some(at), Some(by)) if !json.state.is_accepted() => Some(Ended { at, by }),
+            (None, None) => None,
+            _ => return Err("a version has half an end, or one that its state does not call for"),
+        };
         Ok(Self {
             number: json.number,
             algorithm: match &*json.algorithm {
@@ -162,6 +177,7 @@ impl TryFrom<VersionJson<'_>> for Version {
                 .map_err(|_| "a fingerprint is not SHA256: and base64")?,
             created_at: json.created_at,
             life,
+            record: Record { cause: json.cause, ended },
         })
     }
 }

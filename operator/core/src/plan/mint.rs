@@ -5,7 +5,7 @@
 use super::{Action, place};
 use crate::{
     facts::{Facts, highest_sequence},
-    ledger::{Change, Ledger, Mint, RuleSettings, Version, token_hash},
+    ledger::{Cause, Change, Ledger, Mint, RuleSettings, Version, token_hash},
     snapshot::{Import, ImportFound, Revoked, Snapshot},
 };
 
@@ -31,7 +31,10 @@ fn first(snapshot: &Snapshot, facts: &Facts<'_>, rule: &RuleSettings) -> Option<
     let token = facts.token.map(token_hash);
     let rule = rule.clone();
     match &snapshot.import {
-        None => Some(Mint::New { version: free_number(snapshot, 0), token, standby: false, rule }),
+        None => {
+            let version = free_number(snapshot, 0);
+            Some(Mint::New { version, token, cause: Cause::First, rule })
+        }
         Some(Import { from, found: ImportFound::Present }) => {
             Some(Mint::Import { version: 1, from: from.clone(), token, rule })
         }
@@ -61,7 +64,21 @@ pub(super) fn next(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> O
     let due = facts.rotation_due || ledger.current().is_none();
     // What is asked and has to wait is not answered by one that only stands by.
     let token = facts.asked.filter(|_| due).map(token_hash);
-    (due || snapshot.ring.standby).then_some(Mint::New { version, token, standby: !due, rule })
+    let cause = if due { cause(facts, ledger) } else { Cause::Standby };
+    (due || snapshot.ring.standby).then_some(Mint::New { version, token, cause, rule })
+}
+
+/// What calls for another version, where one is due.
+fn cause(facts: &Facts<'_>, ledger: &Ledger) -> Cause {
+    if ledger.lost_its_signer() {
+        Cause::Revocation
+    } else if facts.asked.is_some() {
+        Cause::Token
+    } else if ledger.current().is_some() {
+        Cause::Schedule
+    } else {
+        Cause::First
+    }
 }
 
 /// Gives up a key pair that was just taken over and that another ring has first.
@@ -78,7 +95,11 @@ pub(super) fn give_up(snapshot: &Snapshot, ledger: &Ledger) -> Option<Change> {
 pub(super) fn promote(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<Change> {
     let waiting = standing_by(ledger).filter(|_| !snapshot.ring.suspend)?;
     let due = facts.rotation_due || ledger.current().is_none();
-    due.then(|| Change::Promote { version: waiting.number, token: facts.asked.map(token_hash) })
+    due.then(|| Change::Promote {
+        version: waiting.number,
+        token: facts.asked.map(token_hash),
+        cause: cause(facts, ledger),
+    })
 }
 
 /// Gives up a version that was to stand by, where none is wanted any more or

@@ -265,6 +265,20 @@ fn holds(found: &CoverHeld, written: Option<&CoverWritten>, content: &CoverConte
 }
 
 impl UnknownSnapshot {
+    /// The values that name nobody and whose namespaces nothing of the operator's looks at,
+    /// so that what Kyverno is said to have noted of its policies there is forged.
+    #[must_use]
+    pub fn left_alone(&self) -> Vec<String> {
+        // As long as a policy stands that covers some of them, Kyverno may write of it.
+        if self.asked.is_some() || !self.covered.is_empty() {
+            return Vec::new();
+        }
+        let nobody = self.values.iter().filter(|(_, naming)| *naming == Naming::Nobody);
+        let values = nobody.map(|(value, _)| value).filter(|value| is_label_value(value));
+        let values: BTreeSet<&String> = values.collect();
+        values.into_iter().cloned().collect()
+    }
+
     /// The object, if it is ours.
     #[must_use]
     pub fn ours(&self) -> Option<&CoverHeld> {

@@ -8,7 +8,7 @@ use std::{
 
 use signingkeyring_core::{
     high_water::HighWater,
-    ledger::{Change, Ledger, Mint},
+    ledger::{Cause, Change, Ledger, Mint},
     plan::Action,
     snapshot::CoverSeen,
 };
@@ -138,7 +138,9 @@ impl Machine {
                 self.judge_key_deletion(state, name);
                 state.key_secrets.retain(|(serial, _)| view::key_secret(*serial) != *name);
             }
-            Action::Mint(Mint::New { standby: true, .. }) if state.ledger != pass.ledger => {
+            Action::Mint(Mint::New { cause: Cause::Standby, .. })
+                if state.ledger != pass.ledger =>
+            {
                 // The key's Secret comes first, and stays behind.
                 let sequence = ledger_sequence(pass);
                 if !state.key_secrets.contains(&(STRAY, sequence)) {
@@ -188,7 +190,7 @@ impl Machine {
 
     fn mint(&self, state: &mut State, pass: &Pass, mint: &Mint) -> Outcome {
         let serial = state.past.minted + 1;
-        let standby = matches!(mint, Mint::New { standby: true, .. });
+        let standby = matches!(mint, Mint::New { cause: Cause::Standby, .. });
         let mut pair = key(serial);
         pair.private_key.secret = standby.then(|| view::key_secret(serial));
         let base = pass.ledger.as_ref().map(|stored| &stored.ledger);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use signingkeyring_core::ledger::{Change, Ledger, Mint, RuleSettings};
+use signingkeyring_core::ledger::{Cause, Change, Ledger, Mint, RuleSettings};
 
 use crate::{
     facts::{Archive, Stored, key},
@@ -33,7 +33,7 @@ pub enum Bystander {
 pub fn script(bystander: Bystander, archive: &Archive) -> Vec<Option<Arc<Stored>>> {
     let rule = || RuleSettings::of(POLICIES[0]);
     let mint = |base: Option<&Stored>, version: u32| {
-        let mint = Mint::New { version, token: None, standby: false, rule: rule() };
+        let mint = Mint::New { version, token: None, cause: Cause::First, rule: rule() };
         let pair = key(PAIRS[version as usize - 1]);
         let base = base.map(|stored| &stored.ledger);
         archive.store(Ledger::mint(base, &mint, pair, view::now(0)).unwrap())

@@ -1,7 +1,7 @@
 //! The invariants of the ledger's transitions, from their text and not from
 //! the planner.
 
-use signingkeyring_core::ledger::{Change, Mint, token_hash};
+use signingkeyring_core::ledger::{Cause, Change, Mint, token_hash};
 
 use crate::{
     facts::{Keys, Stored, serial_of},
@@ -15,9 +15,9 @@ impl Machine {
     pub fn judge_mint(&self, state: &mut State, pass: &Pass, mint: &Mint, next: &Stored) {
         judge_silence(state, pass, next);
         match mint {
-            Mint::New { token, standby, .. } => {
+            Mint::New { token, cause, .. } => {
                 state.demand(Invariant::SuspendedIsFrozen, !pass.spec.suspend);
-                self.judge_new(state, pass, token.as_deref(), *standby);
+                self.judge_new(state, pass, token.as_deref(), *cause == Cause::Standby);
             }
             Mint::Recover(_) => state.break_(Invariant::NoMintOverALoss),
             Mint::Import { .. } => {}

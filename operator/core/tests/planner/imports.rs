@@ -2,7 +2,7 @@
 
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
-    ledger::{Change, Hold, Ledger, Mint, State},
+    ledger::{Cause, Change, Hold, Ledger, Mint, State},
     plan::Action,
     snapshot::{Finding, ImportFound, Revoked},
 };
@@ -105,7 +105,7 @@ fn a_ring_that_gave_a_key_up_goes_on_with_another() {
     taken_out.import = None;
     assert!(matches!(
         &actions(&taken_out)[..],
-        [Action::Mint(Mint::New { version: 2, standby: false, .. })]
+        [Action::Mint(Mint::New { version: 2, cause: Cause::First, .. })]
     ));
     let mut changed = given_up();
     changed.import = Some(ImportFound::Present);

@@ -15,6 +15,7 @@ mod imports;
 mod moves;
 mod omissions;
 mod promises;
+mod records;
 mod safety;
 mod secrets;
 mod settles;

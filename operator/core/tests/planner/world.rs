@@ -144,6 +144,7 @@ fn known(version: &Version) -> KnownVersion {
         created_at: version.created_at,
         state: version.state(),
         activated_at: version.activated_at(),
+        record: version.record,
     }
 }
 

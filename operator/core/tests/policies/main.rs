@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use signingkeyring_core::{
     fingerprint::Fingerprint,
     high_water::HighWater,
-    ledger::{Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{Cause, Change, Exclusion, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
     policy::{
         Content, Inputs, Metadata, PolicySnapshot, Rendered, Renderer, Source, Step, Write,
         cluster_policy::ClusterPolicy,
@@ -147,7 +147,7 @@ fn ledger_in(policy: PolicyRef, versions: u32) -> Ledger {
             fingerprint: format!("SHA256:{version}").parse().unwrap(),
             private_key: PrivateKeyRef { digest: "00".into(), secret: None },
         };
-        let mint = Mint::New { version, token: None, standby: false, rule: rule.clone() };
+        let mint = Mint::New { version, token: None, cause: Cause::First, rule: rule.clone() };
         let minted = Ledger::mint(ledger.as_ref(), &mint, key, Timestamp::UNIX_EPOCH).unwrap();
         let activate = Change::Activate { version, keep: 3 };
         ledger = Some(Ledger::apply(Some(&minted), &activate, Timestamp::UNIX_EPOCH).unwrap());

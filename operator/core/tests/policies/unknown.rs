@@ -54,14 +54,14 @@ impl Cluster {
         renderer(self.policy, &self.excluded)
     }
 
-    fn plan(&self) -> UnknownPlan {
+    fn snapshot(&self) -> UnknownSnapshot {
         let found = match &self.found {
             CoverObject::Ours(held) => Some(held),
             _ => None,
         };
         let written = self.written.as_ref().map(|written| &written.stored);
         let covered = found.into_iter().chain(written).flat_map(|held| held.values.clone());
-        let snapshot = UnknownSnapshot {
+        UnknownSnapshot {
             policy: self.policy,
             asked: self.asked.map(|action| PolicyRef::unknown(action).of_kind(self.policy.kind())),
             served: true,
@@ -74,8 +74,11 @@ impl Cluster {
             replacement: self.replacement.clone(),
             excluded: self.excluded.clone(),
             now: Timestamp::UNIX_EPOCH,
-        };
-        plan_unknown(&snapshot, &self.kind())
+        }
+    }
+
+    fn plan(&self) -> UnknownPlan {
+        plan_unknown(&self.snapshot(), &self.kind())
     }
 
     fn step(&self) -> UnknownStep {
@@ -302,4 +305,19 @@ fn it_is_looked_at_again_when_an_exclusion_expires() {
         let hours = cluster.plan().requeue_after.unwrap().as_secs() / 3600;
         assert_eq!(hours, 48);
     }
+}
+
+/// Where a policy stands, or is to, Kyverno notes that itself.
+#[test]
+fn values_are_left_alone_where_no_policy_covers_any() {
+    let values = [("shop", Naming::Ruled), ("typo", Naming::Nobody), ("x y", Naming::Nobody)];
+    let mut cluster = Cluster::new(AUDIT, &values);
+    assert!(cluster.snapshot().left_alone().is_empty());
+    assert!(cluster.pass());
+    cluster.asked = None;
+    assert!(cluster.snapshot().left_alone().is_empty(), "the policy still stands");
+    assert!(cluster.pass());
+    assert_eq!(cluster.snapshot().left_alone(), ["typo"]);
+    cluster.name(&[("typo", Naming::Arriving)]);
+    assert!(cluster.snapshot().left_alone().is_empty());
 }

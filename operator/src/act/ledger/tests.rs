@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use signingkeyring_core::{
-    ledger::RuleSettings,
+    ledger::{Cause, RuleSettings},
     policy_ref::{Action, PolicyRef},
 };
 
@@ -16,7 +16,7 @@ fn mint(base: Option<&Ledger>, version: u32) -> Ledger {
         fingerprint: format!("SHA256:{version}").parse().unwrap(),
         private_key: PrivateKeyRef { digest: String::new(), secret: None },
     };
-    let mint = Mint::New { version, token: None, standby: false, rule };
+    let mint = Mint::New { version, token: None, cause: Cause::First, rule };
     Ledger::mint(base, &mint, key, Timestamp::UNIX_EPOCH).unwrap()
 }
 

@@ -194,7 +194,7 @@ async fn guard(cluster: &Cluster) -> Result<Guard, kube::Error> {
         namespace: &cluster.operator_namespace,
         kyverno_namespace: &cluster.kyverno_namespace,
     };
-    Ok(compare(&convert::guard::found(&policies, &bindings), expected))
+    Ok(compare(&convert::guard::found(&policies, bindings), expected))
 }
 
 fn of_rings(rings: Result<Vec<FoundRing>, Error>) -> [Check; 2] {

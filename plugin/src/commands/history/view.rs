@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
-use signingkeyring_crds::{Revocation, SigningKeyRing, VersionState};
+use signingkeyring_crds::{Revocation, SigningKeyRing, VersionCause, VersionEnd, VersionState};
 
 use crate::ring::versions;
 
@@ -26,8 +26,17 @@ pub struct Version {
     pub state: VersionState,
     pub fingerprint: String,
     pub minted: Timestamp,
+    /// What called for it; nothing where that was not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<VersionCause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activated: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<VersionEnd>,
     /// What was written beside its revocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_because: Option<String>,
@@ -49,6 +58,10 @@ pub fn of(ring: &SigningKeyRing) -> View {
             state: version.state,
             fingerprint: version.fingerprint.clone(),
             minted: version.created_at.0,
+            cause: version.cause,
+            acknowledged: version.acknowledged_at.as_ref().map(|time| time.0),
+            ended: version.ended_at.as_ref().map(|time| time.0),
+            ended_by: version.ended_by,
             activated: version.activated_at.as_ref().map(|time| time.0),
             revoked_because: reason(version.version, &version.fingerprint),
         })
@@ -70,18 +83,15 @@ mod tests {
     fn what_is_not_remembered_is_counted_and_not_invented() {
         let mut ring = ring(&[Accepted, Accepted, Revoked, Current]);
         ring.status.as_mut().unwrap().versions.retain(|version| version.version > 2);
+        let versions = &mut ring.status.as_mut().unwrap().versions;
+        versions[1].ended_by = Some(VersionEnd::Revocation);
+        versions[0].cause = Some(VersionCause::Token);
         ring.spec.revoked = vec![Revocation {
             version: Some(3),
             fingerprint: None,
             reason: "in a build log".into(),
         }];
         let view = of(&ring);
-        insta::assert_snapshot!(plain(&super::super::print::lines(&view, false)), @r"
-        VERSION   STATE     MINTED                 SIGNED FROM            FINGERPRINT   REVOKED BECAUSE
-        4         Current   2026-11-14T10:00:00Z   2026-11-14T10:00:00Z   SHA256:4
-        3         Revoked   2026-11-13T10:00:00Z   2026-11-13T10:00:00Z   SHA256:3      in a build log
-
-        2 older versions are not remembered.
-        ");
+        insta::assert_snapshot!(plain(&super::super::print::lines(&view, false)));
     }
 }

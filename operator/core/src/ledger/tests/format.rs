@@ -25,8 +25,8 @@ fn reads_back_what_it_writes_and_refuses_damage() {
 
     assert!(matches!(Ledger::parse(&json[..json.len() - 9]), Err(LedgerError::Unreadable(_))));
     assert!(matches!(Ledger::parse(""), Err(LedgerError::Unreadable(_))));
-    for other in [1, 7] {
-        let text = json.replacen("\"format\":3", &format!("\"format\":{other}"), 1);
+    for other in [1, 8] {
+        let text = json.replacen("\"format\":7", &format!("\"format\":{other}"), 1);
         assert_eq!(Ledger::parse(&text), Err(LedgerError::Format(other)));
     }
     for (from, to) in [
@@ -43,10 +43,42 @@ fn reads_back_what_it_writes_and_refuses_damage() {
     assert!(matches!(Ledger::parse(&twice.to_json()), Err(LedgerError::Inconsistent(_))));
 }
 
+/// A ledger that an operator has left which remembered nothing of its versions.
+fn without_records(mut ledger: Ledger) -> Ledger {
+    for version in &mut ledger.versions {
+        version.record = Record::default();
+    }
+    ledger
+}
+
+/// An operator that would lose them reads a format, and says that it does not.
+#[test]
+fn what_is_remembered_of_versions_is_told_by_the_format() {
+    let ledger = rotated(3, 2);
+    let json = ledger.to_json();
+    assert!(json.starts_with(r#"{"format":7,"#), "{json}");
+    assert!(json.contains(r#""cause":"First""#), "{json}");
+    assert_eq!(Ledger::parse(&json), Ok(ledger.clone()));
+    let before = without_records(ledger);
+    assert!(before.to_json().starts_with(r#"{"format":3,"#));
+    // What comes later says more.
+    let change = Change::Window { keep: 1 };
+    let next = Ledger::apply(Some(&before), &change, Timestamp::UNIX_EPOCH).unwrap();
+    assert!(next.to_json().starts_with(r#"{"format":7,"#));
+    for (from, to) in
+        [(r#","endedBy":"Rotation""#, ""), (r#""state":"Retired""#, r#""state":"Accepted""#)]
+    {
+        let text = serde_json::to_string(&LedgerJson::from(&rotated(3, 2))).unwrap();
+        assert!(text.contains(from), "{text}");
+        let read = Ledger::parse(&sealed(&text.replacen(from, to, 1)));
+        assert!(matches!(read, Err(LedgerError::Inconsistent(_))), "{read:?}");
+    }
+}
+
 /// An operator that knows no other kind reads a format, and says which it does not.
 #[test]
 fn a_place_in_another_kind_of_policy_is_told_by_the_format() {
-    let here = rotated(1, 3);
+    let here = without_records(rotated(1, 3));
     let other = here.rule.settings.policy.of_kind(PolicyKind::ImageValidatingPolicy);
     for (policy, leaving, format) in [
         (here.rule.settings.policy, None, 3),
@@ -66,7 +98,7 @@ fn a_place_in_another_kind_of_policy_is_told_by_the_format() {
 /// One that takes every move for one that begins would take back what it is past.
 #[test]
 fn how_far_a_move_has_come_is_told_by_the_format() {
-    let here = rotated(1, 3);
+    let here = without_records(rotated(1, 3));
     let old = PolicyRef::new(Action::Enforce, 2);
     for (phase, format) in [(Phase::Arriving, 3), (Phase::Arrived, 6), (Phase::Released, 6)] {
         let mut ledger = here.clone();
@@ -93,7 +125,7 @@ fn a_move_to_where_the_rule_is_already_is_refused() {
 /// So are registry credentials, and none that name another namespace are read.
 #[test]
 fn registry_credentials_are_told_by_the_format() {
-    let here = rotated(1, 3);
+    let here = without_records(rotated(1, 3));
     let secrets = |name: &str| BTreeSet::from([name.to_owned()]);
     let leaving = Some(Leaving::beginning(PolicyRef::new(Action::Enforce, 2)));
     for (credentials, leaving, left_credentials) in [

@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    ledger::{Change, Leaving, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings},
+    ledger::{Cause, Change, Leaving, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings},
     policy::{
         object::Metadata,
         snapshot::{PolicySeen, RuleSeen},
@@ -42,7 +42,7 @@ fn pem(name: &str) -> String {
 fn ledger(key: &str, exclude: &[&str]) -> Arc<Ledger> {
     let exclude = exclude.iter().map(|image| exclusion(image)).collect();
     let rule = RuleSettings { exclude, ..RuleSettings::of(POLICY) };
-    let mint = Mint::New { version: 1, token: None, standby: false, rule };
+    let mint = Mint::New { version: 1, token: None, cause: Cause::First, rule };
     let key = NewKey {
         public_key: pem(key),
         fingerprint: format!("SHA256:{key}").parse().unwrap(),

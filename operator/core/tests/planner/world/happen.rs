@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use signingkeyring_core::{
-    ledger::{Change, Ledger, Mint, NewKey, PrivateKeyRef},
+    ledger::{Cause, Change, Ledger, Mint, NewKey, PrivateKeyRef},
     marks::RuleState,
     plan::Action,
     policy_ref::PolicyRef,
@@ -48,7 +48,7 @@ impl World {
                 self.minted += 1;
                 let mut key = key(mint.version());
                 self.keys.insert(key.public_key.clone());
-                if matches!(mint, Mint::New { standby: true, .. }) {
+                if matches!(mint, Mint::New { cause: Cause::Standby, .. }) {
                     self.standbys += 1;
                     let sequence = self.ledger.as_ref().map_or(0, |ledger| ledger.sequence);
                     let secret = format!("standby-{}", mint.version());

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use signingkeyring_core::{
-    ledger::{Change, Mint, NewKey, PipelineRef, PrivateKeyRef},
+    ledger::{Cause, Change, Mint, NewKey, PipelineRef, PrivateKeyRef},
     policy_ref::{Action, PolicyRef},
 };
 
@@ -18,7 +18,7 @@ fn ledger() -> Ledger {
     let unusual = ("-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n", "SHA256:x");
     for (version, (key, fingerprint)) in [(1, (KEY, FINGERPRINT)), (2, unusual)] {
         let rule = RuleSettings::of(policy);
-        let mint = Mint::New { version, token: None, standby: false, rule };
+        let mint = Mint::New { version, token: None, cause: Cause::First, rule };
         let key = NewKey {
             public_key: key.to_owned(),
             fingerprint: fingerprint.parse().unwrap(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::json;
 use signingkeyring_core::{
-    ledger::{Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
+    ledger::{Cause, Ledger, Mint, NewKey, PrivateKeyRef, RuleSettings},
     names,
     policy_ref::{Action, PolicyKind},
 };
@@ -28,7 +28,7 @@ fn row(policy: PolicyRef) -> LedgerRow {
         fingerprint: "SHA256:x".parse().unwrap(),
         private_key: PrivateKeyRef { digest: String::new(), secret: None },
     };
-    let mint = Mint::New { version: 1, token: None, standby: false, rule };
+    let mint = Mint::New { version: 1, token: None, cause: Cause::First, rule };
     let ledger = Ledger::mint(None, &mint, key, Timestamp::UNIX_EPOCH).unwrap();
     LedgerRow::sound("1".to_owned(), ledger)
 }

@@ -1,0 +1,63 @@
+//! Tells the guard which labels name no ring, where nothing of the operator's looks at the
+//! pods of such namespaces (`manifests/guard/marks.yaml`).
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use signingkeyring_core::names;
+use signingkeyring_crds::UnknownRings;
+use tracing::warn;
+
+use crate::{
+    context::Context,
+    error::{Error, is_code},
+};
+
+/// The guard is told of no more values; the API server takes no larger object than this
+/// makes with the longest.
+const MOST: usize = 10_000;
+
+/// Has the guard know these values of the label, and no others.
+///
+/// # Errors
+/// If they can be neither read nor written.
+pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<(), Error> {
+    let left_out = values.len().saturating_sub(MOST);
+    values.truncate(MOST);
+    if left_out > 0 && context.announced.first_time(&format!("{left_out} not told to the guard")) {
+        warn!(left_out, "too many labels name no ring: the guard is not told of some");
+    }
+    let told = &context.cache.unknown_told;
+    let before = told.get();
+    if before.as_ref() == Some(&values) {
+        return Ok(());
+    }
+    let namespace = &context.settings.namespace;
+    let name = names::UNKNOWN_RINGS;
+    let api: Api<UnknownRings> = Api::namespaced(context.client.clone(), namespace);
+    let failed = |error| Error::api(format!("UnknownRings {namespace}/{name}"), error);
+    if before.is_none() {
+        let found = match api.get_opt(name).await {
+            Ok(found) => found.map(|found| found.spec.names).unwrap_or_default(),
+            // Not served by a cluster whose CRDs are older: there is nothing to take back.
+            Err(error) if is_code(&error, 404) => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        if found == values {
+            told.set(Some(values));
+            return Ok(());
+        }
+    }
+    let wanted = json!({
+        "apiVersion": names::API_VERSION,
+        "kind": "UnknownRings",
+        "metadata": {"name": name, "labels": {names::LABEL_MANAGED_BY: names::MANAGER}},
+        "spec": {"names": values},
+    });
+    let params = PatchParams::apply(names::MANAGER).force();
+    api.patch(name, &params, &Patch::Apply(wanted)).await.map_err(failed)?;
+    told.set(Some(values));
+    Ok(())
+}
