@@ -76,7 +76,7 @@ fn path() -> PathBuf {
 
 /// The picture of a command that changes nothing. `script` is what has a terminal.
 async fn picture(world: &World, normal: &mut Normal, line: &str) -> Result<String> {
-    let command = format!("TERM=xterm script -qec '{}' /dev/null", normal.undo(line));
+    let command = format!("TERM=xterm script -qec '{} 2>/dev/null' /dev/null", normal.undo(line));
     let told = shell(world, &command).await?.text;
     let shown = normal.of(&picture::marked(&told));
     ensure!(!shown.contains('\u{1b}'), "a terminal is told what the picture has not: {shown:?}");

@@ -76,7 +76,7 @@ fn words(line: &str) -> String {
     }
     let mut out = String::new();
     for word in line.split_inclusive(' ') {
-        let bare = word.trim_end_matches(|c| " ,;).".contains(c) || is_mark(c));
+        let bare = word.trim_end_matches(|c| " ,;:).".contains(c) || is_mark(c));
         let bare = bare.trim_start_matches(|c| c == '(' || is_mark(c));
         out.push_str(&match replaced(bare) {
             Some(new) => word.replace(bare, &new),

@@ -72,7 +72,8 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Ou
     for image in images {
         let fate = judge.as_ref().map(|judge| judge.fate(found.get(&image), &judge.keys));
         let answer = dry_run::ask(cluster, namespace, &image).await?;
-        view.images.push(Asked::of(&image, &judge.as_ref().map_or("", |j| &j.ring), fate, answer));
+        let ring = judge.as_ref().map_or("", |judge| &judge.ring);
+        view.images.push(Asked::of(&image, ring, fate.as_ref(), answer));
     }
     output::show(screen, command.report.output, &view, |_| print::lines(&view))?;
     Ok(Outcome::open_if(view.is_open()))

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::{ring::tests::ring, text::plain};
 
-    fn list(name: &str, entries: serde_json::Value) -> DeserializeGuard<ImageExclusionList> {
+    fn list(name: &str, entries: &serde_json::Value) -> DeserializeGuard<ImageExclusionList> {
         serde_json::from_value(json!({
             "apiVersion": "signing.odj.cloud/v1alpha1", "kind": "ImageExclusionList",
             "metadata": {"name": name}, "spec": {"images": entries},
@@ -267,7 +267,7 @@ mod tests {
         let lists = [
             list(
                 "odj",
-                json!([
+                &json!([
                     {"image": "quay.io/jetstack/*", "reason": "cert-manager", "owner": "platform"},
                     {"image": "quay.io/jetstack/app:1", "reason": "in the tree"},
                     {"image": "redis:7.2", "reason": "r", "expires": "2026-12-01"},
@@ -275,7 +275,7 @@ mod tests {
                     {"image": "http://x", "reason": "typo"},
                 ]),
             ),
-            list("other", json!([{"image": "quay.io/jetstack/*", "reason": "again"}])),
+            list("other", &json!([{"image": "quay.io/jetstack/*", "reason": "again"}])),
         ];
         let mut ring = ring(&[VersionState::Current]);
         ring.spec.policy.exclude = vec![ImageExclusion {

@@ -100,8 +100,8 @@ impl View {
 
 impl Asked {
     /// Puts the two beside each other. Without a ring nothing is verified.
-    pub fn of(image: &str, ring: &str, fate: Option<Fate>, answer: Answer) -> Self {
-        let (here, because) = match &fate {
+    pub fn of(image: &str, ring: &str, fate: Option<&Fate>, answer: Answer) -> Self {
+        let (here, because) = match fate {
             None => (Verdict::Admitted, "no ring verifies images here".to_owned()),
             Some(Fate::Excluded(by)) => (Verdict::Admitted, format!("excluded by {by}")),
             Some(Fate::Admitted(_)) => {
@@ -110,7 +110,7 @@ impl Asked {
             Some(Fate::Refused(why, signers)) => (Verdict::Refused, refusal(ring, *why, signers)),
             Some(Fate::Unknown(why, _)) => (Verdict::Unknown, why.clone()),
         };
-        let signed = fate.as_ref().map_or("-".to_owned(), |fate| signed_by(ring, fate.signers()));
+        let signed = fate.map_or("-".to_owned(), |fate| signed_by(ring, fate.signers()));
         let (kyverno, kyverno_says) = match answer {
             Answer::Admitted => (Verdict::Admitted, String::new()),
             Answer::Refused(text) => (Verdict::Refused, reason(&text)),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_differs_is_open_and_an_audit_admits_all() {
         let mut view = View::new("ns", Some("checkout".into()));
-        let asked = |fate, answer| Asked::of("x", "checkout", Some(fate), answer);
+        let asked = |fate: Fate, answer| Asked::of("x", "checkout", Some(&fate), answer);
         view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Admitted)];
         assert!(!view.is_open());
         view.images = vec![asked(Fate::Refused(None, Vec::new()), Answer::Admitted)];
