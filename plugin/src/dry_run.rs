@@ -9,6 +9,9 @@ use crate::{
     error::{Error, brief},
 };
 
+/// How much of a refusal is shown.
+const MOST: usize = 300;
+
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -77,7 +80,8 @@ pub fn reason(message: &str) -> String {
     let last = lines.next_back().unwrap_or(message);
     // One of the kinds says it behind the names of its webhook and policy.
     let last = last.split_once(" failed: ").map_or(last, |(_, reason)| reason);
-    last.chars().take(300).collect()
+    let start: String = last.chars().take(MOST).collect();
+    if start.len() < last.len() { format!("{start}…") } else { start }
 }
 
 #[cfg(test)]

@@ -183,12 +183,14 @@ impl Judge {
         }
     }
 
-    /// The keys as they would be if these versions of the ring were not accepted.
-    pub fn keys_without(&self, ended: &[u32]) -> Vec<Key> {
+    /// The keys as they would be if these versions of the ring were not accepted, one of
+    /// them because it is revoked.
+    pub fn keys_without(&self, ended: &[u32], revoked: Option<u32>) -> Vec<Key> {
         let mut keys = self.keys.clone();
         for key in &mut keys {
             if key.ring == self.ring && ended.contains(&key.version) {
-                key.state = State::Retired;
+                let is_revoked = revoked == Some(key.version);
+                key.state = if is_revoked { State::Revoked } else { State::Retired };
             }
         }
         keys

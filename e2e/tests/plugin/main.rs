@@ -48,7 +48,7 @@ async fn shell(world: &World, line: &str) -> Result<Ran> {
         env::var("PATH").unwrap_or_default()
     );
     let output = Command::new("bash")
-        .args(["-o", "pipefail", "-c", &format!("{{ {line} ; }} 2>&1")])
+        .args(["-c", &format!("{{ {line} ; }} 2>&1")])
         .current_dir(tools::root())
         .env("PATH", programs)
         .env("KUBECONFIG", &world.info.kubeconfig)

@@ -104,7 +104,7 @@ fn replaced(word: &str) -> Option<String> {
     is_made_up.then(|| format!("{name}-5d9c7b6f48"))
 }
 
-/// Columns as wide as what is in them now.
+/// Columns of tables as wide as what is in them now: a table begins with its headings.
 fn aligned(lines: &[String]) -> String {
     let cells = |line: &String| -> Option<Vec<String>> {
         let cells: Vec<String> = line
@@ -118,7 +118,8 @@ fn aligned(lines: &[String]) -> String {
     let mut out = String::new();
     let mut block: Vec<Vec<String>> = Vec::new();
     for line in lines {
-        match cells(line) {
+        let row = cells(line).filter(|row| !block.is_empty() || row.iter().all(is_heading));
+        match row {
             Some(row) => block.push(row),
             None => {
                 flush(&mut block, &mut out);
@@ -129,6 +130,10 @@ fn aligned(lines: &[String]) -> String {
     }
     flush(&mut block, &mut out);
     out
+}
+
+fn is_heading(cell: &String) -> bool {
+    !cell.chars().any(char::is_lowercase)
 }
 
 fn flush(block: &mut Vec<Vec<String>>, out: &mut String) {

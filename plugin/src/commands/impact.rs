@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use clap::Args;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 
-use self::assess::Assessment;
+use self::assess::{Assessment, Then};
 use crate::{
     clock,
     cluster::Cluster,
@@ -99,8 +99,7 @@ pub async fn run(
     let ended = change.map(|change| ended(&ring, change)).unwrap_or_default();
     let assessment = Assessment::of(
         &judge,
-        title,
-        ended,
+        Then { title, ended, revoked: command.revoke },
         namespaces.into_iter().collect(),
         found,
         &before,
@@ -130,7 +129,8 @@ pub async fn of_rotation(cluster: &Cluster, ring: &SigningKeyRing) -> Result<Ass
     let ended = ended(ring, Change::Rotate);
     let title = format!("After the rotation to version {}", next_version(ring));
     let namespaces = namespaces.into_iter().collect();
-    Ok(Assessment::of(&judge, title, ended, namespaces, found, &seen, &seen))
+    let then = Then { title, ended, revoked: None };
+    Ok(Assessment::of(&judge, then, namespaces, found, &seen, &seen))
 }
 
 /// The same for people, as far as it breaks something.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use signingkeyring_inspect::Key;
+use signingkeyring_inspect::State;
 
 use crate::{
     judge::{Fate, Found, Judge, refusal, signed_by},
@@ -63,18 +63,29 @@ pub enum Result {
     Starts,
 }
 
+/// What is asked about.
+#[derive(Debug)]
+pub struct Then {
+    /// How it is called.
+    pub title: String,
+    /// The versions that are not accepted any more.
+    pub ended: Vec<u32>,
+    /// The one of them that is revoked.
+    pub revoked: Option<u32>,
+}
+
 impl Assessment {
     /// Judges workloads by what was found of their images, before and then.
     pub fn of(
         judge: &Judge,
-        title: String,
-        ended: Vec<u32>,
+        then: Then,
         namespaces: Vec<String>,
         workloads: Vec<Workload>,
         before: &BTreeMap<String, Found>,
         after: &BTreeMap<String, Found>,
     ) -> Self {
-        let keys = judge.keys_without(&ended);
+        let Then { title, ended, revoked } = then;
+        let keys = judge.keys_without(&ended, revoked);
         let fates: BTreeMap<&String, (Fate, Fate)> = before
             .keys()
             .map(|image| {
@@ -99,7 +110,7 @@ impl Assessment {
         Self {
             ring: judge.ring.clone(),
             title,
-            resign: resign(judge, before, &fates, &ended, &judge.keys),
+            resign: resign(judge, before, &fates, !ended.is_empty()),
             ended,
             namespaces,
             images: before.len(),
@@ -139,38 +150,29 @@ fn verdict(ring: &str, image: &str, (now, then): &(Fate, Fate)) -> Image {
     Image { image: image.to_owned(), signed_by: signed_by(ring, now.signers()), result, because }
 }
 
-/// The images to sign again: those that an accepted version signed other than the one that
-/// signs, or of a change those that it refuses; by how soon they are refused, which is by
-/// the newest accepted version that signed them.
+/// The images to sign again, of those that a version of the ring signed that is not
+/// revoked: what nobody vouched for is not to be signed because it runs. After a change
+/// they are those that it refuses; without one, those that the version that signs has not
+/// signed. By how soon they are refused, which is by the newest version that signed them.
 fn resign(
     judge: &Judge,
     found: &BTreeMap<String, Found>,
     fates: &BTreeMap<&String, (Fate, Fate)>,
-    ended: &[u32],
-    keys: &[Key],
+    is_changed: bool,
 ) -> Vec<String> {
     let own = |signer: &&signingkeyring_inspect::Signer| {
-        signer.ring == judge.ring && signer.state.is_accepted()
+        signer.ring == judge.ring && signer.state != State::Revoked
     };
-    let newest = keys.iter().filter(|key| key.ring == judge.ring && key.state.is_accepted());
-    let newest = newest.map(|key| key.version).max();
     let mut by_version: BTreeSet<(u32, String)> = BTreeSet::new();
     for (image, (now, then)) in fates {
         let Some(Found::Inspected(inspection)) = found.get(*image) else { continue };
         let Ok(digest) = &inspection.digest else { continue };
         let Some(pinned) = inspection.image.with_digest(digest) else { continue };
-        match now.signers().iter().filter(own).map(|signer| signer.version).max() {
-            Some(version) if ended.is_empty() && Some(version) != newest => {
-                by_version.insert((version, pinned.to_string()));
-            }
-            Some(version) if !ended.is_empty() && then.is_refused() => {
-                by_version.insert((version, pinned.to_string()));
-            }
-            // What is refused already is lost already.
-            None if now.is_refused() => {
-                by_version.insert((0, pinned.to_string()));
-            }
-            _ => {}
+        let signers: Vec<_> = now.signers().iter().filter(own).collect();
+        let Some(version) = signers.iter().map(|signer| signer.version).max() else { continue };
+        let is_current = signers.iter().any(|signer| signer.state == State::Current);
+        if if is_changed { then.is_refused() } else { !is_current } {
+            by_version.insert((version, pinned.to_string()));
         }
     }
     by_version.into_iter().map(|(_, image)| image).collect()
