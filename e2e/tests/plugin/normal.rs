@@ -118,7 +118,8 @@ fn aligned(lines: &[String]) -> String {
     let mut out = String::new();
     let mut block: Vec<Vec<String>> = Vec::new();
     for line in lines {
-        let row = cells(line).filter(|row| !block.is_empty() || row.iter().all(is_heading));
+        let row =
+            cells(line).filter(|row| !block.is_empty() || row.iter().all(|cell| is_heading(cell)));
         match row {
             Some(row) => block.push(row),
             None => {
@@ -132,7 +133,7 @@ fn aligned(lines: &[String]) -> String {
     out
 }
 
-fn is_heading(cell: &String) -> bool {
+fn is_heading(cell: &str) -> bool {
     !cell.chars().any(char::is_lowercase)
 }
 
