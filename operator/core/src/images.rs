@@ -11,8 +11,10 @@
 use std::fmt;
 
 mod cover;
+mod image;
 
 pub use cover::{Cover, minimal};
+pub use image::{Excluded, Image};
 
 /// The longest pattern, in bytes.
 pub const MAX_LENGTH: usize = 255;
@@ -300,6 +302,14 @@ fn is_host(host: &str) -> bool {
         Some((name, port)) => (name, Some(port)),
         None => (host, None),
     };
+    is_name(name)
+        && port.is_none_or(|port| {
+            // Without a sign or leading zeros: those would be another spelling.
+            port.starts_with(|c: char| matches!(c, '1'..='9')) && port.parse::<u16>().is_ok()
+        })
+}
+
+fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -307,10 +317,6 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     name.split('.').all(label)
-        && port.is_none_or(|port| {
-            // Without a sign or leading zeros: those would be another spelling.
-            port.starts_with(|c: char| matches!(c, '1'..='9')) && port.parse::<u16>().is_ok()
-        })
 }
 
 /// The grammar of github.com/distribution/reference: lower-case words joined

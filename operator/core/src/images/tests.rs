@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod excluded;
 mod hostile;
 mod oracle;
 

@@ -70,7 +70,7 @@ fn hostile_text() -> impl Strategy<Value = String> {
     })
 }
 
-fn good_pattern() -> impl Strategy<Value = String> {
+pub fn good_pattern() -> impl Strategy<Value = String> {
     let host = proptest::sample::select(
         &[
             "",
@@ -91,7 +91,7 @@ fn good_pattern() -> impl Strategy<Value = String> {
 
 /// An image near to those of a pattern: as it is written, less its wildcard,
 /// and changed in one or two places.
-fn near(pattern: &str, changes: &[(usize, usize)]) -> String {
+pub fn near(pattern: &str, changes: &[(usize, usize)]) -> String {
     const INSERTED: [&str; 22] = [
         "",
         "/",
