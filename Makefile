@@ -23,6 +23,8 @@ KIND_BINARIES := e2e gate faults faults_sample hostile storms memory uninstall d
 # about the other kind of policy.
 OLDER_KYVERNO  := 1.18
 OLDER_BINARIES := e2e gate faults faults_sample hostile storms memory uninstall demo
+# The cosign of before, which signs images of the corpus beside the present one.
+OLDER_COSIGN   := 2.6
 # What the tests print, by what they are about, and what each names as left out.
 SUITE         := target/cluster/suite
 LEFT_OUT      := target/cluster/left-out
@@ -36,7 +38,7 @@ ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
 # The test programs that need no cluster: those of all other packages.
-UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
+UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds inspect operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
 ##@ Use
 
@@ -50,13 +52,13 @@ demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 lea
 
 .PHONY: test
 test: ## Everything that is tested: verify, unit, e2e, and for the other kind of policy what depends on it
-	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools verify unit e2e e2e-kind"
+	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign verify unit e2e e2e-kind"
 
 .PHONY: test-all
 test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
@@ -138,7 +140,7 @@ target/fuzz-tools/bin/cargo-fuzz:
 	@cargo install cargo-fuzz --version 0.13.2 --locked --root target/fuzz-tools
 
 .PHONY: e2e
-e2e: cluster-tools everything ## Tests on real clusters
+e2e: cluster-tools older-cosign everything ## Tests on real clusters
 	@echo "== e2e"
 	@mkdir -p $(SUITE)
 	@$(MAKE) lanes BINARIES="$(ALL)" 2>&1 | tee $(SUITE)/ClusterPolicy
@@ -261,4 +263,14 @@ target/cluster/.built-$(OLDER_KYVERNO): e2e/cluster/kyverno-$(OLDER_KYVERNO)/go.
 	@go -C e2e/cluster/kyverno-$(OLDER_KYVERNO) build -trimpath -ldflags "-s -w" \
 		-o "$(CURDIR)/$(TOOLS)/kyverno-$(OLDER_KYVERNO)" github.com/kyverno/kyverno/cmd/kyverno
 	@$(call kyverno-crds,e2e/cluster/kyverno-$(OLDER_KYVERNO),target/cluster/kyverno-$(OLDER_KYVERNO)-crds)
+	@touch $@
+
+.PHONY: older-cosign
+older-cosign: target/cluster/.built-cosign-$(OLDER_COSIGN) ## Build the cosign of before, for the corpus of signatures (once)
+
+target/cluster/.built-cosign-$(OLDER_COSIGN): e2e/cluster/cosign-$(OLDER_COSIGN)/go.mod e2e/cluster/cosign-$(OLDER_COSIGN)/go.sum
+	@mkdir -p $(TOOLS)
+	@echo "building cosign $(OLDER_COSIGN) (some 2 minutes on 2 cores, once)" >&2
+	@go -C e2e/cluster/cosign-$(OLDER_COSIGN) build -trimpath -ldflags "-s -w" \
+		-o "$(CURDIR)/$(TOOLS)/cosign-$(OLDER_COSIGN)" github.com/sigstore/cosign/v2/cmd/cosign
 	@touch $@

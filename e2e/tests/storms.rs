@@ -142,7 +142,7 @@ fn judge(
     changes: usize,
     most: usize,
 ) -> Result<()> {
-    let mut requests = since.until_now(&world.info.folder)?;
+    let mut requests = since.writes_until_now(&world.info.folder)?;
     requests.retain(|request| request.namespace == namespace && request.name == name);
     let writes = requests.iter().filter(|request| request.was_done()).count();
     let all = requests.len();
@@ -302,7 +302,7 @@ fn a_wave_of_rotations_writes_each_policy_a_few_times() {
                 })
                 .await?;
             }
-            let mut requests = since.until_now(&world.info.folder)?;
+            let mut requests = since.writes_until_now(&world.info.folder)?;
             requests.retain(|request| request.was_done() && policies.contains(&request.name));
             for policy in &policies {
                 let writes = requests.iter().filter(|request| request.name == *policy).count();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,10 @@ use std::{
 
 use futures::{Stream, StreamExt as _, future::join3, stream};
 use signingkeyring_core::images::Image;
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     inspection::Inspection,
@@ -26,6 +30,9 @@ pub struct Inspector(Arc<Shared>);
 
 struct Shared {
     registries: Registries,
+    /// The images that are looked at at once: what waits for others takes no time of its
+    /// own.
+    at_once: Semaphore,
     images: Cells<Arc<Inspection>>,
     tags: Cells<Result<String, Unreadable>>,
     inspections: AtomicUsize,
@@ -44,9 +51,27 @@ impl Inspector {
     /// # Errors
     /// If the system has no certificates that one could trust.
     pub fn new(limits: Limits) -> Result<Self, NoInspector> {
-        let registries = Registries::new(limits).map_err(NoInspector)?;
-        let (images, tags) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { registries, images, tags, inspections: AtomicUsize::new(0) })))
+        Self::with(limits, None)
+    }
+
+    /// The same, for who has docker's configuration in this file.
+    ///
+    /// # Errors
+    /// If the system has no certificates that one could trust.
+    pub fn with_docker_config(limits: Limits, file: PathBuf) -> Result<Self, NoInspector> {
+        Self::with(limits, Some(file))
+    }
+
+    fn with(limits: Limits, docker_config: Option<PathBuf>) -> Result<Self, NoInspector> {
+        let at_once = Semaphore::new(limits.images_at_once);
+        let registries = Registries::new(limits, docker_config).map_err(NoInspector)?;
+        Ok(Self(Arc::new(Shared {
+            registries,
+            at_once,
+            images: Mutex::default(),
+            tags: Mutex::default(),
+            inspections: AtomicUsize::new(0),
+        })))
     }
 
     /// Looks at an image. Who asks while somebody else does waits for that.
@@ -143,6 +168,8 @@ impl Shared {
         image: &Image,
         reading: impl Future<Output = T>,
     ) -> Result<T, Unreadable> {
+        // Nobody closes it.
+        let _permit = self.at_once.acquire().await.ok();
         let limit = self.registries.limits.image;
         timeout(limit, reading).await.map_err(|_| Unreadable::Slow {
             registry: image.registry().to_owned(),

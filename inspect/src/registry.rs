@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,7 @@ use self::credentials::Credentials;
 use crate::unreadable::Unreadable;
 
 mod credentials;
+mod failures;
 
 /// What an inspection may take.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ impl Default for Limits {
 /// All registries.
 pub(crate) struct Registries {
     pub(crate) limits: Limits,
+    /// Docker's configuration, if it is not where docker has it.
+    docker_config: Option<PathBuf>,
     http: reqwest::Client,
     /// Who one is where one talks plainly, and where by TLS.
     plain: Client,
@@ -105,7 +109,10 @@ const ATTEMPTS: u32 = 3;
 impl Registries {
     /// # Errors
     /// If the system has no certificates that one could trust.
-    pub(crate) fn new(limits: Limits) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        limits: Limits,
+        docker_config: Option<PathBuf>,
+    ) -> Result<Self, reqwest::Error> {
         // The workspace's own. It is there already if the API server's client is.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -128,6 +135,7 @@ impl Registries {
             tls: client(ClientProtocol::Https),
             requests: Semaphore::new(limits.requests_at_once),
             credentials: Mutex::default(),
+            docker_config,
             limits,
         })
     }
@@ -139,8 +147,9 @@ impl Registries {
             let mut known = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
             known.entry(registry.clone()).or_default().clone()
         };
-        let credentials =
-            cell.get_or_init(|| Credentials::configured(&registry, self.limits.request)).await;
+        let (file, limit) = (self.docker_config.as_deref(), self.limits.request);
+        let configured = Credentials::configured(&registry, file, limit);
+        let credentials = cell.get_or_init(|| configured).await;
         let is_plain = is_this_machine(&registry);
         let client = if is_plain { &self.plain } else { &self.tls };
         let reference =
@@ -191,7 +200,8 @@ impl Repository<'_> {
         accept: &[&str],
     ) -> Result<Option<Answer>, Unreadable> {
         let limit = self.registries.limits.manifest_bytes;
-        let what = format!("{}:{name}", self.repository).replace(":sha256:", "@sha256:");
+        let separator = if name.starts_with("sha256:") { '@' } else { ':' };
+        let what = format!("{}{separator}{name}", self.repository);
         let answer = self.get(&format!("manifests/{name}"), accept, limit, &what).await?;
         match answer.status {
             StatusCode::OK => Ok(Some(answer)),
@@ -285,49 +295,6 @@ impl Repository<'_> {
             answer.body.extend_from_slice(&chunk);
         }
         Ok(answer)
-    }
-
-    pub(crate) fn not_found(&self, name: &str) -> Unreadable {
-        let what = format!("{}{name}", self.repository);
-        Unreadable::NotFound { registry: self.registry.clone(), what }
-    }
-
-    pub(crate) fn failed(&self, what: &str, status: StatusCode) -> Unreadable {
-        let (registry, what) = (self.registry.clone(), what.to_owned());
-        Unreadable::Failed { registry, what, status: status.as_u16() }
-    }
-
-    pub(crate) fn too_large(&self, what: &str, limit: &str) -> Unreadable {
-        let (registry, what) = (self.registry.clone(), what.to_owned());
-        Unreadable::TooLarge { registry, what, limit: limit.to_owned() }
-    }
-
-    pub(crate) fn malformed(&self, what: &str, why: &str) -> Unreadable {
-        let (registry, what) = (self.registry.clone(), what.to_owned());
-        Unreadable::Malformed { registry, what, why: why.to_owned() }
-    }
-
-    fn denied(&self, what: &str) -> Unreadable {
-        let (registry, what) = (self.registry.clone(), what.to_owned());
-        Unreadable::Denied { registry, what, helper: self.helper }
-    }
-
-    fn slow(&self, what: &str) -> Unreadable {
-        let (registry, what) = (self.registry.clone(), what.to_owned());
-        Unreadable::Slow { registry, what, limit: self.registries.limits.request }
-    }
-
-    /// Without the URL: that of a redirect may hold a signature that grants access.
-    fn not_reached(&self, what: &str, error: reqwest::Error) -> Unreadable {
-        if error.is_timeout() {
-            return self.slow(what);
-        }
-        let error = error.without_url();
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Unreadable::Unreachable { registry: self.registry.clone(), why: cause.to_string() }
     }
 
     /// The limits of what is read.

@@ -2,6 +2,8 @@
 //! events aside. Every write is a compare-and-swap: a create that must not
 //! exist yet, or a replacement or deletion of exactly what was observed.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, ResourceExt,
@@ -11,10 +13,10 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Cause, Change, Ledger, Mint, PipelineRef, State},
+    ledger::{Cause, Change, Mint, PipelineRef},
     names,
     plan::Action,
-    snapshot::{Finding, LedgerFound, PipelineFound},
+    snapshot::{Finding, PipelineFound},
 };
 use signingkeyring_crds::SigningKeyRing;
 use tracing::{info, warn};
@@ -22,11 +24,12 @@ use tracing::{info, warn};
 use crate::{
     context::Context,
     error::{Error, brief},
-    keys::KeyPair,
+    handover::HeldKey,
     observe::{Observed, is_rights_problem},
     telemetry,
 };
 
+mod announcements;
 mod import;
 pub mod ledger;
 pub mod pipelines;
@@ -35,6 +38,10 @@ pub mod policies;
 pub mod status;
 pub mod unknown_rings;
 
+use announcements::{
+    announce_current, announce_published, announce_removed, announce_restored, announce_retired,
+    fingerprint,
+};
 /// What executing a plan came to.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -44,6 +51,16 @@ pub struct Done {
     pub findings: Vec<Finding>,
     /// Why the pass ended before its end, if it failed.
     pub failed: Option<Error>,
+}
+
+/// What a pass has come to so far.
+#[derive(Default)]
+struct Progress {
+    /// The key that pipelines were given, which is read once.
+    key: Option<HeldKey>,
+    /// The pipelines that were given it, and its version.
+    published: BTreeSet<PipelineRef>,
+    version: Option<u32>,
 }
 
 /// Why an action was not executed.
@@ -70,11 +87,26 @@ pub async fn act(
     observed: &Observed,
     actions: &[Action],
 ) -> Done {
+    let mut progress = Progress::default();
+    let done = act_in_order(context, object, observed, actions, &mut progress).await;
+    if let Some(version) = progress.version {
+        let on = telemetry::ring_reference(&object.name_any(), object.uid().as_deref());
+        announce_published(context, &on, observed, version, &progress.published).await;
+    }
+    done
+}
+
+async fn act_in_order(
+    context: &Context,
+    object: &SigningKeyRing,
+    observed: &Observed,
+    actions: &[Action],
+    progress: &mut Progress,
+) -> Done {
     let mut done = Done::default();
     let mut conflict = None;
-    let mut key = None;
     for action in actions {
-        match (action, execute(context, object, observed, action, &mut key).await) {
+        match (action, execute(context, object, observed, action, progress).await) {
             (_, Ok(())) => done.wrote = true,
             (
                 Action::WriteSecret { pipeline, .. } | Action::DeleteSecret(pipeline),
@@ -103,13 +135,12 @@ pub async fn act(
     Done { failed: conflict, ..done }
 }
 
-/// `key` is the one that pipelines were given by this pass: it is read once.
 async fn execute(
     context: &Context,
     object: &SigningKeyRing,
     observed: &Observed,
     action: &Action,
-    key: &mut Option<(u32, KeyPair)>,
+    progress: &mut Progress,
 ) -> Result<(), Halt> {
     let name = &observed.snapshot.name;
     let ring = name.as_str();
@@ -124,28 +155,26 @@ async fn execute(
         Action::RemoveFinalizer => Ok(set_finalizer(context, object, false).await?),
         Action::RecordHighWater(mark) => Ok(record_high_water(context, object, mark).await?),
         Action::Mint(mint) => self::mint(context, &on, observed, mint).await,
-        Action::Commit(change) => commit(context, &on, observed, change).await,
+        Action::Commit(change) => commit(context, &on, observed, change, &progress.published).await,
         Action::WriteSecret { pipeline, layout, version, drifted } => {
-            let pair = ledger::key(context, observed, *version, key.take()).await?;
+            let key = ledger::key(context, observed, *version, progress.key.take()).await?;
+            let pair = &key.pair;
             let written =
-                pipelines::write(context, observed, pipeline, *layout, *version, &pair).await;
-            *key = Some((*version, pair));
+                pipelines::write(context, observed, pipeline, *layout, *version, pair).await;
+            progress.key = Some(key);
             if written.is_err() {
                 // It may be there all the same: what was seen before says nothing any more.
                 context.cache.looks.forget(ring);
             }
             written?;
             info!(ring, %pipeline, version, drifted, "pipeline Secret written");
-            let (warning, reason) = if *drifted {
-                (true, Occurrence::PipelineRestored)
-            } else {
-                (false, Occurrence::PipelinePublished)
-            };
             if *drifted {
                 context.metrics.drift_undone("Secret");
+                announce_restored(context, &on, pipeline, *version).await;
+            } else {
+                progress.published.insert(pipeline.clone());
+                progress.version = Some(*version);
             }
-            let note = format!("Secret {pipeline} holds version {version}");
-            context.events.publish(&on, warning, reason, Doing::Publish, &note).await;
             Ok(())
         }
         Action::DeleteSecret(pipeline) => {
@@ -206,6 +235,7 @@ async fn commit(
     on: &ObjectReference,
     observed: &Observed,
     change: &Change,
+    published: &BTreeSet<PipelineRef>,
 ) -> Result<(), Halt> {
     let ring = observed.snapshot.name.as_str();
     let next = ledger::commit(context, observed, change).await?;
@@ -216,7 +246,8 @@ async fn commit(
         Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
         Change::Discard { version } => info!(ring, version, "version given up before it signed"),
         Change::Activate { version, .. } => {
-            announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+            announce_current(context, on, observed, &next, (*version, published)).await;
+            return Ok(());
         }
         Change::Revoke { versions, promote, .. } => {
             for version in versions {
@@ -226,7 +257,8 @@ async fn commit(
                 events.publish(on, true, Occurrence::VersionRevoked, Doing::Revoke, &note).await;
             }
             if let Some(version) = promote {
-                announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+                announce_current(context, on, observed, &next, (*version, published)).await;
+                return Ok(());
             }
         }
         Change::CorrectTimes => warn!(ring, "the ledger named times in the future, corrected"),
@@ -244,58 +276,6 @@ async fn commit(
     }
     announce_retired(context, on, observed, &next).await;
     Ok(())
-}
-
-/// Says that a Secret is gone, once it is.
-async fn announce_removed(
-    context: &Context,
-    on: &ObjectReference,
-    observed: &Observed,
-    pipeline: &PipelineRef,
-) {
-    let found = observed.snapshot.pipelines.get(pipeline);
-    if matches!(found, Some(PipelineFound::Absent | PipelineFound::NoNamespace)) {
-        let note = format!("Secret {pipeline} is gone, and its private key with it");
-        let (reason, doing) = (Occurrence::PipelineRemoved, Doing::Unpublish);
-        context.events.publish(on, false, reason, doing, &note).await;
-    }
-}
-
-fn fingerprint(ledger: &Ledger, number: u32) -> String {
-    ledger.by_number(number).map_or("", |row| row.fingerprint.as_str()).to_owned()
-}
-
-async fn announce_retired(
-    context: &Context,
-    on: &ObjectReference,
-    observed: &Observed,
-    next: &Ledger,
-) {
-    let (ring, events) = (observed.snapshot.name.as_str(), &context.events);
-    if let LedgerFound::Present(before) = &observed.snapshot.ledger {
-        for version in next.versions.iter().filter(|v| v.state() == State::Retired) {
-            let was = before.versions.iter().find(|v| v.number == version.number);
-            if was.is_some_and(|was| was.state() != State::Retired) {
-                let number = version.number;
-                info!(ring, version = number, fingerprint = %version.fingerprint, "version retired");
-                let note = format!("images of version {number} are refused from now on");
-                events.publish(on, false, Occurrence::VersionRetired, Doing::Retire, &note).await;
-            }
-        }
-    }
-}
-
-async fn announce_current(
-    context: &Context,
-    ring: &str,
-    on: &ObjectReference,
-    version: u32,
-    fingerprint: &str,
-) {
-    info!(ring, version, fingerprint, "version current");
-    context.metrics.version_activated();
-    let note = format!("version {version} signs, {fingerprint}");
-    context.events.publish(on, false, Occurrence::VersionCurrent, Doing::Activate, &note).await;
 }
 
 /// Has the ring's annotation remember how far the ring has come, unless the

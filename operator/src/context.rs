@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     gathering::Gathering,
+    handover::Handover,
     rechecks::Rechecks,
     rotations::Rotations,
     sealings::Sealings,
@@ -42,11 +43,15 @@ pub struct Context {
     /// What the policies' gates have answered.
     pub gate: Arc<Gate>,
     /// The policies of which changes are being gathered.
-    pub gathering: Arc<Gathering>,
+    pub gathering: Arc<Gathering<PolicyRef>>,
+    /// The rings of which changes of the status are.
+    pub reports: Arc<Gathering<String>>,
     /// When each ring was last looked at.
     pub rechecks: Arc<Rechecks>,
     /// Which rings rotate, and which wait for them.
     pub rotations: Arc<Rotations>,
+    /// Private keys that pipelines are given next.
+    pub handover: Arc<Handover>,
     /// Where keys are sealed.
     pub sealings: Arc<Sealings>,
     /// The rings to look at.

@@ -282,6 +282,22 @@ impl Gate {
         self.read().answer(policy, ring)
     }
 
+    /// The same, where the ring's ledger calls for this state. What was answered while it
+    /// called for another one counts for no time.
+    #[must_use]
+    pub fn answer_to(&self, policy: PolicyRef, ring: &str, wanted: &RuleState) -> Answer {
+        let records = self.read();
+        let mut answer = records.answer(policy, ring);
+        let heard = records.of.get(&policy).and_then(|record| record.held.get(ring));
+        let is_same = heard.is_some_and(|heard| heard.wanted == *wanted);
+        if let Answer::Answered { held, .. } = &mut answer
+            && !is_same
+        {
+            *held = Duration::ZERO;
+        }
+        answer
+    }
+
     /// What was said for a policy that holds no ring, which says this of itself.
     #[must_use]
     pub fn cover(&self, policy: PolicyRef, stands: Option<&Marks>) -> CoverAnswer {

@@ -17,6 +17,7 @@ mod error;
 mod gate;
 mod gathering;
 mod guard;
+mod handover;
 mod hash;
 mod http;
 mod identity;

@@ -24,6 +24,7 @@ use signingkeyring_core::{
     },
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
+use tokio::time::Instant;
 
 use crate::{
     cache::{FailedWrite, LedgerRow},
@@ -41,7 +42,9 @@ mod unknown;
 pub mod witness;
 
 pub(crate) use import::{belongs_to_a_ring, is_known, known_to};
+use pipelines::Looked;
 pub use pipelines::{Fresh, is_rights_problem};
+pub(crate) use pipelines::{annotations, kept};
 pub use policies::{Companion, ObservedPolicy, ReadAnew, observe_policy, spec_digest};
 pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
 
@@ -54,8 +57,8 @@ pub struct Observed {
     pub ledger_version: Option<String>,
     /// The metadata of the pipeline Secrets that were seen.
     pub secrets: HashMap<PipelineRef, ObjectMeta>,
-    /// Whether what is known of them is from an earlier pass, if they were looked at.
-    pipelines: Option<bool>,
+    /// What is known of when they were looked at, if they are known.
+    pipelines: Option<Looked>,
 }
 
 /// Observes everything that bears on one ring but its pipelines' Secrets.
@@ -174,11 +177,11 @@ impl Observed {
     /// Looks at the pipelines' Secrets, or uses what was seen of them before.
     pub async fn look_at_pipelines(&mut self, context: &Context, fresh: Fresh) {
         let Snapshot { name, ring, ledger, .. } = &self.snapshot;
-        let looked = pipelines::look(context, name.as_str(), ring, ledger, fresh).await;
-        self.snapshot.terminating = terminating(context, &looked.found);
-        self.snapshot.pipelines = looked.found;
-        self.secrets = looked.metas;
-        self.pipelines = Some(looked.is_remembered);
+        let seen = pipelines::look(context, name.as_str(), ring, ledger, fresh).await;
+        self.snapshot.terminating = terminating(context, &seen.found);
+        self.snapshot.pipelines = seen.found;
+        self.secrets = seen.metas;
+        self.pipelines = Some(seen.looked);
     }
 
     /// Whether it was looked at the pipelines' Secrets.
@@ -190,7 +193,13 @@ impl Observed {
     /// Whether what is known of them is from an earlier pass.
     #[must_use]
     pub fn is_remembered(&self) -> bool {
-        self.pipelines == Some(true)
+        self.pipelines.is_some_and(|looked| looked.is_remembered)
+    }
+
+    /// When they were looked at in an earlier pass, if what is known of them is from then.
+    #[must_use]
+    pub fn looked_at(&self) -> Option<Instant> {
+        self.pipelines?.at
     }
 
     /// Whether the ledger is to be read anew before anything is made of it:
@@ -262,6 +271,7 @@ fn policies(
     ledger: &LedgerFound,
 ) -> BTreeMap<PolicyRef, AskedPolicy> {
     let cache = &context.cache;
+    let wanted = ledger.table().map(Ledger::rule_state);
     let look = |policy: PolicyRef| {
         let refusal = cache.written.refusal(policy, ring);
         let failed = cache.written.failure(policy).or_else(|| held_back(context, policy, ring));
@@ -271,7 +281,11 @@ fn policies(
             None => PolicyFound::Absent { failure },
             Some(object) => policy_found(policy, &object, ring, failure, differs),
         };
-        AskedPolicy { found, answer: context.gate.answer(policy, ring) }
+        let answer = match &wanted {
+            Some(wanted) => context.gate.answer_to(policy, ring, wanted),
+            None => context.gate.answer(policy, ring),
+        };
+        AskedPolicy { found, answer }
     };
     let mut policies: BTreeSet<PolicyRef> = match ledger {
         LedgerFound::Present(ledger) => ledger.rule.settings.policies().collect(),
@@ -351,6 +365,15 @@ fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
 #[must_use]
 pub fn touches_pipelines(action: &Action) -> bool {
     matches!(action, Action::WriteSecret { .. } | Action::DeleteSecret(_))
+}
+
+/// Whether an action is the same whatever the pipelines' Secrets hold, or is refused if they
+/// do not hold any more what was seen.
+#[must_use]
+pub fn needs_no_fresh_look(action: &Action) -> bool {
+    let writes_what_was_seen = matches!(action, Action::WriteSecret { .. });
+    let is_of_the_ring = matches!(action, Action::AddFinalizer | Action::RecordHighWater(_));
+    writes_what_was_seen || is_of_the_ring || needs_no_pipelines(action)
 }
 
 /// Whether an action is the same whatever the pipelines' Secrets hold.

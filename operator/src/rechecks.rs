@@ -46,11 +46,11 @@ pub enum Next {
 }
 
 impl Rechecks {
-    /// A ring was looked at just now, by so many requests; one counts in any case. It may
-    /// wait for what nobody tells of, such as a right in a namespace: those take turns with
-    /// the many that are as they should be.
-    pub fn looked_at(&self, ring: &str, requests: usize, waits: bool) {
-        let (mut state, at) = (self.lock(), Instant::now());
+    /// A ring was looked at, by so many requests; one counts in any case. It may wait for
+    /// what nobody tells of, such as a right in a namespace: those take turns with the many
+    /// that are as they should be.
+    pub fn looked_at(&self, ring: &str, at: Instant, requests: usize, waits: bool) {
+        let mut state = self.lock();
         state.forget(ring);
         let requests = u32::try_from(requests).unwrap_or(u32::MAX).max(1);
         state.requests += u64::from(requests);
@@ -134,7 +134,7 @@ mod tests {
         let start = Instant::now();
         let mut last = HashMap::new();
         for ring in 0..rings {
-            rechecks.looked_at(&ring.to_string(), requests, ring % 3 == 0);
+            rechecks.looked_at(&ring.to_string(), Instant::now(), requests, ring % 3 == 0);
             last.insert(ring.to_string(), start);
         }
         let mut longest = Duration::ZERO;
@@ -147,7 +147,7 @@ mod tests {
                     let second = usize::try_from(start.elapsed().as_secs()).unwrap();
                     each_second[second] += u64::from(cost);
                     let waits = ring.parse::<usize>().unwrap() % 3 == 0;
-                    rechecks.looked_at(&ring, requests, waits);
+                    rechecks.looked_at(&ring, Instant::now(), requests, waits);
                     sleep(Duration::from_secs(1) * cost / u32::from(RATE)).await;
                 }
                 Next::At(at) => sleep_until(at).await,
@@ -171,11 +171,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_looked_at_for_another_reason_waits_anew_and_who_is_gone_is_forgotten() {
         let rechecks = Rechecks::default();
-        rechecks.looked_at("a", 0, false);
-        rechecks.looked_at("b", 3, false);
+        rechecks.looked_at("a", Instant::now(), 0, false);
+        rechecks.looked_at("b", Instant::now(), 3, false);
         assert_eq!(rechecks.bound(INTERVAL, 1), INTERVAL + Duration::from_secs(4));
         tokio::time::advance(INTERVAL / 2).await;
-        rechecks.looked_at("a", 2, false);
+        rechecks.looked_at("a", Instant::now(), 2, false);
+        // By what was seen before.
+        rechecks.looked_at("b", Instant::now() - INTERVAL / 2, 3, false);
         tokio::time::advance(INTERVAL / 2).await;
         assert_eq!(rechecks.next(INTERVAL), Next::Ring("b".to_owned(), 3));
         assert_eq!(rechecks.next(INTERVAL), Next::At(Instant::now() + INTERVAL / 2));
@@ -187,12 +189,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_somebody_is_looked_at_sooner_than_the_many_that_do_not() {
         let rechecks = Rechecks::default();
-        (0..1_000).for_each(|ring| rechecks.looked_at(&ring.to_string(), 2, false));
+        (0..1_000).for_each(|ring| rechecks.looked_at(&ring.to_string(), Instant::now(), 2, false));
         tokio::time::advance(INTERVAL).await;
-        rechecks.looked_at("waits", 3, true);
+        rechecks.looked_at("waits", Instant::now(), 3, true);
         tokio::time::advance(INTERVAL).await;
         assert_eq!(rechecks.next(INTERVAL), Next::Ring("waits".to_owned(), 3));
-        rechecks.looked_at("waits", 3, true);
+        rechecks.looked_at("waits", Instant::now(), 3, true);
         tokio::time::advance(INTERVAL).await;
         // The others have their turn, for as many requests.
         for _ in 0..2 {
@@ -206,14 +208,14 @@ mod tests {
     async fn who_waits_owes_nothing_for_what_nobody_else_wanted() {
         let rechecks = Rechecks::default();
         for _ in 0..1_000 {
-            rechecks.looked_at("waits", 3, true);
-            rechecks.looked_at("rests", 2, false);
+            rechecks.looked_at("waits", Instant::now(), 3, true);
+            rechecks.looked_at("rests", Instant::now(), 2, false);
             tokio::time::advance(INTERVAL / 2).await;
-            rechecks.looked_at("rests", 2, false);
+            rechecks.looked_at("rests", Instant::now(), 2, false);
             tokio::time::advance(INTERVAL / 2).await;
             assert_eq!(rechecks.next(INTERVAL), Next::Ring("waits".to_owned(), 3));
         }
-        rechecks.looked_at("waits", 3, true);
+        rechecks.looked_at("waits", Instant::now(), 3, true);
         tokio::time::advance(INTERVAL).await;
         assert_eq!(rechecks.next(INTERVAL), Next::Ring("waits".to_owned(), 3));
     }

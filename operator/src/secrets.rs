@@ -1,10 +1,14 @@
 //! Secrets with private keys: written so that the API server answers with their
 //! metadata alone, compared by digests, and wiped from our own memory afterwards.
 
-use k8s_openapi::api::core::v1::Secret;
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{Patch, PatchParams, PostParams},
     core::{PartialObjectMeta, Request},
 };
 use sha2::{Digest, Sha256};
@@ -47,9 +51,9 @@ pub(crate) struct Content {
     /// has both.
     pub(crate) digests: Vec<String>,
     /// Which entries it has that belong to a layout.
-    layout: Option<Layout>,
-    /// Whether it has no others.
-    exact: bool,
+    pub(crate) layout: Option<Layout>,
+    /// The names of those that it has besides.
+    others: Box<[String]>,
     /// The SHA-256 of its public key.
     public_key: Option<[u8; 32]>,
     /// Whether nobody can change it into what this operator writes.
@@ -77,17 +81,25 @@ impl Content {
         Self {
             digests: Layout::ALL.iter().filter_map(digest).collect(),
             layout,
-            exact: layout.is_some_and(|layout| data.len() == entries(layout).len()),
+            others: data.keys().filter(|name| !is_of(layout, name)).cloned().collect(),
             public_key: public_key.map(|text| Sha256::digest(text).into()),
             fixed,
             opened: OnceCell::new(),
         }
     }
 
+    /// The names of the entries that have to go where it is to have this layout.
+    pub(crate) fn but_of(&self, layout: Layout) -> impl Iterator<Item = &str> {
+        let own = self.layout.filter(|own| *own != layout);
+        let own: Vec<&str> = own.into_iter().flat_map(entries).collect();
+        let others = self.others.iter().map(String::as_str);
+        others.filter(move |name| !is_of(Some(layout), name)).chain(own)
+    }
+
     /// Whether a Secret of this layout for this version has these data and no
     /// others.
     pub(crate) fn is_exactly(&self, layout: Layout, version: &Version) -> bool {
-        self.exact
+        self.others.is_empty()
             && self.layout == Some(layout)
             && self.public_key == Some(Sha256::digest(&*version.public_key.text()).into())
     }
@@ -102,6 +114,10 @@ pub(crate) fn entries(layout: Layout) -> [&'static str; 3] {
     }
 }
 
+fn is_of(layout: Option<Layout>, entry: &str) -> bool {
+    layout.is_some_and(|layout| entries(layout).contains(&entry))
+}
+
 /// Creates a Secret.
 pub(crate) async fn create(
     client: &Client,
@@ -109,39 +125,54 @@ pub(crate) async fn create(
     secret: &Wiped,
 ) -> kube::Result<PartialObjectMeta<Secret>> {
     let body = serde_json::to_vec(&secret.0).map_err(kube::Error::SerdeError)?;
-    send(client, Request::new(api.resource_url()).create(&params(), body)).await
-}
-
-/// Replaces a Secret, if it still has the resourceVersion that this one says.
-pub(crate) async fn replace(
-    client: &Client,
-    api: &Api<Secret>,
-    name: &str,
-    secret: &Wiped,
-) -> kube::Result<PartialObjectMeta<Secret>> {
-    let body = serde_json::to_vec(&secret.0).map_err(kube::Error::SerdeError)?;
-    send(client, Request::new(api.resource_url()).replace(name, &params(), body)).await
-}
-
-fn params() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) }
-}
-
-async fn send(
-    client: &Client,
-    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-) -> kube::Result<PartialObjectMeta<Secret>> {
+    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) };
+    let request = Request::new(api.resource_url()).create(&params, body);
     let mut request = request.map_err(kube::Error::BuildRequest)?;
     request.headers_mut().insert(http::header::ACCEPT, METADATA);
     client.request(request).await
 }
 
+/// Changes what of a Secret is a pipeline's, if it still has the resourceVersion that this
+/// one says. What others have put on it (labels of their tools) stays; of its entries those
+/// that are to go are named.
+pub(crate) async fn change<'a>(
+    api: &Api<Secret>,
+    secret: &'a Wiped,
+    dropped: impl Iterator<Item = &'a str>,
+) -> kube::Result<PartialObjectMeta<Secret>> {
+    let name = secret.0.metadata.name.as_deref().unwrap_or_default();
+    let params =
+        PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(MergePatch::of(secret, dropped));
+    api.patch_metadata(name, &params, &patch).await
+}
+
+/// A Secret's metadata and entries, and nothing for those that are to go.
+#[derive(serde::Serialize)]
+struct MergePatch<'a> {
+    metadata: &'a ObjectMeta,
+    data: BTreeMap<&'a str, Option<&'a ByteString>>,
+}
+
+impl<'a> MergePatch<'a> {
+    fn of(secret: &'a Wiped, dropped: impl Iterator<Item = &'a str>) -> Self {
+        let entries = secret.0.data.iter().flatten();
+        let entries = entries.map(|(name, value)| (name.as_str(), Some(value)));
+        let data = dropped.map(|name| (name, None)).chain(entries).collect();
+        Self { metadata: &secret.0.metadata, data }
+    }
+}
+
+/// Without the keys: the client library may print what it sends.
+impl fmt::Debug for MergePatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergePatch").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use jiff::Timestamp;
-    use k8s_openapi::ByteString;
     use signingkeyring_core::ledger::{Life, Past, Record};
 
     use super::*;
@@ -182,8 +213,13 @@ mod tests {
         let mut public = OURS;
         public[2].1 = "another";
         assert!(!Content::of(&secret(&public)).is_exactly(Layout::Cosign, &version()));
-        let more = [&OURS[..], &[("more", "x")]].concat();
-        assert!(!Content::of(&secret(&more)).is_exactly(Layout::Cosign, &version()));
+        let more = Content::of(&secret(&[&OURS[..], &[("more", "x")]].concat()));
+        assert!(!more.is_exactly(Layout::Cosign, &version()));
+        assert_eq!(more.but_of(Layout::Cosign).collect::<Vec<_>>(), ["more"]);
+        let but: Vec<_> = more.but_of(Layout::Environment).collect();
+        assert_eq!(but, ["more", "cosign.key", "cosign.password", "cosign.pub"]);
+        let less = Content::of(&secret(&OURS[..2]));
+        assert!(!less.is_exactly(Layout::Cosign, &version()));
         assert_eq!(Content::of(&secret(&OURS[1..])).digests, [""; 0]);
         assert_eq!(Content::of(&Wiped(Secret::default())).digests, [""; 0]);
         // Who cannot be changed is not written.
@@ -199,5 +235,17 @@ mod tests {
         let beside = [("COSIGN_PRIVATE_KEY", "sealed"), ("COSIGN_PASSWORD", "word")];
         let both = Content::of(&secret(&[&wrong[..], &beside].concat()));
         assert!(both.digests.contains(&content.digests[0]));
+    }
+    #[test]
+    fn a_change_names_what_goes_and_is_not_printed() {
+        let mut given = secret(&OURS[..1]);
+        given.0.metadata.resource_version = Some("7".to_owned());
+        let patch = MergePatch::of(&given, ["COSIGN_PASSWORD", "more"].into_iter());
+        assert_eq!(format!("{patch:?}"), "MergePatch { .. }");
+        let patch = serde_json::to_value(patch).unwrap();
+        let data =
+            serde_json::json!({"cosign.key": "c2VhbGVk", "COSIGN_PASSWORD": null, "more": null});
+        let wanted = serde_json::json!({"metadata": {"resourceVersion": "7"}, "data": data});
+        assert_eq!(patch, wanted);
     }
 }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod anew;
+mod changes;
 mod kyverno;
 mod ledgers;
 mod lists;
@@ -37,6 +38,7 @@ mod outdated;
 mod questions;
 
 pub use anew::begin_anew;
+use changes::Change;
 pub use ledgers::refresh;
 
 /// The writing ends of the cache's stores.
@@ -86,7 +88,7 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
     );
 }
 
-/// Wakes everything: after a list, what was missed is not known.
+/// Wakes everything: what decides of all of them has changed.
 pub fn wake_all(context: &Context) {
     for ring in context.cache.ring_names() {
         context.rings.wake(&ring);
@@ -120,6 +122,11 @@ impl InitialList {
         Self(Some(Arc::clone(listed)))
     }
 
+    /// Whether a list was complete: from then on what changes wakes whom it concerns.
+    fn is_complete(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Reports a complete list, without waiting for the other watches. Returns
     /// whether this was the first.
     fn complete(&mut self) -> bool {
@@ -134,44 +141,65 @@ async fn watch_rings(context: &Context, mut writer: RingsWriter, listed: &Arc<Ba
     let mut stream = events("rings", watcher(api, config(RINGS_PAGE)));
     let mut initial_list = InitialList::new(listed);
     while let Some(event) = stream.next().await {
-        let changed = match &event {
-            Event::Apply(ring) | Event::Delete(ring) => Some((ring.name_any(), ring)),
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
+        let seen = match &event {
+            Event::Apply(ring) => Some(ring),
+            Event::InitApply(ring) if initial_list.is_complete() => Some(ring),
+            _ => None,
         };
-        let before = changed.as_ref().and_then(|(name, _)| context.cache.ring(name));
-        writer.apply(&event, &context.cache.ledgers);
-        if let Some((name, ring)) = changed {
-            let is_deleted = matches!(event, Event::Delete(_));
-            match ring.resource_version().filter(|_| !is_deleted) {
-                Some(version) => context.cache.statuses.seen(&name, &version),
-                None => context.cache.statuses.forget(&name),
-            }
-            let same = before.as_deref().is_some_and(|before| {
-                !is_deleted && relevant_metadata(before.meta()) == relevant_metadata(ring.meta())
-            });
-            let urgent = !is_deleted && before.as_deref().is_some_and(|old| revokes(old, ring));
-            if urgent && !same {
-                context.rings.wake_urgently(&name);
-            }
-            if !same && !is_deleted && ring.meta().deletion_timestamp.is_some() {
-                context.rings.wake_soon(&name);
-            }
-            if !same {
-                if before.is_none() || is_deleted {
-                    context.wake_unknown_of(&name);
-                }
-                // It may say that a key is revoked.
-                context.rings.wake_with_news(&name);
-            }
-            // If it vanished without teardown, its policies' passes say so.
-            if is_deleted {
-                wake_policies_of(context, context.cache.ledgers.outline(&name).as_deref());
-            }
+        // A list brings what is known, mostly, and what is kept is to be unpacked.
+        let seen = seen.filter(|ring| !is_known(context, ring));
+        let before = seen.and_then(|ring| context.cache.ring(&ring.name_any()));
+        let gone = writer.apply(&event, &context.cache.ledgers);
+        if let Some(ring) = seen {
+            ring_seen(context, before.as_deref(), ring);
         }
-        if matches!(event, Event::InitDone) && !initial_list.complete() {
-            wake_all(context);
+        gone.iter().for_each(|name| ring_gone(context, name));
+        if matches!(event, Event::InitDone) {
+            initial_list.complete();
         }
     }
+}
+
+fn is_known(context: &Context, ring: &DeserializeGuard<SigningKeyRing>) -> bool {
+    let version = ring.resource_version();
+    version.is_some() && context.cache.rings.version(&ring.name_any()) == version
+}
+
+/// Wakes whom it concerns what a ring is by now.
+fn ring_seen(
+    context: &Context,
+    before: Option<&DeserializeGuard<SigningKeyRing>>,
+    ring: &DeserializeGuard<SigningKeyRing>,
+) {
+    let name = ring.name_any();
+    match ring.resource_version() {
+        Some(version) => context.cache.statuses.seen(&name, &version),
+        None => context.cache.statuses.forget(&name),
+    }
+    let of = |ring: &DeserializeGuard<SigningKeyRing>| relevant_metadata(ring.meta());
+    if before.is_some_and(|before| of(before) == of(ring)) {
+        return;
+    }
+    if before.is_some_and(|before| revokes(before, ring)) {
+        context.rings.wake_urgently(&name);
+    }
+    if ring.meta().deletion_timestamp.is_some() {
+        context.rings.wake_soon(&name);
+    }
+    if before.is_none() {
+        context.wake_unknown_of(&name);
+    }
+    // It may say that a key is revoked.
+    context.rings.wake_with_news(&name);
+}
+
+/// The same of a ring that is gone.
+fn ring_gone(context: &Context, name: &str) {
+    context.cache.statuses.forget(name);
+    context.wake_unknown_of(name);
+    context.rings.wake_with_news(name);
+    // If it vanished without teardown, its policies' passes say so.
+    wake_policies_of(context, context.cache.ledgers.outline(name).as_deref());
 }
 
 /// Whether a ring revokes something else than it did.
@@ -212,23 +240,19 @@ async fn watch_policies(
             continue;
         };
         let Some(event) = event else { continue };
-        let changed = match &event {
-            Event::Apply(policy) | Event::Delete(policy) => Some(policy),
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        let name = changed.and_then(|policy| policy.name_any().parse().ok());
-        let name = name.filter(|policy: &PolicyRef| policy.kind() == kind);
-        let before = name.and_then(|name| context.cache.policy(name));
-        writer.apply(&event);
-        if let Some(name) = name {
-            let after = context.cache.policy(name);
-            policy_changed(context, name, before.as_deref(), after.as_deref());
+        let changes = Change::by(&event, context.cache.policies.of(kind), &mut writer);
+        for Change { name, before, after } in changes {
+            if let (true, Ok(policy)) = (initial_list.is_complete(), name.parse()) {
+                policy_changed(context, policy, before.as_deref(), after.as_deref());
+                // What it was in between, nobody knows.
+                if matches!(event, Event::InitDone) {
+                    context.policies.wake(&policy);
+                }
+            }
         }
         if matches!(event, Event::InitDone) {
             set_served(context, kind, &mut writer, true);
-            if !initial_list.complete() {
-                wake_all(context);
-            }
+            initial_list.complete();
         }
     }
 }
@@ -274,16 +298,13 @@ async fn watch_companions(context: &Context, mut writer: ObjectsWriter, listed: 
             continue;
         };
         let Some(event) = event else { continue };
-        let changed = match &event {
-            Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        let companion = |name: &String| context.cache.policies.companions().get(name);
-        let before = changed.as_ref().and_then(companion);
-        writer.apply(&event);
-        if let Some(name) = changed {
-            let after = companion(&name);
-            if after.is_none_or(|after| is_changed(before.as_deref(), &after))
+        for Change { name, before, after } in
+            Change::by(&event, context.cache.policies.companions(), &mut writer)
+        {
+            let is_news = matches!(event, Event::InitDone)
+                || after.is_none_or(|after| is_changed(before.as_deref(), &after));
+            if initial_list.is_complete()
+                && is_news
                 && let Some(policy) = pin::policy_of(&name)
             {
                 context.policies.wake(&policy);
@@ -291,9 +312,7 @@ async fn watch_companions(context: &Context, mut writer: ObjectsWriter, listed: 
         }
         if matches!(event, Event::InitDone) {
             writer.set_served(true);
-            if !initial_list.complete() {
-                wake_all_policies(context);
-            }
+            initial_list.complete();
         }
     }
 }

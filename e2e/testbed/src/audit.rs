@@ -1,5 +1,5 @@
-//! What the operator asks the API server to write, as the API server notes it:
-//! a write that changes nothing shows nowhere else.
+//! What the operator asks the API server for, as the API server notes it: a
+//! write that changes nothing shows nowhere else.
 
 use std::{
     fs::{self, File},
@@ -32,13 +32,17 @@ omitStages: [RequestReceived]
 rules:
 - level: Metadata
   users: ['{OPERATOR}']
-  verbs: [create, update, patch, delete]
+  verbs: [get, list, create, update, patch, delete]
   resources:
   - {{group: '', resources: [secrets]}}
+  - {{group: events.k8s.io, resources: [events]}}
   - {{group: kyverno.io, resources: [clusterpolicies]}}
   - {{group: policies.kyverno.io, resources: [imagevalidatingpolicies, mutatingpolicies]}}
-  - {{group: signing.odj.cloud, resources: [signingkeyrings, signingkeyrings/status]}}
-  - {{group: events.k8s.io, resources: [events]}}
+  - {{group: signing.odj.cloud}}
+- level: Metadata
+  users: ['{OPERATOR}']
+  verbs: [create, update, patch, delete]
+  resources:
   - {{group: coordination.k8s.io, resources: [leases]}}
 - level: None
 "
@@ -46,17 +50,19 @@ rules:
     fs::write(folder.join(POLICY), policy).context("writing the audit policy")
 }
 
-/// A request of the operator's to write an object.
+/// A request of the operator's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What kind of object, such as `secrets`.
-    pub resource: String,
-    /// `create`, `update`, `patch` or `delete`.
+    /// `get`, `list`, `create`, `update`, `patch` or `delete`.
     pub verb: String,
+    /// The plural of the kind, with the subresource: `signingkeyrings/status`.
+    pub resource: String,
     /// The object's namespace; empty if it has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Whether nothing was to be stored.
+    pub dry_run: bool,
     /// The answer.
     pub code: u64,
 }
@@ -64,15 +70,17 @@ pub struct Request {
 impl Request {
     fn of(event: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        if text(&event["requestURI"]).contains("dryRun=") {
-            return None;
-        }
         let object = &event["objectRef"];
+        let mut resource = text(&object["resource"]);
+        if let Some(part) = object["subresource"].as_str() {
+            resource = format!("{resource}/{part}");
+        }
         Some(Self {
-            resource: text(&object["resource"]),
             verb: text(&event["verb"]),
+            resource,
             namespace: text(&object["namespace"]),
             name: text(&object["name"]),
+            dry_run: text(&event["requestURI"]).contains("dryRun="),
             code: event["responseStatus"]["code"].as_u64()?,
         })
     }
@@ -81,6 +89,12 @@ impl Request {
     #[must_use]
     pub fn was_done(&self) -> bool {
         self.code < 300
+    }
+
+    /// Whether something was to be stored.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        !self.dry_run && !matches!(self.verb.as_str(), "get" | "list")
     }
 }
 
@@ -96,6 +110,16 @@ impl Requests {
     pub fn from_now(folder: &Path) -> Result<Self> {
         let log = folder.join(LOG);
         Ok(Self(fs::metadata(log).context("the API server notes nothing")?.len()))
+    }
+
+    /// Those up to now that were to store something.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn writes_until_now(self, folder: &Path) -> Result<Vec<Request>> {
+        let mut requests = self.until_now(folder)?;
+        requests.retain(Request::is_write);
+        Ok(requests)
     }
 
     /// Those up to now.
@@ -121,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_tries_only_is_none() {
+    fn a_request_that_tries_only_or_reads_is_no_write() {
         let mut event = json!({
             "verb": "update",
             "requestURI": "/api/v1/namespaces/a/secrets/b?&fieldManager=x",
@@ -130,8 +154,15 @@ mod tests {
         });
         let request = Request::of(&event).unwrap();
         assert_eq!((request.verb.as_str(), request.name.as_str()), ("update", "b"));
-        assert!(!request.was_done());
+        assert_eq!(request.resource, "secrets");
+        assert!(request.is_write() && !request.was_done());
         event["requestURI"] = json!("/api/v1/namespaces/a/secrets/b?dryRun=All");
-        assert_eq!(Request::of(&event), None);
+        event["objectRef"]["subresource"] = json!("status");
+        let request = Request::of(&event).unwrap();
+        assert_eq!(request.resource, "secrets/status");
+        assert!(!request.is_write());
+        event["requestURI"] = json!("/api/v1/namespaces/a/secrets/b");
+        event["verb"] = json!("get");
+        assert!(!Request::of(&event).unwrap().is_write());
     }
 }

@@ -8,6 +8,7 @@ pub mod images;
 pub mod injector;
 pub mod kind;
 pub mod operator;
+pub mod page;
 pub mod pki;
 pub mod private;
 pub mod proxy;

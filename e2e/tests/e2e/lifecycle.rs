@@ -136,6 +136,8 @@ fn what_is_asked_during_a_rotation_becomes_one_that_follows() {
     run(async |shared| {
         let world = &shared.world;
         world.ready_ring("asked").await?;
+        // So long that it is seen on its way.
+        world.apply(&manifest("asked", "").replace("{soak: 1s}", "{soak: 6s}")).await?;
         world.ask_for_rotation("asked", "one").await?;
         world.wait_for_field("asked", "{.status.versions[0].state}", "Pending").await?;
         world.ask_for_rotation("asked", "two").await?;

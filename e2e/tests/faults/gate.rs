@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     images::Verdict,
     kind::Kind,
-    world::{World, wait_until},
+    world::{World, manifest, wait_until},
 };
 
 use crate::{
@@ -164,6 +164,8 @@ fn a_policy_deleted_in_the_middle_of_a_rotation_comes_back_first() {
     in_turn(async |shared| {
         let world = &shared.world;
         world.ready_ring("deleted").await?;
+        // So long that it is seen on its way.
+        world.apply(&manifest("deleted", "").replace("{soak: 1s}", "{soak: 6s}")).await?;
         let policy = world.ring("deleted", "{.status.policy.name}").await?;
         world.ask_for_rotation("deleted", "next").await?;
         world.wait_for_field("deleted", "{.status.versions[0].state}", "Pending").await?;

@@ -88,6 +88,8 @@ fn a_rotation_survives_crashes() {
     in_turn(async |shared| {
         let world = &shared.world;
         world.ready_ring("crashes").await?;
+        // So long that it is seen on its way.
+        world.apply(&manifest("crashes", "").replace("{soak: 1s}", "{soak: 6s}")).await?;
         world.ask_for_rotation("crashes", "next").await?;
         world.wait_for_field("crashes", "{.status.versions[0].state}", "Pending").await?;
         for _ in 0..3 {

@@ -7,7 +7,8 @@ use crate::turn::{self, in_turn};
 
 const RINGS: [&str; 4] = ["turn-a", "turn-b", "turn-c", "turn-d"];
 
-const SOAK: &str = "rotation: {soak: 5s}";
+/// So long that it is seen on its way.
+const SOAK: &str = "rotation: {soak: 6s}";
 
 fn ring(name: &str, more: &str) -> String {
     manifest(name, more).replace("rotation: {soak: 1s}", SOAK)

@@ -1,25 +1,17 @@
 //! What differs by kind stands in one table of docs/policy-kinds.md, and each cell of
 //! it is what this test sees. `SIGNING_DOCS=write` writes it.
 
-use std::{env, fs};
-
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use signingkeyring_e2e_testbed::{
     injector::Injector,
     kind::Kind,
+    page,
     private::PrivateRegistry,
-    tools,
     world::{World, wait_until},
 };
 
 use crate::{common::Shared, in_turn, rows};
-
-/// What the table stands between.
-const MARKS: [&str; 2] = [
-    "<!-- What follows was seen by e2e/tests/kinds/table.rs, which also writes it. -->\n",
-    "<!-- The end of what was seen. -->",
-];
 
 /// What is asked of one kind while Kyverno is down.
 async fn while_down(shared: &Shared, kind: Kind) -> Result<Vec<rows::Row>> {
@@ -75,20 +67,6 @@ fn the_table_of_the_kinds_is_what_is_seen() {
         }
         println!("{table}");
 
-        let page = tools::root().join("docs/policy-kinds.md");
-        let text = fs::read_to_string(&page)?;
-        let parts: Vec<&str> = MARKS.iter().flat_map(|mark| text.split(mark)).collect();
-        ensure!(parts.len() == 4, "docs/policy-kinds.md has its marks once each");
-        let (before, after) = (parts[0], parts[3]);
-        let seen = format!("{before}{}{table}{}{after}", MARKS[0], MARKS[1]);
-        if env::var("SIGNING_DOCS").is_ok_and(|wish| wish == "write") {
-            fs::write(&page, &seen)?;
-        }
-        ensure!(
-            fs::read_to_string(&page)? == seen,
-            "docs/policy-kinds.md says something else. Seen:\n{table}Where that is right, run \
-             SIGNING_DOCS=write cargo test --package signingkeyring-e2e-tests --test kinds"
-        );
-        Ok(())
+        page::shows("docs/policy-kinds.md", "kinds/table.rs", &table)
     });
 }

@@ -63,7 +63,7 @@ fn a_standby_does_nothing_until_nobody_renews_the_lease() {
         ensure!(leads(standby).await? == "0");
         let metrics = standby.metrics().await?;
         ensure!(!metrics.contains("gate_asked_timestamp_seconds{"), "it has asked Kyverno");
-        let written = since.until_now(&world.info.folder)?;
+        let written = since.writes_until_now(&world.info.folder)?;
         ensure!(written.is_empty(), "a standby has written: {written:#?}");
 
         // That the Lease is deleted does not tell its holder that it is over.

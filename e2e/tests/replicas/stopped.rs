@@ -21,7 +21,7 @@ const COMMIT: usize = 3000;
 
 /// The writes of the ring's ledger.
 fn of_ledger(world: &World, since: Requests) -> Result<Vec<Request>> {
-    let mut requests = since.until_now(&world.info.folder)?;
+    let mut requests = since.writes_until_now(&world.info.folder)?;
     let name = format!("ring-{RING}");
     requests.retain(|request| request.namespace == NAMESPACE && request.name == name);
     Ok(requests)

@@ -1,8 +1,10 @@
 //! Who one is, by docker's configuration.
 
-use std::{fmt, time::Duration};
+use std::{fmt, fs::File, io::BufReader, path::Path, time::Duration};
 
-use docker_credential::{CredentialRetrievalError as Error, DockerCredential, get_credential};
+use docker_credential::{
+    CredentialRetrievalError as Error, DockerCredential, get_credential, get_credential_from_reader,
+};
 use oci_client::secrets::RegistryAuth;
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -14,15 +16,21 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Reads docker's configuration, and asks the credential helper that it names. A
-    /// helper that hangs is not waited for.
-    pub(super) async fn configured(registry: &str, limit: Duration) -> Self {
+    /// Reads docker's configuration, in this file or where docker has it, and asks the
+    /// credential helper that it names. A helper that hangs is not waited for.
+    pub(super) async fn configured(registry: &str, file: Option<&Path>, limit: Duration) -> Self {
         let server = match registry {
             "docker.io" => "https://index.docker.io/v1/",
             other => other,
         };
-        let server = server.to_owned();
-        let asked = spawn_blocking(move || get_credential(&server));
+        let (server, file) = (server.to_owned(), file.map(Path::to_owned));
+        let asked = spawn_blocking(move || match file {
+            None => get_credential(&server),
+            Some(file) => {
+                let file = File::open(file).map_err(|_| Error::ConfigReadError)?;
+                get_credential_from_reader(BufReader::new(file), &server)
+            }
+        });
         match timeout(limit, asked).await {
             Ok(Ok(Ok(credential))) => Self::of(credential),
             Ok(Ok(Err(error))) => Self::none(problem(&error)),

@@ -62,7 +62,7 @@ fn inspection(things: &[Thing]) -> Inspection {
                 found.bundles.found.push(read_bundle(BUNDLE, &IMAGE.replace('2', "3")));
             }
             ForeignBundle => {
-                let changed = BUNDLE.replacen("cHJlZGljYXRlIjp7fX0", "cHJlZGljYXRlIjpbXX0", 1);
+                let changed = BUNDLE.replacen("e319\",", "e30gfQ==\",", 1);
                 found.bundles.found.push(read_bundle(&changed, IMAGE));
             }
             Attestation => found.bundles.found.push(read_bundle(ATTESTATION, IMAGE)),

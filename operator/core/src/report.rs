@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::{
     condition::{Condition, Kind, Reason, Status},
-    facts::{Facts, Stage},
+    facts::{Enforcement, Facts, PATIENCE, Stage},
     ledger::{Leaving, Ledger, Version},
     promise::Promise,
     snapshot::Snapshot,
@@ -26,6 +26,10 @@ mod revocations;
 
 pub use pipelines::PipelineReport;
 
+/// So long what passes by itself may be left unsaid: that what is asked of a policy is
+/// written, loaded and answered with, whatever else is written just then.
+pub const PASSING: Duration = Duration::from_secs(5);
+
 /// What the status is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -39,6 +43,9 @@ pub struct Report {
     pub next_rotation: Option<Timestamp>,
     /// When it has to be looked again although nothing changes.
     pub look_again: Option<Duration>,
+    /// Whether it tells of the usual seconds between two steps, so that in a moment there is
+    /// something else to say.
+    pub is_passing: bool,
     /// The pipelines of the spec.
     pub pipelines: Vec<PipelineReport>,
     /// Whether the versions and the policy that the status shows stay as they
@@ -66,6 +73,7 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
     let look_again = of_omissions.into_iter().chain(policy::look_again(facts)).min();
     Report {
         look_again,
+        is_passing: is_passing(snapshot, facts),
         promises: conditions.iter().map(|said| promises::of(snapshot, facts, said)).collect(),
         conditions,
         observed_rotation: observed_rotation(snapshot, facts),
@@ -73,6 +81,23 @@ pub fn report(snapshot: &Snapshot, facts: &Facts<'_>) -> Report {
         pipelines,
         keeps_versions: facts.ledger.is_none() || facts.knows_more.is_some(),
     }
+}
+
+fn is_passing(snapshot: &Snapshot, facts: &Facts<'_>) -> bool {
+    let passes = match facts.enforcement {
+        Enforcement::Acknowledged(held) => {
+            let pending = facts.ledger.and_then(Ledger::pending);
+            let soaks_for = snapshot.ring.soak.saturating_sub(held);
+            pending.is_some_and(|v| v.acknowledged_at().is_some() || soaks_for < PASSING)
+        }
+        Enforcement::Behind { held, failure: None, .. } | Enforcement::Silent(_, _, held) => {
+            held < PATIENCE
+        }
+        Enforcement::NotAsked | Enforcement::PolicyMissing(_, None) => true,
+        _ => false,
+    };
+    let nobody_waits = snapshot.trouble.is_none() && facts.due_revocations.is_empty();
+    facts.stage == Stage::Serving && nobody_waits && passes
 }
 
 fn ready(snapshot: &Snapshot, facts: &Facts<'_>, parts: &[Condition]) -> Condition {

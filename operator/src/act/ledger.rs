@@ -1,7 +1,7 @@
 //! The ledgers' Secrets, and those of standby keys: the only place that reads
 //! and writes private keys at rest.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::ByteString;
 use kube::{
@@ -13,12 +13,14 @@ use signingkeyring_core::{
     names::{self, RingName},
     snapshot::{Finding, LedgerFound},
 };
+use tokio::time::Instant;
 
 use super::{Halt, import, place};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
     error::{Error, is_code},
+    handover::HeldKey,
     keys::{KeyPair, digest_of},
     observe::Observed,
     secrets::{self, Wiped},
@@ -82,7 +84,10 @@ pub(super) async fn commit(
         _ => None,
     };
     let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
-    let written = write(context, observed, &next, None).await;
+    let written = match change {
+        Change::Acknowledge { version } => acknowledge(context, observed, &next, *version).await,
+        _ => write(context, observed, &next, None).await,
+    };
     place::settle(claim, &written);
     written.map(|()| next)
 }
@@ -118,7 +123,39 @@ async fn write(
             secret::create(context, ring, &secret).await?
         }
     };
-    context.cache.ledgers.put(ring, LedgerRow::sound(version, next.clone()));
+    take_in(context, observed, next, version);
+    Ok(())
+}
+
+/// Writes down that Kyverno has acknowledged a version. The answer brings its private key,
+/// which the pipelines are given next: nobody has to read it for that.
+async fn acknowledge(
+    context: &Context,
+    observed: &Observed,
+    next: &Ledger,
+    version: u32,
+) -> Result<(), Halt> {
+    let row = next.by_number(version).filter(|row| has_key_here(row));
+    let (Some(seen), Some(row)) = (&observed.ledger_version, row) else {
+        return write(context, observed, next, None).await;
+    };
+    let (ring, seen_at) = (&observed.snapshot.name, Instant::now());
+    let dropped = &held(context, observed, seen).await? - &private_entries(next);
+    let entries = Entries { added: None, dropped };
+    let mut secret = secret::patch_and_read(context, ring, seen, next, &entries).await?;
+    let stored = secret.0.resource_version().unwrap_or_default();
+    // What is wrong with it is found by who reads it for a pipeline.
+    if let Ok(pair) = take(&mut secret, row) {
+        let key = HeldKey { version, pair, seen_at };
+        context.handover.offer(ring.as_str(), stored.clone(), key);
+    }
+    take_in(context, observed, next, stored);
+    Ok(())
+}
+
+/// Takes in a table that was written.
+fn take_in(context: &Context, observed: &Observed, next: &Ledger, version: String) {
+    context.cache.ledgers.put(&observed.snapshot.name, LedgerRow::sound(version, next.clone()));
     let base = observed.snapshot.ledger.table();
     let left = base.and_then(|base| base.rule.settings.leaving).map(|left| left.policy);
     let revokes = base.is_some_and(|base| base.revoked != next.revoked);
@@ -130,7 +167,6 @@ async fn write(
             context.policies.wake_with_news(&policy);
         }
     }
-    Ok(())
 }
 
 /// The entries that an observed ledger may hold: those of its table's versions.
@@ -150,9 +186,13 @@ async fn held(
 /// The entries of a ledger's data: a private key and its password for each
 /// version that has one there.
 fn private_entries(ledger: &Ledger) -> BTreeSet<String> {
-    let here =
-        ledger.versions.iter().filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()));
+    let here = ledger.versions.iter().filter(|version| has_key_here(version));
     here.flat_map(|v| [names::key_entry(v.number), names::password_entry(v.number)]).collect()
+}
+
+/// Whether a version's private key is in the ledger's Secret.
+fn has_key_here(version: &Version) -> bool {
+    version.private_key().is_some_and(|key| key.secret.is_none())
 }
 
 fn may_hold(table: &Ledger) -> BTreeSet<String> {
@@ -171,7 +211,7 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
     let unfit = table
         .versions
         .iter()
-        .filter(|v| v.private_key().is_some_and(|key| key.secret.is_none()))
+        .filter(|version| has_key_here(version))
         .find_map(|version| take(&mut secret, version).err());
     let version = row.resource_version.clone();
     let row = match unfit {
@@ -215,8 +255,11 @@ pub async fn check_key_secrets(context: &Context, ring: &RingName) -> Result<(),
     Ok(())
 }
 
-/// The key pair of a version, for a pipeline: `held`, if that is it and the ledger is as
-/// it was observed.
+/// So long a ledger counts as what it was seen to be. A write takes as long.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// The key pair of a version, for a pipeline: `held`, or what the commit before has brought,
+/// if that is it and the ledger is as it was observed.
 ///
 /// # Errors
 /// If the ledger has changed since it was observed, or does not hold the key
@@ -225,13 +268,18 @@ pub(super) async fn key(
     context: &Context,
     observed: &Observed,
     version: u32,
-    held: Option<(u32, KeyPair)>,
-) -> Result<KeyPair, Halt> {
+    held: Option<HeldKey>,
+) -> Result<HeldKey, Halt> {
     let ring = &observed.snapshot.name;
     let seen = observed.ledger_version.as_deref().unwrap_or_default();
-    if let Some((_, pair)) = held.filter(|(of, _)| *of == version) {
+    let seen_at = Instant::now();
+    let held = held.or_else(|| context.handover.take(ring.as_str(), seen));
+    if let Some(held) = held.filter(|held| held.version == version) {
+        if held.seen_at.elapsed() < MOMENT {
+            return Ok(held);
+        }
         look(context, ring, seen).await?;
-        return Ok(pair);
+        return Ok(HeldKey { seen_at, ..held });
     }
     let damaged = |why| Halt::Found(Finding::LedgerDamaged(why));
     let unknown = || damaged(format!("version {version} is not known"));
@@ -248,7 +296,7 @@ pub(super) async fn key(
         }
     };
     match take(&mut secret, row) {
-        Ok(pair) => Ok(pair),
+        Ok(pair) => Ok(HeldKey { version, pair, seen_at }),
         Err(why) => {
             // The cache took it for sound: it is not, until it is written anew.
             let damage = Damage::KeysUnfit { why: why.clone(), table: Arc::new(ledger.clone()) };

@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     error::{Error, is_code},
     keys::KeyPair,
-    observe::Observed,
+    observe::{Observed, annotations, kept},
     secrets::{self, Content, Wiped, entries},
 };
 
@@ -44,28 +44,15 @@ pub(super) async fn write(
         (public.to_owned(), ByteString(key.public_pem().as_bytes().to_vec())),
     ]);
     let seen = observed.secrets.get(pipeline);
-    // What others have put on the Secret (labels of their tools) stays.
-    let mut labels = seen.and_then(|meta| meta.labels.clone()).unwrap_or_default();
-    labels.insert(names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned());
-    let mut annotations = seen.and_then(|meta| meta.annotations.clone()).unwrap_or_default();
-    for (name, value) in [
-        (names::ANNOTATION_RING, observed.snapshot.name.to_string()),
-        (names::ANNOTATION_VERSION, version.to_string()),
-        (names::ANNOTATION_FINGERPRINT, key.fingerprint().to_string()),
-        (names::ANNOTATION_LAYOUT, layout.as_str().to_owned()),
-    ] {
-        annotations.insert(name.to_owned(), value);
-    }
+    let label = (names::LABEL_MANAGED_BY.to_owned(), names::MANAGER.to_owned());
+    let ring = observed.snapshot.name.as_str();
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(pipeline.name.clone()),
             namespace: Some(pipeline.namespace.clone()),
-            labels: Some(labels),
-            annotations: Some(annotations),
-            owner_references: seen.and_then(|meta| meta.owner_references.clone()),
-            finalizers: seen.and_then(|meta| meta.finalizers.clone()),
+            labels: Some([label].into()),
+            annotations: Some(annotations(ring, version, key.fingerprint(), layout)),
             resource_version: seen.and_then(|meta| meta.resource_version.clone()),
-            uid: seen.and_then(|meta| meta.uid.clone()),
             ..ObjectMeta::default()
         },
         data: Some(data),
@@ -73,16 +60,31 @@ pub(super) async fn write(
         ..Secret::default()
     };
     let secret = Wiped(secret);
-    let (client, api) = (&context.client, api(context, pipeline));
+    let api = api(context, pipeline);
     let result = match seen {
-        Some(_) => secrets::replace(client, &api, &pipeline.name, &secret).await,
-        None => secrets::create(client, &api, &secret).await,
+        Some(seen) => {
+            let seen = seen.resource_version.as_deref().unwrap_or_default();
+            let content = context.cache.contents.get(pipeline, seen);
+            let content = content.ok_or_else(|| Error::Conflict(named(pipeline)))?;
+            // Until it is known what became of this.
+            context.cache.contents.set_intact(pipeline, seen, false);
+            secrets::change(&api, &secret, content.but_of(layout)).await
+        }
+        None => secrets::create(&context.client, &api, &secret).await,
     };
-    let stored = result.map_err(|error| Error::api(named(pipeline), error))?;
+    let stored = match result {
+        Ok(stored) => stored,
+        // Whoever deleted it has changed it. A namespace that is gone is seen to be.
+        Err(error) if seen.is_some() && is_code(&error, 404) => {
+            return Err(Error::Conflict(named(pipeline)));
+        }
+        Err(error) => return Err(Error::api(named(pipeline), error)),
+    };
     let version = stored.resource_version().unwrap_or_default();
-    context.cache.contents.put(pipeline, version, Arc::new(Content::of(&secret)));
-    let stored = ObjectMeta { managed_fields: None, ..stored.metadata };
-    context.cache.looks.wrote(observed.snapshot.name.as_str(), pipeline, stored);
+    let contents = &context.cache.contents;
+    contents.put(pipeline, version.clone(), Arc::new(Content::of(&secret)));
+    contents.set_intact(pipeline, &version, true);
+    context.cache.looks.wrote(ring, pipeline, kept(stored.metadata));
     Ok(())
 }
 

@@ -1,5 +1,7 @@
-//! One status write a pass, and none if nothing changed; an event for every
+//! At most one status write a pass, and none if nothing changed; an event for every
 //! condition that turned.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
@@ -29,7 +31,8 @@ use crate::{
     telemetry,
 };
 
-/// Writes the status if it differs from the one that was seen.
+/// Writes the status if it differs from the one that was seen. One of the usual seconds
+/// between two steps waits for what follows: then it is returned how long.
 ///
 /// # Errors
 /// If the API server refuses.
@@ -38,13 +41,21 @@ pub async fn write(
     object: &SigningKeyRing,
     snapshot: &Snapshot,
     report: &Report,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
+    let name = object.name_any();
     let before = object.status.clone().unwrap_or_default();
     let status = build(object, &before, snapshot, report);
     if object.status.as_ref() == Some(&status) {
-        return Ok(());
+        context.reports.end(&name);
+        return Ok(None);
     }
-    let name = object.name_any();
+    // Who has none yet would be taken for done by those who go by the conditions.
+    let follows = object.status.is_some()
+        && report.is_passing
+        && !report.conditions.iter().any(|c| turned(&before, c));
+    if let Some(wait) = context.reports.wait(&name, follows) {
+        return Ok(Some(wait));
+    }
     if let Some(version) = patch(context, &name, &json!(status)).await? {
         context.cache.statuses.put(&name, version, status);
         // The watch may have been faster than the answer.
@@ -61,7 +72,7 @@ pub async fn write(
             context.events.publish(&on, warning, reason, Action::Reconcile, note).await;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Reports on a ring whose object cannot be read, leaving the rest of its
@@ -253,6 +264,11 @@ fn turned(before: &SigningKeyRingStatus, new: &Condition) -> bool {
         Kind::Reconciling => {
             matches!(new.reason, Reason::DeletionBlocked | Reason::Retrying)
         }
+        // Where it was on its way the steps tell that it came there, and Ready that all did.
+        Kind::KeysAvailable | Kind::PolicyEnforced | Kind::PipelinesPublished => {
+            let came = new.status == Status::True && old.is_none_or(|old| was_usual(&old.reason));
+            !is_usual(new.reason) && (!came || new.reason == Reason::SecretLeftBehind)
+        }
         _ => !is_usual(new.reason),
     };
     !same && worth
@@ -272,6 +288,10 @@ fn is_usual(reason: Reason) -> bool {
     )
 }
 
+fn was_usual(reason: &str) -> bool {
+    reason.parse().is_ok_and(is_usual)
+}
+
 fn is_bad(condition: &Condition) -> bool {
     match condition.kind {
         Kind::Stalled => true,
@@ -281,5 +301,38 @@ fn is_bad(condition: &Condition) -> bool {
             condition.reason == Reason::SecretLeftBehind
                 || (condition.status == Status::False && !is_usual(condition.reason))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: Kind, status: Status, reason: Reason) -> Condition {
+        Condition { kind, status, reason, message: String::new() }
+    }
+
+    /// Whether a condition that comes after another has an event.
+    fn has_event(before: Option<Condition>, new: &Condition) -> bool {
+        let before = before.map(|before| condition(&before, &[], None, Timestamp::UNIX_EPOCH));
+        let conditions = before.into_iter().collect();
+        turned(&SigningKeyRingStatus { conditions, ..SigningKeyRingStatus::default() }, new)
+    }
+
+    #[test]
+    fn the_usual_steps_have_no_events_of_their_own_and_what_is_mended_has() {
+        let enforced = said(Kind::PolicyEnforced, Status::True, Reason::Enforced);
+        let pending = said(Kind::PolicyEnforced, Status::False, Reason::PolicyPending);
+        let open = said(Kind::PolicyEnforced, Status::False, Reason::GateOpen);
+        assert!(!has_event(None, &enforced) && !has_event(Some(pending.clone()), &enforced));
+        assert!(has_event(Some(open.clone()), &enforced) && has_event(Some(pending), &open));
+        assert!(has_event(Some(enforced), &open) && !has_event(Some(open.clone()), &open));
+        let ready = said(Kind::Ready, Status::True, Reason::Available);
+        assert!(has_event(None, &ready) && !has_event(Some(ready.clone()), &ready));
+        let revoked = said(Kind::RevocationsApplied, Status::True, Reason::RevocationsApplied);
+        let revoking = said(Kind::RevocationsApplied, Status::False, Reason::RevocationPending);
+        assert!(has_event(Some(revoking), &revoked));
+        let left = said(Kind::PipelinesPublished, Status::True, Reason::SecretLeftBehind);
+        assert!(has_event(None, &left));
     }
 }

@@ -111,10 +111,12 @@ impl LedgerIndex {
         self.rows.get(ring)?.outline()
     }
 
-    /// Takes a ring out of the policies in which its ledger as it is known places it.
-    fn unplace(&mut self, ring: &RingName) {
+    /// Has a ring be in these policies, in place of those in which its ledger as it is known
+    /// places it. Only those that it leaves have more room than before.
+    fn place(&mut self, ring: &RingName, policies: &[PolicyRef]) {
         let outline = self.outline(ring.as_str()).cloned();
-        for policy in outline.iter().flat_map(|outline| outline.settings.policies()) {
+        let before = outline.iter().flat_map(|outline| outline.settings.policies());
+        for policy in before.filter(|policy| !policies.contains(policy)) {
             if let Some(rings) = self.by_policy.get_mut(&policy) {
                 rings.remove(ring);
                 if rings.is_empty() {
@@ -123,19 +125,20 @@ impl LedgerIndex {
             }
             self.has_room(policy);
         }
+        for policy in policies {
+            self.by_policy.entry(*policy).or_default().insert(ring.clone());
+        }
     }
 
     fn put(&mut self, ring: &RingName, row: Arc<Kept>) {
-        self.unplace(ring);
-        if let Some(outline) = row.outline() {
-            if outline.removed {
-                self.removed.insert(ring.clone());
-            } else {
-                self.removed.remove(ring);
-            }
-            for policy in outline.settings.policies() {
-                self.by_policy.entry(policy).or_default().insert(ring.clone());
-            }
+        let outline = row.outline();
+        let policies = outline.iter().flat_map(|outline| outline.settings.policies());
+        let policies: Vec<PolicyRef> = policies.collect();
+        self.place(ring, &policies);
+        match outline.map(|outline| outline.removed) {
+            Some(true) => drop(self.removed.insert(ring.clone())),
+            Some(false) => drop(self.removed.remove(ring)),
+            None => {}
         }
         self.end_unknown_claim(ring);
         self.rows.insert(ring.clone(), row);
@@ -172,7 +175,7 @@ impl Ledgers {
     pub fn remove(&self, ring: &RingName) {
         let mut index = self.write();
         index.end_claim(ring);
-        index.unplace(ring);
+        index.place(ring, &[]);
         index.rows.remove(ring);
     }
 

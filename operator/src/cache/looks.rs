@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// So long it is kept what was seen. A ring that rotates is looked at every second.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// The metadata of a ring's pipeline Secrets, or that there is no such Secret.
+/// Of the metadata of a ring's pipeline Secrets what decides, or that there is no such Secret.
 pub type Seen = BTreeMap<PipelineRef, Option<ObjectMeta>>;
 
 /// What was last seen of the pipeline Secrets of rings that were looked at a moment ago:
@@ -30,8 +30,22 @@ struct State {
 
 #[derive(Debug)]
 struct Look {
+    /// When this was last taken in or added to.
     at: Instant,
+    /// When it was looked at them; nothing if it was not: so they were when they were last
+    /// seen.
+    looked: Option<Instant>,
     seen: Seen,
+    /// When this process has written some of them since.
+    written: BTreeMap<PipelineRef, Instant>,
+}
+
+impl Look {
+    /// Since when it has not been looked at one of them, if that is known.
+    fn since(&self) -> Option<Instant> {
+        let times = self.seen.keys().map(|pipeline| self.written.get(pipeline).copied());
+        times.map(|written| written.or(self.looked)).min().unwrap_or(self.looked)
+    }
 }
 
 impl State {
@@ -48,28 +62,43 @@ impl State {
 }
 
 impl Looks {
-    /// What was seen of a ring's Secrets no longer ago than this.
+    /// What was seen of a ring's Secrets no longer ago than this, and how long ago.
     #[must_use]
-    pub(crate) fn get(&self, ring: &str, most: Duration) -> Option<Seen> {
+    pub(crate) fn get(&self, ring: &str, most: Duration) -> Option<(Seen, Duration)> {
         let now = Instant::now();
         let mut state = self.lock();
         state.expire(now);
         let look = state.by_ring.get(ring)?;
-        (now.duration_since(look.at) < most).then(|| look.seen.clone())
+        let age = now.duration_since(look.since()?);
+        (age < most).then(|| (look.seen.clone(), age))
     }
 
     /// Takes in what was seen of all of a ring's Secrets.
     pub(crate) fn put(&self, ring: &str, at: Instant, seen: Seen) {
+        self.insert(ring, Look { at, looked: Some(at), seen, written: BTreeMap::new() });
+    }
+
+    /// Takes in what they are taken for: what of them is written from now on is known.
+    pub(crate) fn assume(&self, ring: &str, seen: Seen) {
+        let at = Instant::now();
+        self.insert(ring, Look { at, looked: None, seen, written: BTreeMap::new() });
+    }
+
+    fn insert(&self, ring: &str, look: Look) {
         let mut state = self.lock();
         state.expire(Instant::now());
-        state.order.push_back((at, ring.to_owned()));
-        state.by_ring.insert(ring.to_owned(), Look { at, seen });
+        state.order.push_back((look.at, ring.to_owned()));
+        state.by_ring.insert(ring.to_owned(), look);
     }
 
     /// Takes in what this process has written, which is as it is by now.
     pub(crate) fn wrote(&self, ring: &str, pipeline: &PipelineRef, stored: ObjectMeta) {
-        if let Some(look) = self.lock().by_ring.get_mut(ring) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if let Some(look) = state.by_ring.get_mut(ring) {
+            look.at = now;
             look.seen.insert(pipeline.clone(), Some(stored));
+            look.written.insert(pipeline.clone(), now);
+            state.order.push_back((now, ring.to_owned()));
         }
     }
 
@@ -93,7 +122,8 @@ mod tests {
     async fn what_was_seen_counts_for_a_while() {
         let looks = Looks::default();
         let pipeline = PipelineRef { namespace: "ci".to_owned(), name: "signing".to_owned() };
-        let get = |most| looks.get("shop", most * SECOND).map(|seen| seen[&pipeline].is_some());
+        let get =
+            |most| looks.get("shop", most * SECOND).map(|(seen, _)| seen[&pipeline].is_some());
         assert_eq!(get(30), None);
         looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
         assert_eq!(get(30), Some(false));
@@ -113,5 +143,31 @@ mod tests {
         assert_eq!(get(30), None);
         looks.wrote("shop", &pipeline, ObjectMeta::default());
         assert_eq!(get(30), None, "what is known of one Secret says nothing of the others");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_since_is_as_it_is_by_now() {
+        let looks = Looks::default();
+        let [a, b] =
+            ["a", "b"].map(|n| PipelineRef { namespace: n.to_owned(), name: "signing".to_owned() });
+        let age = || looks.get("shop", 30 * SECOND).map(|(_, age)| age);
+        looks.put("shop", Instant::now(), [(a.clone(), None), (b.clone(), None)].into());
+        tokio::time::advance(10 * SECOND).await;
+        looks.wrote("shop", &a, ObjectMeta::default());
+        assert_eq!(age(), Some(10 * SECOND), "of the other one");
+        tokio::time::advance(SECOND).await;
+        looks.wrote("shop", &b, ObjectMeta::default());
+        assert_eq!(age(), Some(SECOND));
+        // Of what is only assumed nothing is known until it is written.
+        looks.assume("shop", [(a.clone(), None), (b.clone(), None)].into());
+        looks.wrote("shop", &a, ObjectMeta::default());
+        assert_eq!(age(), None);
+        looks.wrote("shop", &b, ObjectMeta::default());
+        assert_eq!(age(), Some(Duration::ZERO));
+        // It is kept from then on.
+        tokio::time::advance(29 * SECOND).await;
+        assert_eq!(age(), Some(29 * SECOND));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(age(), None);
+        assert!(looks.lock().by_ring.is_empty() && looks.lock().order.is_empty());
     }
 }

@@ -206,11 +206,13 @@ impl Rings {
 
 impl RingsWriter {
     /// Takes in what a watch has brought. What a list has is taken in at once, so that
-    /// it is never there twice; what it has not is gone when it is complete.
-    pub fn apply(&mut self, event: &Event<Guarded>, ledgers: &Ledgers) {
+    /// it is never there twice; what it has not is gone when it is complete. Returns the
+    /// rings that are gone.
+    pub fn apply(&mut self, event: &Event<Guarded>, ledgers: &Ledgers) -> Vec<String> {
+        let mut gone = Vec::new();
         match event {
             Event::Apply(ring) => self.put(ring, ledgers),
-            Event::Delete(ring) => self.remove(&ring.name_any()),
+            Event::Delete(ring) => gone.push(ring.name_any()),
             Event::Init => self.listing.clear(),
             Event::InitApply(ring) => {
                 self.listing.insert(ring.name_any());
@@ -218,13 +220,12 @@ impl RingsWriter {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
-                for name in self.rings.names() {
-                    if !listed.contains(&name) {
-                        self.remove(&name);
-                    }
-                }
+                let names = self.rings.names().into_iter();
+                gone.extend(names.filter(|name| !listed.contains(name)));
             }
         }
+        gone.iter().for_each(|name| self.remove(name));
+        gone
     }
 
     fn put(&self, object: &Guarded, ledgers: &Ledgers) {

@@ -163,7 +163,7 @@ async fn reconcile(
         Step::Write(write) => {
             if write.urgent_for.is_none()
                 && !write.drifted
-                && let Some(wait) = context.gathering.wait(policy, others_follow(context, policy))
+                && let Some(wait) = context.gathering.wait(&policy, others_follow(context, policy))
             {
                 return Ok(Outcome::RequeueAfter(wait));
             }
@@ -264,6 +264,7 @@ async fn delete(context: &Context, observed: &ObservedPolicy) -> Result<(), Erro
         settle_companion(context, observed).await?;
     }
     context.cache.written.forget(policy);
+    context.cache.ledgers.has_shrunk(policy);
     if context.cache.ledgers.placed_in(policy).is_empty() {
         context.gate.forget(policy);
         context.metrics.gate_gone(&policy.to_string());
@@ -353,7 +354,7 @@ async fn write(
     } else {
         remember(context, policy, &write.content, Arc::new(stored));
     }
-    context.gathering.end(policy);
+    context.gathering.end(&policy);
     if context.cache.written.clear_failure(policy) {
         wake_rings(context, policy);
     }

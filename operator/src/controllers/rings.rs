@@ -25,7 +25,7 @@ use crate::{
     cache::{Outline, is_newer},
     context::Context,
     error::Error,
-    observe::{Fresh, needs_no_pipelines, observe, touches_pipelines},
+    observe::{Fresh, needs_no_fresh_look, needs_no_pipelines, observe, touches_pipelines},
     rotations::Standing,
     telemetry, watches,
     workqueue::{Key, Outcome, Pass},
@@ -80,8 +80,10 @@ async fn pass(context: &Context, ring: String) -> Pass {
     note_rotation(context, &ring, ledger.as_deref(), &said);
     if said.is_gone {
         context.rechecks.forget(&ring);
+        context.reports.end(&ring);
     } else {
-        context.rechecks.looked_at(&ring, said.requests, said.waits);
+        let at = said.looked_at.unwrap_or_else(Instant::now);
+        context.rechecks.looked_at(&ring, at, said.requests, said.waits);
     }
     let under_way = ledger.is_some_and(|ledger| ledger.has_pending || ledger.removed);
     Pass { outcome, key: said.key, under_way }
@@ -94,8 +96,10 @@ struct Said {
     key: Option<Key>,
     /// There is no such ring any more.
     is_gone: bool,
-    /// How many requests it took to look at its pipelines.
+    /// How many requests it takes to look at its pipelines.
     requests: usize,
+    /// When it was looked at them, if not in this pass.
+    looked_at: Option<Instant>,
     /// It waits for somebody, of whose doing nobody tells.
     waits: bool,
     /// The ring's soak.
@@ -185,7 +189,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if is_present && !is_doubtful && !goes_on_without_pipelines(context, ring, &plan) {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
         plan = pass::plan(&observed.snapshot);
-        if observed.is_remembered() && !plan.actions.iter().all(needs_no_pipelines) {
+        if observed.is_remembered() && !plan.actions.iter().all(needs_no_fresh_look) {
             observed.look_at_pipelines(context, Fresh::ToAct).await;
             plan = pass::plan(&observed.snapshot);
         }
@@ -194,6 +198,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     said.soak = observed.snapshot.ring.soak;
     said.is_queued = plan.waits_for_others;
     said.requests = observed.snapshot.pipelines.len();
+    said.looked_at = observed.looked_at();
     said.key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
     let Done { wrote, mut findings, mut failed } =
         act(context, object, &observed, &plan.actions).await;
@@ -222,6 +227,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     }
     if !observed.has_pipelines() {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
+        said.looked_at = observed.looked_at();
     }
     for finding in findings {
         observed.snapshot.learn(finding);
@@ -231,7 +237,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         matches!(c.kind, Kind::KeysAvailable | Kind::PipelinesPublished) && c.status != Status::True
     };
     said.waits = report.conditions.iter().any(is_lacking);
-    act::status::write(context, object, &observed.snapshot, &report).await?;
+    let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -243,11 +249,10 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if look_again {
         return Ok(Outcome::Requeue);
     }
-    // What was seen half an interval ago is looked at again half an interval from now.
-    let remembered = observed.is_remembered().then_some(context.settings.recheck_interval / 2);
-    let wake = plan.wake.into_iter().chain(report.look_again).chain(remembered).min();
+    let wake = plan.wake.into_iter().chain(report.look_again).min();
     // A moment later, so that it is not looked a moment too early.
     let wake = wake.map(|wake| wake.min(LONGEST_SLEEP) + Duration::from_secs(1));
+    let wake = wake.into_iter().chain(status_waits).min();
     Ok(wake.map_or(Outcome::Done, Outcome::RequeueAfter))
 }
 

@@ -53,22 +53,27 @@ pub(super) async fn reconcile(
         warn!(%policy, left_out, "too many labels name no ring: some are not covered");
     }
     let executed = execute(context, &observed, step).await;
+    if let (Ok(Some(_)), Some(key)) = (&executed, key.as_mut()) {
+        // Nothing is written while changes are gathered.
+        key.is_idle = true;
+    }
     let (mut said_later, mut told) = (None, Ok(()));
     if policy == context.unknown_policy() {
         told = tell_guard(context, observed.snapshot.left_alone()).await;
         said_later = announce(context, &observed).await;
     }
-    executed.and(told)?;
-    let next = requeue_after.into_iter().chain(said_later);
+    let next = executed.and_then(|next| told.map(|()| next))?;
+    let next = next.into_iter().chain(requeue_after).chain(said_later);
     let next = next.chain(observed.exclusions.until).min();
     Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))
 }
 
+/// Returns when it is to be looked again, where changes are being gathered.
 async fn execute(
     context: &Context,
     observed: &ObservedUnknown,
     step: UnknownStep,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
     let policy = observed.snapshot.policy;
     match step {
         UnknownStep::Wait | UnknownStep::Rest => {}
@@ -84,7 +89,11 @@ async fn execute(
             }
         }
         UnknownStep::Write { content, drifted } => {
+            if let Some(pause) = context.gathering.pause(&policy).filter(|_| !drifted) {
+                return Ok(Some(pause));
+            }
             write(context, observed, &content, drifted).await?;
+            context.gathering.wrote(&policy);
         }
         UnknownStep::Delete => {
             if let Some(object) = &observed.object {
@@ -96,7 +105,7 @@ async fn execute(
             ask_anew(context, policy);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn write(

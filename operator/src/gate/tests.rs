@@ -56,6 +56,25 @@ async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
     assert_eq!(held(&gate), 2 * second);
 }
 
+/// A ring that has rested for long would be said to be behind as soon as it begins to rotate.
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_to_another_state_counts_for_no_time() {
+    let (gate, start) = (Gate::default(), Instant::now());
+    let minute = Duration::from_secs(60);
+    let state = |key_set: &str| RuleState { sequence: 1, key_set: key_set.to_owned() };
+    let held = |key_set: &str| match gate.answer_to(POLICY, "shop", &state(key_set)) {
+        Answer::Answered { held, mark, .. } => (held, mark.unwrap().state.key_set),
+        other => panic!("{other:?}"),
+    };
+    record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
+    record(&gate, marks("shop=1.aa"), start + minute, &wanted("aa"));
+    assert_eq!(held("aa"), (minute, "aa".to_owned()));
+    assert_eq!(held("bb"), (Duration::ZERO, "aa".to_owned()));
+    record(&gate, marks("shop=1.aa"), start + minute * 2, &wanted("bb"));
+    record(&gate, marks("shop=1.aa"), start + minute * 3, &wanted("bb"));
+    assert_eq!(held("bb"), (minute, "aa".to_owned()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_rule_than_the_policys_is_behind_and_does_not_touch_the_soak() {
     let gate = Gate::default();

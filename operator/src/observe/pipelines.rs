@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, ResourceExt};
 use signingkeyring_core::{
@@ -23,42 +24,60 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
+    cache::Seen,
     context::Context,
     error::{brief, is_code},
     keys::{self, opening_cost},
     secrets::{Content, Wiped, entries},
 };
 
+mod metadata;
+
+use metadata::annotation;
+pub(crate) use metadata::{annotations, kept};
+
 /// How long ago it may have been seen what pipeline Secrets hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fresh {
-    /// As long ago as there is nothing to do but to wait.
+    /// As long ago as there is nothing to do but to wait, or to write a Secret, which is done
+    /// only in the state that was seen.
     ToWait,
-    /// So short a time ago that it is acted upon.
+    /// So short a time ago that whatever else is to be done is done upon it.
     ToAct,
 }
 
-/// What is acted upon is not older. A Secret is written only in the state that was seen,
-/// so what this protects is that no version becomes current while a Secret holds an older
-/// one, which somebody may put there a moment later as well.
-const TO_ACT: Duration = Duration::from_secs(2);
+/// So long what was seen counts as what is. It protects that no version becomes current while
+/// a Secret holds an older one, which somebody may put there a moment later as well.
+const FRESH: Duration = Duration::from_secs(2);
 
 impl Fresh {
     /// The most time since.
     fn within(self, recheck: Duration) -> Duration {
         match self {
             Self::ToWait => recheck / 2,
-            Self::ToAct => TO_ACT.min(recheck / 2),
+            Self::ToAct => fresh(recheck),
         }
     }
 }
 
+fn fresh(recheck: Duration) -> Duration {
+    FRESH.min(recheck / 2)
+}
+
 /// What was seen of a ring's pipelines.
-pub(super) struct Looked {
+pub(super) struct SeenNow {
     pub(super) found: BTreeMap<PipelineRef, PipelineFound>,
     pub(super) metas: HashMap<PipelineRef, ObjectMeta>,
-    /// Whether that was a while ago.
+    pub(super) looked: Looked,
+}
+
+/// When it was looked at a ring's pipelines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looked {
+    /// Whether that was a while ago, and other things may be so by now.
     pub(super) is_remembered: bool,
+    /// The time, if it was in an earlier pass and is known.
+    pub(super) at: Option<Instant>,
 }
 
 /// Looks at the pipelines of the spec and at those the ledger lists.
@@ -68,9 +87,10 @@ pub(super) async fn look(
     ring: &Ring,
     ledger: &LedgerFound,
     fresh: Fresh,
-) -> Looked {
-    let within = fresh.within(context.settings.recheck_interval);
-    let known = context.cache.looks.get(ring_name, within);
+) -> SeenNow {
+    let recheck = context.settings.recheck_interval;
+    let rests = matches!(ledger, LedgerFound::Present(ledger) if ledger.pending().is_none());
+    let known = context.cache.looks.get(ring_name, fresh.within(recheck));
     let at = Instant::now();
     let published = match ledger {
         LedgerFound::Present(ledger) => Some(&ledger.publications),
@@ -78,7 +98,15 @@ pub(super) async fn look(
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
-    let known = known.filter(|known| all.iter().all(|pipeline| known.contains_key(*pipeline)));
+    let known = known.filter(|(seen, _)| all.iter().all(|pipeline| seen.contains_key(*pipeline)));
+    let age = known.as_ref().map(|(_, age)| *age);
+    let is_fresh = age.is_some_and(|age| age < self::fresh(recheck));
+    let known = known.map(|(seen, _)| seen).or_else(|| {
+        let assumed = assumed(context, ring_name, ledger, &all);
+        let assumed = assumed.filter(|_| fresh == Fresh::ToWait)?;
+        context.cache.looks.assume(ring_name, assumed.clone());
+        Some(assumed)
+    });
     let seen = known.as_ref();
     let looks = all.into_iter().map(|pipeline| async move {
         let known = seen.and_then(|seen| seen.get(pipeline));
@@ -93,12 +121,15 @@ pub(super) async fn look(
         }
         found.insert(pipeline, what);
     }
-    let is_remembered = known.is_some();
-    // One that rests is not looked at again so soon.
-    let rests = matches!(ledger, LedgerFound::Present(ledger) if ledger.pending().is_none());
-    if rests {
+    let looked = Looked {
+        is_remembered: known.is_some() && !is_fresh,
+        at: age.and_then(|age| at.checked_sub(age)),
+    };
+    // One that rests goes by what it saw on its way as long as that counts. What it sees then
+    // is not kept: there are thousands, and each is looked at when it is its turn.
+    if rests && known.is_none() {
         context.cache.looks.forget(ring_name);
-    } else if !is_remembered {
+    } else if known.is_none() {
         let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
             PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
             // Whoever grants access is not to wait for that.
@@ -110,7 +141,41 @@ pub(super) async fn look(
             None => context.cache.looks.forget(ring_name),
         }
     }
-    Looked { found, metas, is_remembered }
+    SeenNow { found, metas, looked }
+}
+
+/// So long after a version was minted its pipelines are taken for what they were when they
+/// were last seen. Who changed one meanwhile has the write of its key refused.
+const ASSUMED: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the Secrets of a ring that has just begun to rotate were when they were last seen, if
+/// all of them were just as the operator writes them.
+fn assumed(
+    context: &Context,
+    ring: &str,
+    ledger: &LedgerFound,
+    pipelines: &BTreeSet<&PipelineRef>,
+) -> Option<Seen> {
+    let LedgerFound::Present(ledger) = ledger else { return None };
+    let pending = ledger.pending().filter(|_| ledger.current().is_some())?;
+    let age = context.clock.now().duration_since(pending.created_at);
+    if age.abs() >= ASSUMED {
+        return None;
+    }
+    let as_written = |pipeline: &&PipelineRef| {
+        let (resource_version, content) = context.cache.contents.intact(pipeline)?;
+        let mut held = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+        let Version { number, fingerprint, .. } = held.next()?;
+        let annotations = annotations(ring, *number, fingerprint, content.layout?);
+        let resource_version = Some(resource_version);
+        let meta = ObjectMeta {
+            annotations: Some(annotations),
+            resource_version,
+            ..ObjectMeta::default()
+        };
+        Some(((*pipeline).clone(), Some(meta)))
+    };
+    pipelines.iter().map(as_written).collect()
 }
 
 async fn look_at(
@@ -134,10 +199,7 @@ async fn look_at(
             context.cache.contents.forget(pipeline);
             return (PipelineFound::Absent, None);
         }
-        Ok(Some(meta)) => {
-            let meta = ObjectMeta { managed_fields: None, ..meta };
-            found(context, ring, ledger, pipeline, meta).await
-        }
+        Ok(Some(meta)) => found(context, ring, ledger, pipeline, kept(meta)).await,
         Err(error) => Err(error),
     };
     match result {
@@ -188,28 +250,24 @@ async fn found(
         let said = get(names::ANNOTATION_VERSION);
         match named.filter(|named| ledger.by_fingerprint(named).is_some()) {
             None => PipelineFound::OursUnknownKey { holds: holds.map(|version| version.number) },
-            Some(named) => PipelineFound::Ours {
+            Some(named) => {
                 // One that holds a version which is not accepted any more was
                 // edited by nobody for that.
-                intact: holds
-                    .or_else(|| ledger.by_fingerprint(&named).filter(|v| !v.state().is_accepted()))
-                    .is_some_and(|version| {
-                        version.fingerprint == named
-                            && said == Some(version.number.to_string().as_str())
-                            && layout.is_some_and(|layout| content.is_exactly(layout, version))
-                    }),
-                holds: holds.map(|version| version.number),
-                layout,
-                fixed: content.fixed,
-                leaving: meta.deletion_timestamp.is_some(),
-            },
+                let retired = || ledger.by_fingerprint(&named).filter(|v| !v.state().is_accepted());
+                let intact = holds.or_else(retired).is_some_and(|version| {
+                    version.fingerprint == named
+                        && said == Some(version.number.to_string().as_str())
+                        && layout.is_some_and(|layout| content.is_exactly(layout, version))
+                });
+                let leaving = meta.deletion_timestamp.is_some();
+                let version = meta.resource_version.as_deref().unwrap_or_default();
+                context.cache.contents.set_intact(pipeline, version, intact && !leaving);
+                let holds = holds.map(|version| version.number);
+                PipelineFound::Ours { intact, holds, layout, fixed: content.fixed, leaving }
+            }
         }
     };
     Ok((found, meta))
-}
-
-fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// What a Secret of this resourceVersion holds: as known, or read once.
@@ -226,8 +284,7 @@ async fn content(
     let secret = Wiped(api.get(&pipeline.name).await?);
     debug!(%pipeline, "somebody else wrote this Secret: its data were read");
     let content = Arc::new(Content::of(&secret));
-    let mut meta = secret.0.metadata.clone();
-    meta.managed_fields = None;
+    let meta = kept(secret.0.metadata.clone());
     let version = secret.0.resource_version().unwrap_or_default();
     context.cache.contents.put(pipeline, version, Arc::clone(&content));
     Ok((content, meta))

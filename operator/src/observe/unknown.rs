@@ -58,6 +58,7 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
     };
     let questions = context.cache.questions.uid();
     let lists = context.cache.lost_lists.crd();
+    let covered = covered(context);
     let snapshot = UnknownSnapshot {
         policy,
         asked,
@@ -66,8 +67,8 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         can_be_asked: questions.is_some() || !policy.kind().has_question_kind(),
         written: context.cache.written.get(policy).map(|w| written(policy, &w, object.as_deref())),
         found,
-        values: values(context),
-        covered: covered(context),
+        values: values(context, &covered),
+        covered,
         replacement: asked.and_then(|other| loaded(context, other)),
         excluded,
         now,
@@ -124,29 +125,37 @@ fn is_own(context: &Context, namespace: &str, value: &str) -> bool {
         || (namespace == settings.probe_namespace && value == names::PROBE)
 }
 
-/// What the labels of namespaces say, and whom each names.
-fn values(context: &Context) -> Vec<(String, Naming)> {
-    let policies = context.cache.our_policies().filter(|(policy, _)| policy.holds_rings());
-    let mut rules: BTreeMap<String, bool> = BTreeMap::new();
-    for (policy, object) in policies {
-        let executed = context.cache.policies.of(policy.kind()).is_executed();
-        for ring in object.marks().0.keys() {
-            let answer = context.gate.answer(policy, ring);
-            let loaded = executed && matches!(answer, Answer::Answered { mark: Some(_), .. });
-            *rules.entry(ring.clone()).or_default() |= loaded;
-        }
-    }
-    let naming = |value: &str| match rules.get(value) {
-        Some(true) => Naming::Ruled,
-        Some(false) => Naming::Arriving,
-        None if context.cache.ledgers.exists(value) => Naming::Arriving,
-        // One that cannot be read does not get a rule.
-        None if context.cache.rings.has_readable(value) => Naming::Arriving,
-        None => Naming::Nobody,
-    };
+/// What the labels of namespaces say, and whom each names, where that matters: mostly they
+/// name rings and are not covered.
+fn values(context: &Context, covered: &BTreeSet<String>) -> Vec<(String, Naming)> {
     let is_own = |namespace: &str, value: &str| is_own(context, namespace, value);
     let values = context.cache.namespaces.values_but_of(is_own).into_iter();
-    values.map(|value| (value.clone(), naming(&value))).collect()
+    let named = values.filter_map(|value| {
+        let naming = naming(context, &value, covered.contains(&value))?;
+        Some((value, naming))
+    });
+    named.collect()
+}
+
+/// Whom a value names; nothing of one that names a ring and is not covered.
+fn naming(context: &Context, value: &str, is_covered: bool) -> Option<Naming> {
+    let cache = &context.cache;
+    let rules = || cache.policies_naming(value).filter(|policy| policy.holds_rings());
+    // A ring that cannot be read does not get a rule.
+    let names_a_ring = cache.rings.has_readable(value)
+        || cache.ledgers.get(value).is_some()
+        || rules().next().is_some();
+    match (names_a_ring, is_covered) {
+        (false, _) => return Some(Naming::Nobody),
+        (true, false) => return None,
+        (true, true) => {}
+    }
+    let is_loaded = |policy: PolicyRef| {
+        let answer = context.gate.answer(policy, value);
+        cache.policies.of(policy.kind()).is_executed()
+            && matches!(answer, Answer::Answered { mark: Some(_), .. })
+    };
+    Some(if rules().any(is_loaded) { Naming::Ruled } else { Naming::Arriving })
 }
 
 /// The values that are covered, or that this process wrote to be.

@@ -17,7 +17,7 @@ use signingkeyring_core::{
 };
 use tokio::sync::Barrier;
 
-use super::{InitialList, RINGS_PAGE, config, events, wake_all, wake_policies_of};
+use super::{InitialList, RINGS_PAGE, config, events, wake_policies_of};
 use crate::{
     cache::{KeySecretRow, LedgerRow},
     context::Context,
@@ -35,25 +35,43 @@ pub(super) async fn watch_ledgers(context: &Context, listed: &Arc<Barrier>) {
         match event {
             Event::Init => relisted = Some(HashSet::new()),
             Event::InitApply(secret) => {
-                put(context, &secret);
+                if initial_list.is_complete() {
+                    seen(context, &secret);
+                } else {
+                    put(context, &secret);
+                }
                 if let Some(relisted) = &mut relisted {
                     relisted.insert(secret.name_any());
                 }
             }
             Event::InitDone => {
                 forget_all_but(context, &relisted.take().unwrap_or_default());
-                if !initial_list.complete() {
-                    wake_all(context);
-                }
+                initial_list.complete();
             }
-            Event::Apply(secret) => {
-                if let Some(ring) = put(context, &secret) {
-                    wake_ledger(context, &ring);
-                }
-            }
+            Event::Apply(secret) => seen(context, &secret),
             Event::Delete(secret) => forget(context, &secret.name_any()),
         }
     }
+}
+
+/// Takes in a ledger or the Secret of a standby key, and wakes whom it concerns, unless it
+/// is known: this process has written most of them.
+fn seen(context: &Context, secret: &PartialObjectMeta<Secret>) {
+    let known = is_known(context, secret);
+    if let Some(ring) = put(context, secret).filter(|_| !known) {
+        wake_ledger(context, &ring);
+    }
+}
+
+fn is_known(context: &Context, secret: &PartialObjectMeta<Secret>) -> bool {
+    let (ledgers, name) = (&context.cache.ledgers, secret.name_any());
+    let Some(version) = secret.resource_version() else { return false };
+    let known = match (names::ring_of_standby(&name), names::ring_of_ledger(&name)) {
+        (Some(ring), _) => ledgers.key_secrets(&ring).remove(&name).map(|row| row.resource_version),
+        (None, Some(ring)) => return ledgers.is_known(&ring, &version),
+        (None, None) => None,
+    };
+    known == Some(version)
 }
 
 /// Reads a ring's ledger anew, where what the watch has brought so far may be
@@ -93,11 +111,11 @@ fn put(context: &Context, secret: &PartialObjectMeta<Secret>) -> Option<RingName
     let version = secret.resource_version().unwrap_or_default();
     let before = context.cache.ledgers.outline(ring.as_str());
     // A list brings what is known, mostly, and each is to be read and packed.
-    if version.is_empty() || !context.cache.ledgers.is_known(&ring, &version) {
-        context.cache.ledgers.put(&ring, row(version, secret));
-    } else {
+    if is_known(context, secret) {
         context.cache.ledgers.seen(&ring);
+        return Some(ring);
     }
+    context.cache.ledgers.put(&ring, row(version, secret));
     // Of a commit whose answer was lost, and of another replica's, only this tells: a
     // policy that the rule has left is named here alone.
     wake_policies_of(context, before.as_deref());

@@ -26,33 +26,36 @@ pub(super) async fn watch_namespaces(context: &Context, listed: &Arc<Barrier>) {
                 if let Some(relisted) = &mut relisted {
                     relisted.insert(namespace.name_any());
                 }
-                enrol(context, &namespace);
+                if initial_list.is_complete() {
+                    put_namespace(context, &namespace);
+                } else {
+                    enrol(context, &namespace);
+                }
             }
             Event::InitDone => {
                 let relisted = relisted.take().unwrap_or_default();
-                for name in context.cache.namespaces.names() {
-                    if !relisted.contains(&name) {
-                        context.cache.namespaces.remove(&name);
-                    }
+                let names = context.cache.namespaces.names().into_iter();
+                for name in names.filter(|name| !relisted.contains(name)) {
+                    remove_namespace(context, &name);
                 }
-                if !initial_list.complete() {
-                    wake_all(context);
-                }
+                initial_list.complete();
             }
             Event::Apply(namespace) => put_namespace(context, &namespace),
-            Event::Delete(namespace) => {
-                let name = namespace.name_any();
-                if name == context.settings.probe_namespace {
-                    wake_all(context);
-                }
-                if let Some(ring) = context.cache.namespaces.remove(&name) {
-                    context.rings.wake(&ring);
-                    context.wake_unknown();
-                }
-                wake_publishers(context, &name);
-            }
+            Event::Delete(namespace) => remove_namespace(context, &namespace.name_any()),
         }
     }
+}
+
+/// Forgets a namespace that is gone, and wakes whoever it concerns.
+fn remove_namespace(context: &Context, name: &str) {
+    if name == context.settings.probe_namespace {
+        wake_all(context);
+    }
+    if let Some(ring) = context.cache.namespaces.remove(name) {
+        context.rings.wake(&ring);
+        context.wake_unknown();
+    }
+    wake_publishers(context, name);
 }
 
 /// Takes in a namespace and wakes whoever it concerns.
@@ -60,7 +63,8 @@ fn put_namespace(context: &Context, namespace: &PartialObjectMeta<Namespace>) {
     let name = namespace.name_any();
     let (concerned, matters_to_publishers) = enrol(context, namespace);
     // Where policies of many rings are asked.
-    if name == context.settings.probe_namespace {
+    let is_other = matters_to_publishers || !concerned.is_empty();
+    if is_other && name == context.settings.probe_namespace {
         wake_all(context);
     }
     if !concerned.is_empty() {

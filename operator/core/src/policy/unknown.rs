@@ -30,7 +30,8 @@ pub struct UnknownSnapshot {
     pub found: CoverObject,
     /// What this process last wrote of it.
     pub written: Option<CoverWritten>,
-    /// The values that labels of namespaces have, and whom each names.
+    /// The values that labels of namespaces have, and whom each names. One that names a ring
+    /// and is not covered changes nothing, and may be left out.
     pub values: Vec<(String, Naming)>,
     /// The values that the policies of this kind cover, or were written by this
     /// process to cover.

@@ -146,6 +146,28 @@ fn a_gate_that_opens_starts_the_soak_again() {
     assert_ne!(actions(&world), []);
 }
 
+/// What says something else in a moment need not be written before.
+#[test]
+fn a_soak_is_told_of_and_the_moments_between_two_steps_are_passing() {
+    let mut world = settled();
+    let is_passing = |world: &World| world.report().unwrap().is_passing;
+    assert!(!is_passing(&world), "it rests");
+    world.ring_mut().token = Some("b".into());
+    world.pass(1);
+    world.pass(1);
+    assert!(is_passing(&world), "the policy has yet to be written");
+    world.sync_policies();
+    assert!(is_passing(&world), "Kyverno has yet to load it");
+    world.load();
+    world.ask();
+    assert!(!is_passing(&world), "it soaks");
+    world.tick(SOAK as i64 - 1);
+    world.ask();
+    assert!(is_passing(&world), "it is about to switch");
+    world.ring_mut().revoked = vec![Revoked::Version(1)];
+    assert!(!is_passing(&world), "a revocation is told of at once");
+}
+
 #[test]
 fn a_silent_kyverno_holds_up_the_switch_and_nothing_else() {
     let mut world = settled();

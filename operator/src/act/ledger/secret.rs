@@ -69,17 +69,37 @@ pub(super) async fn patch(
     next: &Ledger,
     entries: &Entries<'_>,
 ) -> Result<String, Halt> {
-    let name = names::ledger(ring);
-    let params =
-        PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
-    let texts = texts(entries);
-    let patch = merge_patch(seen, &next.to_json(), entries, &texts);
-    match api(context).patch_metadata(&name, &params, &Patch::Merge(patch)).await {
-        Ok(stored) => Ok(stored.resource_version().unwrap_or_default()),
+    let (name, texts) = (names::ledger(ring), texts(entries));
+    let patch = Patch::Merge(merge_patch(seen, &next.to_json(), entries, &texts));
+    let stored = api(context).patch_metadata(&name, &params(), &patch).await;
+    let stored = stored.map_err(|error| refused(&name, error))?;
+    Ok(stored.resource_version().unwrap_or_default())
+}
+
+/// The same, answered with the private keys that are there by then.
+pub(super) async fn patch_and_read(
+    context: &Context,
+    ring: &RingName,
+    seen: &str,
+    next: &Ledger,
+    entries: &Entries<'_>,
+) -> Result<Wiped, Halt> {
+    let (name, texts) = (names::ledger(ring), texts(entries));
+    let patch = Patch::Merge(merge_patch(seen, &next.to_json(), entries, &texts));
+    let stored = api(context).patch(&name, &params(), &patch).await;
+    Ok(Wiped(stored.map_err(|error| refused(&name, error))?))
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn refused(name: &str, error: kube::Error) -> Halt {
+    if is_code(&error, 404) {
         // Whoever deleted it has changed it.
-        Err(error) if is_code(&error, 404) => Err(Error::Conflict(format!("ledger {name}")).into()),
-        Err(error) => Err(Error::api(format!("ledger {name}"), error).into()),
+        return Error::Conflict(format!("ledger {name}")).into();
     }
+    Error::api(format!("ledger {name}"), error).into()
 }
 
 /// What is added, as JSON holds it.

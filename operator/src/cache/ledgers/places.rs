@@ -177,7 +177,7 @@ impl Ledgers {
         })
     }
 
-    /// Notes that a policy has become smaller.
+    /// Notes that a policy has become smaller, or is gone.
     pub fn has_shrunk(&self, policy: PolicyRef) {
         self.write().has_room(policy);
     }
@@ -216,6 +216,8 @@ impl Ledgers {
             return None;
         }
         let credentials = credentials.clone();
+        // One of before, elsewhere: whatever became of that commit, this one says where it is.
+        index.end_claim(ring);
         index.claims.insert(ring.clone(), Claimed { policy, credentials, is_under_way: true });
         Some(Claim { ledgers: self, ring: ring.clone(), is_released: true })
     }

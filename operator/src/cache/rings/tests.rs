@@ -114,10 +114,11 @@ fn what_a_list_has_not_is_gone_once_it_is_complete() {
     writer.apply(&Event::InitApply(ring("pay", "3", "cd")), &Ledgers::default());
     writer.apply(&Event::InitApply(ring("new", "4", "cd")), &Ledgers::default());
     assert!(rings.has_readable("shop") && rings.has_readable("new"), "the list is not complete");
-    writer.apply(&Event::InitDone, &Ledgers::default());
+    assert_eq!(writer.apply(&Event::InitDone, &Ledgers::default()), ["shop"]);
     assert_eq!(rings.names(), ["new".to_owned(), "pay".to_owned()].into());
     assert_eq!((rings.naming("ci"), rings.len()), (vec![], 2));
     assert_eq!(rings.naming("cd").len(), 2);
-    writer.apply(&Event::Delete(ring("pay", "5", "cd")), &Ledgers::default());
+    let deleted = Event::Delete(ring("pay", "5", "cd"));
+    assert_eq!(writer.apply(&deleted, &Ledgers::default()), ["pay"]);
     assert_eq!(rings.naming("cd"), ["new"]);
 }

@@ -204,6 +204,33 @@ fn room_that_has_become_free_is_found() {
     assert_eq!(place(0), enforce(1));
 }
 
+/// Each commit of a ring would otherwise have the next one that is born look everywhere.
+#[test]
+fn a_commit_of_a_ring_that_stays_where_it_is_makes_no_room() {
+    let ledgers = Ledgers::default();
+    for (ring, number) in [("a", 1), ("b", 1), ("c", 2), ("d", 2)] {
+        ledgers.put(&name(ring), row(enforce(number)));
+    }
+    let looked_from = || ledgers.read().full_below.get(&KIND).copied();
+    assert_eq!(free_place(&ledgers, &name("n")), enforce(3));
+    assert_eq!(looked_from(), Some(3));
+    ledgers.put(&name("a"), row(enforce(1)));
+    assert_eq!(looked_from(), Some(3));
+    ledgers.put(&name("c"), row(enforce(1)));
+    assert_eq!(looked_from(), Some(2), "it has left the second");
+}
+
+#[test]
+fn a_claim_elsewhere_ends_the_one_before() {
+    let ledgers = Ledgers::default();
+    ledgers.put(&name("a"), row(enforce(1)));
+    let claim = |number| ledgers.claim(&name("b"), (enforce(number), &NONE), None, 0, Some(LIMIT));
+    claim(1).unwrap().leave_taken();
+    assert_eq!(free_place(&ledgers, &name("n")), enforce(2));
+    let _elsewhere = claim(2).unwrap();
+    assert_eq!(free_place(&ledgers, &name("n")), enforce(1));
+}
+
 /// Of a ring whose ledger is lost nothing is known but what stands in its policy.
 #[test]
 fn a_ring_without_a_ledger_takes_up_room_and_has_its_policys_credentials() {

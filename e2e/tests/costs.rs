@@ -1,0 +1,170 @@
+//! How many requests to the API server a rotation costs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e_testbed::{
+    audit::{Request, Requests},
+    world::{World, manifest, namespaces, wait_until},
+};
+
+use common::{Shared, run, start_operator};
+
+/// A rotation with one pipeline after which a version retires, dry runs aside: those are the
+/// gate's questions, one a second of a policy however many of its rings rotate, and the trial
+/// of each kind of policy every half a minute. It takes eleven; another one is for a machine
+/// on which Kyverno needs more than five seconds for something.
+const MOST: usize = 12;
+
+/// What one asks for is not counted for another.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// So many rings rotate at once.
+const WAVE: usize = 30;
+
+/// Starts the operator as it is installed: the tests' settings have it look more often.
+async fn as_installed(shared: &Shared) -> Result<()> {
+    let mut operator = shared.operator.lock().await;
+    if let Some(operator) = operator.take() {
+        operator.kill().await?;
+    }
+    let log = ["--log-level", "info,signingkeyring_operator=debug"];
+    *operator = Some(start_operator(&shared.world, &log).await?);
+    Ok(())
+}
+
+/// How often each request was made, by verb and resource.
+fn counted(requests: &[Request]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        let Request { verb, resource, namespace, .. } = request;
+        let whose = match (resource.as_str(), namespace.as_str()) {
+            ("secrets", "signing-system") => " of ledgers",
+            ("secrets", _) => " of pipelines",
+            _ => "",
+        };
+        let dry_run = if request.dry_run { " (dry run)" } else { "" };
+        *counts.entry(format!("{verb} {resource}{whose}{dry_run}")).or_default() += 1;
+    }
+    counts
+}
+
+/// Prints how often each request was made, for one of so many rings.
+fn print(what: &str, requests: &[Request], rings: usize) {
+    eprintln!("{what}:");
+    for (request, count) in counted(requests) {
+        eprintln!("  {request:<40} {:.2}", count as f64 / rings as f64);
+    }
+}
+
+/// A ring with the default soak, of which with each rotation the version before retires.
+fn ring(name: &str) -> String {
+    manifest(name, "  keepVersions: 1\n").replace("{soak: 1s}", "{soak: 10s}")
+}
+
+async fn ask_to_rotate(world: &World, rings: &[String], token: &str) -> Result<()> {
+    let token = format!("signing.odj.cloud/rotate={token}");
+    let mut annotate = vec!["annotate", "--overwrite", "skr"];
+    annotate.extend(rings.iter().map(String::as_str));
+    annotate.push(&token);
+    world.kubectl(&annotate).await?;
+    Ok(())
+}
+
+/// Waits until everything about a rotation is over.
+async fn until_over(world: &World, ring: &str, token: &str) -> Result<()> {
+    world.wait_for_field(ring, "{.status.observedRotation}", token).await?;
+    let policy = world.ring(ring, "{.status.policy.name}").await?;
+    wait_until("the version before is let go of", async || {
+        Ok(world.keys(&policy, ring).await?.is_some_and(|keys| keys.len() == 1))
+    })
+    .await?;
+    let current = world.ring(ring, "{.status.currentVersion}").await?;
+    let enforced = format!("True Enforced Kyverno accepts the versions {current}, ");
+    world.wait_for_condition(ring, "PolicyEnforced", &enforced).await?;
+    world.wait_for_condition(ring, "Reconciling", " ").await?;
+    Ok(())
+}
+
+/// Has rings rotate, and returns what was asked of the API server for that.
+async fn rotate(world: &World, rings: &[String], token: &str) -> Result<Vec<Request>> {
+    let since = Requests::from_now(&world.info.folder)?;
+    ask_to_rotate(world, rings, token).await?;
+    for ring in rings {
+        until_over(world, ring, token).await?;
+    }
+    since.until_now(&world.info.folder)
+}
+
+/// Those that read a ledger with its private keys: the answer to the commit that Kyverno has
+/// accepted a version has them, too, and there is one of each version.
+fn reads_of_keys(requests: &[Request]) -> usize {
+    let reads = requests.iter().filter(|request| {
+        request.verb == "get" && request.resource == "secrets" && request.name.starts_with("ring-")
+    });
+    reads.count()
+}
+
+#[test]
+fn a_rotation_costs_few_requests() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |shared| {
+        as_installed(shared).await?;
+        let (world, name) = (&shared.world, "costs");
+        world.apply(&namespaces(name)).await?;
+        let since = Requests::from_now(&world.info.folder)?;
+        world.apply(&ring(name)).await?;
+        world.wait_for_condition(name, "Ready", "True").await?;
+        let birth = since.until_now(&world.info.folder)?;
+        ensure!(birth.iter().all(|request| request.verb != "list"), "{birth:#?}");
+
+        let rings = [name.to_owned()];
+        rotate(world, &rings, "first").await?;
+        let mut requests = rotate(world, &rings, "second").await?;
+        print("a rotation", &requests, 1);
+        requests.retain(|request| !request.dry_run);
+        let reads = reads_of_keys(&requests);
+        ensure!(reads <= 1, "{reads} reads of private keys: {requests:#?}");
+        let count = requests.len();
+        ensure!(count <= MOST, "{count} requests, {MOST} at most: {requests:#?}");
+        Ok(())
+    });
+}
+
+/// On a machine that is busy with it.
+#[test]
+fn a_rotation_among_many_costs_no_more() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |shared| {
+        as_installed(shared).await?;
+        let world = &shared.world;
+        let rings: Vec<String> = (0..WAVE).map(|number| format!("cost-{number}")).collect();
+        let yaml: Vec<String> =
+            rings.iter().map(|name| format!("{}---\n{}", namespaces(name), ring(name))).collect();
+        world.apply(&yaml.join("---\n")).await?;
+        for ring in &rings {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+        }
+        rotate(world, &rings, "first").await?;
+        let mut requests = rotate(world, &rings, "second").await?;
+        print(&format!("a rotation, of {WAVE} at once"), &requests, WAVE);
+        requests.retain(|request| !request.dry_run);
+        let (count, most) = (requests.len(), MOST * WAVE);
+        ensure!(count <= most, "{count} requests, {most} at most: {:#?}", counted(&requests));
+        let reads = reads_of_keys(&requests);
+        ensure!(reads <= WAVE, "{reads} reads of private keys by {WAVE} rings");
+        Ok(())
+    });
+}
