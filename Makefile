@@ -12,7 +12,7 @@ UP         := target/cluster/up
 # Built together, so that what they depend on is built once: the programs, and for those
 # who test everything else, too. Tests enable features of dependencies that programs do
 # not, so each other choice of packages and targets would build most of them again.
-PACKAGES   := --package signingkeyring-operator --package 'signingkeyring-e2e-*'
+PACKAGES   := --package signingkeyring-operator --package signingkeyring-plugin --package 'signingkeyring-e2e-*'
 EVERYTHING := --workspace --all-targets
 # The kind of policy that is not the default: what of the e2e suite depends on the kind,
 # which of the test programs run for it, and where they name what they leave out.
@@ -75,6 +75,11 @@ steps:
 	printf '\nSummary\n%s' "$$summary"; \
 	if [ -n "$$failed" ]; then echo "FAILED; the logs of the clusters are in target/cluster/run/*/"; exit 1; fi; \
 	echo "All passed."
+
+.PHONY: plugin
+plugin: ## Build kubectl signing, and say how to have it on PATH
+	@cargo build --locked $(PACKAGES) --bin kubectl-signing
+	@printf '%s\n' "It is target/debug/kubectl-signing. To have kubectl find it:" "  install -m 755 target/debug/kubectl-signing ~/.local/bin/" "or, for this shell:" "  export PATH=\"$(CURDIR)/target/debug:\$$PATH\""
 
 .PHONY: chaos
 chaos: cluster-tools binaries ## A hard hour in five minutes (SEED=N repeats one, MINUTES=5, RINGS=20, KIND=ImageValidatingPolicy)

@@ -46,7 +46,6 @@ use pipelines::Looked;
 pub use pipelines::{Fresh, is_rights_problem};
 pub(crate) use pipelines::{annotations, kept};
 pub use policies::{Companion, ObservedPolicy, ReadAnew, observe_policy, spec_digest};
-pub use ring::exclusion;
 pub use unknown::{ObservedUnknown, is_covered, observe_unknown, unsettled_cover};
 
 /// What a pass over one ring has observed.

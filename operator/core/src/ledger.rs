@@ -188,32 +188,11 @@ impl Ledger {
         RuleState { sequence: self.rule.sequence, key_set: self.key_set() }
     }
 
-    /// The state that each version has in a window of `keep`. Only versions
-    /// that signed have a place in it, and a revoked one keeps its place: a
-    /// revocation never brings an older version back, and one of a version
-    /// that never signed never pushes one out.
+    /// The state that each version has in a window of `keep`, by [`window`].
     #[must_use]
     pub fn window(&self, keep: u32) -> Vec<State> {
-        let mut room = keep.max(1);
-        let mut states: Vec<State> = self
-            .versions
-            .iter()
-            .rev()
-            .map(|version| match version.state() {
-                state @ (State::Pending | State::Standby) => state,
-                State::Revoked => {
-                    room = room.saturating_sub(u32::from(version.has_signed()));
-                    State::Revoked
-                }
-                _ if room == 0 || !version.has_signed() => State::Retired,
-                state => {
-                    room -= 1;
-                    if state == State::Current { State::Current } else { State::Accepted }
-                }
-            })
-            .collect();
-        states.reverse();
-        states
+        let versions = self.versions.iter().map(|v| (v.state(), v.has_signed()));
+        window(versions, keep)
     }
 
     /// What witnesses are to remember of the ring.
@@ -245,6 +224,32 @@ impl Ledger {
         }
         ledger
     }
+}
+
+/// The state that each of these versions, the newest last, has in a window of `keep`: each
+/// is given by its state and whether it signed. Only versions that signed have a place in
+/// it, and a revoked one keeps its place: a revocation never brings an older version back,
+/// and one of a version that never signed never pushes one out.
+#[must_use]
+pub fn window(versions: impl DoubleEndedIterator<Item = (State, bool)>, keep: u32) -> Vec<State> {
+    let mut room = keep.max(1);
+    let mut states: Vec<State> = versions
+        .rev()
+        .map(|(state, has_signed)| match state {
+            State::Pending | State::Standby => state,
+            State::Revoked => {
+                room = room.saturating_sub(u32::from(has_signed));
+                State::Revoked
+            }
+            _ if room == 0 || !has_signed => State::Retired,
+            state => {
+                room -= 1;
+                if state == State::Current { State::Current } else { State::Accepted }
+            }
+        })
+        .collect();
+    states.reverse();
+    states
 }
 
 /// SHA-256 of a rotation token, in hex: what the ledger keeps of it.

@@ -10,17 +10,18 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Map, Value, json};
+use signingkeyring_convert::version_state;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::Action,
-    ledger::{Ledger, State},
+    ledger::Ledger,
     names,
     report::Report,
     snapshot::{LedgerFound, Snapshot},
     usable::Because,
 };
 use signingkeyring_crds::{
-    PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionState, VersionStatus,
+    PipelineStatus, PolicyStatus, SigningKeyRing, SigningKeyRingStatus, VersionStatus,
 };
 
 use crate::{
@@ -209,14 +210,7 @@ fn from_ledger(status: &mut SigningKeyRingStatus, ledger: &Ledger, ring: &str, b
         .rev()
         .map(|version| VersionStatus {
             version: version.number,
-            state: match version.state() {
-                State::Pending => VersionState::Pending,
-                State::Current => VersionState::Current,
-                State::Accepted => VersionState::Accepted,
-                State::Standby => VersionState::Standby,
-                State::Retired => VersionState::Retired,
-                State::Revoked => VersionState::Revoked,
-            },
+            state: version_state(version.state()),
             fingerprint: version.fingerprint.to_string(),
             public_key: version.public_key.to_string(),
             created_at: Time(version.created_at),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::{ResourceExt, core::DeserializeGuard};
+use signingkeyring_convert::exclusion;
 use signingkeyring_core::{
     ledger::Exclusion,
     names,
@@ -16,7 +17,6 @@ use signingkeyring_core::{
 use signingkeyring_crds::{ImageExclusionList, ImageExclusionListSpec};
 use tracing::warn;
 
-use super::exclusion;
 use crate::context::Context;
 
 /// Reads every list. An entry that cannot be read does not count, and what is

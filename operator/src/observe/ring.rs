@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::civil::Weekday;
 use kube::ResourceExt;
+use signingkeyring_convert::exclusion;
 use signingkeyring_core::{
     duration,
-    images::Pattern,
-    ledger::{Exclusion, PipelineRef},
+    ledger::PipelineRef,
     names,
     policy_ref::{Action, PolicyKind},
     schedule::{Window, Windows},
@@ -182,20 +182,4 @@ fn layout(layout: api::Layout) -> Layout {
         api::Layout::Cosign => Layout::Cosign,
         api::Layout::Environment => Layout::Environment,
     }
-}
-
-/// Reads one exclusion.
-///
-/// # Errors
-/// If its image or its date cannot be read; the text says what to write.
-pub fn exclusion(entry: &api::ImageExclusion) -> Result<Exclusion, String> {
-    Pattern::parse(&entry.image).map_err(|error| error.to_string())?;
-    let expires =
-        match &entry.expires {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                format!("expires {text:?} is no date; write one such as 2027-01-31")
-            })?),
-        };
-    Ok(Exclusion { image: entry.image.clone(), expires })
 }

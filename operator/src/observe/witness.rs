@@ -2,9 +2,10 @@
 //! annotation, its status, and the policies that hold its rule.
 
 use kube::ResourceExt;
+use signingkeyring_convert::state;
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters, MOST_WITNESSED, short},
-    ledger::{KnownVersion, State},
+    ledger::KnownVersion,
     names,
     snapshot::Witness,
 };
@@ -70,14 +71,7 @@ pub fn versions(status: &SigningKeyRingStatus) -> Vec<KnownVersion> {
     sound
         .map(|(v, fingerprint)| KnownVersion {
             number: v.version,
-            state: match v.state {
-                VersionState::Pending => State::Pending,
-                VersionState::Standby => State::Standby,
-                VersionState::Current => State::Current,
-                VersionState::Accepted => State::Accepted,
-                VersionState::Retired => State::Retired,
-                VersionState::Revoked => State::Revoked,
-            },
+            state: state(v.state),
             public_key: v.public_key.clone(),
             fingerprint,
             created_at: v.created_at.0,

@@ -23,6 +23,17 @@ const NAMESPACE: &str = "checkout-dev";
 const SECRET: &str = "checkout-ci/image-signing";
 const VERSIONS: u32 = 4;
 
+/// What shows more than the demo.
+const MORE: &str = "
+What shows more, with KEEP=1 or on a cluster of yours (make plugin says how to have it on PATH):
+
+  kubectl signing status checkout             # versions, who holds the key, what is wrong
+  kubectl signing impact checkout --rotate    # what would not start after the next rotation
+  kubectl signing why IMAGE -n checkout-dev   # who signed it, and what Kyverno says
+  kubectl signing verify checkout             # whether the gate is closed now
+  kubectl signing history checkout            # every version, for auditors
+";
+
 /// Shows a ring's life on a real kube-apiserver, Kyverno, registry and cosign.
 /// Ends with 1 if any verdict is not the expected one. SIGNING_POLICY_KIND names the
 /// kind of policy that shall enforce.
@@ -57,6 +68,7 @@ async fn main() -> Result<()> {
         }
     };
     say(&format!("Done in {:.0} s", start.elapsed().as_secs_f64()));
+    print(MORE);
     if arguments.keep {
         explain(&world);
         tokio::select! {
@@ -199,7 +211,7 @@ fn explain(world: &World) {
     let kind = Kind::under_test();
     print(&format!(
         "\nThe cluster and the operator run until you press Ctrl-C. In another terminal:\n\
-         \n  export KUBECONFIG='{}' PATH='{}':\"$PATH\"\n\
+         \n  export KUBECONFIG='{}' PATH='{}':'{}':\"$PATH\"\n\
          \n  kubectl get skr -o wide\
          \n  kubectl describe skr {RING}\
          \n  kubectl get {} {} -o yaml\
@@ -207,6 +219,7 @@ fn explain(world: &World) {
          \n  kubectl annotate --overwrite skr {RING} signing.odj.cloud/rotate=again\n",
         world.info.kubeconfig.display(),
         tools::folder().join("bin").display(),
+        tools::root().join("target/debug").display(),
         kind.resource(),
         kind.enforce(1),
         world.info.registry,

@@ -1,0 +1,13 @@
+//! From the Kubernetes API's objects to the types of `operator/core`, and back: what the
+//! operator and the plugin both have to read.
+
+// What is read from a cluster is foreign data: whatever stands there, no index
+// of it may panic.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
+mod exclusion;
+pub mod guard;
+mod version;
+
+pub use exclusion::exclusion;
+pub use version::{state, version_state};

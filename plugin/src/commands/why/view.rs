@@ -1,0 +1,146 @@
+//! What is said of an image, and by whom.
+
+use serde::Serialize;
+use signingkeyring_core::condition::{Kind, Status};
+use signingkeyring_crds::{PolicyAction, SigningKeyRing};
+
+use crate::{
+    dry_run::{Answer, reason},
+    judge::{Fate, refusal, signed_by},
+    ring::{condition, policy_kind},
+};
+
+/// Why images would start in a namespace, or would not.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    pub namespace: String,
+    /// The ring that the namespace's label names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<String>,
+    /// Why there is none of that name, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_such_ring: Option<String>,
+    /// What the ring does, and by which kind of policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    pub audits: bool,
+    /// What Kyverno leaves out of the check, or why nobody is checked.
+    pub remarks: Vec<String>,
+    pub images: Vec<Asked>,
+}
+
+/// An image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    pub image: String,
+    /// Whether it starts, as far as it is known here.
+    pub here: Verdict,
+    pub because: String,
+    pub signed_by: String,
+    /// What Kyverno says.
+    pub kyverno: Verdict,
+    pub kyverno_says: String,
+}
+
+/// Whether an image starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    /// It does.
+    Admitted,
+    /// It does not.
+    Refused,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl View {
+    /// Of a namespace, with the ring that its label names.
+    pub fn new(namespace: &str, ring: Option<String>) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            ring,
+            no_such_ring: None,
+            policy: None,
+            audits: false,
+            remarks: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    /// Adds what the ring says.
+    pub fn look_at(&mut self, ring: &SigningKeyRing) {
+        let action = ring.spec.policy.action;
+        self.audits = action == PolicyAction::Audit;
+        self.policy = Some(format!("{action:?}, {}", policy_kind(ring).as_str()));
+        for kind in [Kind::PolicyEnforced, Kind::EnforcementComplete] {
+            let said = condition(ring, kind).filter(|c| c.status == Status::False.as_str());
+            self.remarks.extend(said.map(|c| format!("{}: {}", c.reason, c.message)));
+        }
+    }
+
+    /// Whether an image would not start, or the two verdicts differ.
+    pub fn is_open(&self) -> bool {
+        self.images.iter().any(|image| {
+            image.kyverno != Verdict::Admitted
+                || image.here != Verdict::Admitted && !self.audits
+                || self.differs(image)
+        })
+    }
+
+    /// Whether Kyverno says otherwise. Of a ring that only audits it admits all.
+    pub fn differs(&self, image: &Asked) -> bool {
+        let expected = if self.audits { Verdict::Admitted } else { image.here };
+        expected != Verdict::Unknown
+            && image.kyverno != Verdict::Unknown
+            && expected != image.kyverno
+    }
+}
+
+impl Asked {
+    /// Puts the two beside each other. Without a ring nothing is verified.
+    pub fn of(image: &str, ring: &str, fate: Option<&Fate>, answer: Answer) -> Self {
+        let (here, because) = match fate {
+            None => (Verdict::Admitted, "no ring verifies images here".to_owned()),
+            Some(Fate::Excluded(by)) => (Verdict::Admitted, format!("excluded by {by}")),
+            Some(Fate::Admitted(_)) => {
+                (Verdict::Admitted, "an accepted version signed it".to_owned())
+            }
+            Some(Fate::Refused(why, signers)) => (Verdict::Refused, refusal(ring, *why, signers)),
+            Some(Fate::Unknown(why, _)) => (Verdict::Unknown, why.clone()),
+        };
+        let signed = fate.map_or("-".to_owned(), |fate| signed_by(ring, fate.signers()));
+        let (kyverno, kyverno_says) = match answer {
+            Answer::Admitted => (Verdict::Admitted, String::new()),
+            Answer::Refused(text) => (Verdict::Refused, reason(&text)),
+            Answer::Unanswered(text) => {
+                (Verdict::Refused, format!("it does not answer, so pods are refused: {text}"))
+            }
+            Answer::Other(text) => {
+                (Verdict::Unknown, format!("it was not asked, because of something else: {text}"))
+            }
+        };
+        Self { image: image.to_owned(), here, because, signed_by: signed, kyverno, kyverno_says }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_open_and_an_audit_admits_all() {
+        let mut view = View::new("ns", Some("checkout".into()));
+        let asked = |fate: Fate, answer| Asked::of("x", "checkout", Some(&fate), answer);
+        view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Admitted)];
+        assert!(!view.is_open());
+        view.images = vec![asked(Fate::Refused(None, Vec::new()), Answer::Admitted)];
+        assert!(view.is_open() && view.differs(&view.images[0]));
+        view.audits = true;
+        assert!(!view.is_open());
+        view.audits = false;
+        view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Other("quota".into()))];
+        assert!(view.is_open() && !view.differs(&view.images[0]));
+    }
+}

@@ -1,0 +1,85 @@
+//! The flags that several commands have.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use signingkeyring_core::names;
+
+/// How to reach the cluster, and what is called how there.
+#[derive(Args, Clone, Debug)]
+pub struct Connection {
+    /// The kubeconfig to use, as kubectl's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub context: Option<String>,
+    /// The namespace, where a command takes one; otherwise the context's
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub namespace: Option<String>,
+    /// The key of the namespace label that enrols, as the operator has it
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNING_ENROLMENT_LABEL",
+        default_value = names::LABEL_RING,
+        hide_default_value = true,
+        value_name = "KEY",
+        help_heading = "Cluster"
+    )]
+    pub enrolment_label: String,
+    /// The operator's namespace
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNING_NAMESPACE",
+        default_value = "signing-system",
+        hide_default_value = true,
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    pub operator_namespace: String,
+    /// Kyverno's namespace
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNING_KYVERNO_NAMESPACE",
+        default_value = names::KYVERNO_NAMESPACE,
+        hide_default_value = true,
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    pub kyverno_namespace: String,
+}
+
+/// How a report is shown.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Report {
+    /// How to show it
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// A way to show a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// The same, with all there is
+    Wide,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+}
+
+/// What a command needs before it changes something.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Consent {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Have the API server try it, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -1,0 +1,67 @@
+//! Rings as they change.
+
+use std::{collections::BTreeMap, pin::Pin};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, watcher, watcher::Event},
+};
+
+use crate::cluster::{Cluster, FoundRing};
+
+type Events = Pin<Box<dyn Stream<Item = Result<Event<FoundRing>, watcher::Error>> + Send>>;
+
+/// One ring or all of them, and what comes of them.
+pub struct Followed {
+    events: Events,
+    /// Those that are there, by name.
+    pub rings: BTreeMap<String, FoundRing>,
+    /// Those of a list that has yet to end.
+    listed: BTreeMap<String, FoundRing>,
+}
+
+impl Followed {
+    /// Begins to follow one ring, or all.
+    pub fn begin(cluster: &Cluster, ring: Option<&str>) -> Self {
+        let api: Api<FoundRing> = Api::all(cluster.client.clone());
+        let config = match ring {
+            Some(ring) => watcher::Config::default().fields(&format!("metadata.name={ring}")),
+            None => watcher::Config::default(),
+        };
+        Self {
+            events: Box::pin(watcher(api, config).default_backoff()),
+            rings: BTreeMap::new(),
+            listed: BTreeMap::new(),
+        }
+    }
+
+    /// Waits until something has changed. What goes wrong is said, and it goes on.
+    pub async fn changed(&mut self) -> Result<(), String> {
+        loop {
+            // The stream never ends: it begins anew after each failure.
+            let Some(event) = self.events.next().await else {
+                return std::future::pending().await;
+            };
+            match event {
+                Ok(Event::Init) => self.listed.clear(),
+                Ok(Event::InitApply(ring)) => {
+                    self.listed.insert(ring.name_any(), ring);
+                }
+                Ok(Event::InitDone) => {
+                    self.rings = std::mem::take(&mut self.listed);
+                    return Ok(());
+                }
+                Ok(Event::Apply(ring)) => {
+                    self.rings.insert(ring.name_any(), ring);
+                    return Ok(());
+                }
+                Ok(Event::Delete(ring)) => {
+                    self.rings.remove(&ring.name_any());
+                    return Ok(());
+                }
+                Err(error) => return Err(crate::error::chain(&error)),
+            }
+        }
+    }
+}

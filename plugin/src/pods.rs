@@ -1,0 +1,74 @@
+//! Pods, and the images that they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    cluster::{Cluster, list},
+    error::Error,
+};
+
+/// With more namespaces than this, one asks for the pods of all of the cluster.
+const FEW: usize = 8;
+
+/// The images that a pod names, once each, in the order of its containers.
+pub fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let named = containers.filter_map(|container| container.image.as_ref());
+    let named = named.chain(ephemeral.filter_map(|container| container.image.as_ref()));
+    let mut seen = BTreeSet::new();
+    named.filter(|image| seen.insert((*image).clone())).cloned().collect()
+}
+
+/// The pods of these namespaces.
+///
+/// # Errors
+/// If they cannot be listed.
+pub async fn of_namespaces(
+    cluster: &Cluster,
+    namespaces: &BTreeSet<String>,
+) -> Result<Vec<Pod>, Error> {
+    if namespaces.len() > FEW {
+        match list(&Api::<Pod>::all(cluster.client.clone()), ListParams::default(), "pods").await {
+            Ok(pods) => {
+                let is_of_them = |pod: &Pod| {
+                    pod.metadata.namespace.as_ref().is_some_and(|name| namespaces.contains(name))
+                };
+                return Ok(pods.into_iter().filter(is_of_them).collect());
+            }
+            // One may see those of one's own namespaces.
+            Err(error) if error.is_code(403) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut pods = Vec::new();
+    for namespace in namespaces {
+        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+        let what = format!("pods of namespace {namespace}");
+        pods.extend(list(&api, ListParams::default(), &what).await?);
+    }
+    Ok(pods)
+}
+
+/// How many pods each namespace has.
+///
+/// # Errors
+/// If they cannot be listed.
+pub async fn counts(cluster: &Cluster) -> Result<BTreeMap<String, usize>, Error> {
+    let api: Api<Pod> = Api::all(cluster.client.clone());
+    let mut params = ListParams::default().limit(1000);
+    let mut counts = BTreeMap::new();
+    loop {
+        let page = api.list_metadata(&params).await.map_err(|error| Error::api("pods", error))?;
+        for pod in page.items {
+            *counts.entry(pod.namespace().unwrap_or_default()).or_default() += 1;
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(counts),
+        }
+    }
+}
