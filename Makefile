@@ -31,10 +31,11 @@ LEFT_OUT      := target/cluster/left-out
 E2E      := cargo test --workspace --locked --no-fail-fast
 ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
 LANE_1   := e2e faults elsewhere
-LANE_2   := gate guard seen hostile frozen uninstall
+LANE_2   := gate guard seen hostile frozen uninstall chart
 ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
+CHART      := manifests/chart
 # The test programs that need no cluster: those of all other packages.
 UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
@@ -110,15 +111,23 @@ run: cluster-tools binaries ## The operator against it, in the foreground, as it
 ##@ Parts
 
 .PHONY: generate
-generate: everything ## Write the generated files: the CRDs
+generate: everything ## Write the generated files: the CRDs, the chart's copies and its README
 	@$(CRDGEN) --mode write
+	@$(CHART)/generate/run $(CHART)
 
 .PHONY: verify
 verify: everything ## Generated files are current, the code is formatted and free of lints
 	@echo "== verify"
 	@$(CRDGEN) --mode check
+	@$(MAKE) verify-chart
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The same files of a copy of the chart, made anew.
+.PHONY: verify-chart
+verify-chart:
+	@rm -rf target/chart && cp -r $(CHART) target/chart && $(CHART)/generate/run target/chart
+	@diff --recursive $(CHART) target/chart || { echo "the chart is not what it is made from; write it anew: make generate" >&2; exit 1; }
 
 .PHONY: unit
 unit: cluster-tools everything ## Tests without a cluster
@@ -229,8 +238,12 @@ PROGRAMS := etcd=go.etcd.io/etcd/server/v3 \
 VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
+# Other programs that the tests use: what their Go module is called, and what is built of
+# it. Each module is one of its own, since one has one version of each of its dependencies.
+HELM       := helm.sh/helm/v4/cmd/helm
+
 .PHONY: cluster-tools
-cluster-tools: target/cluster/.built ## Build etcd, kube-apiserver, Kyverno, cosign, ... (once)
+cluster-tools: target/cluster/.built target/cluster/.built-helm ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, ... (once)
 
 target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 	@mkdir -p $(TOOLS)
@@ -241,6 +254,14 @@ target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 	done
 	@$(call kyverno-crds,e2e/cluster,target/cluster/kyverno-crds)
 	@touch $@
+
+target/cluster/.built-helm: e2e/cluster/helm/go.mod e2e/cluster/helm/go.sum
+	@$(call tools-of,helm,$(HELM))
+	@touch $@
+
+tools-of = mkdir -p $(TOOLS); \
+	echo "building $(1) (some 90 seconds on 2 cores, once)" >&2; \
+	go -C e2e/cluster/$(1) build -trimpath -ldflags "-s -w" -o "$(CURDIR)/$(TOOLS)/" $(2)
 
 # The CRDs of the Kyverno that a Go module pins, in a folder.
 kyverno-crds = rm -rf $(2) && mkdir -p $(2) && \
