@@ -216,7 +216,7 @@ async fn commit(
         Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
         Change::Discard { version } => info!(ring, version, "version given up before it signed"),
         Change::Activate { version, .. } => {
-            announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+            announce_current(context, ring, on, *version, &next).await;
         }
         Change::Revoke { versions, promote, .. } => {
             for version in versions {
@@ -226,7 +226,7 @@ async fn commit(
                 events.publish(on, true, Occurrence::VersionRevoked, Doing::Revoke, &note).await;
             }
             if let Some(version) = promote {
-                announce_current(context, ring, on, *version, &fingerprint(*version)).await;
+                announce_current(context, ring, on, *version, &next).await;
             }
         }
         Change::CorrectTimes => warn!(ring, "the ledger named times in the future, corrected"),
@@ -290,10 +290,11 @@ async fn announce_current(
     ring: &str,
     on: &ObjectReference,
     version: u32,
-    fingerprint: &str,
+    ledger: &Ledger,
 ) {
+    let fingerprint = fingerprint(ledger, version);
     info!(ring, version, fingerprint, "version current");
-    context.metrics.version_activated();
+    context.metrics.version_activated(ledger.by_number(version));
     let note = format!("version {version} signs, {fingerprint}");
     context.events.publish(on, false, Occurrence::VersionCurrent, Doing::Activate, &note).await;
 }
