@@ -31,7 +31,7 @@ LEFT_OUT      := target/cluster/left-out
 E2E      := cargo test --workspace --locked --no-fail-fast
 ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
 LANE_1   := e2e faults elsewhere
-LANE_2   := gate guard seen hostile frozen uninstall chart
+LANE_2   := gate guard seen hostile frozen uninstall chart monitoring
 ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
@@ -241,9 +241,10 @@ VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
 # Other programs that the tests use: what their Go module is called, and what is built of
 # it. Each module is one of its own, since one has one version of each of its dependencies.
 HELM       := helm.sh/helm/v4/cmd/helm
+PROMETHEUS := github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
 
 .PHONY: cluster-tools
-cluster-tools: target/cluster/.built target/cluster/.built-helm ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, ... (once)
+cluster-tools: target/cluster/.built target/cluster/.built-helm target/cluster/.built-prometheus ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, Prometheus, ... (once)
 
 target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 	@mkdir -p $(TOOLS)
@@ -259,9 +260,14 @@ target/cluster/.built-helm: e2e/cluster/helm/go.mod e2e/cluster/helm/go.sum
 	@$(call tools-of,helm,$(HELM))
 	@touch $@
 
+target/cluster/.built-prometheus: e2e/cluster/prometheus/go.mod e2e/cluster/prometheus/go.sum
+	@$(call tools-of,prometheus,$(PROMETHEUS))
+	@touch $@
+
+# Prometheus without ways to find targets in clouds, which are most of it.
 tools-of = mkdir -p $(TOOLS); \
 	echo "building $(1) (some 90 seconds on 2 cores, once)" >&2; \
-	go -C e2e/cluster/$(1) build -trimpath -ldflags "-s -w" -o "$(CURDIR)/$(TOOLS)/" $(2)
+	go -C e2e/cluster/$(1) build -trimpath -tags remove_all_sd -ldflags "-s -w" -o "$(CURDIR)/$(TOOLS)/" $(2)
 
 # The CRDs of the Kyverno that a Go module pins, in a folder.
 kyverno-crds = rm -rf $(2) && mkdir -p $(2) && \

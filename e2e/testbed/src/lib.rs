@@ -10,6 +10,7 @@ pub mod kind;
 pub mod operator;
 pub mod pki;
 pub mod private;
+pub mod prometheus;
 pub mod proxy;
 pub mod replicas;
 pub mod rights;
