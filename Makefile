@@ -111,7 +111,7 @@ run: cluster-tools binaries ## The operator against it, in the foreground, as it
 ##@ Parts
 
 .PHONY: generate
-generate: everything ## Write the generated files: the CRDs, the chart's copies and its README
+generate: everything ## Write the generated files: the CRDs, their pages, the chart's copies and its README
 	@$(CRDGEN) --mode write
 	@$(CHART)/generate/run $(CHART)
 
@@ -133,6 +133,20 @@ verify-chart:
 unit: cluster-tools everything ## Tests without a cluster
 	@echo "== unit"
 	@cargo test --workspace --locked --no-fail-fast --lib --bins $(addprefix --test ,$(UNIT))
+
+.PHONY: docs
+docs: target/docs-tools/bin/mdbook ## Build the pages as a book: target/book
+	@$< build
+
+target/docs-tools/bin/mdbook:
+	@cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/docs-tools
+
+.PHONY: deny
+deny: target/deny-tools/bin/cargo-deny ## Licences, sources and versions of dependencies are those that deny.toml allows
+	@$< --locked check licenses bans sources
+
+target/deny-tools/bin/cargo-deny:
+	@cargo install cargo-deny --version 0.20.2 --locked --root target/deny-tools
 
 .PHONY: fuzz
 fuzz: target/fuzz-tools/bin/cargo-fuzz ## Fuzz what parses foreign input: make fuzz SECONDS_EACH=60
