@@ -33,10 +33,11 @@ LEFT_OUT      := target/cluster/left-out
 E2E      := cargo test --workspace --locked --no-fail-fast
 ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
 LANE_1   := e2e faults elsewhere
-LANE_2   := gate guard seen hostile frozen uninstall
+LANE_2   := gate guard seen hostile frozen uninstall chart monitoring
 ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
+CHART      := manifests/chart
 # The test programs that need no cluster: those of all other packages.
 UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds inspect operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
@@ -117,20 +118,42 @@ run: cluster-tools binaries ## The operator against it, in the foreground, as it
 ##@ Parts
 
 .PHONY: generate
-generate: everything ## Write the generated files: the CRDs
+generate: everything ## Write the generated files: the CRDs, their pages, the chart's copies and its README
 	@$(CRDGEN) --mode write
+	@$(CHART)/generate/run $(CHART)
 
 .PHONY: verify
 verify: everything ## Generated files are current, the code is formatted and free of lints
 	@echo "== verify"
 	@$(CRDGEN) --mode check
+	@$(MAKE) verify-chart
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The same files of a copy of the chart, made anew.
+.PHONY: verify-chart
+verify-chart:
+	@rm -rf target/chart && cp -r $(CHART) target/chart && $(CHART)/generate/run target/chart
+	@diff --recursive $(CHART) target/chart || { echo "the chart is not what it is made from; write it anew: make generate" >&2; exit 1; }
 
 .PHONY: unit
 unit: cluster-tools everything ## Tests without a cluster
 	@echo "== unit"
 	@cargo test --workspace --locked --no-fail-fast --lib --bins $(addprefix --test ,$(UNIT))
+
+.PHONY: docs
+docs: target/docs-tools/bin/mdbook ## Build the pages as a book: target/book
+	@$< build
+
+target/docs-tools/bin/mdbook:
+	@cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/docs-tools
+
+.PHONY: deny
+deny: target/deny-tools/bin/cargo-deny ## Licences, sources and versions of dependencies are those that deny.toml allows
+	@$< --locked check licenses bans sources
+
+target/deny-tools/bin/cargo-deny:
+	@cargo install cargo-deny --version 0.20.2 --locked --root target/deny-tools
 
 .PHONY: fuzz
 fuzz: target/fuzz-tools/bin/cargo-fuzz ## Fuzz what parses foreign input: make fuzz SECONDS_EACH=60
@@ -236,8 +259,13 @@ PROGRAMS := etcd=go.etcd.io/etcd/server/v3 \
 VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
+# Other programs that the tests use: what their Go module is called, and what is built of
+# it. Each module is one of its own, since one has one version of each of its dependencies.
+HELM       := helm.sh/helm/v4/cmd/helm
+PROMETHEUS := github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
+
 .PHONY: cluster-tools
-cluster-tools: target/cluster/.built ## Build etcd, kube-apiserver, Kyverno, cosign, ... (once)
+cluster-tools: target/cluster/.built target/cluster/.built-helm target/cluster/.built-prometheus ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, Prometheus, ... (once)
 
 target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 	@mkdir -p $(TOOLS)
@@ -248,6 +276,19 @@ target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 	done
 	@$(call kyverno-crds,e2e/cluster,target/cluster/kyverno-crds)
 	@touch $@
+
+target/cluster/.built-helm: e2e/cluster/helm/go.mod e2e/cluster/helm/go.sum
+	@$(call tools-of,helm,$(HELM))
+	@touch $@
+
+target/cluster/.built-prometheus: e2e/cluster/prometheus/go.mod e2e/cluster/prometheus/go.sum
+	@$(call tools-of,prometheus,$(PROMETHEUS))
+	@touch $@
+
+# Prometheus without ways to find targets in clouds, which are most of it.
+tools-of = mkdir -p $(TOOLS); \
+	echo "building $(1) (some 90 seconds on 2 cores, once)" >&2; \
+	go -C e2e/cluster/$(1) build -trimpath -tags remove_all_sd -ldflags "-s -w" -o "$(CURDIR)/$(TOOLS)/" $(2)
 
 # The CRDs of the Kyverno that a Go module pins, in a folder.
 kyverno-crds = rm -rf $(2) && mkdir -p $(2) && \

@@ -29,7 +29,6 @@ mod observe;
 mod packed;
 mod probe;
 mod rechecks;
-mod record;
 mod rotations;
 pub mod runtime;
 mod sealings;

@@ -6,12 +6,14 @@ use crate::settings::LogFormat;
 
 mod events;
 mod metrics;
+mod rings;
 
 pub(crate) use events::{
     Events, companion_reference, list_reference, namespace_reference, policy_reference,
     ring_reference,
 };
 pub(crate) use metrics::Metrics;
+pub(crate) use rings::RingSeries;
 
 /// Sends log lines to standard error.
 ///

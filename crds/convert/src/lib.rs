@@ -7,7 +7,9 @@
 
 mod exclusion;
 pub mod guard;
+mod record;
 mod version;
 
 pub use exclusion::exclusion;
+pub use record::{record, version_cause, version_end};
 pub use version::{state, version_state};

@@ -11,6 +11,7 @@ pub mod operator;
 pub mod page;
 pub mod pki;
 pub mod private;
+pub mod prometheus;
 pub mod proxy;
 pub mod replicas;
 pub mod rights;

@@ -76,6 +76,25 @@ impl Default for Installed {
     }
 }
 
+impl Installed {
+    /// What the Deployment of that name says, with the variables whose values are there.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn read(world: &World, namespace: &str, name: &str) -> Result<Self> {
+        let deployment = ["deployment", name, "-n", namespace];
+        let pod = "{.spec.template.spec";
+        let account = world.get(&deployment, &format!("{pod}.serviceAccountName}}")).await?;
+        let variables = world.get(&deployment, &format!("{pod}.containers[0].env}}")).await?;
+        let variables: Vec<serde_json::Value> = serde_json::from_str(&variables)?;
+        let mut environment = vec![("SIGNING_NAMESPACE".to_owned(), namespace.to_owned())];
+        environment.extend(variables.iter().filter_map(|variable| {
+            Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()))
+        }));
+        Ok(Self { namespace: namespace.to_owned(), account, environment })
+    }
+}
+
 impl Operator {
     /// Starts the operator and waits until it is ready.
     ///

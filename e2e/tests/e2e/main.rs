@@ -11,6 +11,7 @@
 mod common;
 
 mod api;
+mod ci;
 mod contents;
 mod deletion;
 mod drift;

@@ -41,17 +41,7 @@ async fn install(world: &World) -> Result<Installed> {
         ensure!(Instant::now() < deadline, "installing: {error:#}");
         sleep(std::time::Duration::from_millis(500)).await;
     }
-    let name = "acme-signingkeyring-operator";
-    let deployment = ["deployment", name, "-n", NAMESPACE];
-    let pod = "{.spec.template.spec";
-    let account = world.get(&deployment, &format!("{pod}.serviceAccountName}}")).await?;
-    let environment = world.get(&deployment, &format!("{pod}.containers[0].env}}")).await?;
-    let environment: Vec<serde_json::Value> = serde_json::from_str(&environment)?;
-    let mut values = vec![("SIGNING_NAMESPACE".to_owned(), NAMESPACE.to_owned())];
-    values.extend(environment.iter().filter_map(|variable| {
-        Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()))
-    }));
-    Ok(Installed { namespace: NAMESPACE.to_owned(), account, environment: values })
+    Installed::read(world, NAMESPACE, "acme-signingkeyring-operator").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,7 @@ pub(super) async fn announce_current(
     let ring = observed.snapshot.name.as_str();
     let fingerprint = fingerprint(next, version);
     info!(ring, version, fingerprint, "version current");
-    context.metrics.version_activated();
+    context.metrics.version_activated(next.by_number(version));
     let mut note = format!("version {version} signs, {fingerprint}");
     for retired in retired(observed, next) {
         info!(ring, version = retired.number, fingerprint = %retired.fingerprint, "version retired");

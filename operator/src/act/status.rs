@@ -10,7 +10,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Map, Value, json};
-use signingkeyring_convert::version_state;
+use signingkeyring_convert::{version_cause, version_end, version_state};
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::Action,
@@ -27,7 +27,6 @@ use signingkeyring_crds::{
 use crate::{
     context::Context,
     error::{Error, is_code},
-    record::{version_cause, version_end},
     telemetry,
 };
 

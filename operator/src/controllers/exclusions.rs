@@ -18,6 +18,11 @@ pub(super) async fn report(context: &Context, policy: PolicyRef, selection: &Sel
     let of_policy = context.settings.limit_for_lists();
     let limit = of_policy.room_for_exclusions().new;
     context.metrics.exclusions(selection.bytes, limit, selection.too_large.len());
+    let now = context.clock.now();
+    let ends = selection.counting.iter().filter(|(_, exclusion)| exclusion.counts(now));
+    let ends =
+        ends.filter_map(|(list, exclusion)| Some((list.as_str(), exclusion.ends()?.as_second())));
+    context.metrics.exclusions_end(ends);
     for TooLarge { list: name, left_out } in &selection.too_large {
         // It was deleted since it was seen.
         let (Some(list), Some(first)) = (context.cache.list(name), left_out.first()) else {

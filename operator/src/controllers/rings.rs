@@ -27,7 +27,8 @@ use crate::{
     error::Error,
     observe::{Fresh, needs_no_fresh_look, needs_no_pipelines, observe, touches_pipelines},
     rotations::Standing,
-    telemetry, watches,
+    telemetry::{self, RingSeries},
+    watches,
     workqueue::{Key, Outcome, Pass},
 };
 
@@ -143,7 +144,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         Err(invalid) => {
             let generation = invalid.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
-            context.metrics.ring_state(ring, Some("stalled"));
+            context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
             return Ok(Outcome::Done);
         }
     };
@@ -158,7 +159,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         Err(why) => {
             let generation = object.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
-            context.metrics.ring_state(ring, Some("stalled"));
+            context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
             return Ok(Outcome::Done);
         }
     };
@@ -241,7 +242,8 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if let Some(error) = failed {
         return Err(error);
     }
-    context.metrics.ring_state(ring, Some(state(&report)));
+    let series = RingSeries::of(&observed.snapshot, &report, state(&report));
+    context.metrics.ring_state(ring, Some(series));
     let is_incomplete =
         |said: &Condition| said.kind == Kind::EnforcementComplete && said.status == Status::False;
     context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));

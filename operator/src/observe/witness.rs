@@ -2,7 +2,7 @@
 //! annotation, its status, and the policies that hold its rule.
 
 use kube::ResourceExt;
-use signingkeyring_convert::state;
+use signingkeyring_convert::{record, state};
 use signingkeyring_core::{
     high_water::{HighWater, HighWaters, MOST_WITNESSED, short},
     ledger::KnownVersion,
@@ -11,7 +11,7 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus, VersionState};
 
-use crate::{keys::fingerprint_of, kyverno::Object, record::record};
+use crate::{keys::fingerprint_of, kyverno::Object};
 
 /// What an object's annotation remembers of a ring; nothing if that cannot be
 /// read. One that names another ring was copied and does not count.

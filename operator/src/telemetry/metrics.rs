@@ -1,8 +1,8 @@
 //! What `/metrics` shows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -11,8 +11,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use signingkeyring_core::guard::Guard;
+use signingkeyring_core::{guard::Guard, ledger::Version};
 
+use super::rings::{RingSeries, Table};
 use crate::gate::State;
 
 /// What `/metrics` shows.
@@ -23,11 +24,12 @@ pub struct Metrics {
     reconciles: Family<ReconcileLabels, Counter>,
     duration: Family<ControllerLabels, Histogram>,
     rings: Family<StateLabels, Gauge>,
-    ring_states: Mutex<BTreeMap<String, &'static str>>,
+    table: Arc<Table>,
     incomplete: Mutex<BTreeSet<String>>,
     incomplete_rings: Gauge,
     queue_depth: Family<ControllerLabels, Gauge>,
     rotations: Counter,
+    rotation_steps: Family<StepLabels, Histogram>,
     rotations_under_way: Gauge,
     rotations_waiting: Gauge,
     policy_writes: Counter,
@@ -64,6 +66,11 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -92,11 +99,14 @@ impl Default for Metrics {
                 Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0])
             }),
             rings: Family::default(),
-            ring_states: Mutex::default(),
+            table: Arc::default(),
             incomplete: Mutex::default(),
             incomplete_rings: Gauge::default(),
             queue_depth: Family::default(),
             rotations: Counter::default(),
+            rotation_steps: Family::new_with_constructor(|| {
+                Histogram::new([1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0])
+            }),
             rotations_under_way: Gauge::default(),
             rotations_waiting: Gauge::default(),
             policy_writes: Counter::default(),
@@ -143,6 +153,14 @@ impl Metrics {
         r.register("rings", "Rings by state", self.rings.clone());
         r.register("queue_depth", "Names that wait or are worked on", self.queue_depth.clone());
         r.register("versions_activated", "Versions that became current", self.rotations.clone());
+        r.register_with_unit(
+            "rotation_step_duration",
+            "How long the steps of a rotation took: acknowledge, until Kyverno had accepted the \
+             new key for the whole soak, and publish, until the pipelines held it",
+            Unit::Seconds,
+            self.rotation_steps.clone(),
+        );
+        r.register_collector(Box::new(Arc::clone(&self.table)));
         r.register(
             "rotations_under_way",
             "Rings whose next version is on its way",
@@ -166,7 +184,7 @@ impl Metrics {
             self.exclusion_bytes.clone(),
         );
         r.register(
-            "exclusion_bytes_limit",
+            "exclusion_limit_bytes",
             "How many bytes that may be",
             self.exclusion_bytes_limit.clone(),
         );
@@ -252,13 +270,9 @@ impl Metrics {
     }
 
     /// Says what state a ring is in, or that it is gone.
-    pub fn ring_state(&self, ring: &str, state: Option<&'static str>) {
-        let mut states = self.ring_states.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match state {
-            Some(state) => states.insert(ring.to_owned(), state),
-            None => states.remove(ring),
-        };
-        if let Some(state) = before {
+    pub fn ring_state(&self, ring: &str, series: Option<RingSeries>) {
+        let state = series.as_ref().map(|series| series.state);
+        if let Some(state) = self.table.note(ring, series) {
             self.rings.get_or_create(&StateLabels { state }).dec();
         }
         match state {
@@ -286,9 +300,26 @@ impl Metrics {
         self.rotations_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    /// Counts a version that became current.
-    pub fn version_activated(&self) {
+    /// Counts a version that became current, with how long its steps took.
+    pub fn version_activated(&self, version: Option<&Version>) {
         self.rotations.inc();
+        let Some(version) = version else { return };
+        let (acknowledged, activated) = (version.acknowledged_at(), version.activated_at());
+        let steps = [
+            ("acknowledge", Some(version.created_at), acknowledged),
+            ("publish", acknowledged, activated),
+        ];
+        for (step, begun, done) in steps {
+            if let (Some(begun), Some(done)) = (begun, done) {
+                let took = done.duration_since(begun).as_secs_f64();
+                self.rotation_steps.get_or_create(&StepLabels { step }).observe(took);
+            }
+        }
+    }
+
+    /// Says when exclusions of lists end.
+    pub fn exclusions_end<'a>(&self, ends: impl Iterator<Item = (&'a str, i64)>) {
+        self.table.lists_end(ends);
     }
 
     /// Counts a policy write.

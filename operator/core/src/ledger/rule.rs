@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::policy_ref::{Action, PolicyRef};
@@ -204,7 +204,15 @@ impl Exclusion {
     /// Whether it still counts at `now`.
     #[must_use]
     pub fn counts(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|last| now.to_zoned(jiff::tz::TimeZone::UTC).date() <= last)
+        self.expires.is_none_or(|last| now.to_zoned(TimeZone::UTC).date() <= last)
+    }
+
+    /// The moment from which it does not count any more, if there is one: the one after
+    /// its last day.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        let next = self.expires?.checked_add(1.day()).ok()?;
+        Some(next.to_zoned(TimeZone::UTC).ok()?.timestamp())
     }
 }
 

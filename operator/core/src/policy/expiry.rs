@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::snapshot::{Origin, PolicySeen, PolicySnapshot};
 use crate::{images::Pattern, ledger::Exclusion};
@@ -30,13 +30,7 @@ pub(super) fn next_expiry(snapshot: &PolicySnapshot) -> Option<Duration> {
 
 /// How long until an exclusion expires.
 pub(super) fn time_left(exclusion: &Exclusion, now: Timestamp) -> Option<Duration> {
-    Duration::try_from(end_of(exclusion.expires?)?.duration_since(now)).ok()
-}
-
-/// The moment after a day's last, in UTC.
-fn end_of(day: Date) -> Option<Timestamp> {
-    let next = day.checked_add(1.day()).ok()?;
-    Some(next.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    Duration::try_from(exclusion.ends()?.duration_since(now)).ok()
 }
 
 /// The exclusions that the policy skipped until now and that have expired.

@@ -1,5 +1,9 @@
 //! docs/conditions.md explains every reason of a condition and of an event,
-//! and none that does not exist.
+//! and none that does not exist; and the links of all pages lead somewhere.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod links;
 
 use std::collections::BTreeSet;
 
@@ -8,7 +12,7 @@ use signingkeyring_core::{
     event::Occurrence,
 };
 
-const PAGE: &str = include_str!("../../../docs/conditions.md");
+const PAGE: &str = include_str!("../../../../docs/conditions.md");
 
 /// The heading of the events that no condition repeats.
 const EVENTS: &str = "Events without a condition";

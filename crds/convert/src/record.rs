@@ -1,18 +1,19 @@
 //! What is remembered of a version, as its ring's status says it.
 
-use jiff::Timestamp;
 use signingkeyring_core::ledger::{Cause, End, Ended, Record};
 use signingkeyring_crds::{VersionCause, VersionEnd, VersionStatus};
 
 /// From a status. An end without its time, or the other way round, is none.
-pub(crate) fn record(status: &VersionStatus) -> Record {
-    let at: Option<Timestamp> = status.ended_at.as_ref().map(|time| time.0);
+#[must_use]
+pub fn record(status: &VersionStatus) -> Record {
+    let at = status.ended_at.as_ref().map(|time| time.0);
     let ended = at.zip(status.ended_by).map(|(at, by)| Ended { at, by: end(by) });
     Record { cause: status.cause.map(cause), ended }
 }
 
 /// Into a status.
-pub(crate) const fn version_cause(cause: Cause) -> VersionCause {
+#[must_use]
+pub const fn version_cause(cause: Cause) -> VersionCause {
     match cause {
         Cause::First => VersionCause::First,
         Cause::Import => VersionCause::Import,
@@ -25,7 +26,8 @@ pub(crate) const fn version_cause(cause: Cause) -> VersionCause {
 }
 
 /// Into a status.
-pub(crate) const fn version_end(end: End) -> VersionEnd {
+#[must_use]
+pub const fn version_end(end: End) -> VersionEnd {
     match end {
         End::Rotation => VersionEnd::Rotation,
         End::Window => VersionEnd::Window,

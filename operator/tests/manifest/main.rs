@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod chart;
+mod ci;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,7 +25,7 @@ const BASE_MIB: u32 = 128;
 #[test]
 fn the_memory_limit_has_room_for_the_keys_that_are_sealed_at_once() {
     let deployment: Value =
-        serde_saphyr::from_str(include_str!("../../manifests/deployment.yaml")).unwrap();
+        serde_saphyr::from_str(include_str!("../../../manifests/deployment.yaml")).unwrap();
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert!(
         container["env"].as_array().unwrap().iter().all(|v| v["name"] != "SIGNING_SEALINGS"),
@@ -45,29 +48,58 @@ fn what_sealing_takes_by_default_does_not_depend_on_the_cores() {
 #[test]
 fn the_operator_is_told_how_the_role_is_called_that_owners_bind() {
     let deployment: Value =
-        serde_saphyr::from_str(include_str!("../../manifests/deployment.yaml")).unwrap();
+        serde_saphyr::from_str(include_str!("../../../manifests/deployment.yaml")).unwrap();
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let environment = container["env"].as_array().unwrap();
     let told = environment.iter().find(|v| v["name"] == "SIGNING_PIPELINE_ROLE").unwrap();
     let settings = Settings::parse_from(["signingkeyring-operator"]);
     assert_eq!(told["value"], settings.pipeline_role);
-    let rights = include_str!("../../manifests/rbac.yaml");
+    let rights = include_str!("../../../manifests/rbac.yaml");
     let named = format!("kind: ClusterRole\nmetadata:\n  name: {}\n", settings.pipeline_role);
     assert!(rights.contains(&named), "{named}");
 }
 
-/// What an administrator's `kubectl apply -k` sends.
-fn rendered(folder: &Path) -> Vec<Value> {
-    let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster/bin/kubectl");
+/// A program that `make cluster-tools` builds.
+fn program(name: &str) -> Command {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster/bin").join(name);
     assert!(
-        kubectl.is_file(),
-        "the real kubectl is not there ({}): run `make cluster-tools` first",
-        kubectl.display()
+        program.is_file(),
+        "the real {name} is not there ({}): run `make cluster-tools` first",
+        program.display()
     );
-    let output = Command::new(kubectl).arg("kustomize").arg(folder).env_clear().output().unwrap();
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
+}
+
+/// The objects that a program prints.
+fn objects(command: &mut Command) -> Vec<Value> {
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    text.split("\n---\n").map(|object| serde_saphyr::from_str(object).unwrap()).collect()
+    let objects = text.split("\n---\n").map(|object| serde_saphyr::from_str(object).unwrap());
+    objects.filter(|object: &Value| !object.is_null()).collect()
+}
+
+/// What an administrator's `kubectl apply -k` sends.
+fn rendered(folder: &Path) -> Vec<Value> {
+    objects(program("kubectl").arg("kustomize").arg(folder))
+}
+
+/// What somebody's own overlay of the manifests sends.
+fn overlaid(name: &str, overlay: &str) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("overlay-{name}-{}/somewhere/else", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    // kustomize takes no absolute path to a folder.
+    let up = "../".repeat(folder.components().count() - 1);
+    let manifests = manifests().canonicalize().unwrap();
+    let manifests = format!("{up}{}", manifests.strip_prefix("/").unwrap().display());
+    let overlay = overlay.replace("MANIFESTS", &manifests);
+    fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
+    let objects = rendered(&folder);
+    fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap();
+    objects
 }
 
 fn manifests() -> PathBuf {
@@ -79,19 +111,8 @@ type Installation = (Vec<Value>, &'static str, &'static str);
 
 /// The manifests, and an overlay of somebody's own with other names.
 static INSTALLATIONS: LazyLock<[Installation; 2]> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("overlay-{}/somewhere/else", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    // kustomize takes no absolute path to a folder.
-    let up = "../".repeat(folder.components().count() - 1);
-    let resource = manifests().canonicalize().unwrap();
-    let overlay = format!(
-        "namespace: acme-signing\nnamePrefix: acme-\nresources: [{up}{}]\n",
-        resource.strip_prefix("/").unwrap().display()
-    );
-    fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
-    let overlaid = rendered(&folder);
-    fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap();
+    let overlay = "namespace: acme-signing\nnamePrefix: acme-\nresources: [MANIFESTS]\n";
+    let overlaid = overlaid("names", overlay);
     [(rendered(&manifests()), "", "signing-system"), (overlaid, "acme-", "acme-signing")]
 });
 

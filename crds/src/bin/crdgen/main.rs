@@ -1,4 +1,7 @@
-//! Writes the CRDs of this crate's types, or checks that they are current.
+//! Writes the CRDs of this crate's types and a page for each kind that users write, or
+//! checks that they are current.
+
+mod reference;
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -36,23 +39,35 @@ fn run(check: bool) -> Result<(), String> {
         ("gatequestions.yaml", GateQuestion::crd()),
         ("unknownrings.yaml", UnknownRings::crd()),
     ] {
-        let path = folder.join(file);
         let yaml = serde_saphyr::to_string(&crd).map_err(|error| format!("{file}: {error}"))?;
         let text = format!("# Generated from crds/src by: {COMMAND}\n{yaml}");
-        if check {
-            let found = fs::read_to_string(&path).unwrap_or_default();
-            if found != text {
-                return Err(format!(
-                    "{} is not what crds/src makes; {}\nwrite it anew: {COMMAND}",
-                    path.display(),
-                    difference(&found, &text)
-                ));
-            }
-        } else {
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
+        put(check, &folder.join(file), &text)?;
+    }
+    let pages = folder.join("../docs/reference");
+    for (file, crd) in [
+        ("signingkeyring.md", SigningKeyRing::crd()),
+        ("imageexclusionlist.md", ImageExclusionList::crd()),
+    ] {
+        let crd = serde_json::to_value(&crd).map_err(|error| format!("{file}: {error}"))?;
+        put(check, &pages.join(file), &reference::page(&crd, COMMAND))?;
     }
     Ok(())
+}
+
+/// Writes a file, or checks that it is what would be written.
+fn put(check: bool, path: &Path, text: &str) -> Result<(), String> {
+    if !check {
+        return fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    let found = fs::read_to_string(path).unwrap_or_default();
+    if found == text {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is not what crds/src makes; {}\nwrite it anew: {COMMAND}",
+        path.display(),
+        difference(&found, text)
+    ))
 }
 
 /// The first line that differs.
