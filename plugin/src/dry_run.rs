@@ -17,7 +17,7 @@ const MOST: usize = 300;
 pub enum Answer {
     /// It would run.
     Admitted,
-    /// A webhook refused it, in these words.
+    /// One of the operator's policies refused it, in these words.
     Refused(String),
     /// A webhook that has to be asked did not answer.
     Unanswered(String),
@@ -66,12 +66,20 @@ fn answer(status: &Status) -> Answer {
     let message = status.message.clone();
     match (status.code, status.reason.as_str()) {
         // The API server gives every refusal of its own a reason.
-        (400, "") if message.contains("admission webhook") => Answer::Refused(message),
+        (400, "") if message.contains("admission webhook") && is_ours(&message) => {
+            Answer::Refused(message)
+        }
         (500, "InternalError") if message.contains("failed calling webhook") => {
             Answer::Unanswered(message)
         }
         _ => Answer::Other(message),
     }
+}
+
+/// Whether a refusal names a policy of the operator's: other webhooks, and other policies
+/// of Kyverno's, refuse pods for other reasons.
+fn is_ours(message: &str) -> bool {
+    ["signing-enforce-", "signing.enforce-", "signing.pin-"].iter().any(|n| message.contains(n))
 }
 
 /// The part of a refusal that says why, on one line.
@@ -99,6 +107,9 @@ mod tests {
         assert_eq!(reason(refused), "checkout: 'failed'");
         let failed = "Internal error occurred: failed calling webhook \"x\": refused";
         assert!(matches!(of(500, "InternalError", failed), Answer::Unanswered(_)));
+        let others = "admission webhook \"validate.kyverno.svc-fail\" denied the request: \n\n\
+                      require-labels:\n  check: 'failed'\n";
+        assert_eq!(of(400, "", others), Answer::Other(others.to_owned()));
         for (code, reason) in [(403, "Forbidden"), (422, "Invalid"), (404, "NotFound")] {
             assert!(matches!(of(code, reason, "quota"), Answer::Other(_)), "{reason}");
         }

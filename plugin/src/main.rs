@@ -60,8 +60,9 @@ async fn main() -> ExitCode {
     };
     match done {
         Ok(outcome) => outcome.into(),
-        // Whoever reads this has read enough.
-        Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // Whoever reads this has read enough; what was found out nobody heard. As of a
+        // process that the pipe ended.
+        Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(141),
         Err(error) => {
             screen.complain(&format!("error: {error}"));
             error.exit_code()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::{Api, ResourceExt, api::ListParams};
+use signingkeyring_core::policy_ref::PolicyKind;
 
 use crate::{
     cluster::{Cluster, list},
@@ -13,12 +14,16 @@ use crate::{
 /// With more namespaces than this, one asks for the pods of all of the cluster.
 const FEW: usize = 8;
 
-/// The images that a pod names, once each, in the order of its containers.
-pub fn images(spec: &PodSpec) -> Vec<String> {
+/// The images that a pod names and that a kind of policy verifies, once each, in the order
+/// of its containers: one of them verifies volumes, too.
+pub fn images(spec: &PodSpec, kind: PolicyKind) -> Vec<String> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let ephemeral = spec.ephemeral_containers.iter().flatten();
     let named = containers.filter_map(|container| container.image.as_ref());
     let named = named.chain(ephemeral.filter_map(|container| container.image.as_ref()));
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref());
+    let volumes = volumes.filter(|_| kind == PolicyKind::ImageValidatingPolicy);
+    let named = named.chain(volumes.filter_map(|volume| volume.reference.as_ref()));
     let mut seen = BTreeSet::new();
     named.filter(|image| seen.insert((*image).clone())).cloned().collect()
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 use serde::Serialize;
+use signingkeyring_core::policy_ref::PolicyKind;
 
 use crate::{
     cluster::{Cluster, list},
@@ -30,41 +31,43 @@ pub struct Workload {
     pub images: Vec<String>,
 }
 
-/// All workloads of namespaces.
+/// All workloads of namespaces, with the images that a kind of policy verifies.
 ///
 /// # Errors
 /// If they cannot be listed.
 pub async fn of_namespaces(
     cluster: &Cluster,
     namespaces: &BTreeSet<String>,
+    kind: PolicyKind,
 ) -> Result<Vec<Workload>, Error> {
-    let mut all = read::pods(&pods::of_namespaces(cluster, namespaces).await?);
+    let read = read::Reader(kind);
+    let mut all = read.pods(&pods::of_namespaces(cluster, namespaces).await?);
     for namespace in namespaces {
         let client = || cluster.client.clone();
         let what = |kind: &str| format!("{kind} of namespace {namespace}");
         let params = ListParams::default;
         let deployments: Vec<Deployment> =
             list(&Api::namespaced(client(), namespace), params(), &what("Deployments")).await?;
-        all.extend(deployments.iter().filter_map(read::deployment));
+        all.extend(deployments.iter().filter_map(|object| read.deployment(object)));
         let sets: Vec<ReplicaSet> =
             list(&Api::namespaced(client(), namespace), params(), &what("ReplicaSets")).await?;
-        all.extend(sets.iter().filter_map(read::replica_set));
+        all.extend(sets.iter().filter_map(|object| read.replica_set(object)));
         let sets: Vec<StatefulSet> =
             list(&Api::namespaced(client(), namespace), params(), &what("StatefulSets")).await?;
-        all.extend(sets.iter().filter_map(read::stateful_set));
+        all.extend(sets.iter().filter_map(|object| read.stateful_set(object)));
         let sets: Vec<DaemonSet> =
             list(&Api::namespaced(client(), namespace), params(), &what("DaemonSets")).await?;
-        all.extend(sets.iter().filter_map(read::daemon_set));
+        all.extend(sets.iter().filter_map(|object| read.daemon_set(object)));
         let what_revisions = what("ControllerRevisions");
         let revisions: Vec<ControllerRevision> =
             list(&Api::namespaced(client(), namespace), params(), &what_revisions).await?;
-        all.extend(revisions.iter().filter_map(read::revision));
+        all.extend(revisions.iter().filter_map(|object| read.revision(object)));
         let jobs: Vec<Job> =
             list(&Api::namespaced(client(), namespace), params(), &what("Jobs")).await?;
-        all.extend(jobs.iter().filter_map(read::job));
+        all.extend(jobs.iter().filter_map(|object| read.job(object)));
         let jobs: Vec<CronJob> =
             list(&Api::namespaced(client(), namespace), params(), &what("CronJobs")).await?;
-        all.extend(jobs.iter().filter_map(read::cron_job));
+        all.extend(jobs.iter().filter_map(|object| read.cron_job(object)));
     }
     Ok(merged(all))
 }

@@ -2,6 +2,8 @@
 
 mod plan;
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -23,7 +25,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   # what would not start there any more
-  kubectl signing impact checkout --enforce
+  kubectl signing impact checkout --enforce -n checkout-dev
 
   kubectl signing enroll checkout checkout-dev checkout-prod
 
@@ -37,9 +39,8 @@ pub struct Enroll {
     /// Take them from another ring, too
     #[arg(long)]
     overwrite: bool,
-    /// Have the API server try it, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Take namespaces out of a ring: nothing is verified there any more
@@ -68,7 +69,26 @@ pub async fn run(command: &Enroll, cluster: &Cluster, screen: &Screen) -> Result
     cluster.ring(&command.ring).await?;
     let found = find(cluster, &command.namespaces).await?;
     let steps = plan::enroll(&command.ring, &found, command.overwrite);
-    apply(cluster, screen, &steps, Some(&command.ring), command.dry_run).await
+    let consent = command.consent;
+    let changed: BTreeSet<&str> = steps.iter().filter_map(Step::changed).collect();
+    let taken: Vec<String> = found
+        .iter()
+        .filter(|namespace| changed.contains(&*namespace.name))
+        .filter_map(|namespace| {
+            Some(format!("{} from {}", namespace.name, namespace.ring.as_ref()?))
+        })
+        .collect();
+    if !taken.is_empty() && !consent.yes && !consent.dry_run {
+        let question = format!(
+            "Take {}? What is signed for that ring alone will not start there any more.",
+            taken.join(", ")
+        );
+        if !screen.ask(&question).await? {
+            screen.lines(&["Nothing was changed.".into()])?;
+            return Ok(Outcome::Open);
+        }
+    }
+    apply(cluster, screen, &steps, Some(&command.ring), consent.dry_run).await
 }
 
 /// Takes out.

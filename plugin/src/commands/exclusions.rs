@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use signingkeyring_core::policy_ref::PolicyKind;
 use signingkeyring_crds::ImageExclusionList;
 
 use crate::{
@@ -65,7 +66,9 @@ pub async fn run(
     for pod in &pods {
         let ring = pod.namespace().and_then(|namespace| enrolled.get(&namespace));
         if let (Some(ring), Some(spec)) = (ring, &pod.spec) {
-            running.push(view::Running { ring: ring.clone(), images: pods::images(spec) });
+            // Of one kind volumes need exclusions, too.
+            let images = pods::images(spec, PolicyKind::ImageValidatingPolicy);
+            running.push(view::Running { ring: ring.clone(), images });
         }
     }
     let now = clock::now();

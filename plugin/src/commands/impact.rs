@@ -6,7 +6,7 @@ mod print;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
-use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
+use signingkeyring_crds::{ImageExclusionList, PolicyAction, SigningKeyRing};
 
 use self::assess::{Assessment, Then};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     flags::Report,
     judge::Judge,
     output,
-    ring::{Change, ended, next_version},
+    ring::{Change, ended, next_version, versions},
     screen::Screen,
     workloads,
 };
@@ -83,10 +83,26 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let ring = cluster.ring(&command.ring).await?;
     let (change, title) = change(command, &ring);
+    if let Some(Change::Revoke(number)) = change
+        && !versions(&ring).iter().any(|version| version.version == number)
+    {
+        return Err(Error::Failed(format!(
+            "ring {} has no version {number}: kubectl signing history {}",
+            command.ring, command.ring
+        )));
+    }
     let mut judge = Judge::of(cluster, &ring, clock::now()).await?;
     let list = command.list.as_deref().map(read_list).transpose()?;
-    let namespaces = namespaces(cluster, &command.ring, only).await?;
-    let found = workloads::of_namespaces(cluster, &namespaces).await?;
+    let (namespaces, enrolled) = namespaces(cluster, &command.ring, only).await?;
+    if !enrolled && !command.enforce {
+        return Err(Error::Failed(format!(
+            "namespace {} is not enrolled in ring {}: to see what would become of it there, add \
+             --enforce",
+            only.unwrap_or_default(),
+            command.ring
+        )));
+    }
+    let found = workloads::of_namespaces(cluster, &namespaces, judge.kind).await?;
     let images: BTreeSet<String> = found.iter().flat_map(|w| w.images.clone()).collect();
     let before = judge.find(&images).await;
     let after = match list {
@@ -99,7 +115,17 @@ pub async fn run(
     let ended = change.map(|change| ended(&ring, change)).unwrap_or_default();
     let assessment = Assessment::of(
         &judge,
-        Then { title, ended, revoked: command.revoke },
+        Then {
+            title: if enforces(&ring) || command.enforce { title } else { title + AUDITS },
+            ended,
+            revoked: command.revoke,
+            is_change: command.rotate
+                || command.revoke.is_some()
+                || command.keep.is_some()
+                || command.enforce
+                || command.list.is_some(),
+            enforced: (enforces(&ring) && enrolled, enforces(&ring) || command.enforce),
+        },
         namespaces.into_iter().collect(),
         found,
         &before,
@@ -122,14 +148,20 @@ pub async fn run(
 pub async fn of_rotation(cluster: &Cluster, ring: &SigningKeyRing) -> Result<Assessment, Error> {
     let name = kube::ResourceExt::name_any(ring);
     let judge = Judge::of(cluster, ring, clock::now()).await?;
-    let namespaces = namespaces(cluster, &name, None).await?;
-    let found = workloads::of_namespaces(cluster, &namespaces).await?;
+    let (namespaces, _) = namespaces(cluster, &name, None).await?;
+    let found = workloads::of_namespaces(cluster, &namespaces, judge.kind).await?;
     let images: BTreeSet<String> = found.iter().flat_map(|w| w.images.clone()).collect();
     let seen = judge.find(&images).await;
     let ended = ended(ring, Change::Rotate);
     let title = format!("After the rotation to version {}", next_version(ring));
     let namespaces = namespaces.into_iter().collect();
-    let then = Then { title, ended, revoked: None };
+    let then = Then {
+        title: if enforces(ring) { title } else { title + AUDITS },
+        ended,
+        revoked: None,
+        is_change: true,
+        enforced: (enforces(ring), enforces(ring)),
+    };
     Ok(Assessment::of(&judge, then, namespaces, found, &seen, &seen))
 }
 
@@ -158,15 +190,24 @@ fn change(command: &Impact, ring: &SigningKeyRing) -> (Option<Change>, String) {
     (None, title)
 }
 
+/// What is said of a ring that refuses nothing.
+const AUDITS: &str = ", of a ring that only reports (--enforce shows what it would refuse)";
+
+fn enforces(ring: &SigningKeyRing) -> bool {
+    ring.spec.policy.action == PolicyAction::Enforce
+}
+
+/// The namespaces to look at, and whether they are enrolled.
 async fn namespaces(
     cluster: &Cluster,
     ring: &str,
     only: Option<&str>,
-) -> Result<BTreeSet<String>, Error> {
-    match only {
-        Some(namespace) => Ok([namespace.to_owned()].into()),
-        None => Ok(cluster.enrolled(ring).await?.into_iter().collect()),
-    }
+) -> Result<(BTreeSet<String>, bool), Error> {
+    let enrolled: BTreeSet<String> = cluster.enrolled(ring).await?.into_iter().collect();
+    Ok(match only {
+        Some(namespace) => ([namespace.to_owned()].into(), enrolled.contains(namespace)),
+        None => (enrolled, true),
+    })
 }
 
 fn read_list(path: &std::path::Path) -> Result<ImageExclusionList, Error> {

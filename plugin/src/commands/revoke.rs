@@ -77,7 +77,11 @@ pub async fn run(
     let plan = plan::of(&ring, &command.version)?;
     screen.lines(&plan.lines(name))?;
     if plan.is_done() {
-        return Ok(Outcome::Fine);
+        // It may be listed and not applied yet.
+        return match command.wait && !command.consent.dry_run {
+            true => wait(command, cluster, screen, ring.metadata.generation).await,
+            false => Ok(Outcome::Fine),
+        };
     }
     if command.consent.dry_run {
         add(command, cluster, &ring, &plan, true).await?;

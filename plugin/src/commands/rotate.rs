@@ -40,8 +40,8 @@ Examples:
   kubectl signing rotate checkout --yes --wait --timeout 10m
 
 Asks by the annotation signing.odj.cloud/rotate. Ends with 3, and changes nothing, if what
-runs now would not start again (kubectl signing impact RING --rotate), unless it is called
-with --force; and with 3 if it is not done in time.")]
+runs now would not start again (kubectl signing impact RING --rotate) or cannot be judged,
+unless it is called with --force; and with 3 if it is not done in time.")]
 pub struct Rotate {
     /// The ring
     ring: String,
@@ -86,20 +86,17 @@ pub async fn run(
     let token = command.token.clone().unwrap_or_else(|| clock::now().to_string());
     let plan = plan::of(&ring, &token)?;
     screen.lines(&plan.lines(name))?;
-    let breaks = !command.force && plan.ends_versions() && breaks(cluster, &ring, screen).await?;
+    let unsafe_ = match !command.force && plan.ends_versions() {
+        true => why_not(cluster, &ring, screen).await?,
+        false => None,
+    };
     if command.consent.dry_run {
         ask_for_it(cluster, name, &token, true).await?;
         screen.lines(&["The API server would take it. Nothing was changed.".into()])?;
-        return Ok(Outcome::open_if(breaks));
+        return Ok(Outcome::open_if(unsafe_.is_some()));
     }
-    if breaks {
-        screen.lines(&[Line::new(
-            Style::Bad,
-            format!(
-                "Nothing was changed. Sign what would break again (kubectl signing impact {name} \
-                 --rotate --resign-list), or call it with --force."
-            ),
-        )])?;
+    if let Some(why) = unsafe_ {
+        screen.lines(&[Line::new(Style::Bad, format!("Nothing was changed. {why}"))])?;
         return Ok(Outcome::Open);
     }
     if !command.consent.yes && !screen.ask(&format!("Rotate {name}?")).await? {
@@ -117,15 +114,33 @@ pub async fn run(
     wait(command, cluster, screen, &ring, &token).await
 }
 
-/// Whether workloads would not start again, which is shown.
-async fn breaks(cluster: &Cluster, ring: &SigningKeyRing, screen: &Screen) -> Result<bool, Error> {
+/// Why it is not safe: workloads would not start again, or nobody knows whether they would,
+/// which is shown.
+async fn why_not(
+    cluster: &Cluster,
+    ring: &SigningKeyRing,
+    screen: &Screen,
+) -> Result<Option<String>, Error> {
     let impact = impact::of_rotation(cluster, ring).await.map_err(|error| {
         Error::Failed(format!(
             "what would break cannot be seen: {error}. To rotate without looking: --force"
         ))
     })?;
     screen.lines(&impact::lines(&impact))?;
-    Ok(impact.breaks())
+    let name = &impact.ring;
+    if impact.breaks() {
+        return Ok(Some(format!(
+            "Sign what would break again (kubectl signing impact {name} --rotate --resign-list), \
+             or call it with --force."
+        )));
+    }
+    let unknown = impact.unknown();
+    Ok((unknown > 0).then(|| {
+        format!(
+            "Whether {unknown} of them would start again cannot be judged from here: have the \
+             registry answer you (docker login), or call it with --force."
+        )
+    }))
 }
 
 /// Sets the annotation, and nothing else: who may only rotate may do that.

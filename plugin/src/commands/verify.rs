@@ -62,8 +62,11 @@ pub async fn run(command: &Verify, cluster: &Cluster, screen: &Screen) -> Result
     let judge = Judge::of(cluster, &ring, clock::now()).await?;
     let namespaces: BTreeSet<String> = cluster.enrolled(&command.ring).await?.into_iter().collect();
     let pods = pods::of_namespaces(cluster, &namespaces).await?;
-    let mut images: BTreeSet<String> =
-        pods.iter().filter_map(|pod| pod.spec.as_ref()).flat_map(pods::images).collect();
+    let mut images: BTreeSet<String> = pods
+        .iter()
+        .filter_map(|pod| pod.spec.as_ref())
+        .flat_map(|spec| pods::images(spec, judge.kind))
+        .collect();
     images.extend(command.image.iter().cloned());
     let found = judge.find(&images).await;
     let mut probes = find::probes(&judge, &found, &command.image);

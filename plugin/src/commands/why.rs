@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, ResourceExt};
+use signingkeyring_core::policy_ref::PolicyKind;
 
 use self::view::{Asked, View};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     dry_run,
     error::{Error, Outcome, is_code},
     flags::Report,
-    judge::Judge,
+    judge::{Fate, Judge},
     output, pods,
     screen::Screen,
 };
@@ -46,10 +47,6 @@ pub struct Why {
 /// If the cluster cannot be read.
 pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Outcome, Error> {
     let namespace = &cluster.namespace;
-    let images = match command.what.strip_prefix("pod/") {
-        Some(name) => of_pod(cluster, namespace, name).await?,
-        None => vec![command.what.clone()],
-    };
     let mut view = View::new(namespace, ring_of(cluster, namespace).await?);
     let judge = match &view.ring {
         None => None,
@@ -65,6 +62,11 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Ou
             }
         },
     };
+    let kind = judge.as_ref().map_or(PolicyKind::ImageValidatingPolicy, |judge| judge.kind);
+    let images = match command.what.strip_prefix("pod/") {
+        Some(name) => of_pod(cluster, namespace, name, kind).await?,
+        None => vec![command.what.clone()],
+    };
     let found = match &judge {
         Some(judge) => judge.find(&images.iter().cloned().collect::<BTreeSet<_>>()).await,
         None => Default::default(),
@@ -73,13 +75,22 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Ou
         let fate = judge.as_ref().map(|judge| judge.fate(found.get(&image), &judge.keys));
         let answer = dry_run::ask(cluster, namespace, &image).await?;
         let ring = judge.as_ref().map_or("", |judge| &judge.ring);
-        view.images.push(Asked::of(&image, ring, fate.as_ref(), answer));
+        let asked = match &view.no_such_ring {
+            None => Asked::of(&image, ring, fate.as_ref(), answer),
+            Some(why) => Asked::of(&image, ring, Some(&Fate::Unknown(why.clone(), vec![])), answer),
+        };
+        view.images.push(asked);
     }
     output::show(screen, command.report.output, &view, |_| print::lines(&view))?;
     Ok(Outcome::open_if(view.is_open()))
 }
 
-async fn of_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<String>, Error> {
+async fn of_pod(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    kind: PolicyKind,
+) -> Result<Vec<String>, Error> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let pod = api.get(name).await.map_err(|error| {
         if is_code(&error, 404) {
@@ -90,7 +101,7 @@ async fn of_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<St
             Error::api(format!("pod {name} of namespace {namespace}"), error)
         }
     })?;
-    Ok(pod.spec.as_ref().map(pods::images).unwrap_or_default())
+    Ok(pod.spec.as_ref().map(|spec| pods::images(spec, kind)).unwrap_or_default())
 }
 
 /// The ring that a namespace's label names.

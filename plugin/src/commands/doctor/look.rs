@@ -37,7 +37,8 @@ use crate::{
 };
 
 /// The kinds that the operator needs, as the API names them.
-const KINDS: [&str; 3] = ["signingkeyrings", "imageexclusionlists", "gatequestions"];
+const KINDS: [&str; 4] =
+    ["signingkeyrings", "imageexclusionlists", "gatequestions", "unknownrings"];
 
 /// The objects that Kyverno's admission controller writes its webhooks into.
 const WEBHOOKS: [&str; 2] =

@@ -72,6 +72,10 @@ pub struct Then {
     pub ended: Vec<u32>,
     /// The one of them that is revoked.
     pub revoked: Option<u32>,
+    /// Whether something is changed, rather than looked at as it is.
+    pub is_change: bool,
+    /// Whether images are refused by the ring now, and whether they are then.
+    pub enforced: (bool, bool),
 }
 
 impl Assessment {
@@ -84,7 +88,7 @@ impl Assessment {
         before: &BTreeMap<String, Found>,
         after: &BTreeMap<String, Found>,
     ) -> Self {
-        let Then { title, ended, revoked } = then;
+        let Then { title, ended, revoked, is_change, enforced } = then;
         let keys = judge.keys_without(&ended, revoked);
         let fates: BTreeMap<&String, (Fate, Fate)> = before
             .keys()
@@ -99,7 +103,9 @@ impl Assessment {
                 let verdicts: Vec<Image> = workload
                     .images
                     .iter()
-                    .filter_map(|image| Some(verdict(&judge.ring, image, fates.get(image)?)))
+                    .filter_map(|image| {
+                        Some(verdict(&judge.ring, image, fates.get(image)?, enforced))
+                    })
                     .collect();
                 // Of a pod without images nothing is looked at.
                 let result = verdicts.iter().map(|v| v.result).min().unwrap_or(Result::Starts);
@@ -110,7 +116,7 @@ impl Assessment {
         Self {
             ring: judge.ring.clone(),
             title,
-            resign: resign(judge, before, &fates, !ended.is_empty()),
+            resign: resign(judge, before, &fates, is_change),
             ended,
             namespaces,
             images: before.len(),
@@ -128,15 +134,25 @@ impl Assessment {
         self.count(Result::Breaks) > 0
     }
 
+    /// How many workloads cannot be judged, so that nobody knows whether they would start.
+    pub fn unknown(&self) -> usize {
+        self.count(Result::Unknown)
+    }
+
     /// Whether anything would not start, or cannot be judged.
     pub fn is_open(&self) -> bool {
         self.workloads.iter().any(|judged| judged.result != Result::Starts)
     }
 }
 
-fn verdict(ring: &str, image: &str, (now, then): &(Fate, Fate)) -> Image {
-    let result = match (now.starts(), then) {
-        (_, fate) if fate.starts() => Result::Starts,
+fn verdict(
+    ring: &str,
+    image: &str,
+    (now, then): &(Fate, Fate),
+    (enforced_now, enforced_then): (bool, bool),
+) -> Image {
+    let result = match (!enforced_now || now.starts(), then) {
+        (_, fate) if !enforced_then || fate.starts() => Result::Starts,
         (_, Fate::Unknown(..)) => Result::Unknown,
         (true, _) => Result::Breaks,
         (false, _) => Result::RefusedAlready,
@@ -151,27 +167,27 @@ fn verdict(ring: &str, image: &str, (now, then): &(Fate, Fate)) -> Image {
 }
 
 /// The images to sign again, of those that a version of the ring signed that is not
-/// revoked: what nobody vouched for is not to be signed because it runs. After a change
-/// they are those that it refuses; without one, those that the version that signs has not
+/// revoked then: what nobody vouched for is not to be signed because it runs, nor what a
+/// leaked key may have signed. After a change they are those that it refuses; without one, those that the version that signs has not
 /// signed. By how soon they are refused, which is by the newest version that signed them.
 fn resign(
     judge: &Judge,
     found: &BTreeMap<String, Found>,
     fates: &BTreeMap<&String, (Fate, Fate)>,
-    is_changed: bool,
+    is_change: bool,
 ) -> Vec<String> {
     let own = |signer: &&signingkeyring_inspect::Signer| {
         signer.ring == judge.ring && signer.state != State::Revoked
     };
     let mut by_version: BTreeSet<(u32, String)> = BTreeSet::new();
-    for (image, (now, then)) in fates {
+    for (image, (_, then)) in fates {
         let Some(Found::Inspected(inspection)) = found.get(*image) else { continue };
         let Ok(digest) = &inspection.digest else { continue };
         let Some(pinned) = inspection.image.with_digest(digest) else { continue };
-        let signers: Vec<_> = now.signers().iter().filter(own).collect();
+        let signers: Vec<_> = then.signers().iter().filter(own).collect();
         let Some(version) = signers.iter().map(|signer| signer.version).max() else { continue };
         let is_current = signers.iter().any(|signer| signer.state == State::Current);
-        if if is_changed { then.is_refused() } else { !is_current } {
+        if if is_change { then.is_refused() } else { !is_current } {
             by_version.insert((version, pinned.to_string()));
         }
     }

@@ -57,11 +57,12 @@ impl Row {
     pub fn count(&mut self, answer: Answer) {
         match answer {
             Answer::Admitted => self.admitted += 1,
-            Answer::Refused(text) | Answer::Unanswered(text) => {
+            Answer::Refused(text) => {
                 self.refused += 1;
                 self.says = Some(reason(&text));
             }
-            Answer::Other(text) => {
+            // Where Kyverno is away nothing starts; that it verifies is not seen.
+            Answer::Unanswered(text) | Answer::Other(text) => {
                 self.unheard += 1;
                 self.says = Some(text);
             }
@@ -114,6 +115,9 @@ mod tests {
         }
         view.rows = vec![row];
         assert!(!view.is_open());
+        view.rows[0].count(Answer::Unanswered("no endpoints".into()));
+        assert!(view.is_open(), "nobody verified it");
+        (view.rows[0].unheard, view.rows[0].says) = (0, None);
         for _ in 0..3 {
             view.rows[0].count(Answer::Admitted);
         }
