@@ -45,7 +45,8 @@ fn without(text: &str, from: &str) -> String {
 fn before(ledger: &str) -> Result<String> {
     let (_, body) = ledger.split_once(r#""ledger":"#).context("no ledger")?;
     let body = body.strip_suffix('}').context("no end")?;
-    let body = without(body, r#","keyDigest":""#);
+    let since = ["keyDigest", "cause", "endedAt", "endedBy"].map(|name| format!(r#","{name}":""#));
+    let body = since.iter().fold(body.to_owned(), |body, name| without(&body, name));
     let digest = hex(&Sha256::digest(body.as_bytes()));
     Ok(format!(r#"{{"format":2,"digest":"{digest}","ledger":{body}}}"#))
 }
@@ -65,7 +66,7 @@ async fn downgrade(world: &World) -> Result<()> {
         let name = format!("ring-{ring}");
         let secret = ["secret", &name, "-n", NAMESPACE];
         let ledger = world.get(&secret, &annotation(LEDGER)).await?;
-        ensure!(ledger.starts_with(r#"{"format":3,"#), "{ledger}");
+        ensure!(ledger.starts_with(r#"{"format":7,"#), "{ledger}");
         let annotation = format!("{LEDGER}={}", before(&ledger)?);
         world
             .kubectl(&["annotate", "--overwrite", "secret", &name, "-n", NAMESPACE, &annotation])
