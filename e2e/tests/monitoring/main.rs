@@ -70,6 +70,15 @@ async fn monitored(cluster: &Cluster, world: &World, guard: &std::path::Path) ->
     ensure!(firing.iter().all(|alert| alert == "SigningRingStalled"), "{firing:?}");
     dashboard(&prometheus).await?;
 
+    // A list of the platform's is about to expire.
+    let soon = jiff::Zoned::now().date().tomorrow()?;
+    let list = format!(
+        "{{apiVersion: signing.odj.cloud/v1alpha1, kind: ImageExclusionList, metadata: {{name: ends}}, \
+         spec: {{images: [{{image: 'quay.io/y/*', reason: test, expires: '{soon}'}}]}}}}"
+    );
+    world.apply(&list).await?;
+    prometheus.wait_until_fires("SigningExclusionExpires", "name=\"ends\"").await?;
+
     // Kyverno's webhooks are gone, and nobody puts them back.
     cluster.stop("kyverno").await?;
     for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {

@@ -41,8 +41,11 @@ pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<()
     if before.is_none() {
         let found = match api.get_opt(name).await {
             Ok(found) => found.map(|found| found.spec.names).unwrap_or_default(),
-            // Not served by a cluster whose CRDs are older: there is nothing to take back.
-            Err(error) if is_code(&error, 404) => Vec::new(),
+            // Not served, or not to be seen, by a cluster whose CRDs or rights are older: there
+            // is nothing to take back.
+            Err(error) if values.is_empty() && (is_code(&error, 404) || is_code(&error, 403)) => {
+                Vec::new()
+            }
             Err(error) => return Err(failed(error)),
         };
         if found == values {

@@ -145,6 +145,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
             let generation = invalid.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
             context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
+            context.metrics.ring_is_incomplete(ring, false);
             return Ok(Outcome::Done);
         }
     };
@@ -160,6 +161,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
             let generation = object.metadata.generation;
             act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
             context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
+            context.metrics.ring_is_incomplete(ring, false);
             return Ok(Outcome::Done);
         }
     };
@@ -238,15 +240,16 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         matches!(c.kind, Kind::KeysAvailable | Kind::PipelinesPublished) && c.status != Status::True
     };
     said.waits = report.conditions.iter().any(is_lacking);
-    let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    // Also of a ring whose pass fails.
     let series = RingSeries::of(&observed.snapshot, &report, state(&report));
     context.metrics.ring_state(ring, Some(series));
     let is_incomplete =
         |said: &Condition| said.kind == Kind::EnforcementComplete && said.status == Status::False;
     context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));
+    let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     look_at_policies(context, ring, &plan.actions);
     if look_again {
         return Ok(Outcome::Requeue);

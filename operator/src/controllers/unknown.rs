@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// is to stay true.
 const GRACE_TO_COVER: Duration = Duration::from_secs(60);
 
+/// How soon the guard is told again what it could not be told.
+const RETELL: Duration = Duration::from_secs(30);
+
 /// So many events are written by one pass; the others wait for the next.
 const EVENTS_AT_ONCE: usize = 25;
 
@@ -57,13 +60,17 @@ pub(super) async fn reconcile(
         // Nothing is written while changes are gathered.
         key.is_idle = true;
     }
-    let (mut said_later, mut told) = (None, Ok(()));
+    let (mut said_later, mut told_later) = (None, None);
     if policy == context.unknown_policy() {
-        told = tell_guard(context, observed.snapshot.left_alone()).await;
+        if let Err(error) = tell_guard(context, observed.snapshot.left_alone()).await {
+            if context.announced.first_time(&format!("guard not told: {error}")) {
+                warn!(%error, "the guard is not told which labels name no ring; tried again");
+            }
+            told_later = Some(RETELL);
+        }
         said_later = announce(context, &observed).await;
     }
-    let next = executed.and_then(|next| told.map(|()| next))?;
-    let next = next.into_iter().chain(requeue_after).chain(said_later);
+    let next = executed?.into_iter().chain(requeue_after).chain(said_later).chain(told_later);
     let next = next.chain(observed.exclusions.until).min();
     Ok(next.map_or(Outcome::Done, Outcome::RequeueAfter))
 }

@@ -36,7 +36,7 @@ pub struct ObservedPolicy {
     pub snapshot: PolicySnapshot,
     /// The object, whoever it belongs to.
     pub object: Option<Arc<Object>>,
-    /// What does not count of the exclusion lists; what does is in the snapshot.
+    /// What counts of the exclusion lists, and what does not.
     pub exclusions: Selection,
     specs: Specs,
     excluded: Vec<Exclusion>,
@@ -81,8 +81,8 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         _ => seen(policy, &written.stored, written_spec.as_deref()),
     });
     let now = context.clock.now();
-    let mut exclusions = exclusions::select(context, now);
-    let listed = std::mem::take(&mut exclusions.counting);
+    let exclusions = exclusions::select(context, now);
+    let listed = exclusions.counting.clone();
     let mut excluded: Vec<Exclusion> = listed.iter().map(|(_, e)| e.clone()).collect();
     excluded.sort();
     excluded.dedup();

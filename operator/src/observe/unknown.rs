@@ -34,7 +34,7 @@ pub struct ObservedUnknown {
     pub snapshot: UnknownSnapshot,
     /// The object, whoever it belongs to.
     pub object: Option<Arc<Object>>,
-    /// What does not count of the exclusion lists; what does is in the snapshot.
+    /// What counts of the exclusion lists, and what does not.
     pub exclusions: Selection,
     questions: Option<String>,
     lists: Option<String>,
@@ -44,9 +44,9 @@ pub struct ObservedUnknown {
 #[must_use]
 pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown {
     let now = context.clock.now();
-    let mut exclusions = exclusions::select(context, now);
-    let listed = std::mem::take(&mut exclusions.counting);
-    let mut excluded: Vec<Exclusion> = listed.into_iter().map(|(_, e)| e).collect();
+    let exclusions = exclusions::select(context, now);
+    let mut excluded: Vec<Exclusion> =
+        exclusions.counting.iter().map(|(_, exclusion)| exclusion.clone()).collect();
     excluded.sort();
     excluded.dedup();
     let asked = context.asked_unknown_policy();
