@@ -16,7 +16,7 @@ fn what_is_called_wrongly_ends_with_2_and_what_fails_with_1() {
             ("kubectl signing status nobody", 1, "there is no ring nobody"),
             ("kubectl signing status --context nowhere", 1, "kubeconfig cannot be used"),
             ("kubectl signing status --kubeconfig /nowhere", 1, "kubeconfig cannot be used"),
-            ("kubectl signing why pod/x -n nowhere", 1, "there is no pod x in namespace nowhere"),
+            ("kubectl signing why pod/x -n nowhere", 1, "there is no namespace nowhere"),
             ("kubectl signing completion fish", 0, "complete -c kubectl-signing"),
         ] {
             let ran = shell(&shared.world, line).await?;
