@@ -76,7 +76,11 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Ou
         let answer = dry_run::ask(cluster, namespace, &image).await?;
         let ring = judge.as_ref().map_or("", |judge| &judge.ring);
         let asked = match &view.no_such_ring {
-            None => Asked::of(&image, ring, fate.as_ref(), answer),
+            None => {
+                let mut asked = Asked::of(&image, ring, fate.as_ref(), answer);
+                asked.because += &fate.map(|fate| view.since(ring, &fate)).unwrap_or_default();
+                asked
+            }
             Some(why) => Asked::of(&image, ring, Some(&Fate::Unknown(why.clone(), vec![])), answer),
         };
         view.images.push(asked);

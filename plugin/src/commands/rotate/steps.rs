@@ -35,6 +35,8 @@ pub struct Steps {
     begun: Timestamp,
     /// What each version was when it was looked at last.
     states: BTreeMap<u32, VersionState>,
+    /// The versions of which it was said that Kyverno accepts them.
+    acknowledged: BTreeSet<u32>,
     /// The pipelines that were said to hold a version.
     switched: BTreeSet<(String, u32)>,
     /// What is waited for.
@@ -49,6 +51,7 @@ impl Steps {
             token: token.to_owned(),
             begun,
             states: versions(before).iter().map(|v| (v.version, v.state)).collect(),
+            acknowledged: acknowledged(before).into_keys().collect(),
             switched: holders(before),
             waits: String::new(),
             is_done: false,
@@ -76,6 +79,12 @@ impl Steps {
                 turned.push(version);
             }
         }
+        for (number, at) in acknowledged(ring) {
+            if self.acknowledged.insert(number) {
+                let what = format!("Kyverno has accepted version {number} for the whole soak");
+                step(at, Style::Plain, what);
+            }
+        }
         let holders = holders(ring);
         for (secret, version) in holders.difference(&self.switched) {
             step(now, Style::Plain, format!("pipeline {secret} holds version {version}"));
@@ -95,7 +104,8 @@ impl Steps {
                 VersionState::Retired => {
                     let what =
                         format!("version {number} is retired: its images may not start again");
-                    step(now, Style::Warn, what);
+                    let at = version.ended_at.as_ref().map_or(now, |time| time.0);
+                    step(at, Style::Warn, what);
                 }
                 VersionState::Revoked => {
                     step(now, Style::Bad, format!("version {number} is revoked"));
@@ -121,6 +131,12 @@ impl Steps {
     }
 }
 
+/// The versions that Kyverno had accepted for the whole soak, and when.
+fn acknowledged(ring: &SigningKeyRing) -> BTreeMap<u32, Timestamp> {
+    let known = versions(ring).iter();
+    known.filter_map(|v| Some((v.version, v.acknowledged_at.as_ref()?.0))).collect()
+}
+
 fn holders(ring: &SigningKeyRing) -> BTreeSet<(String, u32)> {
     let pipelines = ring.status.iter().flat_map(|status| &status.pipelines);
     pipelines
@@ -133,6 +149,7 @@ fn holders(ring: &SigningKeyRing) -> BTreeSet<(String, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use signingkeyring_crds::PipelineStatus;
 
     use super::*;
@@ -162,7 +179,13 @@ mod tests {
         let minted = holding(ring(&[Accepted, Accepted, Current, Pending]), 3);
         tell(&mut steps, &minted, 1);
         tell(&mut steps, &minted, 2);
-        tell(&mut steps, &holding(minted.clone(), 4), 12);
+        let mut switched = holding(minted.clone(), 4);
+        for version in
+            switched.status.as_mut().unwrap().versions.iter_mut().filter(|v| v.version == 4)
+        {
+            version.acknowledged_at = Some(Time(begun + jiff::SignedDuration::from_secs(11)));
+        }
+        tell(&mut steps, &switched, 12);
         assert!(!steps.is_done());
         let mut done = holding(ring(&[Retired, Accepted, Accepted, Current]), 4);
         done.status.as_mut().unwrap().observed_rotation = Some("t".into());
@@ -170,6 +193,7 @@ mod tests {
         assert!(steps.is_done());
         insta::assert_snapshot!(told, @r"
            +0s  version 4 is minted
+          +11s  Kyverno has accepted version 4 for the whole soak
           +12s  pipeline ci/image-signing holds version 4
            +0s  version 4 signs
           +13s  version 1 is retired: its images may not start again

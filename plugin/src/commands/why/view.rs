@@ -1,5 +1,7 @@
 //! What is said of an image, and by whom.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use signingkeyring_core::condition::{Kind, Status};
 use signingkeyring_crds::{PolicyAction, SigningKeyRing};
@@ -7,7 +9,7 @@ use signingkeyring_crds::{PolicyAction, SigningKeyRing};
 use crate::{
     dry_run::{Answer, reason},
     judge::{Fate, refusal, signed_by},
-    ring::{condition, policy_kind},
+    ring::{condition, policy_kind, versions},
 };
 
 /// Why images would start in a namespace, or would not.
@@ -25,6 +27,9 @@ pub struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     pub audits: bool,
+    /// When versions of the ring were retired or revoked, as far as that was recorded.
+    #[serde(skip)]
+    pub ended: BTreeMap<u32, String>,
     /// What Kyverno leaves out of the check, or why nobody is checked.
     pub remarks: Vec<String>,
     pub images: Vec<Asked>,
@@ -64,6 +69,7 @@ impl View {
             no_such_ring: None,
             policy: None,
             audits: false,
+            ended: BTreeMap::new(),
             remarks: Vec::new(),
             images: Vec::new(),
         }
@@ -74,6 +80,8 @@ impl View {
         let action = ring.spec.policy.action;
         self.audits = action == PolicyAction::Audit;
         self.policy = Some(format!("{action:?}, {}", policy_kind(ring).as_str()));
+        let ended = versions(ring).iter().filter_map(|v| Some((v.version, v.ended_at.as_ref()?)));
+        self.ended = ended.map(|(version, at)| (version, at.0.to_string())).collect();
         for kind in [Kind::PolicyEnforced, Kind::EnforcementComplete] {
             let said = condition(ring, kind).filter(|c| c.status == Status::False.as_str());
             self.remarks.extend(said.map(|c| format!("{}: {}", c.reason, c.message)));
@@ -87,6 +95,16 @@ impl View {
                 || image.here != Verdict::Admitted && !self.audits
                 || self.differs(image)
         })
+    }
+
+    /// When the version that speaks for an image went out of force, to go with why it is
+    /// refused.
+    pub fn since(&self, ring: &str, fate: &Fate) -> String {
+        let own = fate.signers().iter().find(|signer| signer.ring == ring);
+        match own.and_then(|signer| self.ended.get(&signer.version)) {
+            Some(at) if fate.is_refused() => format!(" (out of force since {at})"),
+            _ => String::new(),
+        }
     }
 
     /// Whether Kyverno says otherwise. Of a ring that only audits it admits all.
@@ -127,6 +145,8 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use signingkeyring_inspect::{Format, Refusal, Signer, State};
+
     use super::*;
 
     #[test]
@@ -137,6 +157,19 @@ mod tests {
         assert!(!view.is_open());
         view.images = vec![asked(Fate::Refused(None, Vec::new()), Answer::Admitted)];
         assert!(view.is_open() && view.differs(&view.images[0]));
+        view.ended = [(1, "2026-11-24T10:00:00Z".to_owned())].into();
+        let signer = |ring: &str| Signer {
+            ring: ring.to_owned(),
+            version: 1,
+            state: State::Retired,
+            format: Format::Tag,
+        };
+        let refused = |ring| Fate::Refused(Some(Refusal::NotAccepted), vec![signer(ring)]);
+        assert_eq!(
+            view.since("checkout", &refused("checkout")),
+            " (out of force since 2026-11-24T10:00:00Z)"
+        );
+        assert_eq!(view.since("checkout", &refused("payments")), "");
         view.audits = true;
         assert!(!view.is_open());
         view.audits = false;
