@@ -46,6 +46,9 @@ impl View {
     }
 }
 
+/// The cluster's own namespaces, which the guard lets nobody enrol.
+const CLUSTERS: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
 /// Makes it. `owns` are the namespaces of operator and Kyverno.
 pub fn of(
     namespaces: &[(String, Option<String>)],
@@ -57,7 +60,7 @@ pub fn of(
         Some(names::PROBE) => State::System,
         Some(ring) if rings.contains(ring) => State::Covered,
         Some(_) => State::UnknownRing,
-        None if name.starts_with("kube-") || owns.contains(&name) => State::System,
+        None if CLUSTERS.contains(&name) || owns.contains(&name) => State::System,
         None if pods == 0 => State::Empty,
         None => State::NoRing,
     };

@@ -60,7 +60,8 @@ pub async fn all(cluster: &Cluster) -> Result<Vec<Check>, Error> {
         crds(cluster).await,
         rights(cluster).await,
         kyverno(cluster).await,
-        webhooks(cluster, placed(rings.as_deref().unwrap_or_default()).next().is_some()).await,
+        webhooks(cluster, rings.as_deref().map_or(true, |rings| placed(rings).next().is_some()))
+            .await,
         operator(cluster).await,
         checks::guard(&guard(cluster).await.map_err(|error| brief(&error))),
     ];
