@@ -46,7 +46,7 @@ const MOVES: &str = "  policy: {action: Audit}\n";
 const FORMATS: [u64; 5] = [2, 3, 4, 5, 6];
 
 /// One that is older than those, and one that is newer.
-const OTHERS: [(&str, u64); 2] = [("up-older", 1), ("up-newer", 7)];
+const OTHERS: [(&str, u64); 2] = [("up-older", 1), ("up-newer", 8)];
 
 /// The one in which a plain ring's is written.
 const WRITTEN: u64 = 3;
