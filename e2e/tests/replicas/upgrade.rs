@@ -42,7 +42,7 @@ const RINGS: [(&str, &str); 5] = [
 /// What has one of them move while it rotates.
 const MOVES: &str = "  policy: {action: Audit}\n";
 
-/// The formats that are read.
+/// The formats of before, which are read.
 const FORMATS: [u64; 5] = [2, 3, 4, 5, 6];
 
 /// One that is older than those, and one that is newer.
