@@ -53,6 +53,10 @@ pub async fn chart(admin: &Admin) -> Result<()> {
     // As when an earlier version is to run with the CRDs of a later one.
     admin.upgrade(&["--set", "crds.enabled=false"]).await?;
     admin.upgrade(&[]).await?;
+    // Of the first revision the lists are hooks, so that going back to it deletes them first.
+    admin.helm(&["rollback", RELEASE, "1"]).await?;
+    wait_until("the list is back", async || Ok(admin.uid(&LIST).await.is_ok())).await?;
+    admin.upgrade(&[]).await?;
     ensure!(world.ring("charted", "{.metadata.generation}").await? == ring);
     let now = world.policy(&policy).await?["metadata"]["generation"].clone();
     ensure!(now.as_u64() > written.as_u64());

@@ -165,7 +165,7 @@ fn lists_of_exclusions_come_last_and_stay() {
         assert!(find(&known, "ImageExclusionList", name)["metadata"]["annotations"].is_null());
         let first = objects(&mut template(&values));
         let annotations = &find(&first, "ImageExclusionList", name)["metadata"]["annotations"];
-        assert_eq!(annotations["helm.sh/hook"], "post-install,post-upgrade");
+        assert_eq!(annotations["helm.sh/hook"], "post-install,post-upgrade,post-rollback");
         assert_eq!(annotations["helm.sh/hook-delete-policy"], "hook-failed");
         assert_eq!(annotations["meta.helm.sh/release-name"], "signing");
     }
