@@ -42,6 +42,7 @@ use announcements::{
     announce_current, announce_published, announce_removed, announce_restored, announce_retired,
     fingerprint,
 };
+
 /// What executing a plan came to.
 #[derive(Debug, Default)]
 pub struct Done {

@@ -15,8 +15,7 @@ use crate::{
     error::{Error, is_code},
 };
 
-/// The guard is told of no more values; the API server takes no larger object than this
-/// makes with the longest.
+/// The guard is told of no more values: the CRD takes no more.
 const MOST: usize = 10_000;
 
 /// Has the guard know these values of the label, and no others.
@@ -41,11 +40,8 @@ pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<()
     if before.is_none() {
         let found = match api.get_opt(name).await {
             Ok(found) => found.map(|found| found.spec.names).unwrap_or_default(),
-            // Not served, or not to be seen, by a cluster whose CRDs or rights are older: there
-            // is nothing to take back.
-            Err(error) if values.is_empty() && (is_code(&error, 404) || is_code(&error, 403)) => {
-                Vec::new()
-            }
+            // Not to be seen with rights that are older than this: there is nothing to take back.
+            Err(error) if values.is_empty() && is_code(&error, 403) => Vec::new(),
             Err(error) => return Err(failed(error)),
         };
         if found == values {
