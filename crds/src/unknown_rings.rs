@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The values of the enrolment label that name no ring, as the operator tells them to the
 /// guard.
 ///
-/// Written by the operator alone, one object in its own namespace, and only where
-/// --unknown-rings=Ignore has it leave such namespaces alone: there the guard
-/// (manifests/guard) lets nobody put a note of Kyverno's on a pod that speaks of the
-/// operator's policies.
+/// Written by the operator alone, one object in its own namespace. In namespaces with such
+/// a label the guard (manifests/guard) lets nobody put a note of Kyverno's on a pod that
+/// speaks of a policy that holds rings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "signing.odj.cloud",

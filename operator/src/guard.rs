@@ -31,11 +31,9 @@ pub(crate) async fn run(context: &Context) {
     let mut said: Option<Guard> = None;
     let mut is_first = true;
     loop {
-        if context.settings.unknown_rings.action().is_none() {
-            // Somebody may have edited or deleted what it is told.
-            context.cache.unknown_told.set(None);
-            context.wake_unknown();
-        }
+        // Somebody may have edited or deleted what it is told.
+        context.cache.unknown_told.doubt();
+        context.wake_unknown();
         match timeout(PATIENCE, look(context)).await {
             Ok(Ok(found)) => {
                 let settings = &context.settings;

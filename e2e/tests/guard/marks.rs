@@ -89,6 +89,42 @@ async fn unbind(world: &World, parts: &[&str]) -> Result<()> {
 }
 
 /// Ensures that no note of the operator's policies gets onto a Pod whose namespace's label
+/// names no ring, where a policy covers that namespace but Kyverno does not look.
+async fn refuses_where_kyverno_does_not_look(
+    world: &World,
+    pods: &Api<Pod>,
+    note: &str,
+    image: &str,
+) -> Result<()> {
+    let settings = |filters: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "kyverno", "namespace": "kyverno"},
+            "data": {"resourceFilters": filters},
+        })
+    };
+    world.apply(&settings("[*/*,foretold-dev,*]").to_string()).await?;
+    let post = PostParams::default();
+    let dry = PostParams { dry_run: true, field_manager: None };
+    let other = gated("asked", "{}", &[image])?;
+    wait_until("Kyverno does not look", async || {
+        Ok(pods.create(&dry, &other).await?.annotations()[NOTE] == "{}")
+    })
+    .await?;
+    let said = Said::of(pods.create(&post, &gated("asked", note, &[image])?).await)?;
+    ensure!(said == Said::Guard, "{said:?}");
+    // Of the policy that covers the namespace Kyverno may have noted something.
+    let own = note.replace("/signing-enforce-0001", "/signing-audit-0000");
+    ensure!(own != note);
+    pods.create(&dry, &gated("asked", &own, &[image])?).await?;
+    world.apply(&settings("").to_string()).await?;
+    wait_until("Kyverno looks again", async || {
+        Ok(pods.create(&dry, &other).await?.annotations()[NOTE].contains("signing-audit-0000"))
+    })
+    .await
+}
+
+/// Ensures that no note of the operator's policies gets onto a Pod whose namespace's label
 /// names no ring, where nothing but the guard looks at it.
 async fn refuses_where_nobody_looks(pods: &Api<Pod>, note: &str, image: &str) -> Result<()> {
     let post = PostParams::default();
@@ -116,9 +152,11 @@ async fn refuses_where_nobody_looks(pods: &Api<Pod>, note: &str, image: &str) ->
     ] {
         ensure!(said == Said::Guard, "{said:?}");
     }
-    // Of what is resized the API server takes nothing else.
-    pods.patch_subresource("resize", "plain", &params, &written).await.map(drop)?;
-    ensure!(pods.get("plain").await?.annotations()[NOTE] == "{}");
+    // By these the API server takes nothing else.
+    for subresource in ["resize", "ephemeralcontainers"] {
+        pods.patch_subresource(subresource, "plain", &params, &written).await.map(drop)?;
+        ensure!(pods.get("plain").await?.annotations()[NOTE] == "{}", "{subresource}");
+    }
     let foreign = note.replace("/signing-", "/others-");
     let written = Patch::Merge(json!({"metadata": {"annotations": {NOTE: foreign}}}));
     pods.patch("plain", &params, &written).await.map(drop)?;
@@ -316,6 +354,10 @@ fn what_is_foretold_of_a_ring_cannot_be_stocked_before_it_comes() {
                     }
                     (_, made) => anyhow::bail!("{setting}: {form} is {made:?}"),
                 }
+            }
+            if setting == "Audit" {
+                let plain = note(&others, &unsigned);
+                refuses_where_kyverno_does_not_look(world, &pods, &plain, &unsigned).await?;
             }
             if setting != "Ignore" {
                 world.kubectl(&[&label[..], &["signing.odj.cloud/ring-"]].concat()).await?;

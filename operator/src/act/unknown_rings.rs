@@ -1,5 +1,5 @@
-//! Tells the guard which labels name no ring, where nothing of the operator's looks at the
-//! pods of such namespaces (`manifests/guard/marks.yaml`).
+//! Tells the guard which labels name no ring, so that no note of a ring's policies gets
+//! onto the pods of such namespaces (`manifests/guard/marks.yaml`).
 
 use kube::{
     Api,
@@ -18,10 +18,10 @@ use crate::{
 /// The guard is told of no more values: the CRD takes no more.
 const MOST: usize = 10_000;
 
-/// Has the guard know these values of the label, and no others.
+/// Has the guard know these values of the label, which are sorted, and no others.
 ///
 /// # Errors
-/// If they can be neither read nor written.
+/// If they can be neither read nor written. Then no ring waits until the guard is told.
 pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<(), Error> {
     let left_out = values.len().saturating_sub(MOST);
     values.truncate(MOST);
@@ -29,15 +29,25 @@ pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<()
         warn!(left_out, "too many labels name no ring: the guard is not told of some");
     }
     let told = &context.cache.unknown_told;
-    let before = told.get();
-    if before.as_ref() == Some(&values) {
+    if told.is(&values) {
         return Ok(());
     }
+    match write(context, &values).await {
+        Ok(()) => told.set(values),
+        Err(error) => {
+            told.forget();
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+async fn write(context: &Context, values: &[String]) -> Result<(), Error> {
     let namespace = &context.settings.namespace;
     let name = names::UNKNOWN_RINGS;
     let api: Api<UnknownRings> = Api::namespaced(context.client.clone(), namespace);
     let failed = |error| Error::api(format!("UnknownRings {namespace}/{name}"), error);
-    if before.is_none() {
+    if context.cache.unknown_told.is_uncertain() {
         let found = match api.get_opt(name).await {
             Ok(found) => found.map(|found| found.spec.names).unwrap_or_default(),
             // Not to be seen with rights that are older than this: there is nothing to take back.
@@ -45,7 +55,6 @@ pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<()
             Err(error) => return Err(failed(error)),
         };
         if found == values {
-            told.set(Some(values));
             return Ok(());
         }
     }
@@ -56,7 +65,5 @@ pub async fn tell_guard(context: &Context, mut values: Vec<String>) -> Result<()
         "spec": {"names": values},
     });
     let params = PatchParams::apply(names::MANAGER).force();
-    api.patch(name, &params, &Patch::Apply(wanted)).await.map_err(failed)?;
-    told.set(Some(values));
-    Ok(())
+    api.patch(name, &params, &Patch::Apply(wanted)).await.map(drop).map_err(failed)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,20 +29,53 @@ impl UnknownSince {
     }
 }
 
-/// What the guard was told of labels that name no ring, as this process last saw or wrote
-/// it; nothing until it was looked at.
+/// What the guard was told of labels that name no ring.
 #[derive(Debug, Default)]
-pub struct UnknownTold(Mutex<Option<Vec<String>>>);
+pub struct UnknownTold(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Sorted.
+    values: Vec<String>,
+    /// Whether nobody may have changed it since.
+    is_certain: bool,
+}
 
 impl UnknownTold {
-    /// The values.
-    pub fn get(&self) -> Option<Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers them, or that they are to be looked at again.
-    pub fn set(&self, values: Option<Vec<String>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = values;
+    /// Whether it was certainly told these values.
+    pub fn is(&self, values: &[String]) -> bool {
+        let told = self.lock();
+        told.is_certain && told.values == values
+    }
+
+    /// Whether what is there has to be looked at.
+    pub fn is_uncertain(&self) -> bool {
+        !self.lock().is_certain
+    }
+
+    /// Whether it was last told one of these.
+    pub fn names_any<'a>(&self, mut values: impl Iterator<Item = &'a String>) -> bool {
+        let told = self.lock();
+        values.any(|value| told.values.binary_search(value).is_ok())
+    }
+
+    /// Remembers that it was told these values, which are sorted.
+    pub fn set(&self, values: Vec<String>) {
+        *self.lock() = Told { values, is_certain: true };
+    }
+
+    /// Somebody may have changed it.
+    pub fn doubt(&self) {
+        self.lock().is_certain = false;
+    }
+
+    /// It could not be told.
+    pub fn forget(&self) {
+        *self.lock() = Told::default();
     }
 }
 
@@ -60,5 +93,21 @@ mod tests {
         assert_eq!(age(seen()), Some(Duration::from_secs(4)));
         assert_eq!(age(Vec::new()), None);
         assert_eq!(age(seen()), Some(Duration::ZERO));
+    }
+
+    /// A ring waits for what was told, even where that is to be looked at again; not for what
+    /// cannot be told.
+    #[test]
+    fn what_was_told_counts_until_it_is_told_anew_or_cannot_be() {
+        let told = UnknownTold::default();
+        let names = |ring: &str| told.names_any([ring.to_owned()].iter());
+        assert!(told.is_uncertain() && !told.is(&[]) && !names("typo"));
+        told.set(vec!["shop".to_owned(), "typo".to_owned()]);
+        assert!(told.is(&["shop".to_owned(), "typo".to_owned()]) && names("typo"));
+        assert!(!names("checkout"));
+        told.doubt();
+        assert!(told.is_uncertain() && names("typo"));
+        told.forget();
+        assert!(told.is_uncertain() && !names("typo"));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -40,6 +41,9 @@ use culprits::{find_culprits, refusal, shorten};
 
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
+
+/// How soon a policy is looked at again whose ring the guard is yet to hear of.
+const UNTIL_TOLD: Duration = Duration::from_millis(100);
 
 /// Works on policies for ever.
 pub async fn run(context: &Context) {
@@ -161,6 +165,12 @@ async fn reconcile(
             Ok(outcome)
         }
         Step::Write(write) => {
+            // The guard would refuse what Kyverno notes by the rule of a ring that it takes for
+            // none.
+            if context.cache.unknown_told.names_any(write.content.rules.keys()) {
+                context.wake_unknown();
+                return Ok(Outcome::RequeueAfter(UNTIL_TOLD));
+            }
             if write.urgent_for.is_none()
                 && !write.drifted
                 && let Some(wait) = context.gathering.wait(&policy, others_follow(context, policy))

@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const GRACE_TO_COVER: Duration = Duration::from_secs(60);
 
 /// How soon the guard is told again what it could not be told.
-const RETELL: Duration = Duration::from_secs(30);
+const RETELL: Duration = Duration::from_secs(10);
 
 /// So many events are written by one pass; the others wait for the next.
 const EVENTS_AT_ONCE: usize = 25;
@@ -62,7 +62,7 @@ pub(super) async fn reconcile(
     }
     let (mut said_later, mut told_later) = (None, None);
     if policy == context.unknown_policy() {
-        if let Err(error) = tell_guard(context, observed.snapshot.left_alone()).await {
+        if let Err(error) = tell_guard(context, observed.snapshot.naming_nobody()).await {
             if context.announced.first_time(&format!("guard not told: {error}")) {
                 warn!(%error, "the guard is not told which labels name no ring; tried again");
             }

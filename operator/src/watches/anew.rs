@@ -12,7 +12,7 @@ use crate::context::Context;
 pub fn begin_anew(context: &Context) {
     context.rings.clear();
     context.policies.clear();
-    context.cache.unknown_told.set(None);
+    context.cache.unknown_told.doubt();
     for name in context.cache.rings.names() {
         let Some(ring) = context.cache.ring(&name) else { continue };
         if ring.0.as_ref().is_ok_and(may_have_to_revoke) {

@@ -266,14 +266,10 @@ fn holds(found: &CoverHeld, written: Option<&CoverWritten>, content: &CoverConte
 }
 
 impl UnknownSnapshot {
-    /// The values that name nobody and whose namespaces nothing of the operator's looks at,
-    /// so that what Kyverno is said to have noted of its policies there is forged.
+    /// The values that name nobody, so that what Kyverno is said to have noted in such
+    /// namespaces of a policy that holds rings is forged.
     #[must_use]
-    pub fn left_alone(&self) -> Vec<String> {
-        // As long as a policy stands that covers some of them, Kyverno may write of it.
-        if self.asked.is_some() || !self.covered.is_empty() {
-            return Vec::new();
-        }
+    pub fn naming_nobody(&self) -> Vec<String> {
         let nobody = self.values.iter().filter(|(_, naming)| *naming == Naming::Nobody);
         let values = nobody.map(|(value, _)| value).filter(|value| is_label_value(value));
         let values: BTreeSet<&String> = values.collect();
