@@ -14,7 +14,10 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
 
-use crate::{leadership::Leadership, telemetry::Metrics};
+use crate::{
+    leadership::Leadership,
+    telemetry::{Metrics, Requests},
+};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -29,8 +32,13 @@ pub(crate) struct Health {
 
 impl Health {
     /// Of a replica that has seen nothing yet; `has_listed` is told when it has.
-    pub(crate) fn new(leadership: Leadership, has_listed: watch::Sender<bool>) -> Arc<Self> {
-        Arc::new(Self { leadership, has_listed, metrics: Mutex::default() })
+    pub(crate) fn new(
+        leadership: Leadership,
+        has_listed: watch::Sender<bool>,
+        requests: &Requests,
+    ) -> Arc<Self> {
+        let metrics = Mutex::new(Arc::new(Metrics::new(requests)));
+        Arc::new(Self { leadership, has_listed, metrics })
     }
 
     /// It begins to list the cluster.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
     runtime::reflector,
 };
@@ -34,7 +35,7 @@ use crate::{
     rotations::{Rotations, Standing},
     sealings::Sealings,
     settings::Settings,
-    telemetry::{Events, Metrics},
+    telemetry::{Events, Metrics, Requests},
     watches,
     workqueue::WorkQueue,
 };
@@ -47,7 +48,8 @@ use crate::{
 pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let client = connect(&settings).await?;
+    let requests = Requests::default();
+    let client = connect(&settings, &requests).await?;
     let (has_listed, listed) = watch::channel(false);
     let election = if settings.leader_elect {
         Some(Election::stand(client.clone(), &settings, clock.clone(), listed)?)
@@ -56,7 +58,7 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     };
     let leadership = election.as_ref().map_or_else(Leadership::unlimited, Election::leadership);
     let result = tokio::select! {
-        result = serve(client, settings, clock, leadership, has_listed) => result,
+        result = serve(client, settings, clock, leadership, has_listed, requests) => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -74,7 +76,8 @@ pub async fn run(settings: Settings, clock: Clock) -> anyhow::Result<()> {
 /// # Errors
 /// If it cannot start, or one of its parts ends on its own.
 pub async fn operate(client: Client, settings: Settings, clock: Clock) -> anyhow::Result<()> {
-    serve(client, settings, clock, Leadership::unlimited(), watch::Sender::new(false)).await
+    let (leadership, has_listed) = (Leadership::unlimited(), watch::Sender::new(false));
+    serve(client, settings, clock, leadership, has_listed, Requests::default()).await
 }
 
 async fn serve(
@@ -83,6 +86,7 @@ async fn serve(
     clock: Clock,
     leadership: Leadership,
     has_listed: watch::Sender<bool>,
+    requests: Requests,
 ) -> anyhow::Result<()> {
     info!(
         namespace = settings.namespace,
@@ -91,12 +95,11 @@ async fn serve(
         "starting"
     );
     let listen = settings.listen;
-    let health = Health::new(leadership.clone(), has_listed);
+    let health = Health::new(leadership.clone(), has_listed, &requests);
     let terms = async {
         let account = identity::ask(&client, &settings.namespace).await;
         loop {
-            let (context, writers) =
-                assemble(client.clone(), settings.clone(), clock.clone(), account.clone());
+            let (context, writers) = assemble(&client, &settings, &clock, &account, &requests);
             follow(&context, writers, &leadership, &health).await?;
             // All that it remembers is of a time that is over: others have written since.
             warn!("this replica leads no longer, and begins anew as a standby");
@@ -179,7 +182,7 @@ async fn work(context: &Context) {
     );
 }
 
-async fn connect(settings: &Settings) -> anyhow::Result<Client> {
+async fn connect(settings: &Settings, requests: &Requests) -> anyhow::Result<Client> {
     let config = match &settings.kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)
@@ -191,17 +194,18 @@ async fn connect(settings: &Settings) -> anyhow::Result<Client> {
              KUBECONFIG",
         )?,
     };
-    let client = Client::try_from(config)?;
+    let client = ClientBuilder::try_from(config)?.with_layer(requests).build();
     let version = client.apiserver_version().await.context("the API server does not answer")?;
     info!(kubernetes = version.git_version, "connected");
     Ok(client)
 }
 
 fn assemble(
-    client: Client,
-    settings: Settings,
-    clock: Clock,
-    account: Account,
+    client: &Client,
+    settings: &Settings,
+    clock: &Clock,
+    account: &Account,
+    requests: &Requests,
 ) -> (Context, watches::Writers) {
     let (rings, rings_writer) = Rings::new();
     let (lists, lists_writer) = reflector::store();
@@ -225,21 +229,21 @@ fn assemble(
     };
     let context = Context {
         events: Events::new(client.clone(), clock.clone()),
-        client,
-        clock,
-        sealings: Arc::new(Sealings::new(&settings)),
+        client: client.clone(),
+        clock: clock.clone(),
+        sealings: Arc::new(Sealings::new(settings)),
         gathering: Arc::new(Gathering::of_policies()),
         reports: Arc::new(Gathering::of_statuses()),
         handover: Arc::new(Handover::default()),
         rechecks: Arc::default(),
         rotations: Arc::new(Rotations::new(settings.max_rotations)),
-        settings: Arc::new(settings),
-        account: Arc::new(account),
+        settings: Arc::new(settings.clone()),
+        account: Arc::new(account.clone()),
         cache: Arc::new(cache),
         gate: Arc::new(Gate::default()),
         rings: Arc::new(WorkQueue::default()),
         policies: Arc::new(WorkQueue::default()),
-        metrics: Arc::new(Metrics::default()),
+        metrics: Arc::new(Metrics::new(requests)),
         announced: Arc::new(Announced::default()),
     };
     let writers =

@@ -6,6 +6,8 @@ use crate::settings::LogFormat;
 
 mod events;
 mod metrics;
+mod process;
+mod requests;
 mod rings;
 
 pub(crate) use events::{
@@ -13,6 +15,7 @@ pub(crate) use events::{
     ring_reference,
 };
 pub(crate) use metrics::Metrics;
+pub(crate) use requests::Requests;
 pub(crate) use rings::RingSeries;
 
 /// Sends log lines to standard error.

@@ -13,7 +13,11 @@ use prometheus_client::{
 };
 use signingkeyring_core::{guard::Guard, ledger::Version};
 
-use super::rings::{RingSeries, Table};
+use super::{
+    process::Process,
+    requests::Requests,
+    rings::{RingSeries, Table},
+};
 use crate::gate::State;
 
 /// What `/metrics` shows.
@@ -89,10 +93,13 @@ struct PolicyLabels {
 /// What a ring can be, for metrics.
 const RING_STATES: [&str; 5] = ["ready", "rotating", "not_ready", "stalled", "deleting"];
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Those of one time of leading or standing by, beside what the process takes and asks
+    /// for.
+    #[must_use]
+    pub fn new(requests: &Requests) -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("signingkeyring"),
+            registry: Registry::default(),
             leader: Gauge::default(),
             reconciles: Family::default(),
             duration: Family::new_with_constructor(|| {
@@ -125,7 +132,7 @@ impl Default for Metrics {
             gate_asked: Family::default(),
             gate_latency: Family::default(),
         };
-        metrics.register();
+        metrics.register(requests);
         for state in RING_STATES {
             // A series that is zero can be alerted on; one that is missing cannot.
             metrics.rings.get_or_create(&StateLabels { state }).set(0);
@@ -135,8 +142,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let r = &mut self.registry;
+    fn register(&mut self, requests: &Requests) {
+        self.registry.register_collector(Box::new(Process));
+        requests.register(&mut self.registry);
+        let r = self.registry.sub_registry_with_prefix("signingkeyring");
         r.register(
             "leader",
             "1 if this replica works, 0 if it stands by: of all replicas together more than 1 is a \
