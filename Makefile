@@ -264,6 +264,16 @@ VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
 HELM       := helm.sh/helm/v4/cmd/helm
 PROMETHEUS := github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
 
+# What runs pods, for the tests on a node: from the module of kube-apiserver, and from one
+# of its own. runc is built with C, and so not from here.
+NODE_PROGRAMS := k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-scheduler
+NODE_MODULE   := github.com/containerd/containerd/v2/cmd/containerd \
+	github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
+	github.com/containernetworking/plugins/plugins/ipam/host-local \
+	github.com/containernetworking/plugins/plugins/main/bridge \
+	github.com/containernetworking/plugins/plugins/main/loopback \
+	./pause
+
 .PHONY: cluster-tools
 cluster-tools: target/cluster/.built target/cluster/.built-helm target/cluster/.built-prometheus ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, Prometheus, ... (once)
 
@@ -279,6 +289,17 @@ target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 
 target/cluster/.built-helm: e2e/cluster/helm/go.mod e2e/cluster/helm/go.sum
 	@$(call tools-of,helm,$(HELM))
+	@touch $@
+
+.PHONY: node-tools
+node-tools: target/cluster/.built-node ## Build kubelet, containerd, ..., for a node that runs pods (once; Linux)
+
+target/cluster/.built-node: e2e/cluster/go.mod e2e/cluster/go.sum e2e/cluster/node/go.mod e2e/cluster/node/go.sum e2e/cluster/node/pause/main.go e2e/cluster/node/runc.sh
+	@mkdir -p $(TOOLS)
+	@e2e/cluster/node/runc.sh $(TOOLS)
+	@echo "building kubelet and kube-scheduler (a minute on 2 cores, once)" >&2
+	@go -C e2e/cluster build -trimpath -ldflags "-s -w $(VERSION_FLAGS)" -o "$(CURDIR)/$(TOOLS)/" $(NODE_PROGRAMS)
+	@export CGO_ENABLED=0; $(call tools-of,node,$(NODE_MODULE))
 	@touch $@
 
 target/cluster/.built-prometheus: e2e/cluster/prometheus/go.mod e2e/cluster/prometheus/go.sum
