@@ -38,6 +38,7 @@ ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
 CHART      := manifests/chart
+IMAGE_LAYOUT := target/image
 # The test programs that need no cluster: those of all other packages.
 UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds inspect operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
@@ -56,10 +57,10 @@ test: ## Everything that is tested: verify, unit, e2e, and for the other kind of
 	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign verify unit e2e e2e-kind"
 
 .PHONY: test-all
-test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, and chaos
+test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, an image built twice, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
@@ -235,13 +236,18 @@ everything:
 	@cargo build --locked $(EVERYTHING)
 
 .PHONY: image
-image: cluster-tools ## Build and push the operator's image: make image IMAGE=registry/name:tag
+image: image-layout ## Build and push the operator's image: make image IMAGE=registry/name:tag
 	@if [ -z "$(IMAGE)" ]; then echo "name the image: make image IMAGE=registry/name:tag" >&2; exit 2; fi
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --package signingkeyring-operator --target x86_64-unknown-linux-gnu
-	@tar --create --file=target/image.tar --owner=0 --group=0 --mtime=@0 \
-		--directory=target/x86_64-unknown-linux-gnu/release signingkeyring-operator
-	@$(TOOLS)/crane append --oci-empty-base --platform=linux/amd64 --new_layer=target/image.tar --new_tag="$(IMAGE)" >/dev/null
-	@$(TOOLS)/crane mutate --set-platform=linux/amd64 --entrypoint=/signingkeyring-operator --user=65532 "$(IMAGE)"
+	@$(TOOLS)/crane push $(IMAGE_LAYOUT) "$(IMAGE)"
+
+.PHONY: image-layout
+image-layout: cluster-tools ## Build the operator's image as a folder, target/image, and print its digest
+	@operator/image/build $(IMAGE_LAYOUT) $(TOOLS)/crane
+
+.PHONY: image-twice
+image-twice: image-layout ## Build it again from a clone in another folder: it has to have the same digest
+	@echo "== image-twice"
+	@operator/image/again $(IMAGE_LAYOUT) $(TOOLS)/crane
 
 .PHONY: $(CLUSTER)
 $(CLUSTER):
