@@ -49,18 +49,18 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up, KIND=ImageValidatingPolicy)
-	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) target/debug/demo $(if $(KEEP),--keep)
+demo: $(if $(NODE),node-tools image-layout) cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up, KIND=ImageValidatingPolicy, NODE=1 on a node, as root)
+	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) $(if $(NODE),target/debug/node-demo --image $(IMAGE_LAYOUT),target/debug/demo $(if $(KEEP),--keep))
 
 .PHONY: test
 test: ## Everything that is tested: verify, unit, e2e, and for the other kind of policy what depends on it
 	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign verify unit e2e e2e-kind"
 
 .PHONY: test-all
-test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, an image built twice, and chaos
+test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, a node, an image built twice, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools node-tools older-cosign older-kyverno image-layout verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
