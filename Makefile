@@ -142,9 +142,16 @@ unit: cluster-tools everything ## Tests without a cluster
 	@echo "== unit"
 	@cargo test --workspace --locked --no-fail-fast --lib --bins $(addprefix --test ,$(UNIT))
 
+# What pages link to outside of the book is where it is published: in the repository.
+REPOSITORY := $(shell sed -n 's/^git-repository-url = "\(.*\)"/\1/p' book.toml)/blob/main
+
 .PHONY: docs
 docs: target/docs-tools/bin/mdbook ## Build the pages as a book: target/book
 	@$< build
+	@cd target/book && find . -name '*.html' -printf '%P\n' | while read -r page; do \
+		up=$$(sed 's#[^/]##g; s#/#../#g' <<<"$$page")../; \
+		sed -E -i "s#href=\"$$up([^\"\#]*)\.html#href=\"$(REPOSITORY)/\1.md#g; s#href=\"$$up#href=\"$(REPOSITORY)/#g" "$$page"; \
+	done
 
 target/docs-tools/bin/mdbook:
 	@cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/docs-tools

@@ -33,7 +33,8 @@ pub const CONTAINERD: &str = "containerd.toml";
 /// The file with the kubelet's.
 pub const KUBELET: &str = "kubelet.yaml";
 
-/// What the API server does besides where there is a node. Its files are in its folder.
+/// What the API server does besides where there is a node. The address is the node's, and
+/// the files are in its folder.
 pub const API_SERVER: [&str; 5] = [
     "--advertise-address=10.244.0.1",
     "--authorization-mode=Node",
@@ -66,11 +67,11 @@ pub async fn prepare(folder: &Path, registry: &str) -> Result<()> {
         run("mount", &["-t", "tmpfs", "tmpfs", own]).await?;
     }
     for words in [
-        "link set lo up",
-        "link add pods type bridge",
-        "addr add 10.244.0.1/24 dev pods",
-        "addr add 10.0.0.1/32 dev pods",
-        "link set pods up",
+        "link set lo up".to_owned(),
+        format!("link add {BRIDGE} type bridge"),
+        format!("addr add {ADDRESS}/24 dev {BRIDGE}"),
+        format!("addr add {SERVICE}/32 dev {BRIDGE}"),
+        format!("link set {BRIDGE} up"),
     ] {
         run("ip", &words.split(' ').collect::<Vec<_>>()).await?;
     }

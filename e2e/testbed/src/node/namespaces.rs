@@ -70,10 +70,12 @@ pub fn enter() -> Result<Command> {
     Ok(command)
 }
 
-/// Whether this process is in such namespaces.
+/// Whether this process is in such namespaces: the first process in them is a program of
+/// this repository, which no other machine's is, whatever its variables say.
 #[must_use]
 pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
+    let first = fs::read_link("/proc/1/exe").unwrap_or_default();
+    std::env::var_os(INSIDE).is_some() && first.starts_with(tools::root())
 }
 
 /// The node's control group in each hierarchy: one, or with version 1 one for each
