@@ -38,6 +38,7 @@ ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
 CHART      := manifests/chart
+IMAGE_LAYOUT := target/image
 # The test programs that need no cluster: those of all other packages.
 UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds inspect operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
 
@@ -48,18 +49,18 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up, KIND=ImageValidatingPolicy)
-	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) target/debug/demo $(if $(KEEP),--keep)
+demo: $(if $(NODE),node-tools image-layout) cluster-tools binaries ## See a ring's life on real components (KEEP=1 leaves them up, KIND=ImageValidatingPolicy, NODE=1 on a node, as root)
+	@$(if $(KIND),SIGNING_POLICY_KIND=$(KIND)) $(if $(NODE),target/debug/node-demo --image $(IMAGE_LAYOUT),target/debug/demo $(if $(KEEP),--keep))
 
 .PHONY: test
 test: ## Everything that is tested: verify, unit, e2e, and for the other kind of policy what depends on it
 	@$(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign verify unit e2e e2e-kind"
 
 .PHONY: test-all
-test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, and chaos
+test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, a node, an image built twice, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools older-cosign older-kyverno verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools node-tools older-cosign older-kyverno image-layout verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
@@ -141,9 +142,16 @@ unit: cluster-tools everything ## Tests without a cluster
 	@echo "== unit"
 	@cargo test --workspace --locked --no-fail-fast --lib --bins $(addprefix --test ,$(UNIT))
 
+# What pages link to outside of the book is where it is published: in the repository.
+REPOSITORY := $(shell sed -n 's/^git-repository-url = "\(.*\)"/\1/p' book.toml)/blob/main
+
 .PHONY: docs
 docs: target/docs-tools/bin/mdbook ## Build the pages as a book: target/book
 	@$< build
+	@cd target/book && find . -name '*.html' -printf '%P\n' | while read -r page; do \
+		up=$$(sed 's#[^/]##g; s#/#../#g' <<<"$$page")../; \
+		sed -E -i "s#href=\"$$up([^\"\#]*)\.html#href=\"$(REPOSITORY)/\1.md#g; s#href=\"$$up#href=\"$(REPOSITORY)/#g" "$$page"; \
+	done
 
 target/docs-tools/bin/mdbook:
 	@cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/docs-tools
@@ -235,13 +243,18 @@ everything:
 	@cargo build --locked $(EVERYTHING)
 
 .PHONY: image
-image: cluster-tools ## Build and push the operator's image: make image IMAGE=registry/name:tag
+image: image-layout ## Build and push the operator's image: make image IMAGE=registry/name:tag
 	@if [ -z "$(IMAGE)" ]; then echo "name the image: make image IMAGE=registry/name:tag" >&2; exit 2; fi
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --package signingkeyring-operator --target x86_64-unknown-linux-gnu
-	@tar --create --file=target/image.tar --owner=0 --group=0 --mtime=@0 \
-		--directory=target/x86_64-unknown-linux-gnu/release signingkeyring-operator
-	@$(TOOLS)/crane append --oci-empty-base --platform=linux/amd64 --new_layer=target/image.tar --new_tag="$(IMAGE)" >/dev/null
-	@$(TOOLS)/crane mutate --set-platform=linux/amd64 --entrypoint=/signingkeyring-operator --user=65532 "$(IMAGE)"
+	@$(TOOLS)/crane push $(IMAGE_LAYOUT) "$(IMAGE)"
+
+.PHONY: image-layout
+image-layout: cluster-tools ## Build the operator's image as a folder, target/image, and print its digest
+	@operator/image/build $(IMAGE_LAYOUT) $(TOOLS)/crane
+
+.PHONY: image-twice
+image-twice: image-layout ## Build it again from a clone in another folder: it has to have the same digest
+	@echo "== image-twice"
+	@operator/image/again $(IMAGE_LAYOUT) $(TOOLS)/crane
 
 .PHONY: $(CLUSTER)
 $(CLUSTER):
@@ -264,6 +277,16 @@ VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
 HELM       := helm.sh/helm/v4/cmd/helm
 PROMETHEUS := github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
 
+# What runs pods, for the tests on a node: from the module of kube-apiserver, and from one
+# of its own. runc is built with C, and so not from here.
+NODE_PROGRAMS := k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-scheduler
+NODE_MODULE   := github.com/containerd/containerd/v2/cmd/containerd \
+	github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
+	github.com/containernetworking/plugins/plugins/ipam/host-local \
+	github.com/containernetworking/plugins/plugins/main/bridge \
+	github.com/containernetworking/plugins/plugins/main/loopback \
+	./pause
+
 .PHONY: cluster-tools
 cluster-tools: target/cluster/.built target/cluster/.built-helm target/cluster/.built-prometheus ## Build etcd, kube-apiserver, Kyverno, cosign, Helm, Prometheus, ... (once)
 
@@ -279,6 +302,17 @@ target/cluster/.built: e2e/cluster/go.mod e2e/cluster/go.sum
 
 target/cluster/.built-helm: e2e/cluster/helm/go.mod e2e/cluster/helm/go.sum
 	@$(call tools-of,helm,$(HELM))
+	@touch $@
+
+.PHONY: node-tools
+node-tools: target/cluster/.built-node ## Build kubelet, containerd, ..., for a node that runs pods (once; Linux)
+
+target/cluster/.built-node: e2e/cluster/go.mod e2e/cluster/go.sum e2e/cluster/node/go.mod e2e/cluster/node/go.sum e2e/cluster/node/pause/main.go e2e/cluster/node/runc.sh
+	@mkdir -p $(TOOLS)
+	@e2e/cluster/node/runc.sh $(TOOLS)
+	@echo "building kubelet and kube-scheduler (a minute on 2 cores, once)" >&2
+	@go -C e2e/cluster build -trimpath -ldflags "-s -w $(VERSION_FLAGS)" -o "$(CURDIR)/$(TOOLS)/" $(NODE_PROGRAMS)
+	@export CGO_ENABLED=0; $(call tools-of,node,$(NODE_MODULE))
 	@touch $@
 
 target/cluster/.built-prometheus: e2e/cluster/prometheus/go.mod e2e/cluster/prometheus/go.sum

@@ -38,11 +38,24 @@ impl Cluster {
     /// # Errors
     /// If it does not start; its log is shown.
     pub async fn start(program: &Path, name: &str) -> Result<Self> {
+        Self::start_with(program, name, &[]).await
+    }
+
+    /// Starts one with a node, in namespaces for it alone ([`crate::node::enter`]).
+    ///
+    /// # Errors
+    /// If it does not start; its log is shown.
+    pub async fn start_with_node(program: &Path, name: &str) -> Result<Self> {
+        Self::start_with(program, name, &["--node"]).await
+    }
+
+    async fn start_with(program: &Path, name: &str, flags: &[&str]) -> Result<Self> {
         let folder = tools::folder().join("run").join(name);
         let mut supervisor = Command::new(program)
             .arg("hold")
             .arg("--folder")
             .arg(&folder)
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     process::{Child, Command},
     time::{Instant, sleep},
 };
 
-use crate::{audit, tools};
+use crate::{audit, node, tools};
 
 /// Loopback ports, chosen once: a component that is started again has the same.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -71,12 +71,27 @@ pub enum Component {
     Kyverno,
     /// Another replica of it, which runs where a test starts it.
     KyvernoReplica,
+    /// What runs a node's containers.
+    Containerd,
+    /// The node's agent.
+    Kubelet,
+    /// Which node a pod runs on.
+    Scheduler,
+}
+
+/// By what one sees that a component listens.
+enum Endpoint {
+    Port(u16),
+    Socket(&'static str),
 }
 
 impl Component {
     /// Those of every cluster, in the order of their start.
     pub const ALL: [Self; 5] =
         [Self::Registry, Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Kyverno];
+
+    /// Those of a cluster with a node, which start after these.
+    pub const OF_A_NODE: [Self; 3] = [Self::Containerd, Self::Kubelet, Self::Scheduler];
 
     /// The name of its program, its log and in commands.
     #[must_use]
@@ -88,13 +103,17 @@ impl Component {
             Self::Registry => "registry",
             Self::Kyverno => "kyverno",
             Self::KyvernoReplica => "kyverno-replica",
+            Self::Containerd => "containerd",
+            Self::Kubelet => "kubelet",
+            Self::Scheduler => "kube-scheduler",
         }
     }
 
     /// The component of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter().chain([Self::KyvernoReplica]);
+        let more = Self::OF_A_NODE.into_iter().chain([Self::KyvernoReplica]);
+        let mut all = Self::ALL.into_iter().chain(more);
         all.find(|component| component.name() == name)
     }
 
@@ -115,15 +134,23 @@ impl Component {
         }
     }
 
-    fn port(self, ports: &Ports) -> u16 {
-        match self {
+    fn webhook(self, ports: &Ports) -> u16 {
+        ports.kyvernos[self.replica().unwrap_or(0)]
+    }
+
+    fn endpoint(self, ports: &Ports) -> Endpoint {
+        Endpoint::Port(match self {
             Self::Etcd => ports.etcd,
             Self::ApiServer => ports.api_server,
             Self::ControllerManager => ports.controller_manager,
             Self::Registry => ports.registry,
             Self::Kyverno => ports.kyvernos[0],
             Self::KyvernoReplica => ports.kyvernos[1],
-        }
+            Self::Containerd => return Endpoint::Socket(node::SOCKET),
+            // Their defaults: a node has a network of its own.
+            Self::Kubelet => 10248,
+            Self::Scheduler => 10259,
+        })
     }
 
     fn arguments(self, ports: &Ports, folder: &Path) -> Vec<String> {
@@ -173,8 +200,8 @@ impl Component {
             ],
             Self::Kyverno | Self::KyvernoReplica => vec![
                 format!("--kubeconfig={}", path("admin.kubeconfig")),
-                format!("--serverIP=127.0.0.1:{}", self.port(ports)),
-                format!("--webhookServerPort={}", self.port(ports)),
+                format!("--serverIP=127.0.0.1:{}", self.webhook(ports)),
+                format!("--webhookServerPort={}", self.webhook(ports)),
                 "--caSecretName=kyverno-ca".into(),
                 "--tlsSecretName=kyverno-tls".into(),
                 "--tlsKeyAlgorithm=ECDSA".into(),
@@ -184,6 +211,18 @@ impl Component {
                 "--admissionReports=false".into(),
                 "--leaderElectionRetryPeriod=500ms".into(),
                 "-v=2".into(),
+            ],
+            Self::Containerd => vec![format!("--config={}", path(node::CONTAINERD))],
+            Self::Kubelet => vec![
+                format!("--config={}", path(node::KUBELET)),
+                format!("--kubeconfig={}", path("kubelet.kubeconfig")),
+                format!("--hostname-override={}", node::NAME),
+                format!("--node-ip={}", node::ADDRESS),
+            ],
+            Self::Scheduler => vec![
+                format!("--kubeconfig={}", path("kube-scheduler.kubeconfig")),
+                "--bind-address=127.0.0.1".into(),
+                "--leader-elect=false".into(),
             ],
         }
     }
@@ -240,23 +279,33 @@ impl Running {
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         let mut running = Self { component, child, log };
-        running.wait_until_listening(component.port(ports)).await?;
+        running.wait_until_listening(component.endpoint(ports)).await?;
         Ok(running)
     }
 
-    async fn wait_until_listening(&mut self, port: u16) -> Result<()> {
+    async fn wait_until_listening(&mut self, endpoint: Endpoint) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         let name = self.component.name();
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        loop {
+            let (listens, at) = match endpoint {
+                Endpoint::Port(port) => {
+                    (TcpStream::connect(("127.0.0.1", port)).await.is_ok(), format!("port {port}"))
+                }
+                Endpoint::Socket(path) => {
+                    (UnixStream::connect(path).await.is_ok(), path.to_owned())
+                }
+            };
+            if listens {
+                return Ok(());
+            }
             if let Some(status) = self.child.try_wait()? {
                 bail!("{name} ended: {status}\n{}", tail(&self.log));
             }
             if Instant::now() > deadline {
-                bail!("{name} does not listen on port {port}\n{}", tail(&self.log));
+                bail!("{name} does not listen on {at}\n{}", tail(&self.log));
             }
             sleep(Duration::from_millis(50)).await;
         }
-        Ok(())
     }
 
     /// Whether the process has not ended by itself.

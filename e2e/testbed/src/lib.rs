@@ -7,6 +7,8 @@ pub mod components;
 pub mod images;
 pub mod injector;
 pub mod kind;
+pub mod left_out;
+pub mod node;
 pub mod operator;
 pub mod page;
 pub mod pki;

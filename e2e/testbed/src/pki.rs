@@ -101,11 +101,31 @@ pub fn write_control_plane(authority: &Authority, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes what the programs of a node speak with: a kubeconfig of each.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_node(authority: &Authority, server: &str, folder: &Path, node: &str) -> Result<()> {
+    let kubelet = authority.client(&format!("system:node:{node}"), "system:nodes")?;
+    let scheduler = authority.client("system:kube-scheduler", "system:kube-scheduler")?;
+    for (name, identity) in [("kubelet", kubelet), ("kube-scheduler", scheduler)] {
+        for (end, content) in [
+            ("crt", &identity.certificate),
+            ("key", &identity.key),
+            ("kubeconfig", &kubeconfig(server, folder, &Credential::Certificate(name))),
+        ] {
+            let file = folder.join(format!("{name}.{end}"));
+            fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Who a kubeconfig speaks for.
 #[derive(Debug)]
 pub enum Credential<'a> {
-    /// The client certificate of the administrator.
-    Admin,
+    /// Who the client certificate in the file of this name is for.
+    Certificate(&'a str),
     /// A ServiceAccount's token.
     Token(&'a str),
 }
@@ -115,8 +135,8 @@ pub enum Credential<'a> {
 pub fn kubeconfig(server: &str, folder: &Path, credential: &Credential<'_>) -> String {
     let folder = folder.display();
     let user = match credential {
-        Credential::Admin => {
-            format!("{{client-certificate: {folder}/admin.crt, client-key: {folder}/admin.key}}")
+        Credential::Certificate(name) => {
+            format!("{{client-certificate: {folder}/{name}.crt, client-key: {folder}/{name}.key}}")
         }
         Credential::Token(token) => format!("{{token: {token}}}"),
     };

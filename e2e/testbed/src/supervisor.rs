@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     audit,
     components::{Component, Ports, Running, tail},
+    node,
     pki::{self, Authority, Credential},
     proxy, tools,
 };
@@ -50,15 +51,17 @@ pub struct Supervisor {
     ports: Ports,
     folder: PathBuf,
     proxy: u16,
+    has_node: bool,
     running: Vec<Running>,
 }
 
 impl Supervisor {
-    /// Starts a cluster in a folder of its own, which is emptied first.
+    /// Starts a cluster in a folder of its own, which is emptied first; with a node if
+    /// this process is in namespaces for one ([`node::enter`]).
     ///
     /// # Errors
     /// If a component does not start; its log is shown.
-    pub async fn start(folder: &Path) -> Result<Self> {
+    pub async fn start(folder: &Path, has_node: bool) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
@@ -72,14 +75,26 @@ impl Supervisor {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let proxy = listener.local_addr()?.port();
         let registry = format!("127.0.0.1:{}", ports.registry);
-        tokio::spawn(proxy::serve(listener, authority, registry));
-        let mut cluster = Self { ports, folder, proxy, running: Vec::new() };
+        tokio::spawn(proxy::serve(listener, Arc::clone(&authority), registry));
+        let mut cluster = Self { ports, folder, proxy, has_node, running: Vec::new() };
         fs::write(
             cluster.kubeconfig(),
-            pki::kubeconfig(&cluster.server(), &cluster.folder, &Credential::Admin),
+            pki::kubeconfig(&cluster.server(), &cluster.folder, &Credential::Certificate("admin")),
         )?;
+        if has_node {
+            let registry = cluster.info().registry;
+            node::prepare(&cluster.folder, &registry).await?;
+            node::serve_api(ports.api_server).await?;
+            pki::write_node(&authority, &cluster.server(), &cluster.folder, node::NAME)?;
+        }
         for component in Component::ALL {
             cluster.start_component(component, &[]).await?;
+        }
+        if has_node {
+            node::push_pause(&cluster.info().registry).await?;
+            for component in Component::OF_A_NODE {
+                cluster.start_component(component, &[]).await?;
+            }
         }
         Ok(cluster)
     }
@@ -112,11 +127,15 @@ impl Supervisor {
             return Ok(());
         }
         let progress = Instant::now();
+        let mut flags = flags.to_vec();
+        if self.has_node && component == Component::ApiServer {
+            flags.extend(node::API_SERVER);
+        }
         if component == Component::Kyverno {
             self.install_kyverno().await?;
         }
         let running =
-            Running::start(component, &self.ports, &self.folder, self.proxy, flags).await?;
+            Running::start(component, &self.ports, &self.folder, self.proxy, &flags).await?;
         self.running.push(running);
         let ready: &[&str] = match component {
             Component::ApiServer => &["get", "--raw=/readyz"],
@@ -124,7 +143,14 @@ impl Supervisor {
             Component::ControllerManager => &["get", "serviceaccount", "default"],
             // Answered by Kyverno's own webhook.
             Component::Kyverno => &["create", "--dry-run=server", "--filename=probe.yaml"],
-            Component::Etcd | Component::Registry | Component::KyvernoReplica => &[],
+            Component::Kubelet => {
+                &["wait", "node", node::NAME, "--for=condition=Ready", "--timeout=5s"]
+            }
+            Component::Etcd
+            | Component::Registry
+            | Component::KyvernoReplica
+            | Component::Containerd
+            | Component::Scheduler => &[],
         };
         if !ready.is_empty() {
             self.wait_for(component, ready).await?;

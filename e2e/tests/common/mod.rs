@@ -1,7 +1,6 @@
 //! One cluster and one operator for all tests of a binary.
 
 use std::{
-    fs::File,
     io::Write,
     path::PathBuf,
     sync::{LazyLock, OnceLock},
@@ -9,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use signingkeyring_e2e_testbed::{
-    cluster::Cluster, kind::Kind, operator::Operator, tools, world::World,
+    cluster::Cluster, kind::Kind, left_out, operator::Operator, tools, world::World,
 };
 use tokio::{runtime::Runtime, sync::Mutex};
 
@@ -102,17 +101,11 @@ pub fn leave_out(kind: Kind, why: &str) {
     left_out(Kind::under_test().as_str(), &format!("only {kind}: {why}"));
 }
 
-/// Past what libtest keeps to itself of a test that passes, and in the list that
-/// `make test-all` shows.
 #[allow(dead_code, reason = "not every binary that shares this has such a test")]
 fn left_out(run: &str, why: &str) {
     let thread = std::thread::current();
     let test = format!("{}::{}", env!("CARGO_CRATE_NAME"), thread.name().unwrap_or_default());
-    let line = format!("LEFT OUT of {run}: {test}: {why}\n");
-    let list = tools::folder().join("left-out");
-    let list = File::options().create(true).append(true).open(list);
-    list.and_then(|mut list| list.write_all(line.as_bytes())).unwrap();
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    left_out::left_out(&test, run, why).unwrap();
 }
 
 /// Runs a test. When it fails, the ends of all components' logs are shown.

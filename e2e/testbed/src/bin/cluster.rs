@@ -44,6 +44,9 @@ enum Action {
         /// Do not read standard input.
         #[arg(long)]
         detached: bool,
+        /// Have a node run pods: in namespaces for it alone, in which this has to be started.
+        #[arg(long)]
+        node: bool,
     },
     /// Run a program and end it when standard input closes, so that it never
     /// outlives its owner. A line on standard input sends it SIGTERM.
@@ -58,9 +61,9 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Action::Up => up(),
         Action::Down => down(),
-        Action::Hold { folder, detached } => {
+        Action::Hold { folder, detached, node } => {
             let runtime = tokio::runtime::Runtime::new()?;
-            let result = runtime.block_on(hold(&folder, detached));
+            let result = runtime.block_on(hold(&folder, detached, node));
             // A read of standard input cannot be cancelled; do not wait for it.
             runtime.shutdown_background();
             result
@@ -73,11 +76,11 @@ fn main() -> Result<()> {
     }
 }
 
-async fn hold(folder: &Path, detached: bool) -> Result<()> {
+async fn hold(folder: &Path, detached: bool, has_node: bool) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut cluster = tokio::select! {
-        cluster = Supervisor::start(folder) => cluster?,
+        cluster = Supervisor::start(folder, has_node) => cluster?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
