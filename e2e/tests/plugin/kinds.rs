@@ -37,10 +37,10 @@ pub async fn all(world: &World) -> Result<()> {
             repository: format!("{}/{ring}", world.info.registry),
         };
         scene.set().await?;
-        scene.asked().await.with_context(|| format!("{kind}"))?;
-        scene.formats().await.with_context(|| format!("{kind}"))?;
-        left_out::from_the_check(&scene).await.with_context(|| format!("{kind}"))?;
-        watch::a_rotation(&scene).await.with_context(|| format!("{kind}"))?;
+        scene.asked().await.with_context(|| kind.to_string())?;
+        scene.formats().await.with_context(|| kind.to_string())?;
+        left_out::from_the_check(&scene).await.with_context(|| kind.to_string())?;
+        watch::a_rotation(&scene).await.with_context(|| kind.to_string())?;
     }
     Ok(())
 }
@@ -105,8 +105,7 @@ impl Scene<'_> {
         std::fs::write(&file, self.list(&["quay.io/nothing/*"]))?;
         let impact = format!("kubectl signing impact {ring}");
         let rotate = format!("kubectl signing rotate {ring}");
-        let (list, none) =
-            (file.display(), format!("{}@sha256:{}", "localhost:9/x", "0".repeat(64)));
+        let (list, none) = (file.display(), format!("localhost:9/x@sha256:{}", "0".repeat(64)));
         let why = |image: &str| format!("kubectl signing why {image} -n {namespace}");
         let tool = format!("excluded by {}/tool:* of list {ring}-tools", self.repository);
         // What the kinds treat differently.
