@@ -81,7 +81,7 @@ steps:
 .PHONY: plugin
 plugin: ## Build kubectl signing, and say how to have it on PATH
 	@cargo build --locked $(PACKAGES) --bin kubectl-signing
-	@printf '%s\n' "It is target/debug/kubectl-signing. To have kubectl find it:" "  install -m 755 target/debug/kubectl-signing ~/.local/bin/" "or, for this shell:" "  export PATH=\"$(CURDIR)/target/debug:\$$PATH\""
+	@printf '%s\n' "It is target/debug/kubectl-signing. To have kubectl find it:" "  install -m 755 target/debug/kubectl-signing ~/.local/bin/" "or, for this shell:" "  export PATH=\"$(CURDIR)/target/debug:\$$PATH\"" "To have kubectl complete it:" "  kubectl signing completion kubectl > ~/.local/bin/kubectl_complete-signing && chmod +x ~/.local/bin/kubectl_complete-signing"
 
 .PHONY: chaos
 chaos: cluster-tools binaries ## A hard hour in five minutes (SEED=N repeats one, MINUTES=5, RINGS=20, KIND=ImageValidatingPolicy)

@@ -78,7 +78,7 @@ impl Inspector {
     pub async fn inspect(&self, image: &Image) -> Arc<Inspection> {
         let of_digest = match image.digest() {
             Some(digest) => Ok(digest.to_owned()),
-            None => self.digest_of(image).await,
+            None => self.digest_behind_tag(image).await,
         };
         let named = of_digest.map(|digest| image.with_digest(&digest));
         let found = match named {
@@ -104,14 +104,6 @@ impl Inspector {
         stream::iter(images).map(look).buffer_unordered(self.0.registries.limits.images_at_once)
     }
 
-    /// Whether an image's tag points to its digest.
-    ///
-    /// # Errors
-    /// If the registry does not say.
-    pub async fn tag_stands(&self, image: &Image) -> Result<bool, Unreadable> {
-        Ok(image.digest() == Some(self.digest_of(image).await?.as_str()))
-    }
-
     /// How many images were looked at so far.
     #[must_use]
     pub fn inspections(&self) -> usize {
@@ -119,7 +111,10 @@ impl Inspector {
     }
 
     /// The digest behind an image's tag.
-    async fn digest_of(&self, image: &Image) -> Result<String, Unreadable> {
+    ///
+    /// # Errors
+    /// If the registry does not say.
+    pub async fn digest_behind_tag(&self, image: &Image) -> Result<String, Unreadable> {
         let tagged = image.without_digest();
         let cell = cell(&self.0.tags, &tagged);
         let resolve = || self.0.bounded(&tagged, self.0.resolve(&tagged));

@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use signingkeyring_core::{
     duration, names,
     omissions::{Accepted, Exclusion, NoExclusion},
-    policy::packing::Occupancy,
+    policy::packing::{BYTES_PER_POLICY, Occupancy},
     policy_ref::{Action, PolicyKind},
     usable::Preference,
 };
@@ -142,7 +142,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "SIGNING_BYTES_PER_POLICY",
-        default_value_t = 524_288,
+        default_value_t = BYTES_PER_POLICY,
         value_parser = clap::value_parser!(u32).range(4096..=1_048_576)
     )]
     pub bytes_per_policy: u32,

@@ -1,6 +1,6 @@
 //! The cluster, as the user of a kubeconfig sees it.
 
-use std::{fmt::Debug, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -10,6 +10,7 @@ use kube::{
     core::DeserializeGuard,
 };
 use serde::de::DeserializeOwned;
+use signingkeyring_core::omissions::Labels;
 use signingkeyring_crds::SigningKeyRing;
 
 use crate::{
@@ -122,11 +123,20 @@ impl Cluster {
     /// # Errors
     /// If they cannot be listed.
     pub async fn namespaces(&self) -> Result<Vec<(String, Option<String>)>, Error> {
+        let ring = |labels: Labels| labels.get(&self.enrolment_label).cloned();
+        Ok(self.labels().await?.into_iter().map(|(name, labels)| (name, ring(labels))).collect())
+    }
+
+    /// All namespaces with their labels.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn labels(&self) -> Result<BTreeMap<String, Labels>, Error> {
         let params = ListParams::default();
         let found: Vec<Namespace> =
             list(&Api::all(self.client.clone()), params, "namespaces").await?;
-        let ring = |namespace: &Namespace| namespace.labels().get(&self.enrolment_label).cloned();
-        Ok(found.iter().map(|namespace| (namespace.name_any(), ring(namespace))).collect())
+        let labels = |found: Namespace| found.metadata.labels.unwrap_or_default();
+        Ok(found.into_iter().map(|found| (found.name_any(), labels(found))).collect())
     }
 }
 

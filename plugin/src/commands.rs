@@ -40,6 +40,8 @@ pub enum Command {
     Coverage(coverage::Coverage),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::Complete),
 }
 
 /// Runs one.
@@ -51,8 +53,12 @@ pub async fn run(
     connection: &Connection,
     screen: &mut Screen,
 ) -> Result<Outcome, Error> {
-    if let Command::Completion(command) = &command {
-        return completion::run(command, screen);
+    match &command {
+        Command::Completion(command) => return completion::run(command, screen),
+        Command::Complete(command) => {
+            return completion::complete(command, connection, screen).await;
+        }
+        _ => {}
     }
     let cluster = Cluster::connect(connection).await?;
     match command {
@@ -72,6 +78,6 @@ pub async fn run(
         Command::Exclusions(command) => exclusions::run(&command, &cluster, screen).await,
         Command::Coverage(command) => coverage::run(&command, &cluster, screen).await,
         Command::Doctor(command) => doctor::run(&command, &cluster, screen).await,
-        Command::Completion(_) => Ok(Outcome::Fine),
+        Command::Completion(_) | Command::Complete(_) => Ok(Outcome::Fine),
     }
 }

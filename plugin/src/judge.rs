@@ -1,6 +1,7 @@
 //! What becomes of images in a ring's namespaces, by who signed them and what is excluded.
 
 mod exclusions;
+mod gather;
 mod said;
 
 use std::{
@@ -9,10 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use futures::StreamExt;
+use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
-use signingkeyring_convert::state;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
 use signingkeyring_inspect::{
     Excluded, Image, Inspection, Inspector, Key, Limits, Outcome, PolicyKind, Refusal, Signer,
@@ -20,13 +20,19 @@ use signingkeyring_inspect::{
 };
 
 use crate::{
-    cluster::{Cluster, FoundRing, list},
+    cluster::{Cluster, list},
     error::Error,
-    ring::{policy_kind, versions},
+    ring::policy_kind,
+    screen::Screen,
 };
+
+use gather::Lists;
 
 pub use exclusions::Exclusions;
 pub use said::{refusal, signed_by};
+
+/// The tags that are looked up at once.
+const TAGS_AT_ONCE: usize = 16;
 
 /// What is known for judging the images of one ring.
 pub struct Judge {
@@ -38,6 +44,10 @@ pub struct Judge {
     pub keys: Vec<Key>,
     /// What is excluded.
     pub exclusions: Exclusions,
+    /// What could not be read, of which more would be known with it.
+    notes: Vec<String>,
+    /// The lists that could not be read, and so may exclude anything.
+    unread_lists: Vec<String>,
     inspector: Inspector,
 }
 
@@ -48,8 +58,8 @@ pub enum Found {
     NoReference,
     /// It needs no signature, by this exclusion.
     Excluded(String),
-    /// Whether it is excluded, or who signed it, cannot be read.
-    Unreadable(Unreadable),
+    /// It is excluded as far as its tag goes, and that cannot be looked up.
+    Unresolved(String),
     /// What the registry has of it.
     Inspected(Arc<Inspection>),
 }
@@ -104,50 +114,76 @@ impl Judge {
             Err(error) if error.is_code(403) => vec![DeserializeGuard(Ok(ring.clone()))],
             found => found?,
         };
-        let lists: Api<DeserializeGuard<ImageExclusionList>> = Api::all(cluster.client.clone());
-        let lists = list(&lists, ListParams::default(), "exclusion lists").await?;
-        let lists = lists.into_iter().filter_map(|list| list.0.ok()).collect();
+        let api: Api<DeserializeGuard<ImageExclusionList>> = Api::all(cluster.client.clone());
+        let found = list(&api, ListParams::default(), "exclusion lists").await?;
+        let mut notes = gather::unreadable_rings(&rings);
+        let Lists { lists, unread, notes: of_lists } = Lists::read(&found);
+        notes.extend(of_lists);
+        let mut exclusions = Exclusions::new(lists.clone(), ring, now, BTreeSet::new());
+        if exclusions.is_tight() {
+            match gather::in_force(cluster, ring).await {
+                Ok(globs) => exclusions = Exclusions::new(lists, ring, now, globs),
+                Err(error) => notes.push(format!(
+                    "the exclusion lists are larger than there is room for, and which of them are \
+                     in force cannot be seen: {error}"
+                )),
+            }
+        }
         let inspector = Inspector::new(Limits::default())
             .map_err(|error| Error::Failed(format!("no registry can be asked: {error}")))?;
         Ok(Self {
             ring: ring.name_any(),
             kind: policy_kind(ring),
-            keys: keys(&rings),
-            exclusions: Exclusions::new(lists, ring, now),
+            keys: gather::keys(&rings),
+            exclusions,
+            notes,
+            unread_lists: unread,
             inspector,
         })
+    }
+
+    /// Says what could not be read, beside what is shown.
+    pub fn complain(&self, screen: &mut Screen) {
+        self.notes.iter().for_each(|note| screen.complain(note));
+    }
+
+    /// How many images were looked at in their registries.
+    pub fn inspections(&self) -> usize {
+        self.inspector.inspections()
     }
 
     /// Looks at images, each once and many at a time. On a terminal it says how far it is.
     pub async fn find(&self, images: &BTreeSet<String>) -> BTreeMap<String, Found> {
         let mut found = BTreeMap::new();
         let mut to_inspect: BTreeMap<Image, Vec<&String>> = BTreeMap::new();
+        let mut to_resolve = Vec::new();
         for text in images {
             let Some(image) = Image::parse(text) else {
                 found.insert(text.clone(), Found::NoReference);
                 continue;
             };
             match self.exclusions.find(self.kind, &image) {
-                Some((Excluded::Yes, by)) => {
+                Some((Excluded::Yes, by)) if !self.is_pinned(&image) => {
                     found.insert(text.clone(), Found::Excluded(by));
-                    continue;
                 }
-                Some((Excluded::WhileTagStands, by)) => {
-                    match self.inspector.tag_stands(&image).await {
-                        Ok(true) => {
-                            found.insert(text.clone(), Found::Excluded(by));
-                            continue;
-                        }
-                        Ok(false) => {}
-                        Err(why) => {
-                            found.insert(text.clone(), Found::Unreadable(why));
-                            continue;
-                        }
-                    }
+                Some((Excluded::Yes | Excluded::WhileTagStands, by)) => {
+                    to_resolve.push((text, image, by));
                 }
-                Some((Excluded::No, _)) | None => {}
+                Some((Excluded::No, _)) | None => to_inspect.entry(image).or_default().push(text),
             }
-            to_inspect.entry(image).or_default().push(text);
+        }
+        let resolve = |(text, image, by)| async move {
+            let digest = self.inspector.digest_behind_tag(&image).await;
+            (text, by_tag(&image, digest, by), image)
+        };
+        let mut resolved = stream::iter(to_resolve).map(resolve).buffer_unordered(TAGS_AT_ONCE);
+        while let Some((text, known, image)) = resolved.next().await {
+            match known {
+                Some(known) => {
+                    found.insert(text.clone(), known);
+                }
+                None => to_inspect.entry(image).or_default().push(text),
+            }
         }
         let all = to_inspect.len();
         let progress = Progress::of(all);
@@ -165,18 +201,35 @@ impl Judge {
         found
     }
 
+    /// Whether the registry is asked for the digest behind an image's tag although it is
+    /// excluded: a ClusterPolicy has all tags pinned, and refuses those that it cannot pin.
+    fn is_pinned(&self, image: &Image) -> bool {
+        self.kind == PolicyKind::ClusterPolicy && image.digest().is_none()
+    }
+
+    /// Why an exclusion that is about an image does not count, if there is one.
+    pub fn void(&self, image: &str) -> Option<String> {
+        self.exclusions.void(self.kind, &Image::parse(image)?)
+    }
+
     /// What becomes of an image by these keys.
     pub fn fate(&self, found: Option<&Found>, keys: &[Key]) -> Fate {
         match found {
             None => Fate::Unknown("it was not looked at".to_owned(), Vec::new()),
             Some(Found::NoReference) => Fate::Refused(None, Vec::new()),
             Some(Found::Excluded(by)) => Fate::Excluded(by.clone()),
-            Some(Found::Unreadable(why)) => Fate::Unknown(why.to_string(), Vec::new()),
+            Some(Found::Unresolved(why)) => Fate::Unknown(why.clone(), Vec::new()),
             Some(Found::Inspected(inspection)) => {
                 let verdict = inspection.judge(self.kind, &self.ring, keys);
                 match verdict.outcome {
                     Outcome::Admitted => Fate::Admitted(verdict.signers),
-                    Outcome::Refused(why) => Fate::Refused(Some(why), verdict.signers),
+                    Outcome::Refused(why) => match self.unread_lists.first() {
+                        None => Fate::Refused(Some(why), verdict.signers),
+                        Some(list) => Fate::Unknown(
+                            format!("list {list} cannot be read, and may exclude it"),
+                            verdict.signers,
+                        ),
+                    },
                     Outcome::Unknown(why) => Fate::Unknown(why.to_string(), verdict.signers),
                 }
             }
@@ -197,18 +250,20 @@ impl Judge {
     }
 }
 
-/// The keys of all rings. What is no key signs nothing.
-fn keys(rings: &[FoundRing]) -> Vec<Key> {
-    let readable = rings.iter().filter_map(|found| found.0.as_ref().ok());
-    readable
-        .flat_map(|ring| {
-            let name = ring.name_any();
-            versions(ring)
-                .iter()
-                .filter_map(|v| Key::new(&name, v.version, state(v.state), &v.public_key).ok())
-                .collect::<Vec<_>>()
-        })
-        .collect()
+/// What becomes of an excluded image by its tag; nothing if it is excluded only while that
+/// points to its digest, and it does not.
+fn by_tag(image: &Image, digest: Result<String, Unreadable>, by: String) -> Option<Found> {
+    Some(match (image.digest(), digest) {
+        (None, Ok(_)) => Found::Excluded(by),
+        (Some(named), Ok(digest)) if named == digest => Found::Excluded(by),
+        (Some(_), Ok(_)) => return None,
+        (None, Err(why)) => Found::Unresolved(format!(
+            "excluded by {by}, but a ClusterPolicy has its tag pinned to a digest: {why}"
+        )),
+        (Some(_), Err(why)) => {
+            Found::Unresolved(format!("excluded by {by} while its tag points to its digest: {why}"))
+        }
+    })
 }
 
 /// How far it is, for who waits at a terminal.
@@ -229,6 +284,29 @@ impl Progress {
     fn end(&self) {
         if self.0 {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excluded_tag_counts_as_far_as_its_digest_is_known() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let by = || "redis:7 of list a".to_owned();
+        let (tag, pinned) = ("redis:7".to_owned(), format!("redis:7@{}", digest("1")));
+        let unread = || {
+            Err(Unreadable::NotFound { registry: "docker.io".to_owned(), what: "redis".to_owned() })
+        };
+        let of = |image: &str, digest| by_tag(&Image::parse(image).unwrap(), digest, by());
+        let excluded = |found| matches!(found, Some(Found::Excluded(_)));
+        assert!(excluded(of(&tag, Ok(digest("1")))));
+        assert!(excluded(of(&pinned, Ok(digest("1")))));
+        assert!(of(&pinned, Ok(digest("2"))).is_none(), "the tag has moved");
+        for image in [&tag, &pinned] {
+            assert!(matches!(of(image, unread()), Some(Found::Unresolved(_))), "{image}");
         }
     }
 }

@@ -28,6 +28,20 @@ pub fn images(spec: &PodSpec, kind: PolicyKind) -> Vec<String> {
     named.filter(|image| seen.insert((*image).clone())).cloned().collect()
 }
 
+/// What a pod is of, with its namespace: its Deployment, another controller, or itself.
+pub fn workload(pod: &Pod) -> String {
+    let namespace = pod.namespace().unwrap_or_default();
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let Some(owner) = owner else { return format!("{namespace}/Pod {}", pod.name_any()) };
+    // A Deployment names its ReplicaSets after itself and a hash, which pods have as a label.
+    let hash = pod.labels().get("pod-template-hash").filter(|_| owner.kind == "ReplicaSet");
+    let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
+    match deployment {
+        Some(name) => format!("{namespace}/Deployment {name}"),
+        None => format!("{namespace}/{} {}", owner.kind, owner.name),
+    }
+}
+
 /// The pods of these namespaces.
 ///
 /// # Errors
@@ -75,5 +89,30 @@ pub async fn counts(cluster: &Cluster) -> Result<BTreeMap<String, usize>, Error>
             Some(token) => params = params.continue_token(&token),
             None => return Ok(counts),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_of_who_made_it() {
+        let pod = |kind: Option<&str>, hash: Option<&str>| -> Pod {
+            let owner = kind.map(|kind| {
+                json!({"apiVersion": "apps/v1", "kind": kind, "name": "web-5d9", "uid": "u",
+                       "controller": true})
+            });
+            let owners: Vec<_> = owner.into_iter().collect();
+            let metadata = json!({"name": "p", "namespace": "dev", "ownerReferences": owners,
+                                  "labels": {"pod-template-hash": hash.unwrap_or_default()}});
+            from_value(json!({ "metadata": metadata })).unwrap()
+        };
+        assert_eq!(workload(&pod(Some("ReplicaSet"), Some("5d9"))), "dev/Deployment web");
+        assert_eq!(workload(&pod(Some("ReplicaSet"), Some("x"))), "dev/ReplicaSet web-5d9");
+        assert_eq!(workload(&pod(Some("Job"), Some("5d9"))), "dev/Job web-5d9");
+        assert_eq!(workload(&pod(None, Some("5d9"))), "dev/Pod p");
     }
 }

@@ -9,6 +9,7 @@ mod exclusion;
 pub mod guard;
 mod record;
 mod version;
+pub mod webhooks;
 
 pub use exclusion::exclusion;
 pub use record::{record, version_cause, version_end};

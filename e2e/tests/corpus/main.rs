@@ -1,6 +1,6 @@
 //! The corpus: images that the real cosigns signed in every way, and what becomes of
-//! them. The library `inspect` says of each what Kyverno says, for both kinds of policy,
-//! and where cosign itself says something else, docs/signature-corpus.md tells.
+//! them. The library `inspect` and `kubectl signing why` say of each what Kyverno says, for
+//! both kinds of policy, and where cosign itself says something else, docs/signature-corpus.md tells.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,7 @@ mod raw;
 mod referrers;
 mod seen;
 mod special;
+mod why;
 
 use std::{fs, sync::Arc};
 
@@ -117,6 +118,7 @@ fn verdicts_are_kyvernos() {
                     all_wrong.push(format!("{}: signed by {signers:?}", case.what));
                 }
             }
+            all_wrong.extend(why::wrong(&shared.world, kind, &cases, &admitted).await?);
             columns.push(admitted);
         }
         let table = seen::table(&cases, &inspections, &columns, &by_cosign, &bed.keys.known);

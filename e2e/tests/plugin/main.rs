@@ -1,6 +1,6 @@
 //! The commands of `kubectl signing`, run as `docs/kubectl-signing.md` shows them: each
 //! prints what stands there, but for what differs from run to run. With `UPDATE_PAGE=1`
-//! the page is written anew.
+//! the page is written anew. What it does not show follows it, in the same cluster.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,10 +12,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod completion;
+mod kinds;
+mod left_out;
+mod many;
 mod normal;
 mod page;
 mod picture;
 mod scene;
+mod watch;
 mod wrong;
 
 use std::{
@@ -37,8 +42,8 @@ struct Ran {
     text: String,
 }
 
-/// Runs a line of shell as a user of the cluster's kubeconfig does.
-async fn shell(world: &World, line: &str) -> Result<Ran> {
+/// A line of shell for a user of the cluster's kubeconfig.
+fn command(world: &World, line: &str) -> Result<Command> {
     let plugin = tools::built("kubectl-signing")?;
     let plugins = plugin.parent().context("no folder")?;
     let programs = format!(
@@ -47,20 +52,34 @@ async fn shell(world: &World, line: &str) -> Result<Ran> {
         tools::folder().join("bin").display(),
         env::var("PATH").unwrap_or_default()
     );
-    let output = Command::new("bash")
-        .args(["-c", &format!("{{ {line} ; }} 2>&1")])
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", line])
         .current_dir(tools::root())
         .env("PATH", programs)
         .env("KUBECONFIG", &world.info.kubeconfig)
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Runs one.
+async fn shell(world: &World, line: &str) -> Result<Ran> {
+    let output = command(world, &format!("{{ {line} ; }} 2>&1"))?.output();
     let output = tokio::time::timeout(std::time::Duration::from_secs(120), output).await;
     let output = output.with_context(|| format!("{line} does not end"))??;
     Ok(Ran {
         code: output.status.code(),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
     })
+}
+
+/// Runs one that has to end with a code and to say something.
+async fn expect(world: &World, line: &str, code: i32, says: &str) -> Result<()> {
+    let ran = shell(world, line).await?;
+    ensure!(ran.code == Some(code), "{line}: {:?} in place of {code}\n{}", ran.code, ran.text);
+    ensure!(ran.text.contains(says), "{line}: {says:?} is not in\n{}", ran.text);
+    Ok(())
 }
 
 /// The commands of which the page has a picture, too, as a terminal shows them.
@@ -84,35 +103,42 @@ async fn picture(world: &World, normal: &mut Normal, line: &str) -> Result<Strin
 }
 
 #[test]
-fn the_page_shows_what_each_command_prints() {
+fn the_page_shows_what_each_command_prints_and_the_rest_ends_as_it_should() {
     common::run_only(Kind::ClusterPolicy, "its page shows that one", async |shared| {
         let world = &shared.world;
-        scene::set(world).await?;
-        let text = fs::read_to_string(path())?;
-        let mut normal = Normal::new(&world.info.registry);
-        let mut written = String::new();
-        let mut pictures = BTreeMap::new();
-        for part in page::parts(&text) {
-            match part {
-                page::Part::Text(text) => written.push_str(text),
-                page::Part::Command(line) => {
-                    let ran = shell(world, &normal.undo(line)).await?;
-                    written.push_str(&page::shown(line, ran.code, &normal.of(&ran.text)));
-                    if let Some((_, file)) = PICTURES.iter().find(|(of, _)| *of == line) {
-                        pictures.insert(*file, picture(world, &mut normal, line).await?);
-                    }
+        the_page(world).await?;
+        kinds::all(world).await?;
+        completion::by_kubectl(world, "till").await?;
+        many::pods(world, "till").await
+    });
+}
+
+async fn the_page(world: &World) -> Result<()> {
+    scene::set(world).await?;
+    let text = fs::read_to_string(path())?;
+    let mut normal = Normal::new(&world.info.registry);
+    let mut written = String::new();
+    let mut pictures = BTreeMap::new();
+    for part in page::parts(&text) {
+        match part {
+            page::Part::Text(text) => written.push_str(text),
+            page::Part::Command(line) => {
+                let ran = shell(world, &normal.undo(line)).await?;
+                written.push_str(&page::shown(line, ran.code, &normal.of(&ran.text)));
+                if let Some((_, file)) = PICTURES.iter().find(|(of, _)| *of == line) {
+                    pictures.insert(*file, picture(world, &mut normal, line).await?);
                 }
             }
         }
-        ensure!(pictures.len() == PICTURES.len(), "the page lacks one of {PICTURES:?}");
-        let folder = path().with_extension("");
-        for (file, picture) in pictures {
-            let file = folder.join(file);
-            let stands = fs::read_to_string(&file).unwrap_or_default();
-            compare(&file, &stands, &picture)?;
-        }
-        compare(&path(), &text, &written)
-    });
+    }
+    ensure!(pictures.len() == PICTURES.len(), "the page lacks one of {PICTURES:?}");
+    let folder = path().with_extension("");
+    for (file, picture) in pictures {
+        let file = folder.join(file);
+        let stands = fs::read_to_string(&file).unwrap_or_default();
+        compare(&file, &stands, &picture)?;
+    }
+    compare(&path(), &text, &written)
 }
 
 fn compare(path: &Path, stands: &str, written: &str) -> Result<()> {

@@ -15,6 +15,7 @@ mod settings;
 mod tenants;
 mod webhooks;
 mod wildcard;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use selector::{Requirement, Selector};
 pub use settings::Settings;
 pub use tenants::{OtherException, PolicyException, TenantPolicies, TenantPolicy};
 pub use webhooks::{Condition, Hook, Rule};
+pub(crate) use words::in_short;
 
 /// An object's labels.
 pub type Labels = BTreeMap<String, String>;

@@ -13,6 +13,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use signingkeyring_convert::webhooks::{mutating, validating};
 use signingkeyring_core::omissions::{
     Cause, Half, Hook, Look, OtherException, PolicyException, Settings, TenantKind, TenantPolicy,
     Unseen,
@@ -27,10 +28,8 @@ use crate::{
     error::{brief, is_code},
 };
 
-mod hooks;
 mod steady;
 
-use hooks::{mutating, validating};
 use steady::Steady;
 
 /// Objects of a kind by namespace and name, reduced.

@@ -1,7 +1,9 @@
 //! `kubectl signing doctor`.
 
 mod checks;
+mod kyverno;
 mod look;
+mod rights;
 
 use clap::Args;
 use serde::Serialize;
@@ -43,11 +45,11 @@ struct View {
 /// If the API server does not answer at all.
 pub async fn run(command: &Doctor, cluster: &Cluster, screen: &Screen) -> Result<Outcome, Error> {
     let view = View { checks: look::all(cluster).await? };
-    output::show(screen, command.report.output, &view, |_| lines(&view.checks))?;
+    output::show(screen, command.report.output, &view, |wide| lines(&view.checks, wide))?;
     Ok(Outcome::open_if(view.checks.iter().any(|check| check.health == Health::Wrong)))
 }
 
-fn lines(checks: &[Check]) -> Vec<Line> {
+fn lines(checks: &[Check], wide: bool) -> Vec<Line> {
     let widest = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for check in checks {
@@ -58,8 +60,9 @@ fn lines(checks: &[Check]) -> Vec<Line> {
         };
         let name = format!("  {:<widest$}  ", check.name);
         lines.push(Line(vec![Span::new(style, word)]).and(name).and(&check.found));
-        if let Some(help) = &check.help {
-            lines.push(format!("{:>1$}{help}", "", widest + 11).into());
+        let details = check.details.iter().filter(|_| wide);
+        for text in details.chain(&check.help) {
+            lines.push(format!("{:>1$}{text}", "", widest + 11).into());
         }
     }
     lines

@@ -68,7 +68,8 @@ pub async fn run(
         if let (Some(ring), Some(spec)) = (ring, &pod.spec) {
             // Of one kind volumes need exclusions, too.
             let images = pods::images(spec, PolicyKind::ImageValidatingPolicy);
-            running.push(view::Running { ring: ring.clone(), images });
+            let workload = pods::workload(pod);
+            running.push(view::Running { ring: ring.clone(), workload, images });
         }
     }
     let now = clock::now();

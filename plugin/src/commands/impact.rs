@@ -79,7 +79,7 @@ pub async fn run(
     command: &Impact,
     only: Option<&str>,
     cluster: &Cluster,
-    screen: &Screen,
+    screen: &mut Screen,
 ) -> Result<Outcome, Error> {
     let ring = cluster.ring(&command.ring).await?;
     let (change, title) = change(command, &ring);
@@ -92,6 +92,7 @@ pub async fn run(
         )));
     }
     let mut judge = Judge::of(cluster, &ring, clock::now()).await?;
+    judge.complain(screen);
     let list = command.list.as_deref().map(read_list).transpose()?;
     let (namespaces, enrolled) = namespaces(cluster, &command.ring, only).await?;
     if !enrolled && !command.enforce {
@@ -107,7 +108,7 @@ pub async fn run(
     let before = judge.find(&images).await;
     let after = match list {
         Some(list) => {
-            judge.exclusions = judge.exclusions.with(list);
+            judge.exclusions = judge.exclusions.with(&list);
             Some(judge.find(&images).await)
         }
         None => None,
@@ -145,9 +146,14 @@ pub async fn run(
 ///
 /// # Errors
 /// If the cluster cannot be read.
-pub async fn of_rotation(cluster: &Cluster, ring: &SigningKeyRing) -> Result<Assessment, Error> {
+pub async fn of_rotation(
+    cluster: &Cluster,
+    ring: &SigningKeyRing,
+    screen: &mut Screen,
+) -> Result<Assessment, Error> {
     let name = kube::ResourceExt::name_any(ring);
     let judge = Judge::of(cluster, ring, clock::now()).await?;
+    judge.complain(screen);
     let (namespaces, _) = namespaces(cluster, &name, None).await?;
     let found = workloads::of_namespaces(cluster, &namespaces, judge.kind).await?;
     let images: BTreeSet<String> = found.iter().flat_map(|w| w.images.clone()).collect();

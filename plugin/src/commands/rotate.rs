@@ -119,9 +119,9 @@ pub async fn run(
 async fn why_not(
     cluster: &Cluster,
     ring: &SigningKeyRing,
-    screen: &Screen,
+    screen: &mut Screen,
 ) -> Result<Option<String>, Error> {
-    let impact = impact::of_rotation(cluster, ring).await.map_err(|error| {
+    let impact = impact::of_rotation(cluster, ring, screen).await.map_err(|error| {
         Error::Failed(format!(
             "what would break cannot be seen: {error}. To rotate without looking: --force"
         ))

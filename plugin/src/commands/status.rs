@@ -1,5 +1,6 @@
 //! `kubectl signing status`.
 
+mod notes;
 mod print;
 mod view;
 

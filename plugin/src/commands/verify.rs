@@ -57,9 +57,14 @@ pub struct Verify {
 ///
 /// # Errors
 /// If the cluster cannot be read.
-pub async fn run(command: &Verify, cluster: &Cluster, screen: &Screen) -> Result<Outcome, Error> {
+pub async fn run(
+    command: &Verify,
+    cluster: &Cluster,
+    screen: &mut Screen,
+) -> Result<Outcome, Error> {
     let ring = cluster.ring(&command.ring).await?;
     let judge = Judge::of(cluster, &ring, clock::now()).await?;
+    judge.complain(screen);
     let namespaces: BTreeSet<String> = cluster.enrolled(&command.ring).await?.into_iter().collect();
     let pods = pods::of_namespaces(cluster, &namespaces).await?;
     let mut images: BTreeSet<String> = pods

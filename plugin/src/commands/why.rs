@@ -3,12 +3,16 @@
 mod print;
 mod view;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, ResourceExt};
-use signingkeyring_core::policy_ref::PolicyKind;
+use kube::Api;
+use signingkeyring_core::{omissions::Labels, policy_ref::PolicyKind};
 
 use self::view::{Asked, View};
 use crate::{
@@ -18,11 +22,12 @@ use crate::{
     error::{Error, Outcome, is_code},
     flags::Report,
     judge::{Fate, Judge},
+    left_out::{self, LeftOut},
     output, pods,
     screen::Screen,
 };
 
-/// Show why an image or a pod's images would start in a namespace, or would not
+/// Show why images or a pod's images would start in a namespace, or would not
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,30 +35,40 @@ Examples:
 
   kubectl signing why pod/checkout-5d9c7b6f4-x2x8q -n checkout-dev
 
-Beside what the image's signatures and the exclusions say stands what Kyverno says itself,
-to a dry run with your rights; nothing is created. Ends with 3 if an image would not start,
-or if the two differ.")]
+Beside what the image's signatures, the exclusions and Kyverno's webhooks say stands what
+Kyverno says itself, to a dry run with your rights; nothing is created. Ends with 3 if an
+image would not start, or if the two differ.")]
 pub struct Why {
-    /// The image, or pod/NAME
-    #[arg(value_name = "IMAGE|pod/NAME")]
-    what: String,
+    /// Images, or pod/NAME
+    #[arg(value_name = "IMAGE|pod/NAME", required = true)]
+    what: Vec<String>,
     #[command(flatten)]
     report: Report,
 }
+
+/// The dry runs at once.
+const AT_ONCE: usize = 4;
 
 /// Shows it.
 ///
 /// # Errors
 /// If the cluster cannot be read.
-pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Outcome, Error> {
+pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Result<Outcome, Error> {
     let namespace = &cluster.namespace;
-    let mut view = View::new(namespace, ring_of(cluster, namespace).await?);
+    let labels = labels_of(cluster, namespace).await?;
+    let mut view = View::new(namespace, labels.get(&cluster.enrolment_label).cloned());
+    let mut left_out = LeftOut::default();
     let judge = match &view.ring {
         None => None,
         Some(name) => match cluster.ring(name).await {
             Ok(ring) => {
-                view.look_at(&ring);
-                Some(Judge::of(cluster, &ring, clock::now()).await?)
+                let seen = left_out::look(cluster).await;
+                let namespaces = BTreeMap::from([(namespace.clone(), Arc::new(labels))]);
+                left_out = left_out::of(&seen, &ring, &cluster.enrolment_label, namespaces);
+                view.look_at(&ring, &left_out);
+                let judge = Judge::of(cluster, &ring, clock::now()).await?;
+                judge.complain(screen);
+                Some(judge)
             }
             // A label may name any.
             Err(error) => {
@@ -63,26 +78,36 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &Screen) -> Result<Ou
         },
     };
     let kind = judge.as_ref().map_or(PolicyKind::ImageValidatingPolicy, |judge| judge.kind);
-    let images = match command.what.strip_prefix("pod/") {
-        Some(name) => of_pod(cluster, namespace, name, kind).await?,
-        None => vec![command.what.clone()],
-    };
+    let mut images: Vec<String> = Vec::new();
+    for what in &command.what {
+        let named = match what.strip_prefix("pod/") {
+            Some(name) => of_pod(cluster, namespace, name, kind).await?,
+            None => vec![what.clone()],
+        };
+        let new: Vec<String> = named.into_iter().filter(|image| !images.contains(image)).collect();
+        images.extend(new);
+    }
     let found = match &judge {
         Some(judge) => judge.find(&images.iter().cloned().collect::<BTreeSet<_>>()).await,
-        None => Default::default(),
+        None => BTreeMap::default(),
     };
-    for image in images {
-        let fate = judge.as_ref().map(|judge| judge.fate(found.get(&image), &judge.keys));
+    let ask = |image: String| async move {
         let answer = dry_run::ask(cluster, namespace, &image).await?;
-        let ring = judge.as_ref().map_or("", |judge| &judge.ring);
-        let asked = match &view.no_such_ring {
-            None => {
-                let mut asked = Asked::of(&image, ring, fate.as_ref(), answer);
-                asked.because += &fate.map(|fate| view.since(ring, &fate)).unwrap_or_default();
-                asked
-            }
-            Some(why) => Asked::of(&image, ring, Some(&Fate::Unknown(why.clone(), vec![])), answer),
+        Ok::<_, Error>((image, answer))
+    };
+    let answers: Vec<_> = stream::iter(images).map(ask).buffered(AT_ONCE).try_collect().await?;
+    for (image, answer) in answers {
+        let fate = match (&judge, &view.no_such_ring) {
+            (_, Some(why)) => Some(Fate::Unknown(why.clone(), Vec::new())),
+            (None, None) => None,
+            (Some(judge), None) => Some(judge.fate(found.get(&image), &judge.keys)),
         };
+        let ring = judge.as_ref().map_or("", |judge| &judge.ring);
+        let void = judge.as_ref().and_then(|judge| judge.void(&image));
+        let more = fate.as_ref().map(|fate| view.more(ring, fate, void)).unwrap_or_default();
+        let mut asked = Asked::of(&image, ring, fate.as_ref(), answer);
+        asked.because += &more;
+        asked.leave_out(&left_out);
         view.images.push(asked);
     }
     output::show(screen, command.report.output, &view, |_| print::lines(&view))?;
@@ -108,8 +133,8 @@ async fn of_pod(
     Ok(pod.spec.as_ref().map(|spec| pods::images(spec, kind)).unwrap_or_default())
 }
 
-/// The ring that a namespace's label names.
-async fn ring_of(cluster: &Cluster, namespace: &str) -> Result<Option<String>, Error> {
+/// A namespace's labels, of which one names its ring.
+async fn labels_of(cluster: &Cluster, namespace: &str) -> Result<Labels, Error> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
     let found = api.get_metadata(namespace).await.map_err(|error| {
         if is_code(&error, 404) {
@@ -118,5 +143,5 @@ async fn ring_of(cluster: &Cluster, namespace: &str) -> Result<Option<String>, E
             Error::api(format!("namespace {namespace}"), error)
         }
     })?;
-    Ok(found.labels().get(&cluster.enrolment_label).cloned())
+    Ok(found.metadata.labels.unwrap_or_default())
 }

@@ -1,48 +1,170 @@
-//! What needs no signature in a ring's namespaces.
+//! What needs no signature in a ring's namespaces, as core selects it for the policies.
+
+use std::{cell::Cell, collections::BTreeSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use signingkeyring_convert::exclusion;
+use signingkeyring_core::{
+    ledger::Exclusion,
+    policy::{
+        exclusions::{List, select},
+        packing::Room,
+    },
+};
 use signingkeyring_crds::{ImageExclusion, ImageExclusionList, SigningKeyRing};
 use signingkeyring_inspect::{Excluded, Image, Pattern, PolicyKind};
 
-/// The exclusions that count, with who says so.
+/// The exclusions of the lists and of a ring, with who says so and whether they count.
 pub struct Exclusions {
-    lists: Vec<ImageExclusionList>,
-    own: Vec<ImageExclusion>,
+    lists: Vec<List>,
+    own: Vec<Exclusion>,
     ring: String,
     now: Timestamp,
+    /// The globs that the ring's policy has, as far as that matters.
+    in_force: BTreeSet<String>,
+    entries: Vec<Entry>,
+    is_tight: bool,
+}
+
+struct Entry {
+    pattern: Pattern,
+    by: String,
+    standing: Standing,
+}
+
+/// Whether an exclusion counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Counts,
+    Expired,
+    /// It does not fit beside the others.
+    NoRoom,
 }
 
 impl Exclusions {
-    /// Those of the lists and of the ring.
-    pub fn new(lists: Vec<ImageExclusionList>, ring: &SigningKeyRing, now: Timestamp) -> Self {
-        Self { lists, own: ring.spec.policy.exclude.clone(), ring: ring.name_any(), now }
+    /// Those of the lists and of the ring. `in_force` has the globs of its policy, which
+    /// say what stays where not all lists fit.
+    pub fn new(
+        lists: Vec<List>,
+        ring: &SigningKeyRing,
+        now: Timestamp,
+        in_force: BTreeSet<String>,
+    ) -> Self {
+        let own = read(&ring.spec.policy.exclude).0;
+        Self::of(lists, own, ring.name_any(), now, in_force)
+    }
+
+    fn of(
+        lists: Vec<List>,
+        own: Vec<Exclusion>,
+        ring: String,
+        now: Timestamp,
+        in_force: BTreeSet<String>,
+    ) -> Self {
+        let is_tight = Cell::new(false);
+        // The operator's settings are not to be seen from here.
+        let selection = select(lists.clone(), Room::usual(), now, || {
+            is_tight.set(true);
+            in_force.clone()
+        });
+        let standing = |exclusion: &Exclusion| match exclusion.counts(now) {
+            true => Standing::Counts,
+            false => Standing::Expired,
+        };
+        let counting = selection.counting.into_iter().map(|(list, exclusion)| {
+            let standing = standing(&exclusion);
+            (exclusion, format!("list {list}"), standing)
+        });
+        let left_out = selection.too_large.into_iter().flat_map(|large| {
+            let from = format!("list {}", large.list);
+            let left_out = large.left_out.into_iter();
+            left_out.map(move |exclusion| (exclusion, from.clone(), Standing::NoRoom))
+        });
+        let from = format!("ring {ring}");
+        let of_ring = own.iter().cloned().map(|exclusion| {
+            let standing = standing(&exclusion);
+            (exclusion, from.clone(), standing)
+        });
+        let entry = |(exclusion, from, standing): (Exclusion, String, Standing)| {
+            let pattern = Pattern::parse(&exclusion.image).ok()?;
+            Some(Entry { pattern, by: format!("{} of {from}", exclusion.image), standing })
+        };
+        let entries = counting.chain(left_out).chain(of_ring).filter_map(entry).collect();
+        Self { entries, is_tight: is_tight.get(), lists, own, ring, now, in_force }
+    }
+
+    /// Whether the lists are larger than there is room for, so that it matters what is in
+    /// force.
+    pub fn is_tight(&self) -> bool {
+        self.is_tight
     }
 
     /// The same with another list in the place of the one of its name, or beside the others.
     #[must_use]
-    pub fn with(&self, list: ImageExclusionList) -> Self {
+    pub fn with(&self, list: &ImageExclusionList) -> Self {
+        let mut list = to_list(list).0;
         let mut lists = self.lists.clone();
-        lists.retain(|old| old.name_any() != list.name_any());
+        let namesake = lists.iter().find(|old| old.name == list.name);
+        list.created = namesake.and_then(|old| old.created);
+        lists.retain(|old| old.name != list.name);
         lists.push(list);
-        Self { lists, own: self.own.clone(), ring: self.ring.clone(), now: self.now }
+        let in_force = match self.is_tight {
+            true => self.in_force.clone(),
+            // All of it is, then.
+            false => {
+                let counting = self.entries.iter().filter(|e| e.standing == Standing::Counts);
+                counting.flat_map(|entry| entry.pattern.spellings()).collect()
+            }
+        };
+        Self::of(lists, self.own.clone(), self.ring.clone(), self.now, in_force)
     }
 
     /// The exclusion that has the most to say of an image.
     pub fn find(&self, kind: PolicyKind, image: &Image) -> Option<(Excluded, String)> {
-        let listed = self.lists.iter().flat_map(|list| {
-            let name = list.name_any();
-            list.spec.images.iter().map(move |entry| (entry, format!("list {name}")))
-        });
-        let own = self.own.iter().map(|entry| (entry, format!("ring {}", self.ring)));
-        let judged = listed.chain(own).filter_map(|(entry, from)| {
-            let read = exclusion(entry).ok().filter(|read| read.counts(self.now))?;
-            let excluded = Pattern::parse(&read.image).ok()?.excludes(kind, image);
-            (excluded != Excluded::No).then(|| (excluded, format!("{} of {from}", entry.image)))
+        let counting = self.entries.iter().filter(|entry| entry.standing == Standing::Counts);
+        let judged = counting.filter_map(|entry| {
+            let excluded = entry.pattern.excludes(kind, image);
+            (excluded != Excluded::No).then(|| (excluded, entry.by.clone()))
         });
         judged.max_by_key(|(excluded, _)| *excluded)
     }
+
+    /// Why one that is about an image does not count.
+    pub fn void(&self, kind: PolicyKind, image: &Image) -> Option<String> {
+        let mut void = self.entries.iter().filter_map(|entry| {
+            let why = match entry.standing {
+                Standing::Counts => return None,
+                Standing::Expired => "has expired",
+                Standing::NoRoom => {
+                    "does not count, because the lists are larger than there is room for"
+                }
+            };
+            let is_about = entry.pattern.excludes(kind, image) != Excluded::No;
+            is_about.then(|| format!("{} {why}", entry.by))
+        });
+        void.next()
+    }
+}
+
+/// A list as core has it, and what of it cannot be read, which does not count.
+pub fn to_list(list: &ImageExclusionList) -> (List, Vec<String>) {
+    let name = list.name_any();
+    let (exclusions, problems) = read(&list.spec.images);
+    let problems = problems.into_iter().map(|problem| format!("list {name}: {problem}")).collect();
+    let created = list.creation_timestamp().map(|created| created.0);
+    (List { name, created, exclusions, remembered: false }, problems)
+}
+
+fn read(entries: &[ImageExclusion]) -> (Vec<Exclusion>, Vec<String>) {
+    let (mut exclusions, mut problems) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match exclusion(entry) {
+            Ok(exclusion) => exclusions.push(exclusion),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (exclusions, problems)
 }
 
 #[cfg(test)]
@@ -62,20 +184,61 @@ mod tests {
         .unwrap()
     }
 
+    fn exclusions(lists: &[ImageExclusionList], in_force: BTreeSet<String>) -> Exclusions {
+        let now = "2026-11-24T10:00:00Z".parse().unwrap();
+        let lists = lists.iter().map(|list| to_list(list).0).collect();
+        Exclusions::new(lists, &ring(&[VersionState::Current]), now, in_force)
+    }
+
+    fn found(exclusions: &Exclusions, image: &str) -> Option<String> {
+        let image = Image::parse(image).unwrap();
+        exclusions.find(PolicyKind::ClusterPolicy, &image).map(|(_, by)| by)
+    }
+
+    fn void(exclusions: &Exclusions, image: &str) -> Option<String> {
+        exclusions.void(PolicyKind::ClusterPolicy, &Image::parse(image).unwrap())
+    }
+
     #[test]
     fn a_list_that_is_tried_takes_the_place_of_its_namesake() {
-        let lists = vec![list("a", "quay.io/a/*", None), list("b", "redis:7", Some("2026-11-23"))];
-        let now = "2026-11-24T10:00:00Z".parse().unwrap();
-        let exclusions = Exclusions::new(lists, &ring(&[VersionState::Current]), now);
-        let found = |exclusions: &Exclusions, image: &str| {
-            let image = Image::parse(image).unwrap();
-            exclusions.find(PolicyKind::ClusterPolicy, &image).map(|(_, by)| by)
-        };
+        let lists = [list("a", "quay.io/a/*", None), list("b", "redis:7", Some("2026-11-23"))];
+        let exclusions = exclusions(&lists, BTreeSet::new());
         assert_eq!(found(&exclusions, "quay.io/a/b"), Some("quay.io/a/* of list a".to_owned()));
-        // It has expired.
         assert_eq!(found(&exclusions, "redis:7"), None);
-        let tried = exclusions.with(list("a", "ghcr.io/x/*", None));
+        let expired = "redis:7 of list b has expired";
+        assert_eq!(void(&exclusions, "redis:7").as_deref(), Some(expired));
+        let tried = exclusions.with(&list("a", "ghcr.io/x/*", None));
         assert_eq!(found(&tried, "quay.io/a/b"), None);
         assert_eq!(found(&tried, "ghcr.io/x/y"), Some("ghcr.io/x/* of list a".to_owned()));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_excludes_nothing() {
+        let large = |name: &str, created: &str| -> ImageExclusionList {
+            let image =
+                |number| json!({"image": format!("{name}.example/{number:0200}:*"), "reason": "r"});
+            let mut list = list(name, "quay.io/x/*", None);
+            list.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
+            let images: Vec<_> = (0..40).map(image).collect();
+            let more: Vec<ImageExclusion> = serde_json::from_value(json!(images)).unwrap();
+            list.spec.images.extend(more);
+            list
+        };
+        let old = large("old", "2026-01-01T00:00:00Z");
+        let new = large("new", "2026-02-01T00:00:00Z");
+        let image = |name: &str| format!("{name}.example/{:0200}:1", 7);
+        let one = exclusions(std::slice::from_ref(&old), BTreeSet::new());
+        assert!(!one.is_tight() && found(&one, &image("old")).is_some());
+        let both = exclusions(&[new.clone(), old.clone()], BTreeSet::new());
+        assert!(both.is_tight() && found(&both, &image("old")).is_some());
+        assert_eq!(found(&both, &image("new")), None);
+        assert!(void(&both, &image("new")).unwrap().contains("larger than there is room"));
+        // What is in force stays.
+        let globs = Pattern::parse(&image("new").replace(":1", ":*")).unwrap().spellings();
+        let stays = exclusions(&[new, old], globs.into_iter().collect());
+        assert!(found(&stays, &image("new")).is_some());
+        // One that is tried beside what is in force does not fit, either.
+        let tried = one.with(&large("tried", "2025-01-01T00:00:00Z"));
+        assert!(found(&tried, &image("old")).is_some() && found(&tried, &image("tried")).is_none());
     }
 }

@@ -21,6 +21,9 @@ pub struct Occupancy {
 /// requests of 1.5 MiB; the rest is for metadata that others add.
 pub(super) const LARGEST_POLICY: usize = 1408 * 1024;
 
+/// How many bytes a policy may have, unless it is said otherwise.
+pub const BYTES_PER_POLICY: u32 = 512 * 1024;
+
 /// How many bytes the exclusion lists may have in each ring's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -31,6 +34,17 @@ pub struct Room {
     /// several may have got too large for more than taking keys out, when its rules came
     /// to weigh more or fewer were meant to share it; its rings move apart until it can.
     pub in_force: usize,
+}
+
+impl Room {
+    /// That of an operator to which nobody said otherwise.
+    #[must_use]
+    pub fn usual() -> Self {
+        let repeating = PolicyKind::ALL.into_iter().filter(|kind| kind.repeats_lists());
+        let rings = repeating.map(|kind| usize::from(kind.rings_per_policy())).max();
+        let bytes = BYTES_PER_POLICY as usize;
+        Occupancy { rings: rings.unwrap_or_default(), bytes }.room_for_exclusions()
+    }
 }
 
 impl Occupancy {
@@ -138,7 +152,7 @@ mod tests {
     fn a_policy_that_is_full_can_take_the_exclusions_once_more() {
         let usual = Occupancy { rings: 12, bytes: 512 * 1024 };
         let room = Room { new: 896 * 1024 / 12, in_force: 896 * 1024 };
-        assert_eq!(usual.room_for_exclusions(), room);
+        assert_eq!((usual.room_for_exclusions(), Room::usual()), (room, room));
         for rings in [1, 12, 25, 100] {
             for bytes in [4096, 512 * 1024, 1024 * 1024] {
                 let limit = Occupancy { rings, bytes };

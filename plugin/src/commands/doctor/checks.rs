@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use signingkeyring_core::{guard::Guard, policy_ref::PolicyKind};
+use signingkeyring_core::guard::Guard;
 
 use crate::age;
 
@@ -12,6 +12,9 @@ pub struct Check {
     pub name: &'static str,
     pub health: Health,
     pub found: String,
+    /// It one by one, for who wants all there is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
     /// What to do, if something is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
@@ -31,17 +34,21 @@ pub enum Health {
 impl Check {
     /// All is well.
     pub fn fine(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, health: Health::Fine, found: found.into(), help: None }
+        Self::new(name, Health::Fine, found.into(), None)
     }
 
     /// Something is wrong, and this helps.
     pub fn wrong(name: &'static str, found: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { name, health: Health::Wrong, found: found.into(), help: Some(help.into()) }
+        Self::new(name, Health::Wrong, found.into(), Some(help.into()))
     }
 
     /// Nobody can tell, and this helps.
     pub fn unknown(name: &'static str, found: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { name, health: Health::Unknown, found: found.into(), help: Some(help.into()) }
+        Self::new(name, Health::Unknown, found.into(), Some(help.into()))
+    }
+
+    const fn new(name: &'static str, health: Health, found: String, help: Option<String>) -> Self {
+        Self { name, health, found, details: Vec::new(), help }
     }
 }
 
@@ -110,87 +117,6 @@ pub fn crds(missing: &[&str]) -> Check {
             format!("not served: {}", missing.join(", ")),
             "install them: kubectl apply -k manifests",
         ),
-    }
-}
-
-/// What one may do: each right, and whether one has it.
-pub fn rights(rights: &[(&str, bool)]) -> Check {
-    let name = "Your rights";
-    let missing: Vec<&str> = rights.iter().filter(|(_, has)| !has).map(|(what, _)| *what).collect();
-    match &*missing {
-        [] => Check::fine(name, "enough for every command"),
-        missing => Check::unknown(
-            name,
-            format!("you may not {}", missing.join(", ")),
-            "the commands that need it say so; README.md, Who may do what, has the roles",
-        ),
-    }
-}
-
-/// What is seen of Kyverno's webhooks, which it writes with the first policy.
-pub fn webhooks(mutating: Option<usize>, validating: Option<usize>, has_rules: bool) -> Check {
-    let name = "Kyverno's webhooks";
-    match (mutating, validating) {
-        (Some(0), _) | (_, Some(0)) if !has_rules => {
-            Check::fine(name, "none yet: it writes them with the first ring's policy")
-        }
-        (Some(0), _) | (_, Some(0)) => Check::wrong(
-            name,
-            "one of its configurations is gone or empty: pods may start unverified",
-            "restart Kyverno's admission controller, and look at its logs",
-        ),
-        (Some(mutating), Some(validating)) => {
-            Check::fine(name, format!("{mutating} that mutate, {validating} that validate"))
-        }
-        _ => Check::unknown(
-            name,
-            "you may not read webhook configurations",
-            "ask who may; the rings' condition EnforcementComplete says what the operator sees",
-        ),
-    }
-}
-
-/// Kyverno's version, from its image, and the kinds of policy that rings are in.
-pub fn kyverno(version: Option<&str>, served: &[PolicyKind]) -> Check {
-    let name = "Kyverno";
-    if served.is_empty() {
-        return Check::wrong(
-            name,
-            "none of its kinds of policy is served",
-            "install Kyverno 1.19: rings are enforced by nothing",
-        );
-    }
-    let kinds: Vec<&str> = served.iter().map(|kind| kind.as_str()).collect();
-    let kinds = format!("serves {}", kinds.join(" and "));
-    match version {
-        Some(version) => Check::fine(name, format!("{version}, {kinds}")),
-        None => Check::unknown(
-            name,
-            format!("its version cannot be seen; {kinds}"),
-            "name its namespace with --kyverno-namespace, or ask who may read Deployments there",
-        ),
-    }
-}
-
-/// How long the kinds live that the rings are in.
-pub fn policy_kinds(by_kind: [usize; 2]) -> Check {
-    let name = "Policy kind";
-    match by_kind {
-        [0, 0] => Check::fine(name, "no ring has a rule yet"),
-        [0, newer] => Check::fine(name, format!("{newer} rings in ImageValidatingPolicies")),
-        [older, newer] => {
-            let mut check = Check::fine(
-                name,
-                format!("{older} rings in ClusterPolicies, {newer} in ImageValidatingPolicies"),
-            );
-            check.help = Some(
-                "Kyverno 1.19 deprecates ClusterPolicy, and a later version drops it: move with \
-                 spec.policy.kind, or have the operator do it with --policy-kind=Auto \
-                 (docs/policy-kinds.md)"
-                    .to_owned(),
-            );
-            check
-        }
     }
 }
 
@@ -328,16 +254,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         assert_eq!(crds(&["a", "b"]).found, "not served: a, b");
-        assert_eq!(rights(&[("list pods", false), ("x", true)]).found, "you may not list pods");
-        assert_eq!(webhooks(Some(3), Some(0), true).health, Health::Wrong);
-        assert_eq!(webhooks(Some(3), Some(0), false).health, Health::Fine);
-        assert_eq!(webhooks(None, Some(1), true).health, Health::Unknown);
-        assert_eq!(kyverno(Some("v1.19.1"), &[]).health, Health::Wrong);
-        assert_eq!(kyverno(None, &PolicyKind::ALL).health, Health::Unknown);
         assert_eq!(guard(&Ok(Guard::Absent)).health, Health::Wrong);
         assert_eq!(guard(&Err("forbidden".into())).health, Health::Unknown);
         let names: Vec<String> = (0..7).map(|number| format!("r{number}")).collect();
         assert_eq!(rings(9, &names).found, "7 of 9 not ready: r0, r1, r2, r3, r4 and 2 more");
-        assert_eq!(policy_kinds([1, 0]).health, Health::Fine);
     }
 }

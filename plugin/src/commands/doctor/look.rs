@@ -3,23 +3,12 @@
 use jiff::{Timestamp, fmt::rfc2822};
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::{
-            MutatingWebhookConfiguration, ValidatingAdmissionPolicy,
-            ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
-        },
-        apps::v1::Deployment,
-        authorization::v1::{
-            ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-        },
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         coordination::v1::Lease,
     },
     apimachinery::pkg::version::Info,
 };
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, PostParams},
-    client::Body,
-};
+use kube::{Api, ResourceExt, api::ListParams, client::Body};
 use signingkeyring_convert as convert;
 use signingkeyring_core::{
     guard::{Expected, Guard, NAME, compare},
@@ -28,7 +17,10 @@ use signingkeyring_core::{
 };
 use signingkeyring_crds::SigningKeyRing;
 
-use super::checks::{self, Check, Leader};
+use super::{
+    checks::{self, Check, Leader},
+    kyverno, rights,
+};
 use crate::{
     clock,
     cluster::{Cluster, FoundRing},
@@ -40,13 +32,6 @@ use crate::{
 const KINDS: [&str; 4] =
     ["signingkeyrings", "imageexclusionlists", "gatequestions", "unknownrings"];
 
-/// The objects that Kyverno's admission controller writes its webhooks into.
-const WEBHOOKS: [&str; 2] =
-    ["kyverno-resource-mutating-webhook-cfg", "kyverno-resource-validating-webhook-cfg"];
-
-/// The Deployment that verifies images, as Kyverno's chart calls it.
-const ADMISSION_CONTROLLER: &str = "kyverno-admission-controller";
-
 /// All checks.
 ///
 /// # Errors
@@ -54,18 +39,24 @@ const ADMISSION_CONTROLLER: &str = "kyverno-admission-controller";
 pub async fn all(cluster: &Cluster) -> Result<Vec<Check>, Error> {
     let (version, time) = server(cluster).await?;
     let rings = cluster.rings().await;
+    let placed: Vec<&SigningKeyRing> = rings.iter().flatten().filter_map(placed).collect();
+    let of = |kind| placed.iter().filter(|ring| policy_kind(ring) == kind).count();
+    let by_kind = PolicyKind::ALL.map(of);
+    // Who may not list them hears of what is wrong in all of them.
+    let namespaces = cluster.labels().await.unwrap_or_default();
     let mut all = vec![
         checks::kubernetes(&version.major, &version.minor),
         checks::clock(clock::now(), time),
         crds(cluster).await,
-        rights(cluster).await,
-        kyverno(cluster).await,
-        webhooks(cluster, rings.as_deref().map_or(true, |rings| placed(rings).next().is_some()))
-            .await,
+    ];
+    all.extend(rights::look(cluster).await);
+    all.extend([
+        kyverno::look(cluster, by_kind).await,
+        kyverno::left_out(cluster, &placed, &namespaces).await,
         operator(cluster).await,
         checks::guard(&guard(cluster).await.map_err(|error| brief(&error))),
-    ];
-    all.extend(of_rings(rings));
+    ]);
+    all.extend(of_rings(&rings, by_kind));
     Ok(all)
 }
 
@@ -94,78 +85,6 @@ async fn crds(cluster: &Cluster) -> Check {
         Err(error) if is_code(&error, 404) => checks::crds(&KINDS),
         Err(error) => Check::unknown("CRDs", brief(&error), "see what the API server says"),
     }
-}
-
-/// The rights that the commands need: what for, the verb, the group and the resource.
-const RIGHTS: [(&str, &str, &str, &str); 6] = [
-    ("list rings", "list", names::GROUP, "signingkeyrings"),
-    ("rotate rings", "patch", names::GROUP, "signingkeyrings"),
-    ("list exclusion lists", "list", names::GROUP, "imageexclusionlists"),
-    ("list namespaces", "list", "", "namespaces"),
-    ("list pods", "list", "", "pods"),
-    ("create pods (for dry runs)", "create", "", "pods"),
-];
-
-async fn rights(cluster: &Cluster) -> Check {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
-    let mut rights = Vec::new();
-    for (what, verb, group, resource) in RIGHTS {
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            group: Some(group.to_owned()),
-            resource: Some(resource.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(attributes),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        match reviews.create(&PostParams::default(), &review).await {
-            Ok(answer) => rights.push((what, answer.status.is_some_and(|s| s.allowed))),
-            Err(error) => {
-                return Check::unknown("Your rights", brief(&error), "kubectl auth can-i --list");
-            }
-        }
-    }
-    checks::rights(&rights)
-}
-
-async fn kyverno(cluster: &Cluster) -> Check {
-    let mut served = Vec::new();
-    for (kind, version) in [
-        (PolicyKind::ClusterPolicy, "kyverno.io/v1"),
-        (PolicyKind::ImageValidatingPolicy, "policies.kyverno.io/v1"),
-    ] {
-        if let Ok(found) = cluster.client.list_api_group_resources(version).await
-            && found.resources.iter().any(|resource| resource.name == kind.plural())
-        {
-            served.push(kind);
-        }
-    }
-    let deployments: Api<Deployment> =
-        Api::namespaced(cluster.client.clone(), &cluster.kyverno_namespace);
-    let found = deployments.get_opt(ADMISSION_CONTROLLER).await.ok().flatten();
-    let version = found.and_then(|deployment| {
-        let pod = deployment.spec?.template.spec?;
-        let image = pod.containers.into_iter().next()?.image?;
-        let image = signingkeyring_core::images::Image::parse(&image)?;
-        Some(image.tag()?.to_owned())
-    });
-    checks::kyverno(version.as_deref(), &served)
-}
-
-async fn webhooks(cluster: &Cluster, has_rules: bool) -> Check {
-    let [mutating, validating] = WEBHOOKS;
-    let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
-    let mutating = api.get_opt(mutating).await.ok();
-    let mutating = mutating.map(|found| found.and_then(|f| f.webhooks).map_or(0, |w| w.len()));
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
-    let validating = api.get_opt(validating).await.ok();
-    let validating = validating.map(|found| found.and_then(|f| f.webhooks).map_or(0, |w| w.len()));
-    checks::webhooks(mutating, validating, has_rules)
 }
 
 async fn operator(cluster: &Cluster) -> Check {
@@ -199,7 +118,7 @@ async fn guard(cluster: &Cluster) -> Result<Guard, kube::Error> {
     Ok(compare(&convert::guard::found(&policies, bindings), expected))
 }
 
-fn of_rings(rings: Result<Vec<FoundRing>, Error>) -> [Check; 2] {
+fn of_rings(rings: &Result<Vec<FoundRing>, Error>, by_kind: [usize; 2]) -> [Check; 2] {
     let rings = match rings {
         Ok(rings) => rings,
         Err(error) => {
@@ -211,12 +130,11 @@ fn of_rings(rings: Result<Vec<FoundRing>, Error>) -> [Check; 2] {
     let is_fine = |found: &&FoundRing| found.0.as_ref().is_ok_and(is_ready);
     let not_ready = rings.iter().filter(|found| !is_fine(found));
     let not_ready: Vec<String> = not_ready.map(ResourceExt::name_any).collect();
-    let of = |kind: PolicyKind| placed(&rings).filter(|ring| policy_kind(ring) == kind).count();
-    [checks::rings(rings.len(), &not_ready), checks::policy_kinds(PolicyKind::ALL.map(of))]
+    [checks::rings(rings.len(), &not_ready), kyverno::kinds(by_kind)]
 }
 
-/// The rings that have a rule.
-fn placed(rings: &[FoundRing]) -> impl Iterator<Item = &SigningKeyRing> {
-    let read = rings.iter().filter_map(|found| found.0.as_ref().ok());
-    read.filter(|ring| ring.status.as_ref().is_some_and(|status| status.policy.is_some()))
+/// A ring that has a rule.
+fn placed(found: &FoundRing) -> Option<&SigningKeyRing> {
+    let ring = found.0.as_ref().ok()?;
+    ring.status.as_ref().is_some_and(|status| status.policy.is_some()).then_some(ring)
 }

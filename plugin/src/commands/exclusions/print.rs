@@ -7,7 +7,7 @@ use crate::text::{Line, Span, Style, Table};
 
 /// All exclusions.
 pub fn lines(view: &View, now: Timestamp, wide: bool) -> Vec<Line> {
-    let mut headings = vec!["IMAGE", "FROM", "PODS", "EXPIRES", "NOTE"];
+    let mut headings = vec!["IMAGE", "FROM", "PODS", "USED BY", "EXPIRES", "NOTE"];
     if wide {
         headings.extend(["OWNER", "REASON"]);
     }
@@ -17,6 +17,7 @@ pub fn lines(view: &View, now: Timestamp, wide: bool) -> Vec<Line> {
             Span::from(&entry.image),
             Span::from(entry.from.to_string()),
             Span::from(entry.pods.to_string()),
+            Span::from(users(entry, if wide { WIDE } else { BRIEF })),
             Span::from(entry.expires.as_deref().unwrap_or("-")),
             note(entry, now),
         ];
@@ -34,6 +35,21 @@ pub fn lines(view: &View, now: Timestamp, wide: bool) -> Vec<Line> {
         lines.push(Line::new(Style::Bad, format!("It cannot be read: {text}")));
     }
     lines
+}
+
+/// The most workloads that a line names.
+const BRIEF: usize = 2;
+const WIDE: usize = 8;
+
+/// Who uses it, and how many more do.
+fn users(entry: &Entry, most: usize) -> String {
+    let named: Vec<&str> = entry.used_by.iter().take(most).map(String::as_str).collect();
+    let more = entry.used_by.len() + entry.used_by_more - named.len();
+    match (&*named, more) {
+        ([], _) => "-".to_owned(),
+        (named, 0) => named.join(", "),
+        (named, more) => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 fn note(entry: &Entry, now: Timestamp) -> Span {

@@ -12,6 +12,7 @@ use signingkeyring_convert::exclusion;
 use signingkeyring_core::{
     images::{Cover, Excluded, Image, Pattern, minimal},
     ledger::Exclusion,
+    policy_ref::PolicyKind,
 };
 use signingkeyring_crds::{ImageExclusion, ImageExclusionList};
 
@@ -22,6 +23,8 @@ use crate::{cluster::FoundRing, ring::policy_kind};
 pub struct Running {
     /// The ring.
     pub ring: String,
+    /// What it is of, with its namespace.
+    pub workload: String,
     /// Its images.
     pub images: Vec<String>,
 }
@@ -54,7 +57,20 @@ pub struct Entry {
     pub redundant_by: Option<String>,
     /// The running pods with an image that it excludes.
     pub pods: usize,
+    /// What these are of, as far as there is room for their names.
+    pub used_by: Vec<String>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub used_by_more: usize,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The most workloads that are named for one exclusion.
+const NAMED: usize = 20;
 
 /// Who excludes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -133,7 +149,13 @@ pub fn of(
         .into_iter()
         .zip(redundant)
         .map(|((mut entry, pattern), redundant_by)| {
-            entry.pods = pattern.map_or(0, |pattern| used.pods(&entry.from, &pattern));
+            if let Some(pattern) = pattern {
+                let (pods, workloads) = used.by(&entry.from, &pattern);
+                entry.pods = pods;
+                entry.used_by_more = workloads.len().saturating_sub(NAMED);
+                let named = workloads.into_iter().take(NAMED);
+                entry.used_by = named.map(str::to_owned).collect();
+            }
             entry.redundant_by = redundant_by;
             entry
         })
@@ -164,6 +186,8 @@ fn read(
         problem,
         redundant_by: None,
         pods: 0,
+        used_by: Vec::new(),
+        used_by_more: 0,
     };
     (entry, pattern)
 }
@@ -212,7 +236,15 @@ fn last_day(entry: &Entry) -> Date {
 
 /// The images that run.
 struct Used<'a> {
-    running: Vec<(&'a str, signingkeyring_core::policy_ref::PolicyKind, Vec<Image>)>,
+    running: Vec<Pod<'a>>,
+}
+
+/// A pod that runs.
+struct Pod<'a> {
+    ring: &'a str,
+    kind: PolicyKind,
+    workload: &'a str,
+    images: Vec<Image>,
 }
 
 impl<'a> Used<'a> {
@@ -226,23 +258,25 @@ impl<'a> Used<'a> {
             .collect();
         let read = |pod: &'a Running| {
             let images = pod.images.iter().filter_map(|image| Image::parse(image)).collect();
-            Some((pod.ring.as_str(), *kinds.get(&pod.ring)?, images))
+            let kind = *kinds.get(&pod.ring)?;
+            Some(Pod { ring: &pod.ring, kind, workload: &pod.workload, images })
         };
         Self { running: running.iter().filter_map(read).collect() }
     }
 
-    /// How many pods have an image that a pattern excludes. A tag beside a digest counts:
-    /// whether it stands only the registry knows.
-    fn pods(&self, from: &From, pattern: &Pattern) -> usize {
+    /// How many pods have an image that a pattern excludes, and what they are of. A tag
+    /// beside a digest counts: whether it stands only the registry knows.
+    fn by(&self, from: &From, pattern: &Pattern) -> (usize, BTreeSet<&str>) {
         let reaches = |ring: &str| match from {
             From::List(_) => true,
             From::Ring(own) => own == ring,
         };
-        let uses = |kind, images: &[Image]| {
-            images.iter().any(|image| pattern.excludes(kind, image) != Excluded::No)
+        let uses = |pod: &&Pod<'_>| {
+            let mut images = pod.images.iter();
+            images.any(|image| pattern.excludes(pod.kind, image) != Excluded::No)
         };
-        let users = self.running.iter();
-        users.filter(|(ring, kind, images)| reaches(ring) && uses(*kind, images)).count()
+        let users = || self.running.iter().filter(|pod| reaches(pod.ring)).filter(uses);
+        (users().count(), users().map(|pod| pod.workload).collect())
     }
 }
 
@@ -283,15 +317,23 @@ mod tests {
             reason: "ours\x1b[2J".into(),
             ..ImageExclusion::default()
         }];
-        let running = [
-            Running { ring: "checkout".into(), images: vec!["redis:7.2".into(), "x".into()] },
-            Running { ring: "checkout".into(), images: vec!["quay.io/jetstack/app:1".into()] },
-            Running { ring: "gone".into(), images: vec!["ghcr.io/own/a".into()] },
+        let pod = |ring: &str, workload: &str, images: &[&str]| Running {
+            ring: ring.into(),
+            workload: workload.into(),
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+        };
+        let mut running = vec![
+            pod("checkout", "dev/Deployment cache", &["redis:7.2", "x"]),
+            pod("checkout", "dev/Deployment cache", &["redis:7.2"]),
+            pod("gone", "x/Pod y", &["ghcr.io/own/a"]),
         ];
+        let many = (0..25).map(|n| format!("dev/Job app-{n:02}"));
+        running.extend(many.map(|job| pod("checkout", &job, &["quay.io/jetstack/app:1"])));
         let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
         let rings = [DeserializeGuard(Ok(ring))];
         let view = of(&lists, &rings, &running, Duration::from_secs(14 * 86_400), now);
         assert!(view.is_open());
+        assert_eq!((view.exclusions[0].used_by.len(), view.exclusions[0].used_by_more), (20, 5));
         let lines = super::super::print::lines(&view, now, true);
         insta::assert_snapshot!(plain(&lines));
     }

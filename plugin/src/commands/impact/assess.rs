@@ -21,8 +21,10 @@ pub struct Assessment {
     pub ended: Vec<u32>,
     pub namespaces: Vec<String>,
     pub workloads: Vec<Judged>,
-    /// How many images were looked at.
+    /// How many images they name.
     pub images: usize,
+    /// How many were looked at in registries, each by its digest and once.
+    pub inspections: usize,
     /// The images to sign again, those that are refused soonest first.
     pub resign: Vec<String>,
 }
@@ -120,6 +122,7 @@ impl Assessment {
             ended,
             namespaces,
             images: before.len(),
+            inspections: judge.inspections(),
             workloads: judged,
         }
     }

@@ -141,6 +141,7 @@ mod tests {
             ended: vec![1],
             namespaces: vec!["checkout-dev".into()],
             images: 3,
+            inspections: 3,
             workloads: vec![
                 judged("Deployment", "billing", Result::Breaks, Some("sign it again")),
                 judged("CronJob", "report", Result::Unknown, Some("registry x is away\x1b[2J")),

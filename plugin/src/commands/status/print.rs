@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use signingkeyring_crds::VersionState;
 
-use super::view::{Note, RingView, Rings, VersionView, Weight};
+use super::{
+    notes::{Note, Weight},
+    view::{RingView, Rings, VersionView},
+};
 use crate::{
     age,
     text::{Line, Span, Style, Table, shortened},

@@ -60,3 +60,38 @@ fn result(row: &Row) -> Span {
         (false, _) => Span::new(Style::Warn, "not heard of"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            find::{Kind, Probe},
+            view::Row,
+        },
+        *,
+    };
+    use crate::{dry_run::Answer, text::plain};
+
+    #[test]
+    fn a_gate_that_lets_some_through_is_told_as_that() {
+        let mut view = View::new("checkout", false, 1, 12);
+        let row = |kind, starts: bool, refused: u32| {
+            let probe = Probe { image: "localhost:5000/x".into(), kind, starts: Some(starts) };
+            let mut row = Row::new("checkout-dev", &probe);
+            (refused..12).for_each(|_| row.count(Answer::Admitted));
+            (0..refused).for_each(|_| row.count(Answer::Refused("a\nno signature".into())));
+            row
+        };
+        view.rows = vec![row(Kind::Unsigned, false, 9), row(Kind::Current, true, 0)];
+        view.missing = vec![Kind::NotAccepted];
+        insta::assert_snapshot!(plain(&lines(&view)), @r"
+        NAMESPACE      IMAGE                       HAS TO BE   ADMITTED   REFUSED   RESULT
+        checkout-dev   unsigned                    refused     3 of 12    9 of 12   WRONG
+        checkout-dev   of the version that signs   admitted    12 of 12   0 of 12   right
+
+        localhost:5000/x in checkout-dev: no signature
+        No image of a version that is not accepted was found: name one with --image.
+        It is not proven that the gate is closed.
+        ");
+    }
+}

@@ -7,6 +7,8 @@ use crate::text::{Line, Span, Style, Table};
 pub fn lines(view: &View) -> Vec<Line> {
     let mut lines = vec![namespace(view)];
     lines.extend(view.remarks.iter().map(|text| Line::new(Style::Bad, text)));
+    lines
+        .extend(view.unseen.iter().map(|text| Line::new(Style::Warn, format!("Not seen: {text}"))));
     for image in &view.images {
         lines.push(Line::empty());
         let mut table = Table::new(&[]);

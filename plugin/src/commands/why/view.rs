@@ -9,6 +9,7 @@ use signingkeyring_crds::{PolicyAction, SigningKeyRing};
 use crate::{
     dry_run::{Answer, reason},
     judge::{Fate, refusal, signed_by},
+    left_out::{LeftOut, Share},
     ring::{condition, policy_kind, versions},
 };
 
@@ -32,6 +33,8 @@ pub struct View {
     pub ended: BTreeMap<u32, String>,
     /// What Kyverno leaves out of the check, or why nobody is checked.
     pub remarks: Vec<String>,
+    /// What of Kyverno could not be looked at, so that it may leave out more.
+    pub unseen: Vec<String>,
     pub images: Vec<Asked>,
 }
 
@@ -71,12 +74,13 @@ impl View {
             audits: false,
             ended: BTreeMap::new(),
             remarks: Vec::new(),
+            unseen: Vec::new(),
             images: Vec::new(),
         }
     }
 
-    /// Adds what the ring says.
-    pub fn look_at(&mut self, ring: &SigningKeyRing) {
+    /// Adds what the ring says, and what Kyverno leaves out.
+    pub fn look_at(&mut self, ring: &SigningKeyRing, left_out: &LeftOut) {
         let action = ring.spec.policy.action;
         self.audits = action == PolicyAction::Audit;
         self.policy = Some(format!("{action:?}, {}", policy_kind(ring).as_str()));
@@ -86,6 +90,12 @@ impl View {
             let said = condition(ring, kind).filter(|c| c.status == Status::False.as_str());
             self.remarks.extend(said.map(|c| format!("{}: {}", c.reason, c.message)));
         }
+        // What the operator has said already is not said again.
+        let is_new = |text: &&String| !self.remarks.iter().any(|said| said.contains(text.as_str()));
+        let all = left_out.certain.iter().chain(&left_out.open);
+        let new: Vec<String> = all.filter(is_new).cloned().collect();
+        self.remarks.extend(new);
+        self.unseen.clone_from(&left_out.unseen);
     }
 
     /// Whether an image would not start, or the two verdicts differ.
@@ -97,14 +107,16 @@ impl View {
         })
     }
 
-    /// When the version that speaks for an image went out of force, to go with why it is
-    /// refused.
-    pub fn since(&self, ring: &str, fate: &Fate) -> String {
-        let own = fate.signers().iter().find(|signer| signer.ring == ring);
-        match own.and_then(|signer| self.ended.get(&signer.version)) {
-            Some(at) if fate.is_refused() => format!(" (out of force since {at})"),
-            _ => String::new(),
+    /// What goes with why an image is refused: when the version that speaks for it went out
+    /// of force, and an exclusion that does not count.
+    pub fn more(&self, ring: &str, fate: &Fate, void: Option<String>) -> String {
+        if !fate.is_refused() {
+            return String::new();
         }
+        let own = fate.signers().iter().find(|signer| signer.ring == ring);
+        let since = own.and_then(|signer| self.ended.get(&signer.version));
+        let since = since.map(|at| format!(" (out of force since {at})")).unwrap_or_default();
+        void.map_or(since.clone(), |void| format!("{since}; {void}"))
     }
 
     /// Whether Kyverno says otherwise. Of a ring that only audits it admits all.
@@ -141,6 +153,22 @@ impl Asked {
         };
         Self { image: image.to_owned(), here, because, signed_by: signed, kyverno, kyverno_says }
     }
+
+    /// Takes into account what Kyverno leaves out of the check.
+    pub fn leave_out(&mut self, left_out: &LeftOut) {
+        let why = left_out.certain.first().map(String::as_str).unwrap_or_default();
+        match left_out.share {
+            Share::None => {}
+            Share::Some => {
+                self.here = Verdict::Unknown;
+                self.because = format!("{}; but {why}", self.because);
+            }
+            Share::All => {
+                self.here = Verdict::Admitted;
+                self.because = format!("nothing is verified here: {why}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -165,15 +193,33 @@ mod tests {
             format: Format::Tag,
         };
         let refused = |ring| Fate::Refused(Some(Refusal::NotAccepted), vec![signer(ring)]);
-        assert_eq!(
-            view.since("checkout", &refused("checkout")),
-            " (out of force since 2026-11-24T10:00:00Z)"
-        );
-        assert_eq!(view.since("checkout", &refused("payments")), "");
+        let more = |ring, void: Option<&str>| {
+            view.more("checkout", &refused(ring), void.map(str::to_owned))
+        };
+        let since = " (out of force since 2026-11-24T10:00:00Z)";
+        assert_eq!(more("checkout", None), since);
+        assert_eq!(more("checkout", Some("x has expired")), format!("{since}; x has expired"));
+        assert_eq!(more("payments", None), "");
         view.audits = true;
         assert!(!view.is_open());
         view.audits = false;
         view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Other("quota".into()))];
         assert!(view.is_open() && !view.differs(&view.images[0]));
+    }
+
+    #[test]
+    fn what_kyverno_does_not_see_it_admits() {
+        let fate = Fate::Refused(Some(Refusal::Unsigned), Vec::new());
+        let mut asked = Asked::of("x", "checkout", Some(&fate), Answer::Admitted);
+        let mut left_out = LeftOut { certain: vec!["a filter".into()], ..LeftOut::default() };
+        asked.leave_out(&left_out);
+        assert_eq!(asked.here, Verdict::Refused);
+        left_out.share = Share::Some;
+        asked.leave_out(&left_out);
+        assert_eq!(asked.here, Verdict::Unknown);
+        left_out.share = Share::All;
+        asked.leave_out(&left_out);
+        assert_eq!(asked.here, Verdict::Admitted);
+        assert_eq!(asked.because, "nothing is verified here: a filter");
     }
 }

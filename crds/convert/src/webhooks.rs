@@ -9,7 +9,9 @@ use k8s_openapi::{
 };
 use signingkeyring_core::omissions::{Condition, Hook, Requirement, Rule, Selector};
 
-pub(super) fn mutating(configuration: MutatingWebhookConfiguration) -> Vec<Hook> {
+/// Those of a mutating configuration by which pods come to the operator's policies.
+#[must_use]
+pub fn mutating(configuration: MutatingWebhookConfiguration) -> Vec<Hook> {
     let hooks = configuration.webhooks.unwrap_or_default().into_iter();
     hooks
         .filter(|hook| Hook::bears_on_pods(&hook.name))
@@ -25,7 +27,9 @@ pub(super) fn mutating(configuration: MutatingWebhookConfiguration) -> Vec<Hook>
         .collect()
 }
 
-pub(super) fn validating(configuration: ValidatingWebhookConfiguration) -> Vec<Hook> {
+/// Those of a validating one.
+#[must_use]
+pub fn validating(configuration: ValidatingWebhookConfiguration) -> Vec<Hook> {
     let hooks = configuration.webhooks.unwrap_or_default().into_iter();
     hooks
         .filter(|hook| Hook::bears_on_pods(&hook.name))

@@ -1,0 +1,222 @@
+//! What whoever calls may do, and what is missed without it.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, api::PostParams};
+use signingkeyring_core::names;
+
+use super::checks::Check;
+use crate::{cluster::Cluster, error::brief};
+
+/// A right, and the commands that need it.
+#[derive(Debug)]
+pub struct Right {
+    /// It, in words.
+    what: &'static str,
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    /// Whether it can be had in one namespace alone.
+    is_namespaced: bool,
+    /// What is missed without it.
+    costs: &'static str,
+}
+
+/// All that commands use.
+const RIGHTS: [Right; 10] = [
+    Right {
+        what: "list rings",
+        verb: "list",
+        group: names::GROUP,
+        resource: "signingkeyrings",
+        is_namespaced: false,
+        costs: "status shows single rings alone, coverage and exclusions nothing, and keys of \
+                other rings are unknown to why and impact",
+    },
+    Right {
+        what: "change rings",
+        verb: "patch",
+        group: names::GROUP,
+        resource: "signingkeyrings",
+        is_namespaced: false,
+        costs: "no rotate, no revoke",
+    },
+    Right {
+        what: "list exclusion lists",
+        verb: "list",
+        group: names::GROUP,
+        resource: "imageexclusionlists",
+        is_namespaced: false,
+        costs: "no impact, why, verify and exclusions, and rotate only with --force",
+    },
+    Right {
+        what: "list namespaces",
+        verb: "list",
+        group: "",
+        resource: "namespaces",
+        is_namespaced: false,
+        costs: "no impact, verify, exclusions and coverage, and status only counts namespaces",
+    },
+    Right {
+        what: "label namespaces",
+        verb: "patch",
+        group: "",
+        resource: "namespaces",
+        is_namespaced: false,
+        costs: "no enroll, no unenroll",
+    },
+    Right {
+        what: "list pods",
+        verb: "list",
+        group: "",
+        resource: "pods",
+        is_namespaced: true,
+        costs: "no impact, verify, exclusions and coverage",
+    },
+    Right {
+        what: "list Deployments and other workloads",
+        verb: "list",
+        group: "apps",
+        resource: "deployments",
+        is_namespaced: true,
+        costs: "no impact, and rotate only with --force",
+    },
+    Right {
+        what: "create pods (for dry runs)",
+        verb: "create",
+        group: "",
+        resource: "pods",
+        is_namespaced: true,
+        costs: "no verify, and why does not hear Kyverno's own verdict",
+    },
+    Right {
+        what: "read webhook configurations",
+        verb: "get",
+        group: "admissionregistration.k8s.io",
+        resource: "mutatingwebhookconfigurations",
+        is_namespaced: false,
+        costs: "why and doctor do not see what Kyverno's webhooks leave out",
+    },
+    Right {
+        what: "read Kyverno's policies",
+        verb: "get",
+        group: "kyverno.io",
+        resource: "clusterpolicies",
+        is_namespaced: false,
+        costs: "where exclusion lists are larger than there is room for, it is not seen which of \
+                them are in force",
+    },
+];
+
+/// Where one has a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Everywhere,
+    /// In the namespace that is meant alone.
+    Here,
+    Nowhere,
+}
+
+/// Asks for all of them.
+pub async fn look(cluster: &Cluster) -> Vec<Check> {
+    let mut held = Vec::new();
+    for right in &RIGHTS {
+        match ask(cluster, right).await {
+            Ok(where_) => held.push((right, where_)),
+            Err(error) => {
+                let help = "kubectl auth can-i --list shows them";
+                return vec![Check::unknown(NAME, brief(&error), help)];
+            }
+        }
+    }
+    checks(&held, &cluster.namespace)
+}
+
+async fn ask(cluster: &Cluster, right: &Right) -> Result<Held, kube::Error> {
+    if may(cluster, right, None).await? {
+        return Ok(Held::Everywhere);
+    }
+    let is_here = right.is_namespaced && may(cluster, right, Some(&cluster.namespace)).await?;
+    Ok(if is_here { Held::Here } else { Held::Nowhere })
+}
+
+async fn may(
+    cluster: &Cluster,
+    right: &Right,
+    namespace: Option<&str>,
+) -> Result<bool, kube::Error> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
+    let attributes = ResourceAttributes {
+        verb: Some(right.verb.to_owned()),
+        group: Some(right.group.to_owned()),
+        resource: Some(right.resource.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+const NAME: &str = "Your rights";
+
+/// One check of those that one has, and one for each that is missing.
+fn checks(held: &[(&Right, Held)], namespace: &str) -> Vec<Check> {
+    let everywhere = held.iter().filter(|(_, held)| *held == Held::Everywhere);
+    let had: Vec<String> = everywhere.map(|(right, _)| right.what.to_owned()).collect();
+    let found = match held.len().saturating_sub(had.len()) {
+        0 => "enough for every command".to_owned(),
+        _ => format!("{} of the {} that commands use", had.len(), held.len()),
+    };
+    let mut checks = vec![Check { details: had, ..Check::fine(NAME, found) }];
+    for (right, held) in held {
+        let (what, costs) = (right.what, right.costs);
+        let found = match held {
+            Held::Everywhere => continue,
+            Held::Here => {
+                format!(
+                    "you may {what} in namespace {namespace}, and not everywhere: elsewhere {costs}"
+                )
+            }
+            Held::Nowhere => format!("you may not {what}: {costs}"),
+        };
+        let help = "README.md, Who may do what, has the roles";
+        checks.push(Check::unknown(NAME, found, help));
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_with_what_it_costs() {
+        let held = |held: [Held; 3]| {
+            let checks = checks(&RIGHTS.iter().zip(held).collect::<Vec<_>>(), "dev");
+            let said = |check: Check| [vec![check.found], check.details].concat().join(", ");
+            checks.into_iter().map(said).collect::<Vec<_>>()
+        };
+        let all = held([Held::Everywhere; 3]);
+        assert_eq!(
+            all,
+            ["enough for every command, list rings, change rings, list exclusion lists"]
+        );
+        let [had, missing, here] = &held([Held::Everywhere, Held::Nowhere, Held::Here])[..] else {
+            panic!()
+        };
+        assert_eq!(had, "1 of the 3 that commands use, list rings");
+        assert_eq!(missing, "you may not change rings: no rotate, no revoke");
+        assert!(
+            here.starts_with("you may list exclusion lists in namespace dev, and not"),
+            "{here}"
+        );
+    }
+}
