@@ -198,7 +198,7 @@ fn as_written(
 ) -> Option<Seen> {
     let as_written = |pipeline: &&PipelineRef| {
         let (resource_version, content) = context.cache.contents.intact(pipeline)?;
-        let mut held = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+        let mut held = content.digests().filter_map(|digest| ledger.by_key_digest(&digest));
         let Version { number, fingerprint, .. } = held.next()?;
         let annotations = annotations(ring, *number, fingerprint, content.layout?);
         let resource_version = Some(resource_version);
@@ -350,17 +350,24 @@ async fn held_version<'a>(
     pipeline: &PipelineRef,
     content: &Content,
 ) -> kube::Result<Option<&'a Version>> {
-    let mut known = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+    let mut known = content.digests().filter_map(|digest| ledger.by_key_digest(&digest));
     if let Some(version) = known.next() {
         return Ok(Some(version));
     }
     // Of a version that an older operator has left no digest is known: the
     // boxes are opened, once for each state of the Secret.
     let mut unknown = ledger.accepted().filter(|version| version.key_digest().is_none());
-    if content.digests.is_empty() || unknown.next().is_none() {
+    if content.digests().next().is_none() || unknown.next().is_none() {
         return Ok(None);
     }
-    let public = content.opened.get_or_try_init(|| open(context, pipeline)).await?;
+    let public = match content.opened.get() {
+        Some(public) => public,
+        // Nobody else looks at a ring's pipelines meanwhile.
+        None => {
+            let opened = open(context, pipeline).await?;
+            content.opened.get_or_init(|| opened.into())
+        }
+    };
     Ok(ledger.accepted().find(|version| public.iter().any(|key| version.public_key == **key)))
 }
 
