@@ -88,8 +88,14 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
     );
 }
 
-/// Wakes everything: what decides of all of them has changed.
+/// Wakes everything: what decides of all of them has changed. The rings of a policy come
+/// one after the other: what their passes change of it is gathered.
 pub fn wake_all(context: &Context) {
+    for policy in context.cache.ledgers.policies() {
+        for (ring, _) in context.cache.ledgers.placed_in(policy) {
+            context.rings.wake(ring.as_str());
+        }
+    }
     for ring in context.cache.ring_names() {
         context.rings.wake(&ring);
     }
