@@ -12,13 +12,15 @@ mod common;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use signingkeyring_e2e_testbed::{
     audit::{Request, Requests},
     world::{World, manifest, namespaces, wait_until},
 };
+use tokio::time::sleep;
 
 use common::{Shared, run, start_operator};
 
@@ -27,6 +29,9 @@ use common::{Shared, run, start_operator};
 /// of each kind of policy every half a minute. It takes eleven; another one is for a machine
 /// on which Kyverno needs more than five seconds for something.
 const MOST: usize = 12;
+
+/// So long nothing happens at rest that follows from something.
+const REST: Duration = Duration::from_secs(3);
 
 /// What one asks for is not counted for another.
 static TURN: Mutex<()> = Mutex::new(());
@@ -175,6 +180,58 @@ fn a_rotation_among_many_costs_no_more() {
         ensure!(count <= most, "{count} requests, {most} at most: {:#?}", counted(&requests));
         let reads = reads_of_keys(&requests);
         ensure!(reads <= WAVE, "{reads} reads of private keys by {WAVE} rings");
+        Ok(())
+    });
+}
+
+/// How many passes the operator has made over rings.
+async fn passes(shared: &Shared) -> Result<u64> {
+    let operator = shared.operator.lock().await;
+    let metrics = operator.as_ref().context("the operator runs")?.metrics().await?;
+    let of_rings = r#"signingkeyring_reconciles_total{controller="rings""#;
+    let counts = metrics.lines().filter(|line| line.starts_with(of_rings));
+    let counts = counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    Ok(counts.sum())
+}
+
+/// Waits until the operator has looked at rings and does not any more.
+async fn until_at_rest(shared: &Shared) -> Result<()> {
+    let mut before = 0;
+    wait_until("no ring is looked at for a while", async || {
+        sleep(REST).await;
+        let now = passes(shared).await?;
+        Ok(std::mem::replace(&mut before, now) == now && now > 0)
+    })
+    .await
+}
+
+#[test]
+fn a_restart_reads_each_pipeline_once_and_writes_nothing() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |shared| {
+        as_installed(shared).await?;
+        let (world, rings) = (&shared.world, ["back-a", "back-b", "back-c"]);
+        for name in rings {
+            world.apply(&format!("{}---\n{}", namespaces(name), ring(name))).await?;
+            world.wait_for_condition(name, "Ready", "True").await?;
+        }
+        until_at_rest(shared).await?;
+        let since = Requests::from_now(&world.info.folder)?;
+        as_installed(shared).await?;
+        until_at_rest(shared).await?;
+        let requests = since.until_now(&world.info.folder)?;
+        print("a restart", &requests, rings.len());
+        for name in rings {
+            let policy = world.ring(name, "{.status.policy.name}").await?;
+            let about: Vec<_> = requests.iter().filter(|r| is_about(r, name, &policy)).collect();
+            let pipeline = format!("{name}-ci");
+            let reads = about.iter().filter(|r| r.verb == "get" && r.namespace == pipeline);
+            let reads = reads.count();
+            ensure!(reads == 1, "{name}: its pipeline's Secret was read {reads} times: {about:#?}");
+            let writes = about.iter().filter(|r| r.verb != "get" && r.verb != "list" && !r.dry_run);
+            let writes: Vec<_> = writes.collect();
+            ensure!(writes.is_empty(), "{name}: {writes:#?}");
+        }
         Ok(())
     });
 }

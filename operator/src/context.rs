@@ -115,6 +115,13 @@ impl Context {
         }
     }
 
+    /// The same, if namespaces are covered whose labels did not name one.
+    pub fn wake_covers(&self) {
+        if PolicyRef::UNKNOWN.into_iter().any(|policy| self.cache.policy(policy).is_some()) {
+            self.wake_unknown();
+        }
+    }
+
     /// The same, if a namespace is enrolled in this ring.
     pub fn wake_unknown_of(&self, ring: &str) {
         if self.cache.namespaces.names_ring(ring) {

@@ -249,11 +249,16 @@ fn opened(sealed: &Sealed, password: &[u8]) -> Result<PrivateKey, KeyError> {
 /// the first is hashed too: the same bytes divided differently differ.
 #[must_use]
 pub fn digest_of(sealed: &[u8], password: &[u8]) -> String {
+    hex(&digest(sealed, password))
+}
+
+/// The same as bytes.
+pub(crate) fn digest(sealed: &[u8], password: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update((sealed.len() as u64).to_be_bytes());
     hash.update(sealed);
     hash.update(password);
-    hex(&hash.finalize())
+    hash.finalize().into()
 }
 
 /// `SHA256:` and the base64 of SHA-256 over the DER SubjectPublicKeyInfo: the

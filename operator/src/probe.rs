@@ -340,9 +340,7 @@ fn say(policy: PolicyRef, state: State, said: &Response) {
 /// What was heard anew may have a value leave the policies without rings, or
 /// have a ring go on that waits for that.
 fn wake_for_covers(context: &Context, policy: PolicyRef) {
-    if PolicyRef::UNKNOWN.into_iter().any(|policy| context.cache.policy(policy).is_some()) {
-        context.wake_unknown();
-    }
+    context.wake_covers();
     if policy.holds_rings() {
         return;
     }

@@ -1,8 +1,9 @@
 //! Secrets with private keys: written so that the API server answers with their
 //! metadata alone, compared by digests, and wiped from our own memory afterwards.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
+use base16ct::lower::encode_string as hex;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -13,10 +14,9 @@ use kube::{
 };
 use sha2::{Digest, Sha256};
 use signingkeyring_core::{ledger::Version, names, snapshot::Layout};
-use tokio::sync::OnceCell;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::keys::digest_of;
+use crate::keys;
 
 /// The type of the pipelines' Secrets, which the API server never changes.
 pub(crate) const TYPE: &str = "Opaque";
@@ -47,9 +47,9 @@ impl Drop for Wiped {
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// The digests of its private keys with their passwords, see
-    /// [`digest_of`](crate::keys::digest_of): one for each layout of which it
-    /// has both.
-    pub(crate) digests: Vec<String>,
+    /// [`digest_of`](keys::digest_of): one for each layout of which it
+    /// has both. There are two of these for each ring, so they are kept as bytes.
+    digests: Box<[[u8; 32]]>,
     /// Which entries it has that belong to a layout.
     pub(crate) layout: Option<Layout>,
     /// The names of those that it has besides.
@@ -60,7 +60,7 @@ pub(crate) struct Content {
     pub(crate) fixed: bool,
     /// The public keys of its private keys, once the boxes were opened; of one
     /// that its password does not open there is none.
-    pub(crate) opened: OnceCell<Vec<String>>,
+    pub(crate) opened: OnceLock<Box<[String]>>,
 }
 
 impl Content {
@@ -71,7 +71,7 @@ impl Content {
         let Some(data) = &secret.0.data else { return Self { fixed, ..Self::default() } };
         let digest = |layout: &Layout| {
             let [private, password, _] = entries(*layout);
-            Some(digest_of(&data.get(private)?.0, &data.get(password)?.0))
+            Some(keys::digest(&data.get(private)?.0, &data.get(password)?.0))
         };
         let layout = Layout::ALL.iter().copied().find(|layout| digest(layout).is_some());
         let public_key = layout.and_then(|layout| {
@@ -84,8 +84,13 @@ impl Content {
             others: data.keys().filter(|name| !is_of(layout, name)).cloned().collect(),
             public_key: public_key.map(|text| Sha256::digest(text).into()),
             fixed,
-            opened: OnceCell::new(),
+            opened: OnceLock::new(),
         }
+    }
+
+    /// The digests of its private keys, as ledgers have them.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = String> {
+        self.digests.iter().map(|digest| hex(digest))
     }
 
     /// The names of the entries that have to go where it is to have this layout.
@@ -176,6 +181,7 @@ mod tests {
     use signingkeyring_core::ledger::{Life, Past, Record};
 
     use super::*;
+    use crate::keys::digest_of;
 
     fn secret(data: &[(&str, &str)]) -> Wiped {
         let data = data
@@ -203,7 +209,7 @@ mod tests {
     #[test]
     fn what_a_secret_holds_is_told_by_its_data() {
         let content = Content::of(&secret(&OURS));
-        assert_eq!(content.digests, [digest_of(b"sealed", b"word")]);
+        assert!(content.digests().eq([digest_of(b"sealed", b"word")]));
         assert!(content.is_exactly(Layout::Cosign, &version()));
         assert!(!content.is_exactly(Layout::Environment, &version()));
 
@@ -220,8 +226,8 @@ mod tests {
         assert_eq!(but, ["more", "cosign.key", "cosign.password", "cosign.pub"]);
         let less = Content::of(&secret(&OURS[..2]));
         assert!(!less.is_exactly(Layout::Cosign, &version()));
-        assert_eq!(Content::of(&secret(&OURS[1..])).digests, [""; 0]);
-        assert_eq!(Content::of(&Wiped(Secret::default())).digests, [""; 0]);
+        assert!(Content::of(&secret(&OURS[1..])).digests.is_empty());
+        assert!(Content::of(&Wiped(Secret::default())).digests.is_empty());
         // Who cannot be changed is not written.
         let mut fixed = secret(&OURS);
         assert!(!Content::of(&fixed).fixed);

@@ -88,8 +88,14 @@ pub async fn run(context: &Context, writers: Writers, listed: Arc<Barrier>) {
     );
 }
 
-/// Wakes everything: what decides of all of them has changed.
+/// Wakes everything: what decides of all of them has changed. The rings of a policy come
+/// one after the other: what their passes change of it is gathered.
 pub fn wake_all(context: &Context) {
+    for policy in context.cache.ledgers.policies() {
+        for (ring, _) in context.cache.ledgers.placed_in(policy) {
+            context.rings.wake(ring.as_str());
+        }
+    }
     for ring in context.cache.ring_names() {
         context.rings.wake(&ring);
     }
@@ -271,9 +277,12 @@ fn policy_changed(
     if after.or(before).is_some_and(is_ours) || !placed.is_empty() || !name.holds_rings() {
         context.policies.wake(&name);
     }
-    if after.is_none() {
+    match after {
         // It may have held the last that was left of a ring.
-        context.wake_unknown();
+        None => context.wake_unknown(),
+        // Kyverno may have answered for it before it was seen here that the ring has a rule.
+        Some(after) if names_more(before, after) => context.wake_covers(),
+        Some(_) => {}
     }
     // Of a ring whose ledger is lost only the marks tell that it is here.
     let named = before.into_iter().chain(after).flat_map(|policy| policy.marks().0.keys());
@@ -343,6 +352,13 @@ fn taken_in(
             Some(None)
         }
     }
+}
+
+/// Whether a policy names a ring that it did not name.
+fn names_more(before: Option<&Object>, after: &Object) -> bool {
+    let named_before =
+        |ring: &String| before.is_some_and(|before| before.marks().0.contains_key(ring));
+    after.marks().0.keys().any(|ring| !named_before(ring))
 }
 
 /// Whether an object says something else than it did.

@@ -4,6 +4,7 @@
 pub mod follow;
 pub mod report;
 pub mod rest;
+mod urgent;
 pub mod waves;
 
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ use crate::{
 
 /// How many keys each ring has had.
 const KEYS: usize = 11;
+
+/// How many keys the operator seals at once.
+const SEALINGS: u16 = 2;
 
 /// How many requests prepare a cluster at once.
 const AT_ONCE: usize = 32;
@@ -176,7 +180,8 @@ impl Fleet {
     pub async fn start(&mut self) -> Result<()> {
         let kind = format!("--policy-kind={}", self.arrangement.kind);
         let pack = format!("--rings-per-policy={}", self.arrangement.pack);
-        let flags = [kind.as_str(), pack.as_str()];
+        let sealings = format!("--sealings={SEALINGS}");
+        let flags = [kind.as_str(), pack.as_str(), sealings.as_str()];
         let operator = Operator::start(&self.world, &guard()?, &self.program, &flags).await?;
         self.operator = Some(operator);
         Ok(())

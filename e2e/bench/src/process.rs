@@ -19,12 +19,21 @@ impl Process {
         self.memory("VmRSS:")
     }
 
-    /// The most that this was so far, in MiB.
+    /// The most that this was since it started, or since that was forgotten, in MiB.
     ///
     /// # Errors
     /// If it has ended.
     pub fn peak(self) -> Result<u64> {
         self.memory("VmHWM:")
+    }
+
+    /// Has the most counted from now on.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn forget_peak(self) -> Result<()> {
+        // proc(5): 5 resets it.
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.0), "5")?)
     }
 
     fn memory(self, field: &str) -> Result<u64> {

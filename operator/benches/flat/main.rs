@@ -42,11 +42,20 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// It is at rest when nothing was written for so long.
 const REST: Duration = Duration::from_secs(5);
 
+/// After so long the allocator has given back what looking at the operator has taken.
+const GIVEN_BACK: Duration = Duration::from_secs(3);
+
+/// After so long connections are closed that nobody uses, each with what it has read into.
+const CLOSED: Duration = Duration::from_secs(100);
+
 /// For so long it is looked what rest takes.
 const REST_LOOKED_AT: Duration = Duration::from_secs(30);
 
 /// How many passes are counted of each kind.
 const PASSES: usize = 50;
+
+/// How many rings share a policy.
+const PACK: u64 = 25;
 
 /// Prints a table with a column for each number of rings, and how much more the last is
 /// than the first.
@@ -78,6 +87,10 @@ struct Row {
     rings: usize,
     at_start: u64,
     settled_s: f64,
+    /// Passes over rings until then, and passes over policies.
+    passes_of_start: [u64; 2],
+    /// What was asked until then.
+    start: BTreeMap<String, u64>,
     resident: u64,
     live: i64,
     peak_of_start: u64,
@@ -93,11 +106,13 @@ struct Row {
     rotation: BTreeMap<String, u64>,
 }
 
-/// What was allocated: by each pass, or by rest in a second.
+/// What each pass took, or rest in a second.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Work {
     allocations: f64,
     bytes: f64,
+    /// Of a core: what walks over all there is under a lock allocates nothing.
+    microseconds: f64,
 }
 
 fn main() -> Result<()> {
@@ -155,6 +170,7 @@ fn print(rows: &[Row]) {
         println!("{what:<46} {}", cells.join(" "));
     };
     let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let each = |count: u64, row: &Row| format!("{:.2}", count as f64 / row.rings as f64);
     line("rings", &|row| row.rings.to_string());
     line("MB resident before anything was listed", &|row| mb(row.at_start));
     line("MB resident at rest", &|row| mb(row.resident));
@@ -173,9 +189,23 @@ fn print(rows: &[Row]) {
     ] {
         line(&format!("allocations of {what}"), &|row| format!("{:.0}", of(row).allocations));
         line(&format!("kB allocated by {what}"), &|row| format!("{:.1}", of(row).bytes / 1e3));
+        line(&format!("microseconds of a core, {what}"), &|row| {
+            format!("{:.0}", of(row).microseconds)
+        });
     }
+    line("passes over a ring until at rest", &|row| each(row.passes_of_start[0], row));
+    line("passes over a policy until at rest", &|row| each(row.passes_of_start[1] * PACK, row));
     for (what, ratio) in grown(rows) {
         println!("{what}: {ratio:.2} times with {} rings", rows.last().map_or(0, |row| row.rings));
+    }
+    if let Some(row) = rows.last() {
+        let all: Vec<String> = row
+            .start
+            .iter()
+            .filter(|(_, count)| **count as usize * 10 > row.rings)
+            .map(|(request, count)| format!("{} {request}", each(*count, row)))
+            .collect();
+        println!("a start, for each ring: {}", all.join(", "));
     }
     for (what, of) in [
         ("a birth", (|row| &row.birth) as fn(&Row) -> &BTreeMap<String, u64>),
@@ -272,7 +302,7 @@ async fn measure(rings: usize) -> Result<Row> {
         "--recheck-interval",
         "2h",
         "--rings-per-policy",
-        "25",
+        &PACK.to_string(),
     ]);
     let mut row = Row { rings, at_start: memory("VmRSS")?, ..Row::default() };
     let live = Region::new(ALLOCATOR);
@@ -290,6 +320,9 @@ async fn measure(rings: usize) -> Result<Row> {
         ensure!(start.elapsed() < PATIENCE, "{ready}: {:?}", server.requests(&client).await?);
     }
     row.settled_s = (start.elapsed() - REST).as_secs_f64();
+    row.passes_of_start = [server.passes("rings").await?, server.passes("policies").await?];
+    row.start = server.requests(&client).await?;
+    tokio::time::sleep(CLOSED).await;
     let allocated = || {
         let change = live.change();
         change.bytes_allocated as i64 - change.bytes_deallocated as i64
@@ -299,30 +332,25 @@ async fn measure(rings: usize) -> Result<Row> {
     fs::write("/proc/self/clear_refs", "5")?;
     server.ask(&client, "/relist", &Value::Null).await?;
     server.rest(&client).await?;
+    tokio::time::sleep(CLOSED).await;
     row.peak_of_relist = memory("VmHWM")?;
     (row.resident_relisted, row.live_relisted) = (memory("VmRSS")?, allocated());
 
-    let work = |region: &Region<System>, by: f64| {
-        let change = region.change();
-        Work {
-            allocations: change.allocations as f64 / by,
-            bytes: change.bytes_allocated as f64 / by,
-        }
-    };
-    let rest = Region::new(ALLOCATOR);
-    let busy = busy()?;
+    let rest = Taken::from_now()?;
     tokio::time::sleep(REST_LOOKED_AT).await;
-    row.idle = work(&rest, REST_LOOKED_AT.as_secs_f64());
-    row.busy_at_rest = (self::busy()? - busy) / REST_LOOKED_AT.as_secs_f64();
+    row.idle = rest.until_now()?.of_each(REST_LOOKED_AT.as_secs_f64());
+    row.busy_at_rest = row.idle.microseconds / 1e6;
     let mut passes = [Work::default(); 2];
     let watched = [("rings", rings::RINGS), ("policies", "kyverno.io/v1/clusterpolicies")];
     for (of_one, (controller, collection)) in passes.iter_mut().zip(watched) {
         let made = server.passes(controller).await?;
-        let (region, start) = (Region::new(ALLOCATOR), Instant::now());
+        tokio::time::sleep(GIVEN_BACK).await;
+        // To look how far it is takes more than what is counted.
+        let (taken, start) = (Taken::from_now()?, Instant::now());
         for number in 0..PASSES {
             let name = match controller {
                 "rings" => rings::name(number * (rings / PASSES)),
-                _ => format!("signing-enforce-{:04}", 1 + number % (rings / 25)),
+                _ => format!("signing-enforce-{:04}", 1 + number % (rings / PACK as usize)),
             };
             let touched = json!({"example.org/touched": number.to_string()});
             let patch = json!({"metadata": {"annotations": touched}});
@@ -330,15 +358,11 @@ async fn measure(rings: usize) -> Result<Row> {
             server.ask(&client, "/merge", &body).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        server.rest(&client).await?;
-        let seconds = start.elapsed().as_secs_f64();
+        tokio::time::sleep(REST).await;
+        let all = taken.until_now()?.without(row.idle, start.elapsed().as_secs_f64());
         let made = (server.passes(controller).await? - made) as f64;
         ensure!(made >= PASSES as f64 / 2.0, "{made} passes over {controller}");
-        let all = work(&region, 1.0);
-        *of_one = Work {
-            allocations: (all.allocations - row.idle.allocations * seconds) / made,
-            bytes: (all.bytes - row.idle.bytes * seconds) / made,
-        };
+        *of_one = all.of_each(made);
     }
     [row.ring_pass, row.policy_pass] = passes;
 
@@ -407,14 +431,54 @@ async fn wait(
     }
 }
 
-/// For how many seconds this process has kept a core busy.
-fn busy() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("no name")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
-    // A tick is a hundredth of a second wherever Linux runs.
-    Ok(ticks / 100.0)
+/// What this process takes from some moment on.
+struct Taken {
+    region: Region<'static, System>,
+    busy: u64,
+}
+
+impl Taken {
+    fn from_now() -> Result<Self> {
+        Ok(Self { region: Region::new(ALLOCATOR), busy: busy()? })
+    }
+
+    fn until_now(&self) -> Result<Work> {
+        let change = self.region.change();
+        Ok(Work {
+            allocations: change.allocations as f64,
+            bytes: change.bytes_allocated as f64,
+            microseconds: (busy()? - self.busy) as f64 / 1e3,
+        })
+    }
+}
+
+impl Work {
+    fn of_each(self, count: f64) -> Self {
+        Self {
+            allocations: self.allocations / count,
+            bytes: self.bytes / count,
+            microseconds: self.microseconds / count,
+        }
+    }
+
+    /// Without so many seconds of rest.
+    fn without(self, idle: Self, seconds: f64) -> Self {
+        Self {
+            allocations: self.allocations - idle.allocations * seconds,
+            bytes: self.bytes - idle.bytes * seconds,
+            microseconds: self.microseconds - idle.microseconds * seconds,
+        }
+    }
+}
+
+/// For how many nanoseconds this process's threads were on a core. None of them ends.
+fn busy() -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir("/proc/self/task")? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split_whitespace().next().context("no time")?.parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 /// A line of this process's memory, in bytes.

@@ -17,13 +17,10 @@ use signingkeyring_core::{
 };
 use signingkeyring_operator::keys::{digest_of, fingerprint_of};
 
-use crate::api_server::Cluster;
+use crate::{PACK, api_server::Cluster};
 
 /// How often each ring was rotated.
 const ROTATIONS: u32 = 10;
-
-/// How many share a policy.
-const PACK: usize = 25;
 
 /// What a sealed private key weighs.
 const SEALED: &[u8] = &[b'k'; 653];
@@ -186,7 +183,8 @@ fn password(number: u32) -> Vec<u8> {
 }
 
 fn ledger(name: &str, number: usize, keys: &mut Keys) -> Result<Ledger> {
-    let policy = PolicyRef::new(Action::Enforce, u32::try_from(number / PACK)? + 1);
+    let policy =
+        PolicyRef::new(Action::Enforce, u32::try_from(number / usize::try_from(PACK)?)? + 1);
     let now = "2026-11-01T00:00:00Z".parse()?;
     let mut ledger: Option<Ledger> = None;
     for version in 1..=ROTATIONS + 1 {

@@ -33,6 +33,11 @@ impl Contents {
         (*seen.version == *version).then(|| Arc::clone(&seen.content))
     }
 
+    /// Whether anything is known of a Secret.
+    pub(crate) fn knows(&self, pipeline: &PipelineRef) -> bool {
+        self.lock().contains_key(&*key(pipeline))
+    }
+
     /// What a Secret holds, if it was just as the operator writes it when it was last seen,
     /// and the resourceVersion that it had.
     pub(crate) fn intact(&self, pipeline: &PipelineRef) -> Option<(String, Arc<Content>)> {

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// So long it is kept what was seen. A ring that rotates is looked at every second.
 const KEPT: Duration = Duration::from_secs(30);
 
+/// Room for so many is kept.
+const LEAST_ROOM: usize = 256;
+
 /// Of the metadata of a ring's pipeline Secrets what decides, or that there is no such Secret.
 pub type Seen = BTreeMap<PipelineRef, Option<ObjectMeta>>;
 
@@ -24,6 +27,10 @@ pub struct Looks(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     by_ring: HashMap<String, Look>,
+    /// When the Secrets of rings at rest were all found to be as the operator writes them.
+    /// There may be thousands of those at once, and what they hold is known from
+    /// [`Contents`](super::Contents).
+    as_written: HashMap<String, Instant>,
     /// When each was taken in, the oldest first.
     order: VecDeque<(Instant, String)>,
 }
@@ -56,7 +63,16 @@ impl State {
             if self.by_ring.get(ring).is_some_and(|look| look.at == *at) {
                 self.by_ring.remove(ring);
             }
+            if self.as_written.get(ring) == Some(at) {
+                self.as_written.remove(ring);
+            }
             self.order.pop_front();
+        }
+        // Of a wave nothing stays.
+        if self.order.capacity() > LEAST_ROOM.max(4 * self.order.len()) {
+            self.order.shrink_to(LEAST_ROOM);
+            self.by_ring.shrink_to(LEAST_ROOM);
+            self.as_written.shrink_to(LEAST_ROOM);
         }
     }
 }
@@ -84,9 +100,30 @@ impl Looks {
         self.insert(ring, Look { at, looked: None, seen, written: BTreeMap::new() });
     }
 
+    /// How long ago all Secrets of a ring at rest were found to be as the operator writes
+    /// them, if it is no longer ago than this.
+    #[must_use]
+    pub(crate) fn as_written(&self, ring: &str, most: Duration) -> Option<Duration> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.expire(now);
+        let age = now.duration_since(*state.as_written.get(ring)?);
+        (age < most).then_some(age)
+    }
+
+    /// Takes in that they were, and forgets what was seen of them before.
+    pub(crate) fn put_as_written(&self, ring: &str, at: Instant) {
+        let mut state = self.lock();
+        state.expire(Instant::now());
+        state.by_ring.remove(ring);
+        state.as_written.insert(ring.to_owned(), at);
+        state.order.push_back((at, ring.to_owned()));
+    }
+
     fn insert(&self, ring: &str, look: Look) {
         let mut state = self.lock();
         state.expire(Instant::now());
+        state.as_written.remove(ring);
         state.order.push_back((look.at, ring.to_owned()));
         state.by_ring.insert(ring.to_owned(), look);
     }
@@ -104,7 +141,9 @@ impl Looks {
 
     /// Forgets what was seen of a ring's Secrets: it is not so any more.
     pub(crate) fn forget(&self, ring: &str) {
-        self.lock().by_ring.remove(ring);
+        let mut state = self.lock();
+        state.by_ring.remove(ring);
+        state.as_written.remove(ring);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,6 +183,30 @@ mod tests {
         looks.wrote("shop", &pipeline, ObjectMeta::default());
         assert_eq!(get(30), None, "what is known of one Secret says nothing of the others");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_that_rest_it_is_known_for_a_while_when_they_were_looked_at() {
+        let looks = Looks::default();
+        let age = |ring: usize, most| looks.as_written(&ring.to_string(), most * SECOND);
+        for ring in 0..10 * LEAST_ROOM {
+            looks.put_as_written(&ring.to_string(), Instant::now());
+        }
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!((age(7, 10), age(7, 11)), (None, Some(10 * SECOND)));
+        looks.put("7", Instant::now(), Seen::new());
+        assert_eq!(age(7, 30), None, "what was seen since counts");
+        looks.forget("8");
+        assert_eq!(age(8, 30), None);
+        looks.put_as_written("9", Instant::now());
+        tokio::time::advance(20 * SECOND).await;
+        assert_eq!((age(9, 30), age(10, 60)), (Some(20 * SECOND), None));
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!(age(9, 60), None);
+        let state = looks.lock();
+        assert!(state.as_written.is_empty() && state.by_ring.is_empty());
+        assert!(state.order.capacity() <= 2 * LEAST_ROOM, "{}", state.order.capacity());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_written_since_is_as_it_is_by_now() {
         let looks = Looks::default();

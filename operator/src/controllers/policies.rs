@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::{
     event::{Action, Occurrence},
+    names::RingName,
     policy::{Content, Step, Write, image_validating::pin, plan_policy},
     policy_ref::PolicyRef,
     snapshot::{Difference, WriteFailure},
@@ -41,6 +42,10 @@ use culprits::{find_culprits, refusal, shorten};
 
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
+
+/// After this long a policy is looked at again of which ledgers are about to be looked at. Each
+/// look that succeeds has it looked at, too.
+const UNCHECKED: Duration = Duration::from_secs(5);
 
 /// How soon a policy is looked at again whose ring the guard is yet to hear of.
 const UNTIL_TOLD: Duration = Duration::from_millis(100);
@@ -116,6 +121,9 @@ async fn reconcile(
     if !policy.holds_rings() {
         return Ok(unknown::reconcile(context, policy, key).await?);
     }
+    if are_checked_next(context, policy) {
+        return Ok(Outcome::RequeueAfter(UNCHECKED));
+    }
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {
@@ -180,6 +188,17 @@ async fn reconcile(
             self::write(context, observed, write, outcome).await
         }
     }
+}
+
+/// Whether ledgers are about to be looked at that decide what a policy holds, as after a start:
+/// a pass is for all of them, and not for each. One whose look fails does not hold up the others.
+fn are_checked_next(context: &Context, policy: PolicyRef) -> bool {
+    let is_next = |ring: &RingName| {
+        let ring = ring.as_str();
+        context.cache.ledgers.is_unchecked(ring) && context.rings.is_wanted(ring)
+    };
+    !context.policies.is_urgent(&policy)
+        && context.cache.ledgers.placed_in(policy).iter().any(|(ring, _)| is_next(ring))
 }
 
 /// Whether more of a policy's rings are worked on than the one for which it is written.

@@ -86,7 +86,11 @@ async fn pass(context: &Context, ring: String) -> Pass {
         let at = said.looked_at.unwrap_or_else(Instant::now);
         context.rechecks.looked_at(&ring, at, said.requests, said.waits);
     }
-    let under_way = ledger.is_some_and(|ledger| ledger.has_pending || ledger.removed);
+    // What was done is told before something else is begun: otherwise all of a wave would be
+    // through at its end.
+    let has_more = outcome == Outcome::Requeue || said.status_waits;
+    let under_way = ledger
+        .is_some_and(|ledger| ledger.has_pending || ledger.removed || (ledger.signs && has_more));
     Pass { outcome, key: said.key, under_way }
 }
 
@@ -107,6 +111,8 @@ struct Said {
     soak: Duration,
     /// A rotation is due and waits for those of others.
     is_queued: bool,
+    /// Its status is not written yet: it tells of a step that another one follows.
+    status_waits: bool,
 }
 
 /// Takes in whether the ring rotates or waits for others, and wakes who has room by now.
@@ -247,6 +253,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         |said: &Condition| said.kind == Kind::EnforcementComplete && said.status == Status::False;
     context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));
     let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
+    said.status_waits = status_waits.is_some();
     if let Some(error) = failed {
         return Err(error);
     }

@@ -90,7 +90,6 @@ pub(super) async fn look(
 ) -> SeenNow {
     let recheck = context.settings.recheck_interval;
     let rests = matches!(ledger, LedgerFound::Present(ledger) if ledger.pending().is_none());
-    let known = context.cache.looks.get(ring_name, fresh.within(recheck));
     let at = Instant::now();
     let published = match ledger {
         LedgerFound::Present(ledger) => Some(&ledger.publications),
@@ -98,7 +97,11 @@ pub(super) async fn look(
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
+    let most = fresh.within(recheck);
+    let known = context.cache.looks.get(ring_name, most);
     let known = known.filter(|(seen, _)| all.iter().all(|pipeline| seen.contains_key(*pipeline)));
+    let rested = || rested(context, ring_name, ledger, &all, most);
+    let known = known.or_else(|| rests.then(rested).flatten());
     let age = known.as_ref().map(|(_, age)| *age);
     let is_fresh = age.is_some_and(|age| age < self::fresh(recheck));
     let known = known.map(|(seen, _)| seen).or_else(|| {
@@ -126,9 +129,16 @@ pub(super) async fn look(
         at: age.and_then(|age| at.checked_sub(age)),
     };
     // One that rests goes by what it saw on its way as long as that counts. What it sees then
-    // is not kept: there are thousands, and each is looked at when it is its turn.
+    // is not kept, but that all was as it should be: a start has all of them looked at, and then
+    // wakes each once more, when Kyverno has answered.
     if rests && known.is_none() {
-        context.cache.looks.forget(ring_name);
+        let is_as_written = |what: &PipelineFound| {
+            matches!(what, PipelineFound::Ours { intact: true, leaving: false, .. })
+        };
+        match found.values().all(is_as_written) {
+            true => context.cache.looks.put_as_written(ring_name, at),
+            false => context.cache.looks.forget(ring_name),
+        }
     } else if known.is_none() {
         let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
             PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
@@ -162,9 +172,33 @@ fn assumed(
     if age.abs() >= ASSUMED {
         return None;
     }
+    as_written(context, ring, ledger, pipelines)
+}
+
+/// What the Secrets of a ring at rest were when they were last seen, and how long ago, if all
+/// of them were just as the operator writes them.
+fn rested(
+    context: &Context,
+    ring: &str,
+    ledger: &LedgerFound,
+    pipelines: &BTreeSet<&PipelineRef>,
+    most: Duration,
+) -> Option<(Seen, Duration)> {
+    let LedgerFound::Present(ledger) = ledger else { return None };
+    let age = context.cache.looks.as_written(ring, most)?;
+    Some((as_written(context, ring, ledger, pipelines)?, age))
+}
+
+/// What Secrets are that are all as the operator writes them, for all that is known.
+fn as_written(
+    context: &Context,
+    ring: &str,
+    ledger: &Ledger,
+    pipelines: &BTreeSet<&PipelineRef>,
+) -> Option<Seen> {
     let as_written = |pipeline: &&PipelineRef| {
         let (resource_version, content) = context.cache.contents.intact(pipeline)?;
-        let mut held = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+        let mut held = content.digests().filter_map(|digest| ledger.by_key_digest(&digest));
         let Version { number, fingerprint, .. } = held.next()?;
         let annotations = annotations(ring, *number, fingerprint, content.layout?);
         let resource_version = Some(resource_version);
@@ -190,8 +224,18 @@ async fn look_at(
         return (PipelineFound::NoNamespace, None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
+    let is_listed =
+        matches!(ledger, LedgerFound::Present(ledger) if ledger.publications.contains(pipeline));
     let seen = match known {
         Some(known) => Ok(known.clone()),
+        // After a start: what it holds would be read next, whatever its metadata say.
+        None if is_listed && !context.cache.contents.knows(pipeline) => {
+            match read(context, &api, pipeline).await {
+                Ok((_, meta)) => Ok(Some(meta)),
+                Err(error) if is_code(&error, 404) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
         None => api.get_metadata_opt(&pipeline.name).await.map(|found| Some(found?.metadata)),
     };
     let result = match seen {
@@ -281,8 +325,17 @@ async fn content(
         return Ok((content, meta));
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &pipeline.namespace);
+    read(context, &api, pipeline).await
+}
+
+/// Reads what a Secret holds.
+async fn read(
+    context: &Context,
+    api: &Api<Secret>,
+    pipeline: &PipelineRef,
+) -> kube::Result<(Arc<Content>, ObjectMeta)> {
     let secret = Wiped(api.get(&pipeline.name).await?);
-    debug!(%pipeline, "somebody else wrote this Secret: its data were read");
+    debug!(%pipeline, "what this Secret holds is not known: its data were read");
     let content = Arc::new(Content::of(&secret));
     let meta = kept(secret.0.metadata.clone());
     let version = secret.0.resource_version().unwrap_or_default();
@@ -297,17 +350,24 @@ async fn held_version<'a>(
     pipeline: &PipelineRef,
     content: &Content,
 ) -> kube::Result<Option<&'a Version>> {
-    let mut known = content.digests.iter().filter_map(|digest| ledger.by_key_digest(digest));
+    let mut known = content.digests().filter_map(|digest| ledger.by_key_digest(&digest));
     if let Some(version) = known.next() {
         return Ok(Some(version));
     }
     // Of a version that an older operator has left no digest is known: the
     // boxes are opened, once for each state of the Secret.
     let mut unknown = ledger.accepted().filter(|version| version.key_digest().is_none());
-    if content.digests.is_empty() || unknown.next().is_none() {
+    if content.digests().next().is_none() || unknown.next().is_none() {
         return Ok(None);
     }
-    let public = content.opened.get_or_try_init(|| open(context, pipeline)).await?;
+    let public = match content.opened.get() {
+        Some(public) => public,
+        // Nobody else looks at a ring's pipelines meanwhile.
+        None => {
+            let opened = open(context, pipeline).await?;
+            content.opened.get_or_init(|| opened.into())
+        }
+    };
     Ok(ledger.accepted().find(|version| public.iter().any(|key| version.public_key == **key)))
 }
 

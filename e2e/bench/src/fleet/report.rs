@@ -81,7 +81,7 @@ pub fn waves(waves: &[Wave]) -> String {
     let mut text = String::from(
         "Many rings at once\n\n\
          | what | kind | rings | took, s | of the floor (≤ 2) | p50, s | of the whole (≤ 0.6) | \
-         p99, s | operator's CPU, s | peak, MiB | requests a ring (≤ 12) | untrue (0) |\n\
+         p99, s | operator's CPU, s | peak, MiB (≤ at rest + 32 a sealing + 32 MB) | requests a ring (≤ 12) | untrue (0) |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for wave in waves {
@@ -93,7 +93,7 @@ pub fn waves(waves: &[Wave]) -> String {
         let of_whole = wave.took.map(|took| half / took);
         let requests: f64 = wave.requests.iter().map(|(_, count)| count).sum();
         text += &format!(
-            "| {} | {} | {} | {} | {} | {half:.1} | {} | {:.1} | {:.0} | {} | {requests:.1} | {} |\n",
+            "| {} | {} | {} | {} | {} | {half:.1} | {} | {:.1} | {:.0} | {} (≤ {}) | {requests:.1} | {} |\n",
             wave.wanted,
             wave.arrangement.kind,
             wave.rings,
@@ -103,7 +103,25 @@ pub fn waves(waves: &[Wave]) -> String {
             wave.through.p99 / 1000.0,
             wave.cpu,
             wave.peak,
+            wave.most_memory(),
             wave.untrue,
+        );
+    }
+    text += "\nKeys that are revoked while all rings rotate\n\n\
+             | kind | rings | of these | policy stored, p50 ms | p99 (≤ 1000) | \
+             Kyverno answered, p50 ms | p99 (≤ 3000) |\n\
+             |---|---|---|---|---|---|---|\n";
+    for wave in waves {
+        let Some(urgent) = wave.urgent else { continue };
+        text += &format!(
+            "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            wave.arrangement.kind,
+            wave.arrangement.rings,
+            wave.rings,
+            urgent.stored.p50,
+            urgent.stored.p99,
+            urgent.answered.p50,
+            urgent.answered.p99,
         );
     }
     text += "\nRequests for each ring\n\n| what | kind | verb and resource | a ring |\n|---|---|---|---|\n";

@@ -10,13 +10,18 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
-use signingkeyring_crds::{SigningKeyRing, VersionState};
+use signingkeyring_crds::SigningKeyRing;
+use tokio::time::sleep;
 
 use super::{
-    Fleet,
+    Fleet, SEALINGS,
     follow::{Followed, follow, is_true},
+    urgent::{Revocations, Urgent},
 };
 use crate::{asked::Quantiles, bed::Arrangement, ledgers::PublicKey, requests::Requests};
+
+/// After so long nothing of a wave is in memory any more.
+const OVER: Duration = Duration::from_secs(10);
 
 /// What a wave came to.
 #[derive(Clone, Debug, Serialize)]
@@ -38,12 +43,25 @@ pub struct Wave {
     pub times: Vec<f64>,
     /// How long the operator was on a core, in seconds.
     pub cpu: f64,
-    /// The operator's peak memory, in MiB.
+    /// The operator's peak memory while it went on, in MiB.
     pub peak: u64,
+    /// Its memory when it was over.
+    pub rest: u64,
+    /// What is urgent among it.
+    pub urgent: Option<Urgent>,
     /// How many requests there were for each ring, by verb and resource.
     pub requests: Vec<(String, f64)>,
     /// How often a status said of Kyverno what was not so.
     pub untrue: usize,
+}
+
+impl Wave {
+    /// As much memory as the operator may take, in MiB: that of rest, 32 MiB for each key that
+    /// is sealed, and 32 MB.
+    #[must_use]
+    pub fn most_memory(&self) -> u64 {
+        self.rest + u64::from(SEALINGS) * 32 + 30
+    }
 }
 
 /// Measures births, rotations and revocations.
@@ -79,22 +97,24 @@ pub async fn measure(
 
     // Those of the middle: neither the first nor the last to be asked.
     let first = (all - revoked) / 2;
+    let revocations = Revocations::of(&fleet, first..first + revoked).await?;
     let third = rotate("third");
-    let revoke = json!({"spec": {"revoked": [{"version": 1, "reason": "bench"}]}});
     let ask = async {
-        fleet.patch(0..all, &third).await?;
-        fleet.patch(first..first + revoked, &revoke).await
+        tokio::try_join!(
+            async {
+                fleet.patch(0..all, &third).await?;
+                revocations.ask().await
+            },
+            revocations.stored(patience)
+        )?;
+        Ok(())
     };
-    let gone = |ring: &SigningKeyRing| {
-        let versions = ring.status.iter().flat_map(|status| &status.versions);
-        let mut first = versions.filter(|version| version.version == 1);
-        first.any(|version| version.state == VersionState::Revoked)
-            && is_true(ring, "RevocationsApplied")
-    };
-    let revocations =
-        wave(&fleet, "revocations while all rotate", revoked, None, patience, gone, ask).await?;
+    let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
+    let what = "revocations while all rotate";
+    let mut revoked = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
+    revoked.urgent = Some(revocations.times());
     fleet.stop().await?;
-    Ok(vec![births, rotations, revocations])
+    Ok(vec![births, rotations, revoked])
 }
 
 async fn wave(
@@ -108,12 +128,15 @@ async fn wave(
 ) -> Result<Wave> {
     let process = fleet.process()?;
     let (before, cpu) = (Requests::now(&fleet.client).await?, process.cpu()?);
+    process.forget_peak()?;
     let start = Instant::now();
     let (asked, followed) =
         tokio::join!(ask, follow(&fleet.client, rings, patience, start, reached));
     asked?;
     let Followed { times, untrue, missing, .. } = followed?;
+    let (cpu, peak) = ((process.cpu()? - cpu).as_secs_f64(), process.peak()?);
     let requests = Requests::now(&fleet.client).await?.since(&before);
+    sleep(OVER).await;
     let each = |count: u64| as_float(count) / as_float(rings as u64);
     Ok(Wave {
         wanted,
@@ -123,8 +146,10 @@ async fn wave(
         took: times.last().filter(|_| missing == 0).map(Duration::as_secs_f64),
         through: Quantiles::of(times.clone()),
         times: times.iter().map(Duration::as_secs_f64).collect(),
-        cpu: (process.cpu()? - cpu).as_secs_f64(),
-        peak: process.peak()?,
+        cpu,
+        peak,
+        rest: process.resident()?,
+        urgent: None,
         requests: requests.iter().map(|(what, count)| (what.to_owned(), each(count))).collect(),
         untrue,
     })

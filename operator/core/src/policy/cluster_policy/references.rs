@@ -37,6 +37,9 @@ pub(super) fn rule(action: Action, enrolment_label: &str, rings: &[&str]) -> Val
         "celPreconditions": [{"name": "what-runs-changes", "expression": changes()}],
         "skipBackgroundRequests": true,
         "validate": {
+            // The API server's default: where it adds what we leave out, each start would write
+            // every policy once more.
+            "allowExistingViolations": true,
             "failureAction": match action {
                 Action::Enforce => "Enforce",
                 Action::Audit => "Audit",
