@@ -32,8 +32,8 @@ LEFT_OUT      := target/cluster/left-out
 # own: they mostly wait, one test after the other. The rest measures, and runs alone.
 E2E      := cargo test --workspace --locked --no-fail-fast
 ALL      := $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' e2e/tests/Cargo.toml)
-LANE_1   := e2e faults elsewhere
-LANE_2   := gate guard seen hostile frozen uninstall chart monitoring
+LANE_1   := e2e faults elsewhere corpus demo plugin readme
+LANE_2   := gate guard seen hostile frozen uninstall chart monitoring kinds faults_sample
 ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
