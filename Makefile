@@ -256,6 +256,13 @@ image-twice: image-layout ## Build it again from a clone in another folder: it h
 	@echo "== image-twice"
 	@operator/image/again $(IMAGE_LAYOUT) $(TOOLS)/crane
 
+.PHONY: release
+release: image-layout target/release-tools/bin/cargo-cyclonedx ## Build what a release has: target/release-files
+	@release/build $(IMAGE_LAYOUT) target/release-files
+
+target/release-tools/bin/cargo-cyclonedx:
+	@cargo install cargo-cyclonedx --version 0.5.9 --locked --root target/release-tools
+
 .PHONY: $(CLUSTER)
 $(CLUSTER):
 	@cargo build --quiet --locked $(PACKAGES) --bin cluster 1>&2
