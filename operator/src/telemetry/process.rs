@@ -83,14 +83,13 @@ impl Collector for Process {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::time::{SystemTime, UNIX_EPOCH};
-
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn what_is_seen_is_of_this_process() {
         let usage = look().unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = Clock::system().now().as_duration().as_secs_f64();
         assert!(usage.start <= now + 1.0 && usage.start > now - 3600.0, "{}", usage.start);
         assert!(usage.resident > 1 << 20 && usage.resident < usage.virtual_);
         assert!(usage.open_files > 2);
