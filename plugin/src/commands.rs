@@ -55,9 +55,7 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     match &command {
         Command::Completion(command) => return completion::run(command, screen),
-        Command::Complete(command) => {
-            return completion::complete(command, connection, screen).await;
-        }
+        Command::Complete(command) => return completion::complete(command, screen).await,
         _ => {}
     }
     let cluster = Cluster::connect(connection).await?;

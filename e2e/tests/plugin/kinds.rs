@@ -203,16 +203,24 @@ impl Scene<'_> {
                 shell(self.world, &line).await
             };
             let (table, json) = (shown("table").await?, shown("json").await?);
-            ensure!(table.code == json.code, "{command}: {:?} and {:?}", table.code, json.code);
+            let (yaml, wide) = (shown("yaml").await?, shown("wide").await?);
+            for other in [&json, &yaml, &wide] {
+                let text = &other.text;
+                ensure!(
+                    table.code == other.code,
+                    "{command}: {:?}, not {:?}\n{text}",
+                    table.code,
+                    other.code
+                );
+            }
             let report: Value = serde_json::from_str(&json.text)
                 .with_context(|| format!("{command}: {}", json.text))?;
             let fields = report.as_object().with_context(|| format!("{command}: {report}"))?;
-            let yaml = shown("yaml").await?.text;
+            let (yaml, wide) = (yaml.text, wide.text);
             for field in fields.keys() {
                 let begins = yaml.lines().any(|line| line.starts_with(&format!("{field}:")));
                 ensure!(begins, "{command}: the YAML lacks {field}:\n{yaml}");
             }
-            let wide = shown("wide").await?.text;
             let is_less = wide.lines().count() < table.text.lines().count();
             ensure!(!is_less, "{command}: wide shows less:\n{wide}\n{}", table.text);
         }

@@ -122,6 +122,7 @@ async fn reconcile(
         return Ok(unknown::reconcile(context, policy, key).await?);
     }
     if are_checked_next(context, policy) {
+        *key = Some(progress::WAITS);
         return Ok(Outcome::RequeueAfter(UNCHECKED));
     }
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
@@ -173,14 +174,15 @@ async fn reconcile(
             Ok(outcome)
         }
         Step::Write(write) => {
+            let can_wait = write.urgent_for.is_none() && !write.drifted;
             // The guard would refuse what Kyverno notes by the rule of a ring that it takes for
-            // none.
-            if context.cache.unknown_told.names_any(write.content.rules.keys()) {
+            // none. It does so for as long, where others cannot wait.
+            if can_wait && context.cache.unknown_told.names_any(write.content.rules.keys()) {
                 context.wake_unknown();
+                *key = Some(progress::WAITS);
                 return Ok(Outcome::RequeueAfter(UNTIL_TOLD));
             }
-            if write.urgent_for.is_none()
-                && !write.drifted
+            if can_wait
                 && let Some(wait) = context.gathering.wait(&policy, others_follow(context, policy))
             {
                 return Ok(Outcome::RequeueAfter(wait));

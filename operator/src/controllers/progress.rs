@@ -14,6 +14,9 @@ use signingkeyring_core::{
 
 use crate::workqueue::Key;
 
+/// Of a pass that waits for others.
+pub(super) const WAITS: Key = Key { value: 0, is_idle: true };
+
 /// Of a pass over a ring: the state of its ledger, and what is made of it.
 pub(super) fn of_ring(ledger: Option<&Ledger>, actions: &[Action]) -> Key {
     Key {

@@ -26,7 +26,7 @@ pub struct Requests {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answered {
-    /// `<error>` where there was no answer.
+    /// `<error>` where there was no answer, or nobody waited for it.
     code: String,
     method: String,
 }
@@ -59,10 +59,26 @@ impl Requests {
         );
     }
 
-    fn count(&self, method: &str, code: String, begun: Instant) {
-        self.made.get_or_create(&Answered { code, method: method.to_owned() }).inc();
-        let took = begun.elapsed().as_secs_f64();
-        self.took.get_or_create(&Asked { verb: method.to_owned() }).observe(took);
+    fn begin(&self, method: String) -> Begun {
+        let code = "<error>".to_owned();
+        Begun { requests: self.clone(), method, code, at: Instant::now() }
+    }
+}
+
+/// A request that is on its way. It counts when this goes: who asked may have given it up.
+struct Begun {
+    requests: Requests,
+    method: String,
+    code: String,
+    at: Instant,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let took = self.at.elapsed().as_secs_f64();
+        let (code, method) = (self.code.clone(), self.method.clone());
+        self.requests.made.get_or_create(&Answered { code, method: method.clone() }).inc();
+        self.requests.took.get_or_create(&Asked { verb: method }).observe(took);
     }
 }
 
@@ -95,16 +111,13 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let (requests, begun) = (self.requests.clone(), Instant::now());
-        let method = request.method().to_string();
+        let mut begun = self.requests.begin(request.method().to_string());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            let code = answer.as_ref().map_or_else(
-                |_| "<error>".to_owned(),
-                |answer| answer.status().as_str().to_owned(),
-            );
-            requests.count(&method, code, begun);
+            if let Ok(answer) = &answer {
+                begun.code = answer.status().as_str().to_owned();
+            }
             answer
         })
     }
@@ -132,6 +145,13 @@ mod tests {
             let request = Request::builder().method(method).body(code).unwrap();
             let _ = service.clone().oneshot(request).await;
         }
+        // One that is given up.
+        let hangs = requests.layer(service_fn(async |_: Request<u16>| {
+            std::future::pending::<Result<Response<()>, &str>>().await
+        }));
+        let request = Request::builder().method("DELETE").body(0).unwrap();
+        let patience = std::time::Duration::from_millis(1);
+        assert!(tokio::time::timeout(patience, hangs.oneshot(request)).await.is_err());
         let mut registry = Registry::default();
         requests.register(&mut registry);
         let mut text = String::new();
@@ -140,6 +160,7 @@ mod tests {
             "rest_client_requests_total{code=\"200\",method=\"GET\"} 2",
             "rest_client_requests_total{code=\"409\",method=\"PATCH\"} 1",
             "rest_client_requests_total{code=\"<error>\",method=\"GET\"} 1",
+            "rest_client_requests_total{code=\"<error>\",method=\"DELETE\"} 1",
             "rest_client_request_duration_seconds_count{verb=\"GET\"} 3",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

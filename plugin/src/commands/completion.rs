@@ -96,17 +96,16 @@ pub fn run(command: &Completion, screen: &Screen) -> Result<Outcome, Error> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub async fn complete(
-    command: &Complete,
-    connection: &Connection,
-    screen: &Screen,
-) -> Result<Outcome, Error> {
+pub async fn complete(command: &Complete, screen: &Screen) -> Result<Outcome, Error> {
     let mut cli = crate::Cli::command();
     cli.build();
     let (mut words, wanted) = words::after(&cli, &command.words);
     let begin = command.words.last().map(String::as_str).unwrap_or_default();
     if let Some(wanted) = wanted {
-        let names = timeout(PATIENCE, names(wanted, connection)).await;
+        let names = match words::connection(&cli, &command.words) {
+            Some(connection) => timeout(PATIENCE, names(wanted, &connection)).await,
+            None => Ok(Ok(Vec::new())),
+        };
         let names = names.ok().and_then(Result::ok).unwrap_or_default().into_iter();
         let begun = names.filter(|name| name.starts_with(begin));
         words.extend(begun.map(|word| Word { word, about: String::new() }));

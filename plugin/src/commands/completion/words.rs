@@ -1,7 +1,9 @@
 //! What may follow the words of a command line, by its definition. Of the library that
 //! generates the shells' scripts this is a part that is not stable.
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, Parser};
+
+use crate::flags::Connection;
 
 /// What may stand in the place of the last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,26 @@ pub fn after(cli: &Command, words: &[String]) -> (Vec<Word>, Option<Wanted>) {
     let of_many = |arg: &&&Arg| arg.get_num_args().is_some_and(|range| range.max_values() > 1);
     let argument = all.get(positional).or_else(|| all.last().filter(of_many)).copied();
     (begun(argument.map(values).unwrap_or_default()), argument.and_then(wanted))
+}
+
+/// The cluster that these words are about, by their flags; nothing if that cannot be told.
+pub fn connection(cli: &Command, words: &[String]) -> Option<Connection> {
+    let (_, before) = words.split_last()?;
+    let mut line = vec!["kubectl-signing".to_owned()];
+    let mut before = before.iter();
+    while let Some(word) = before.next() {
+        let flag = word.split_once('=').map_or(word.as_str(), |(flag, _)| flag);
+        if let Some(flag) = named(cli, flag)
+            && flag.get_action().takes_values()
+        {
+            line.push(word.clone());
+            if !word.contains('=') {
+                line.extend(before.next().cloned());
+            }
+        }
+    }
+    line.push("doctor".to_owned());
+    crate::Cli::try_parse_from(line).ok().map(|cli| cli.connection)
 }
 
 /// The flag that a word names, unless its value stands behind it.
@@ -138,6 +160,18 @@ mod tests {
         }
         let mut cli = crate::Cli::command();
         cli.build();
+        for (line, context) in [
+            ("status ", Some(None)),
+            ("--context prod revoke ", Some(Some("prod"))),
+            ("revoke --context=prod ", Some(Some("prod"))),
+            ("rotate --yes --context prod -n x ", Some(Some("prod"))),
+            ("status -o json --context ", Some(None)),
+            ("--context --kubeconfig status ", None),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let found = connection(&cli, &words).map(|connection| connection.context);
+            assert_eq!(found, context.map(|name| name.map(str::to_owned)), "{line:?}");
+        }
         let all = after(&cli, &[String::new()]).0;
         assert!(all.iter().any(|word| word.word == "status" && word.about.starts_with("Show")));
         assert!(all.iter().all(|word| word.word != "__complete"));

@@ -13,9 +13,10 @@ use kube::{
 use signingkeyring_core::{images::Image, omissions::Labels, policy_ref::PolicyKind};
 use signingkeyring_crds::SigningKeyRing;
 
-use super::checks::Check;
+use super::checks::{Check, Health};
 use crate::{
     cluster::Cluster,
+    error::Error,
     left_out::{self, LeftOut},
 };
 
@@ -53,8 +54,8 @@ impl Version {
     }
 }
 
-/// Looks at all of it. `placed` counts the rings in each kind.
-pub async fn look(cluster: &Cluster, placed: [usize; 2]) -> Check {
+/// Looks at all of it. `placed` counts the rings in each kind, if that can be seen.
+pub async fn look(cluster: &Cluster, placed: Option<[usize; 2]>) -> Check {
     let mut served = Vec::new();
     for kind in PolicyKind::ALL {
         if let Ok(found) = cluster.client.list_api_group_resources(kind.api_version()).await
@@ -102,8 +103,16 @@ async fn by_crds(cluster: &Cluster) -> Version {
 }
 
 /// What comes of version, kinds and rings.
-pub fn check(version: &Version, served: &[PolicyKind], [older, newer]: [usize; 2]) -> Check {
+pub fn check(version: &Version, served: &[PolicyKind], placed: Option<[usize; 2]>) -> Check {
     let name = "Kyverno";
+    // Where nobody knows, there may be some of each.
+    let [older, newer] = placed.unwrap_or([1, 1]);
+    let of_placed = |found, help| match placed {
+        Some(_) => Check::wrong(name, found, help),
+        None => {
+            Check::unknown(name, format!("{found}; which kind rings are in cannot be seen"), help)
+        }
+    };
     if served.is_empty() {
         let help = "install Kyverno 1.19: rings are enforced by nothing";
         return Check::wrong(name, "none of its kinds of policy is served", help);
@@ -132,12 +141,12 @@ pub fn check(version: &Version, served: &[PolicyKind], [older, newer]: [usize; 2
     if newer > 0 && is_before(NEWER_KIND) {
         let help = "it executes the ImageValidatingPolicies of rings in another way: upgrade it \
                     to 1.19, or have these rings move with spec.policy.kind: ClusterPolicy";
-        return Check::wrong(name, found, help);
+        return of_placed(found, help);
     }
     if older > 0 && numbers.is_some_and(|numbers| numbers >= NO_OLDER_KIND) {
         let help = "it is announced to take no changes of ClusterPolicies: have their rings move \
                     with spec.policy.kind: ImageValidatingPolicy";
-        return Check::wrong(name, found, help);
+        return of_placed(found, help);
     }
     match version {
         Version::Named(tag) if numbers.is_none() => Check::unknown(
@@ -153,8 +162,13 @@ pub fn check(version: &Version, served: &[PolicyKind], [older, newer]: [usize; 2
 pub async fn left_out(
     cluster: &Cluster,
     rings: &[&SigningKeyRing],
-    namespaces: &BTreeMap<String, Labels>,
+    namespaces: Result<BTreeMap<String, Labels>, Error>,
 ) -> Check {
+    // Who may not list them hears of what is wrong in all of them.
+    let (namespaces, unseen) = match namespaces {
+        Ok(namespaces) => (namespaces, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
     let seen = left_out::look(cluster).await;
     let counts = [&seen.mutating, &seen.validating].map(|look| look.as_ref().map(Vec::len).ok());
     let of_ring = |ring: &&SigningKeyRing| {
@@ -164,13 +178,24 @@ pub async fn left_out(
         let enrolled = enrolled.map(|(name, labels)| (name.clone(), Arc::new(labels.clone())));
         left_out::of(&seen, ring, label, enrolled.collect())
     };
-    webhooks(counts, &rings.iter().map(of_ring).collect::<Vec<_>>())
+    let check = webhooks(counts, &rings.iter().map(of_ring).collect::<Vec<_>>());
+    match unseen {
+        Some(error) if check.health == Health::Fine && !rings.is_empty() => Check::unknown(
+            WEBHOOKS,
+            format!("{}; whether they leave namespaces out cannot be seen: {error}", check.found),
+            "ask who may list namespaces",
+        ),
+        _ => check,
+    }
 }
+
+/// What is said of them, by this name.
+pub const WEBHOOKS: &str = "Kyverno's webhooks";
 
 /// What comes of that: how many webhooks there are in each half, and what they leave out of
 /// each ring's check.
 pub fn webhooks(counts: [Option<usize>; 2], left_out: &[LeftOut]) -> Check {
-    let name = "Kyverno's webhooks";
+    let name = WEBHOOKS;
     if left_out.is_empty() {
         return Check::fine(name, "none is needed: no ring has a rule yet");
     }
@@ -237,7 +262,8 @@ mod tests {
     #[test]
     fn a_version_counts_by_what_the_rings_are_in() {
         let named = |tag: &str| Version::Named(tag.to_owned());
-        let health = |version: &Version, placed| check(version, &PolicyKind::ALL, placed).health;
+        let health =
+            |version: &Version, placed| check(version, &PolicyKind::ALL, Some(placed)).health;
         for (version, placed, expected) in [
             (named("v1.19.1"), [1, 1], Health::Fine),
             (named("v1.18.2"), [1, 0], Health::Fine),
@@ -253,7 +279,13 @@ mod tests {
         ] {
             assert_eq!(health(&version, placed), expected, "{version:?} {placed:?}");
         }
-        assert_eq!(check(&named("v1.19.1"), &[], [0, 0]).health, Health::Wrong);
+        assert_eq!(check(&named("v1.19.1"), &[], Some([0, 0])).health, Health::Wrong);
+        // Of rings that cannot be listed nobody knows where they are.
+        for (tag, unseen) in
+            [("v1.18.2", Health::Unknown), ("v1.19.1", Health::Fine), ("v1.20.0", Health::Unknown)]
+        {
+            assert_eq!(check(&named(tag), &PolicyKind::ALL, None).health, unseen, "{tag}");
+        }
         assert_eq!(kinds([1, 0]).health, Health::Fine);
     }
 

@@ -42,8 +42,7 @@ pub async fn all(cluster: &Cluster) -> Result<Vec<Check>, Error> {
     let placed: Vec<&SigningKeyRing> = rings.iter().flatten().filter_map(placed).collect();
     let of = |kind| placed.iter().filter(|ring| policy_kind(ring) == kind).count();
     let by_kind = PolicyKind::ALL.map(of);
-    // Who may not list them hears of what is wrong in all of them.
-    let namespaces = cluster.labels().await.unwrap_or_default();
+    let namespaces = cluster.labels().await;
     let mut all = vec![
         checks::kubernetes(&version.major, &version.minor),
         checks::clock(clock::now(), time),
@@ -51,8 +50,14 @@ pub async fn all(cluster: &Cluster) -> Result<Vec<Check>, Error> {
     ];
     all.extend(rights::look(cluster).await);
     all.extend([
-        kyverno::look(cluster, by_kind).await,
-        kyverno::left_out(cluster, &placed, &namespaces).await,
+        kyverno::look(cluster, rings.is_ok().then_some(by_kind)).await,
+        match &rings {
+            Ok(_) => kyverno::left_out(cluster, &placed, namespaces).await,
+            Err(error) => {
+                let help = "ask who may list the rings";
+                Check::unknown(kyverno::WEBHOOKS, error.to_string(), help)
+            }
+        },
         operator(cluster).await,
         checks::guard(&guard(cluster).await.map_err(|error| brief(&error))),
     ]);

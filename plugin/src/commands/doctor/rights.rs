@@ -14,9 +14,8 @@ use crate::{cluster::Cluster, error::brief};
 pub struct Right {
     /// It, in words.
     what: &'static str,
-    verb: &'static str,
-    group: &'static str,
-    resource: &'static str,
+    /// Each verb, group and resource that it takes.
+    takes: &'static [(&'static str, &'static str, &'static str)],
     /// Whether it can be had in one namespace alone.
     is_namespaced: bool,
     /// What is missed without it.
@@ -24,85 +23,85 @@ pub struct Right {
 }
 
 /// All that commands use.
-const RIGHTS: [Right; 10] = [
+const RIGHTS: [Right; 11] = [
     Right {
         what: "list rings",
-        verb: "list",
-        group: names::GROUP,
-        resource: "signingkeyrings",
+        takes: &[("list", names::GROUP, "signingkeyrings")],
         is_namespaced: false,
         costs: "status shows single rings alone, coverage and exclusions nothing, and keys of \
                 other rings are unknown to why and impact",
     },
     Right {
         what: "change rings",
-        verb: "patch",
-        group: names::GROUP,
-        resource: "signingkeyrings",
+        takes: &[("patch", names::GROUP, "signingkeyrings")],
         is_namespaced: false,
         costs: "no rotate, no revoke",
     },
     Right {
         what: "list exclusion lists",
-        verb: "list",
-        group: names::GROUP,
-        resource: "imageexclusionlists",
+        takes: &[("list", names::GROUP, "imageexclusionlists")],
         is_namespaced: false,
         costs: "no impact, why, verify and exclusions, and rotate only with --force",
     },
     Right {
         what: "list namespaces",
-        verb: "list",
-        group: "",
-        resource: "namespaces",
+        takes: &[("list", "", "namespaces")],
         is_namespaced: false,
         costs: "no impact, verify, exclusions and coverage, and status only counts namespaces",
     },
     Right {
         what: "label namespaces",
-        verb: "patch",
-        group: "",
-        resource: "namespaces",
+        takes: &[("patch", "", "namespaces")],
         is_namespaced: false,
         costs: "no enroll, no unenroll",
     },
     Right {
+        what: "enrol in rings (the verb enroll, for which the guard asks)",
+        takes: &[("enroll", names::GROUP, "signingkeyrings")],
+        is_namespaced: false,
+        costs: "where the guard is installed, no enroll, no unenroll",
+    },
+    Right {
         what: "list pods",
-        verb: "list",
-        group: "",
-        resource: "pods",
+        takes: &[("list", "", "pods")],
         is_namespaced: true,
         costs: "no impact, verify, exclusions and coverage",
     },
     Right {
         what: "list Deployments and other workloads",
-        verb: "list",
-        group: "apps",
-        resource: "deployments",
+        takes: &[
+            ("list", "apps", "deployments"),
+            ("list", "apps", "replicasets"),
+            ("list", "apps", "statefulsets"),
+            ("list", "apps", "daemonsets"),
+            ("list", "apps", "controllerrevisions"),
+            ("list", "batch", "jobs"),
+            ("list", "batch", "cronjobs"),
+        ],
         is_namespaced: true,
         costs: "no impact, and rotate only with --force",
     },
     Right {
         what: "create pods (for dry runs)",
-        verb: "create",
-        group: "",
-        resource: "pods",
+        takes: &[("create", "", "pods")],
         is_namespaced: true,
         costs: "no verify, and why does not hear Kyverno's own verdict",
     },
     Right {
         what: "read webhook configurations",
-        verb: "get",
-        group: "admissionregistration.k8s.io",
-        resource: "mutatingwebhookconfigurations",
+        takes: &[
+            ("get", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+            ("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ],
         is_namespaced: false,
         costs: "why and doctor do not see what Kyverno's webhooks leave out",
     },
     Right {
         what: "read Kyverno's policies",
-        verb: "get",
-        group: "kyverno.io",
-        resource: "clusterpolicies",
+        takes: &[
+            ("get", "kyverno.io", "clusterpolicies"),
+            ("get", "policies.kyverno.io", "imagevalidatingpolicies"),
+        ],
         is_namespaced: false,
         costs: "where exclusion lists are larger than there is room for, it is not seen which of \
                 them are in force",
@@ -141,16 +140,30 @@ async fn ask(cluster: &Cluster, right: &Right) -> Result<Held, kube::Error> {
     Ok(if is_here { Held::Here } else { Held::Nowhere })
 }
 
+/// Whether one has all that it takes.
 async fn may(
     cluster: &Cluster,
     right: &Right,
     namespace: Option<&str>,
 ) -> Result<bool, kube::Error> {
+    for taken in right.takes {
+        if !review(cluster, *taken, namespace).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn review(
+    cluster: &Cluster,
+    (verb, group, resource): (&str, &str, &str),
+    namespace: Option<&str>,
+) -> Result<bool, kube::Error> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
     let attributes = ResourceAttributes {
-        verb: Some(right.verb.to_owned()),
-        group: Some(right.group.to_owned()),
-        resource: Some(right.resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
         namespace: namespace.map(str::to_owned),
         ..ResourceAttributes::default()
     };

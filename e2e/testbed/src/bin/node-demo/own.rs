@@ -83,11 +83,15 @@ fn restricted_pod(image: &str) -> String {
 /// A rolling update, by the operator's own policy: its new pods carry Kyverno's note.
 pub async fn roll(node: &Node) -> Result<()> {
     node.step("A rolling update of the operator: kubectl rollout restart");
+    let before = node.of_pods("{.metadata.name}").await?;
     node.restart().await?;
     node.rolled_out().await?;
     let noted = "{.metadata.name} {.metadata.annotations.kyverno\\.io/verify-images}";
-    wait_until("both pods are new ones", async || Ok(node.of_pods(noted).await?.len() == 2))
-        .await?;
+    wait_until("both pods are new ones", async || {
+        let pods = node.of_pods("{.metadata.name}").await?;
+        Ok(pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod)))
+    })
+    .await?;
     for pod in node.of_pods(noted).await? {
         print(&format!("  {pod}\n"));
         ensure!(pod.contains("\"pass\""), "its image was not verified: {pod}");
