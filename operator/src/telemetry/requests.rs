@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -73,6 +73,12 @@ struct Begun {
     at: Instant,
 }
 
+impl Begun {
+    fn answered(&mut self, code: StatusCode) {
+        code.as_str().clone_into(&mut self.code);
+    }
+}
+
 impl Drop for Begun {
     fn drop(&mut self) {
         let took = self.at.elapsed().as_secs_f64();
@@ -116,7 +122,7 @@ where
         Box::pin(async move {
             let answer = answer.await;
             if let Ok(answer) = &answer {
-                begun.code = answer.status().as_str().to_owned();
+                begun.answered(answer.status());
             }
             answer
         })
