@@ -165,7 +165,7 @@ mod tests {
             ("--context prod revoke ", Some(Some("prod"))),
             ("revoke --context=prod ", Some(Some("prod"))),
             ("rotate --yes --context prod -n x ", Some(Some("prod"))),
-            ("status -o json --context ", Some(None)),
+            ("status -o json --context ", None),
             ("--context --kubeconfig status ", None),
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
