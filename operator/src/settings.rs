@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use signingkeyring_core::{
     duration, names,
     omissions::{Accepted, Exclusion, NoExclusion},
-    policy::packing::{BYTES_PER_POLICY, Occupancy},
+    policy::packing::{BYTES_PER_POLICY, MOST_BYTES_PER_POLICY, MOST_RINGS_PER_POLICY, Occupancy},
     policy_ref::{Action, PolicyKind},
     usable::Preference,
 };
@@ -133,7 +133,7 @@ pub struct Settings {
         long,
         env = "SIGNING_RINGS_PER_POLICY",
         value_name = "NUMBER",
-        value_parser = clap::value_parser!(u16).range(1..=100)
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_RINGS_PER_POLICY))
     )]
     pub rings_per_policy: Option<u16>,
 
@@ -143,7 +143,7 @@ pub struct Settings {
         long,
         env = "SIGNING_BYTES_PER_POLICY",
         default_value_t = BYTES_PER_POLICY,
-        value_parser = clap::value_parser!(u32).range(4096..=1_048_576)
+        value_parser = clap::value_parser!(u32).range(4096..=i64::from(MOST_BYTES_PER_POLICY))
     )]
     pub bytes_per_policy: u32,
 
@@ -351,21 +351,11 @@ fn exclusion(text: &str) -> Result<Option<Exclusion>, NoExclusion> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// A label key: an optional DNS prefix and a slash, then a name.
+/// A label's key.
 fn label_key(text: &str) -> Result<String, String> {
-    let (prefix, name) = text.rsplit_once('/').unwrap_or(("", text));
-    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let name_fits = name.len() <= 63
-        && name.chars().all(inner)
-        && edge(name.chars().next())
-        && edge(name.chars().next_back());
-    let prefix_fits = prefix.len() <= 253
-        && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
-    if name_fits && prefix_fits && !text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a label key such as odj.cloud/application".to_owned())
+    match names::is_label_key(text) {
+        true => Ok(text.to_owned()),
+        false => Err(names::NO_LABEL_KEY.to_owned()),
     }
 }
 
@@ -418,15 +408,5 @@ mod tests {
         assert_eq!(accepted("").unwrap(), 0);
         assert_eq!(accepted("user:jane, group:admins,").unwrap(), 2);
         assert!(accepted("jane").is_err());
-    }
-
-    #[test]
-    fn label_keys() {
-        for good in ["signing.odj.cloud/ring", "odj.cloud/application", "ring"] {
-            assert!(label_key(good).is_ok(), "{good}");
-        }
-        for bad in ["", "/ring", "a/", "A.b/ring", "ring!", "-ring", "a b"] {
-            assert!(label_key(bad).is_err(), "{bad}");
-        }
     }
 }

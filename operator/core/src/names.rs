@@ -192,6 +192,24 @@ pub fn is_secret_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
+/// What is said of a text that is no label's key.
+pub const NO_LABEL_KEY: &str = "must be a label key such as odj.cloud/application";
+
+/// Whether a text is a label's key: an optional DNS prefix and a slash, then a name.
+#[must_use]
+pub fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = text.rsplit_once('/').unwrap_or(("", text));
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let name_fits = name.len() <= 63
+        && name.chars().all(inner)
+        && edge(name.chars().next())
+        && edge(name.chars().next_back());
+    let prefix_fits = prefix.len() <= 253
+        && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+    name_fits && prefix_fits && !text.starts_with('/')
+}
+
 /// The name of a ring: a DNS label, because it is a label's value and the name
 /// of a rule, and none that a rule of the operator's own has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -240,6 +258,16 @@ impl FromStr for RingName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn label_keys() {
+        for good in ["signing.odj.cloud/ring", "odj.cloud/application", "ring"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/ring", "a/", "A.b/ring", "ring!", "-ring", "a b"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn a_standby_key_belongs_to_a_ring_that_may_exist() {

@@ -24,6 +24,12 @@ pub(super) const LARGEST_POLICY: usize = 1408 * 1024;
 /// How many bytes a policy may have, unless it is said otherwise.
 pub const BYTES_PER_POLICY: u32 = 512 * 1024;
 
+/// The most that may be said of it.
+pub const MOST_BYTES_PER_POLICY: u32 = 1024 * 1024;
+
+/// The most rings that may be said to share a policy.
+pub const MOST_RINGS_PER_POLICY: u16 = 100;
+
 /// How many bytes the exclusion lists may have in each ring's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -44,6 +50,13 @@ impl Room {
         let rings = repeating.map(|kind| usize::from(kind.rings_per_policy())).max();
         let bytes = BYTES_PER_POLICY as usize;
         Occupancy { rings: rings.unwrap_or_default(), bytes }.room_for_exclusions()
+    }
+
+    /// That of an operator whose settings leave the least.
+    #[must_use]
+    pub fn least() -> Self {
+        let rings = usize::from(MOST_RINGS_PER_POLICY);
+        Occupancy { rings, bytes: MOST_BYTES_PER_POLICY as usize }.room_for_exclusions()
     }
 }
 
