@@ -252,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_not_fine_says_what_to_do() {
+        let held = |by: Option<&str>| Leader::Held { by: by.map(str::to_owned), renewed: None };
+        let differs = Guard::Differs(vec!["signing-guard-pods is not bound".to_owned()]);
+        for (check, health, says) in [
+            (kubernetes("1", "29"), Health::Wrong, "upgrade the cluster"),
+            (kubernetes("1", "x"), Health::Unknown, "no number"),
+            (clock(at(300), Some(at(0))), Health::Wrong, "set one of the clocks"),
+            (clock(at(0), None), Health::Unknown, "by hand"),
+            (crds(&["unknownrings"]), Health::Wrong, "kubectl apply -k manifests"),
+            (operator(&held(None), "x", at(0)), Health::Wrong, "kubectl logs -n x"),
+            (operator(&held(Some("a")), "x", at(0)), Health::Wrong, "kubectl logs -n x"),
+            (operator(&Leader::None, "x", at(0)), Health::Unknown, "--operator-namespace"),
+            (operator(&Leader::Unseen("no".into()), "x", at(0)), Health::Unknown, "ask who may"),
+            (guard(&Ok(Guard::Absent)), Health::Wrong, "kubectl apply -k manifests/guard"),
+            (guard(&Ok(differs)), Health::Wrong, "apply manifests/guard with the names"),
+            (guard(&Err("no".into())), Health::Unknown, "ask who may"),
+            (rings(1, &["a".into()]), Health::Wrong, "kubectl signing status RING"),
+        ] {
+            assert_eq!(check.health, health, "{check:?}");
+            assert!(check.help.as_ref().is_some_and(|help| help.contains(says)), "{check:?}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert_eq!(crds(&["a", "b"]).found, "not served: a, b");
         assert_eq!(guard(&Ok(Guard::Absent)).health, Health::Wrong);

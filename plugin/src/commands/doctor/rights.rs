@@ -14,8 +14,8 @@ use crate::{cluster::Cluster, error::brief};
 pub struct Right {
     /// It, in words.
     what: &'static str,
-    /// Each verb, group and resource that it takes.
-    takes: &'static [(&'static str, &'static str, &'static str)],
+    /// Each group and resource that it takes, with the verbs of which one is enough.
+    takes: &'static [(&'static [&'static str], &'static str, &'static str)],
     /// Whether it can be had in one namespace alone.
     is_namespaced: bool,
     /// What is missed without it.
@@ -23,88 +23,110 @@ pub struct Right {
 }
 
 /// All that commands use.
-const RIGHTS: [Right; 11] = [
+const RIGHTS: [Right; 14] = [
     Right {
         what: "list rings",
-        takes: &[("list", names::GROUP, "signingkeyrings")],
+        takes: &[(&["list"], names::GROUP, "signingkeyrings")],
         is_namespaced: false,
         costs: "status shows single rings alone, coverage and exclusions nothing, and keys of \
                 other rings are unknown to why and impact",
     },
     Right {
         what: "change rings",
-        takes: &[("patch", names::GROUP, "signingkeyrings")],
+        takes: &[(&["patch"], names::GROUP, "signingkeyrings")],
         is_namespaced: false,
         costs: "no rotate, no revoke",
     },
     Right {
+        what: "ask for rotations (the verb rotate or update, for which the guard asks)",
+        takes: &[(&["rotate", "update"], names::GROUP, "signingkeyrings")],
+        is_namespaced: false,
+        costs: "where the guard is installed, no rotate",
+    },
+    Right {
+        what: "change all of a ring (the verb update, for which the guard asks)",
+        takes: &[(&["update"], names::GROUP, "signingkeyrings")],
+        is_namespaced: false,
+        costs: "where the guard is installed, no revoke",
+    },
+    Right {
         what: "list exclusion lists",
-        takes: &[("list", names::GROUP, "imageexclusionlists")],
+        takes: &[(&["list"], names::GROUP, "imageexclusionlists")],
         is_namespaced: false,
         costs: "no impact, why, verify and exclusions, and rotate only with --force",
     },
     Right {
         what: "list namespaces",
-        takes: &[("list", "", "namespaces")],
+        takes: &[(&["list"], "", "namespaces")],
         is_namespaced: false,
         costs: "no impact, verify, exclusions and coverage, and status only counts namespaces",
     },
     Right {
         what: "label namespaces",
-        takes: &[("patch", "", "namespaces")],
+        takes: &[(&["patch"], "", "namespaces")],
         is_namespaced: false,
         costs: "no enroll, no unenroll",
     },
     Right {
         what: "enrol in rings (the verb enroll, for which the guard asks)",
-        takes: &[("enroll", names::GROUP, "signingkeyrings")],
+        takes: &[(&["enroll"], names::GROUP, "signingkeyrings")],
         is_namespaced: false,
         costs: "where the guard is installed, no enroll, no unenroll",
     },
     Right {
         what: "list pods",
-        takes: &[("list", "", "pods")],
+        takes: &[(&["list"], "", "pods")],
         is_namespaced: true,
         costs: "no impact, verify, exclusions and coverage",
     },
     Right {
         what: "list Deployments and other workloads",
         takes: &[
-            ("list", "apps", "deployments"),
-            ("list", "apps", "replicasets"),
-            ("list", "apps", "statefulsets"),
-            ("list", "apps", "daemonsets"),
-            ("list", "apps", "controllerrevisions"),
-            ("list", "batch", "jobs"),
-            ("list", "batch", "cronjobs"),
+            (&["list"], "apps", "deployments"),
+            (&["list"], "apps", "replicasets"),
+            (&["list"], "apps", "statefulsets"),
+            (&["list"], "apps", "daemonsets"),
+            (&["list"], "apps", "controllerrevisions"),
+            (&["list"], "batch", "jobs"),
+            (&["list"], "batch", "cronjobs"),
         ],
         is_namespaced: true,
         costs: "no impact, and rotate only with --force",
     },
     Right {
         what: "create pods (for dry runs)",
-        takes: &[("create", "", "pods")],
+        takes: &[(&["create"], "", "pods")],
         is_namespaced: true,
         costs: "no verify, and why does not hear Kyverno's own verdict",
     },
     Right {
         what: "read webhook configurations",
         takes: &[
-            ("get", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
-            ("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+            (&["get"], "admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+            (&["get"], "admissionregistration.k8s.io", "validatingwebhookconfigurations"),
         ],
         is_namespaced: false,
         costs: "why and doctor do not see what Kyverno's webhooks leave out",
     },
     Right {
+        what: "list Kyverno's PolicyExceptions, and the policies of namespaces",
+        takes: &[
+            (&["list"], "kyverno.io", "policyexceptions"),
+            (&["list"], "policies.kyverno.io", "policyexceptions"),
+            (&["list"], "kyverno.io", "policies"),
+            (&["list"], "policies.kyverno.io", "namespacedmutatingpolicies"),
+        ],
+        is_namespaced: true,
+        costs: "why does not see what others' policies and exceptions undo",
+    },
+    Right {
         what: "read Kyverno's policies",
         takes: &[
-            ("get", "kyverno.io", "clusterpolicies"),
-            ("get", "policies.kyverno.io", "imagevalidatingpolicies"),
+            (&["get"], "kyverno.io", "clusterpolicies"),
+            (&["get"], "policies.kyverno.io", "imagevalidatingpolicies"),
         ],
         is_namespaced: false,
-        costs: "where exclusion lists are larger than there is room for, it is not seen which of \
-                them are in force",
+        costs: "it is not seen which exclusions are in a ring's policy already",
     },
 ];
 
@@ -146,8 +168,12 @@ async fn may(
     right: &Right,
     namespace: Option<&str>,
 ) -> Result<bool, kube::Error> {
-    for taken in right.takes {
-        if !review(cluster, *taken, namespace).await? {
+    for (verbs, group, resource) in right.takes {
+        let mut has_one = false;
+        for verb in *verbs {
+            has_one = has_one || review(cluster, (verb, group, resource), namespace).await?;
+        }
+        if !has_one {
             return Ok(false);
         }
     }
@@ -200,7 +226,8 @@ fn checks(held: &[(&Right, Held)], namespace: &str) -> Vec<Check> {
             }
             Held::Nowhere => format!("you may not {what}: {costs}"),
         };
-        let help = "README.md, Who may do what, has the roles";
+        let help =
+            "README.md, Who may do what, has the roles; one for single rings is not seen here";
         checks.push(Check::unknown(NAME, found, help));
     }
     checks
@@ -218,17 +245,20 @@ mod tests {
             checks.into_iter().map(said).collect::<Vec<_>>()
         };
         let all = held([Held::Everywhere; 3]);
+        let rotations = RIGHTS[2].what;
         assert_eq!(
             all,
-            ["enough for every command, list rings, change rings, list exclusion lists"]
+            [format!("enough for every command, list rings, change rings, {rotations}")]
         );
         let [had, missing, here] = &held([Held::Everywhere, Held::Nowhere, Held::Here])[..] else {
             panic!()
         };
         assert_eq!(had, "1 of the 3 that commands use, list rings");
         assert_eq!(missing, "you may not change rings: no rotate, no revoke");
+        let checks = checks(&[(&RIGHTS[1], Held::Nowhere)], "dev");
+        assert!(checks[1].help.as_ref().unwrap().contains("README.md, Who may do what"));
         assert!(
-            here.starts_with("you may list exclusion lists in namespace dev, and not"),
+            here.starts_with(&format!("you may {rotations} in namespace dev, and not")),
             "{here}"
         );
     }
