@@ -127,6 +127,22 @@ impl Cluster {
         Ok(self.labels().await?.into_iter().map(|(name, labels)| (name, ring(labels))).collect())
     }
 
+    /// A namespace's labels, of which one names its ring.
+    ///
+    /// # Errors
+    /// If there is none of this name, or it cannot be read.
+    pub async fn labels_of(&self, namespace: &str) -> Result<Labels, Error> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.get_metadata(namespace).await.map_err(|error| {
+            if is_code(&error, 404) {
+                Error::Failed(format!("there is no namespace {namespace}: name it with -n"))
+            } else {
+                Error::api(format!("namespace {namespace}"), error)
+            }
+        })?;
+        Ok(found.metadata.labels.unwrap_or_default())
+    }
+
     /// All namespaces with their labels.
     ///
     /// # Errors
@@ -148,10 +164,21 @@ pub async fn list<K>(api: &Api<K>, params: ListParams, what: &str) -> Result<Vec
 where
     K: Clone + DeserializeOwned + Debug,
 {
+    list_page_by_page(api, params).await.map_err(|error| Error::api(what, error))
+}
+
+/// The same with the API server's own answer.
+///
+/// # Errors
+/// If it refuses one.
+pub async fn list_page_by_page<K>(api: &Api<K>, params: ListParams) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
     let mut params = params.limit(PAGE);
     let mut all = Vec::new();
     loop {
-        let page = api.list(&params).await.map_err(|error| Error::api(what, error))?;
+        let page = api.list(&params).await?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),

@@ -67,7 +67,10 @@ pub async fn run(
             impact::run(&command, only, &cluster, screen).await
         }
         Command::Why(command) => why::run(&command, &cluster, screen).await,
-        Command::Verify(command) => verify::run(&command, &cluster, screen).await,
+        Command::Verify(command) => {
+            let only = connection.namespace.as_deref();
+            verify::run(&command, only, &cluster, screen).await
+        }
         Command::History(command) => history::run(&command, &cluster, screen).await,
         Command::Revoke(command) => revoke::run(&command, &cluster, screen).await,
         Command::Enroll(command) => enroll::run(&command, &cluster, screen).await,

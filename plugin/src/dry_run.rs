@@ -3,11 +3,15 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams, core::Status};
 use serde_json::json;
+use signingkeyring_inspect::Image;
 
 use crate::{
     cluster::Cluster,
     error::{Error, brief},
 };
+
+/// The name of the pod's only container.
+const CONTAINER: &str = "image";
 
 /// How much of a refusal is shown.
 const MOST: usize = 300;
@@ -15,8 +19,8 @@ const MOST: usize = 300;
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It would run.
-    Admitted,
+    /// It would run, as this image if something changed it to another one.
+    Admitted(Option<String>),
     /// One of the operator's policies refused it, in these words.
     Refused(String),
     /// A webhook that has to be asked did not answer.
@@ -37,7 +41,7 @@ pub async fn ask(cluster: &Cluster, namespace: &str, image: &str) -> Result<Answ
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
-                "name": "image",
+                "name": CONTAINER,
                 "image": image,
                 "resources": {
                     "requests": {"cpu": "1m", "memory": "1Mi"},
@@ -56,10 +60,28 @@ pub async fn ask(cluster: &Cluster, namespace: &str, image: &str) -> Result<Answ
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let params = PostParams { dry_run: true, field_manager: None };
     match pods.create(&params, &pod).await {
-        Ok(_) => Ok(Answer::Admitted),
+        Ok(pod) => Ok(Answer::Admitted(changed(image, &pod))),
         Err(kube::Error::Api(status)) => Ok(answer(&status)),
         Err(error) => Err(Error::Failed(format!("{}: {}", what(), brief(&error)))),
     }
+}
+
+/// The image that the pod would run, if it is another one than was asked for. That a tag is
+/// pinned to its digest makes none.
+fn changed(asked: &str, pod: &Pod) -> Option<String> {
+    let container = pod.spec.as_ref()?.containers.iter().find(|c| c.name == CONTAINER)?;
+    let got = container.image.as_deref()?;
+    let (before, after) = (Image::parse(asked), Image::parse(got));
+    let is_same = match (&before, &after) {
+        (Some(before), Some(after)) => {
+            let same = |a: Option<&str>, b: Option<&str>| a.is_none() || a == b;
+            (before.registry(), before.repository()) == (after.registry(), after.repository())
+                && same(before.tag(), after.tag())
+                && same(before.digest(), after.digest())
+        }
+        _ => asked == got,
+    };
+    (!is_same).then(|| got.to_owned())
 }
 
 fn answer(status: &Status) -> Answer {
@@ -95,6 +117,25 @@ pub fn reason(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_is_pinned_is_the_same_and_one_from_elsewhere_is_not() {
+        let pinned = format!("redis:7@sha256:{}", "1".repeat(64));
+        let of = |asked: &str, got: &str| {
+            let container = json!({"name": CONTAINER, "image": got});
+            let sidecar = json!({"name": "proxy", "image": "mesh/proxy:1"});
+            let pod = json!({"metadata": {}, "spec": {"containers": [sidecar, container]}});
+            changed(asked, &serde_json::from_value(pod).unwrap())
+        };
+        for same in ["redis:7", "docker.io/library/redis:7", &pinned] {
+            assert_eq!(of("redis:7", same), None, "{same}");
+        }
+        for other in ["redis:8", "mirror.example/redis:7"] {
+            assert_eq!(of("redis:7", other).as_deref(), Some(other));
+        }
+        assert_eq!(of(&pinned, "redis:7").as_deref(), Some("redis:7"));
+        assert_eq!(of("UPPER/x", "UPPER/x"), None);
+    }
 
     #[test]
     fn only_a_webhooks_refusal_is_kyvernos() {

@@ -35,6 +35,21 @@ impl Error {
         matches!(self, Self::Api { source, .. } if is_code(source, code))
     }
 
+    /// What to do about it, where its own text does not say that.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Api { source, .. } if is_code(source, 403) => Some(
+                "kubectl signing doctor shows which rights commands take; README.md, Who may do \
+                 what, has the roles",
+            ),
+            Self::Api { source, .. } if is_code(source, 404) => Some(
+                "kubectl signing doctor shows whether the CRDs are installed (kubectl apply -k \
+                 manifests)",
+            ),
+            _ => None,
+        }
+    }
+
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

@@ -5,6 +5,25 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use signingkeyring_core::names;
 
+/// The name of an object of Kubernetes: it becomes a part of an address.
+///
+/// # Errors
+/// If it can be none; the text says what to write.
+pub fn name(text: &str) -> Result<String, String> {
+    // Those of Secrets are as free as names get.
+    match names::is_secret_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write a name of small letters, digits, - and .".to_owned()),
+    }
+}
+
+fn label_key(text: &str) -> Result<String, String> {
+    match names::is_label_key(text) {
+        true => Ok(text.to_owned()),
+        false => Err(names::NO_LABEL_KEY.to_owned()),
+    }
+}
+
 /// How to reach the cluster, and what is called how there.
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
@@ -15,7 +34,14 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub context: Option<String>,
     /// The namespace, where a command takes one; otherwise the context's
-    #[arg(short, long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_parser = name,
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
     pub namespace: Option<String>,
     /// The key of the namespace label that enrols, as the operator has it
     #[arg(
@@ -23,6 +49,7 @@ pub struct Connection {
         global = true,
         env = "SIGNING_ENROLMENT_LABEL",
         default_value = names::LABEL_RING,
+        value_parser = label_key,
         hide_default_value = true,
         value_name = "KEY",
         help_heading = "Cluster"
@@ -34,6 +61,7 @@ pub struct Connection {
         global = true,
         env = "SIGNING_NAMESPACE",
         default_value = "signing-system",
+        value_parser = name,
         hide_default_value = true,
         value_name = "NAME",
         help_heading = "Cluster"
@@ -45,6 +73,7 @@ pub struct Connection {
         global = true,
         env = "SIGNING_KYVERNO_NAMESPACE",
         default_value = names::KYVERNO_NAMESPACE,
+        value_parser = name,
         hide_default_value = true,
         value_name = "NAME",
         help_heading = "Cluster"

@@ -8,9 +8,20 @@ use kube::{
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 
-use crate::cluster::{Cluster, FoundRing};
+use crate::{
+    cluster::{Cluster, FoundRing},
+    error::{Error, chain, is_code},
+};
 
 type Events = Pin<Box<dyn Stream<Item = Result<Event<FoundRing>, watcher::Error>> + Send>>;
+
+/// What came next.
+pub enum Next {
+    /// The rings are not as they were.
+    Changed,
+    /// Something went wrong, and is tried again.
+    Trouble(String),
+}
 
 /// One ring or all of them, and what comes of them.
 pub struct Followed {
@@ -36,8 +47,11 @@ impl Followed {
         }
     }
 
-    /// Waits until something has changed. What goes wrong is said, and it goes on.
-    pub async fn changed(&mut self) -> Result<(), String> {
+    /// Waits until something has changed, or goes wrong.
+    ///
+    /// # Errors
+    /// If whoever calls may not follow them: trying again would help nobody.
+    pub async fn next(&mut self) -> Result<Next, Error> {
         loop {
             // The stream never ends: it begins anew after each failure.
             let Some(event) = self.events.next().await else {
@@ -50,17 +64,23 @@ impl Followed {
                 }
                 Ok(Event::InitDone) => {
                     self.rings = std::mem::take(&mut self.listed);
-                    return Ok(());
+                    return Ok(Next::Changed);
                 }
                 Ok(Event::Apply(ring)) => {
                     self.rings.insert(ring.name_any(), ring);
-                    return Ok(());
+                    return Ok(Next::Changed);
                 }
                 Ok(Event::Delete(ring)) => {
                     self.rings.remove(&ring.name_any());
-                    return Ok(());
+                    return Ok(Next::Changed);
                 }
-                Err(error) => return Err(crate::error::chain(&error)),
+                Err(
+                    watcher::Error::InitialListFailed(error)
+                    | watcher::Error::WatchStartFailed(error),
+                ) if is_code(&error, 403) => {
+                    return Err(Error::api("following rings", error));
+                }
+                Err(error) => return Ok(Next::Trouble(chain(&error))),
             }
         }
     }

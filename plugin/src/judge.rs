@@ -119,16 +119,18 @@ impl Judge {
         let mut notes = gather::unreadable_rings(&rings);
         let Lists { lists, unread, notes: of_lists } = Lists::read(&found);
         notes.extend(of_lists);
-        let mut exclusions = Exclusions::new(lists.clone(), ring, now, BTreeSet::new());
-        if exclusions.is_tight() {
-            match gather::in_force(cluster, ring).await {
-                Ok(globs) => exclusions = Exclusions::new(lists, ring, now, globs),
-                Err(error) => notes.push(format!(
-                    "the exclusion lists are larger than there is room for, and which of them are \
-                     in force cannot be seen: {error}"
-                )),
+        let exclusions = match gather::in_force(cluster, ring).await {
+            Ok(globs) => Exclusions::new(lists, ring, now, globs),
+            Err(error) => {
+                let exclusions = Exclusions::new(lists, ring, now, None);
+                if let Some(doubt) = exclusions.doubt() {
+                    notes.push(format!(
+                        "{doubt}, and which of them are in force cannot be seen: {error}"
+                    ));
+                }
+                exclusions
             }
-        }
+        };
         let inspector = Inspector::new(Limits::default())
             .map_err(|error| Error::Failed(format!("no registry can be asked: {error}")))?;
         Ok(Self {

@@ -1,6 +1,9 @@
 //! What Kyverno leaves out of a ring's check, decided by core from what whoever calls may
-//! read: its webhook configurations and its ConfigMap. Of policies and exceptions of others
-//! the ring's condition EnforcementComplete tells.
+//! read: its webhook configurations, its ConfigMap, and for one namespace the policies and
+//! exceptions of others. Of those of other namespaces the ring's condition
+//! EnforcementComplete tells.
+
+mod others;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
@@ -56,7 +59,16 @@ pub enum Share {
     All,
 }
 
-/// Looks, by the rights of whoever calls.
+pub use others::rules;
+
+/// Looks at all that there is for one namespace, by the rights of whoever calls.
+pub async fn look_for(cluster: &Cluster, namespace: &str) -> Seen {
+    let mut seen = look(cluster).await;
+    others::look(cluster, namespace, &mut seen).await;
+    seen
+}
+
+/// Looks at what is the same for all namespaces, by the rights of whoever calls.
 pub async fn look(cluster: &Cluster) -> Seen {
     let (mutating, validating) = join(
         hooks::<MutatingWebhookConfiguration>(cluster, Half::Mutating, mutating),
@@ -91,7 +103,10 @@ async fn settings(cluster: &Cluster, namespace: &str) -> Look<Settings> {
     let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
     let found = api.get_opt(CONFIG_MAP).await.map_err(|error| unseen(&error))?;
     let none = || Unseen {
-        why: format!("there is none named {CONFIG_MAP} in namespace {namespace}"),
+        why: format!(
+            "there is none named {CONFIG_MAP} in namespace {namespace}: name Kyverno's with \
+             --kyverno-namespace"
+        ),
         cause: Cause::Failed,
     };
     let map = found.ok_or_else(none)?;
@@ -103,23 +118,20 @@ fn unseen(error: &kube::Error) -> Unseen {
     Unseen { why: brief(error), cause }
 }
 
-/// What of it is left out of a ring's check in namespaces with these labels. Of a ring
-/// without a rule nothing can be.
+/// What of it is left out of a ring's check in namespaces with these labels, by the names
+/// of its rules if there are exceptions. Of a ring without a rule nothing can be.
 pub fn of(
     seen: &Seen,
     ring: &SigningKeyRing,
     enrolment_label: &str,
     namespaces: BTreeMap<String, Arc<Labels>>,
+    rules: BTreeMap<PolicyRef, Vec<String>>,
 ) -> LeftOut {
     let policy = ring.status.as_ref().and_then(|status| status.policy.as_ref());
     let policy: Option<PolicyRef> = policy.and_then(|policy| policy.name.parse().ok());
     let Some(policy) = policy else { return LeftOut::default() };
-    let concerned = Concerned {
-        policy,
-        enrolment_label: enrolment_label.to_owned(),
-        namespaces,
-        rules: BTreeMap::new(),
-    };
+    let concerned =
+        Concerned { policy, enrolment_label: enrolment_label.to_owned(), namespaces, rules };
     let mut found = of_ring(seen, &Accepted::default(), &concerned);
     // Which exclusions of users are accepted the operator knows, and says of the ring.
     let complete = condition(ring, Kind::EnforcementComplete);
@@ -157,6 +169,8 @@ fn share(found: &[Omission], kind: PolicyKind) -> Share {
                 true => is_filtered = true,
                 false => is_partly = true,
             },
+            // What it matches is Kyverno's to say.
+            Omission::Excepted { .. } => is_partly = true,
             _ => {}
         }
     }
@@ -184,6 +198,8 @@ mod tests {
         };
         let missing = || Omission::Missing { verifies: true, webhook: "m".into() };
         let both = PolicyKind::ALL;
+        let policy = "signing-enforce-0001".parse().unwrap();
+        let excepted = || Omission::Excepted { exception: "exception:a/b".into(), policy };
         for (found, shares) in [
             (vec![], [Share::None, Share::None]),
             (vec![namespaces(&["m", "v"])], [Share::All, Share::All]),
@@ -191,6 +207,7 @@ mod tests {
             (vec![namespaces(&["v"]), missing()], [Share::All, Share::All]),
             (vec![filtered("[*/*,a,*]")], [Share::All, Share::All]),
             (vec![filtered("[Pod,a,x-*]")], [Share::Some, Share::Some]),
+            (vec![excepted()], [Share::Some, Share::Some]),
             (vec![Omission::Excluded { who: vec!["user:x".into()] }], [Share::None, Share::None]),
         ] {
             assert_eq!(both.map(|kind| share(&found, kind)), shares, "{found:?}");

@@ -15,12 +15,14 @@ mod cluster;
 mod commands;
 mod dry_run;
 mod error;
+mod fit;
 mod flags;
 mod follow;
 mod judge;
 mod left_out;
 mod output;
 mod pods;
+mod policy;
 mod ring;
 mod screen;
 mod text;
@@ -79,6 +81,7 @@ async fn run(cli: Cli) -> ExitCode {
         Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(141),
         Err(error) => {
             screen.complain(&format!("error: {error}"));
+            error.help().into_iter().for_each(|help| screen.complain(help));
             error.exit_code()
         }
     }

@@ -2,8 +2,11 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use rustix::termios::tcgetwinsize;
+
 use crate::{
     error::Error,
+    fit::fit,
     text::{Line, Style, clean},
 };
 
@@ -12,8 +15,10 @@ use crate::{
 pub struct Screen {
     is_terminal: bool,
     has_colours: bool,
-    /// How many lines the last drawing has, while it may be drawn over.
-    drawn: Option<usize>,
+    /// Whether there is a drawing that may be drawn over.
+    is_drawn: bool,
+    /// Whether the cursor stands behind a question.
+    is_asking: bool,
 }
 
 impl Screen {
@@ -25,7 +30,8 @@ impl Screen {
         Self {
             is_terminal,
             has_colours: is_terminal && !refused("NO_COLOR") && !is_dumb,
-            drawn: None,
+            is_drawn: false,
+            is_asking: false,
         }
     }
 
@@ -58,28 +64,38 @@ impl Screen {
         Ok(())
     }
 
-    /// Shows lines in the place of those that were drawn before, on a screen of their own.
+    /// Shows lines in the place of those that were drawn before, on a screen of their own:
+    /// as many as the terminal has room for now.
     ///
     /// # Errors
     /// If they cannot be written.
     pub fn redraw(&mut self, lines: &[Line]) -> Result<(), Error> {
-        // Its own screen first, where long lines are cut, then home; each line is ended by what clears its rest.
-        let mut text = String::from(if self.drawn.is_none() { "\x1b[?1049h\x1b[?7l" } else { "" });
+        let (columns, rows) = size();
+        let lines = fit(lines, columns, rows);
+        // Its own screen first, without a line that goes on in the next, then home.
+        let mut text = String::from(if self.is_drawn { "" } else { "\x1b[?1049h\x1b[?7l" });
         text.push_str("\x1b[H");
-        for line in lines {
+        for (number, line) in lines.iter().enumerate() {
+            // What was there goes first: behind a line that ends at the edge it would take
+            // the last character with it.
+            text.push_str(if number == 0 { "\x1b[K" } else { "\r\n\x1b[K" });
             text.push_str(&self.render(line));
-            text.push_str("\x1b[K\r\n");
         }
-        text.push_str("\x1b[J");
-        self.drawn = Some(lines.len());
+        if lines.len() < rows {
+            text.push_str("\r\n\x1b[J");
+        }
+        self.is_drawn = true;
         self.raw(&text)
     }
 
-    /// Leaves the screen that was drawn on, if one was.
+    /// Leaves the screen that was drawn on, if one was, or the line of a question.
     pub fn leave(&mut self) {
-        if self.drawn.take().is_some() {
+        if std::mem::take(&mut self.is_drawn) {
             // A terminal that has gone away needs nothing.
             let _ = self.raw("\x1b[?7h\x1b[?1049l");
+        }
+        if std::mem::take(&mut self.is_asking) {
+            let _ = writeln!(io::stderr());
         }
     }
 
@@ -96,8 +112,8 @@ impl Screen {
     ///
     /// # Errors
     /// If there is nobody to ask.
-    pub async fn ask(&self, question: &str) -> Result<bool, Error> {
-        if !io::stdin().is_terminal() {
+    pub async fn ask(&mut self, question: &str) -> Result<bool, Error> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(Error::Usage(format!(
                 "{question} There is no terminal to ask on: write --yes"
             )));
@@ -106,12 +122,16 @@ impl Screen {
         write!(error, "{} [y/N] ", clean(question))?;
         error.flush()?;
         drop(error);
+        self.is_asking = true;
         // Beside the signals that are waited for.
         let read = tokio::task::spawn_blocking(|| {
             let mut answer = String::new();
             io::stdin().lock().read_line(&mut answer).map(|_| answer)
         });
         let answer = read.await.map_err(io::Error::other)??;
+        // Who only ended the input is still in the question's line.
+        self.is_asking = !answer.ends_with('\n');
+        self.leave();
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
@@ -125,6 +145,12 @@ impl Screen {
         }
         text
     }
+}
+
+/// The columns and rows of the terminal; the usual ones if it does not tell.
+fn size() -> (usize, usize) {
+    let told = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    told.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
 const fn code(style: Style) -> Option<&'static str> {
@@ -145,7 +171,12 @@ mod tests {
     #[test]
     fn colours_are_for_terminals_and_around_clean_texts() {
         let line = Line::from("a ").and(crate::text::Span::new(Style::Bad, "b\x1b[0m"));
-        let screen = |has_colours| Screen { is_terminal: true, has_colours, drawn: None };
+        let screen = |has_colours| Screen {
+            is_terminal: true,
+            has_colours,
+            is_drawn: false,
+            is_asking: false,
+        };
         assert_eq!(screen(false).render(&line), "a b\\u{1b}[0m");
         assert_eq!(screen(true).render(&line), "a \x1b[31mb\\u{1b}[0m\x1b[0m");
     }

@@ -16,7 +16,7 @@ use self::plan::{Labelled, Step};
 use crate::{
     cluster::{Cluster, MANAGER},
     error::{Error, Outcome, is_code},
-    flags::Consent,
+    flags::{self, Consent},
     screen::Screen,
 };
 
@@ -32,9 +32,10 @@ Examples:
 It sets the enrolment label. Ends with 3 if a namespace is another ring's.")]
 pub struct Enroll {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// The namespaces
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = flags::name)]
     namespaces: Vec<String>,
     /// Take them from another ring, too
     #[arg(long)]
@@ -52,9 +53,10 @@ Examples:
 It takes the enrolment label off. Ends with 3 if a namespace is another ring's.")]
 pub struct Unenroll {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// The namespaces
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = flags::name)]
     namespaces: Vec<String>,
     #[command(flatten)]
     consent: Consent,
@@ -64,7 +66,11 @@ pub struct Unenroll {
 ///
 /// # Errors
 /// If it is refused.
-pub async fn run(command: &Enroll, cluster: &Cluster, screen: &Screen) -> Result<Outcome, Error> {
+pub async fn run(
+    command: &Enroll,
+    cluster: &Cluster,
+    screen: &mut Screen,
+) -> Result<Outcome, Error> {
     // A label that names no ring enrols in none.
     cluster.ring(&command.ring).await?;
     let found = find(cluster, &command.namespaces).await?;
@@ -98,7 +104,7 @@ pub async fn run(command: &Enroll, cluster: &Cluster, screen: &Screen) -> Result
 pub async fn run_unenroll(
     command: &Unenroll,
     cluster: &Cluster,
-    screen: &Screen,
+    screen: &mut Screen,
 ) -> Result<Outcome, Error> {
     let found = find(cluster, &command.namespaces).await?;
     let steps = plan::unenroll(&command.ring, &found);

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{
     cluster::Cluster,
     error::{Error, Outcome},
-    flags::Report,
+    flags::{self, Report},
     output,
     screen::Screen,
 };
@@ -26,6 +26,7 @@ Examples:
   kubectl signing history checkout -o json")]
 pub struct History {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     #[command(flatten)]
     report: Report,

@@ -6,6 +6,8 @@ mod print;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
+use kube::Resource;
+use serde_json::Value;
 use signingkeyring_crds::{ImageExclusionList, PolicyAction, SigningKeyRing};
 
 use self::assess::{Assessment, Then};
@@ -13,7 +15,7 @@ use crate::{
     clock,
     cluster::Cluster,
     error::{Error, Outcome},
-    flags::Report,
+    flags::{self, Report},
     judge::Judge,
     output,
     ring::{Change, ended, next_version, versions},
@@ -43,6 +45,7 @@ back to; each image is looked up once, with your own registry credentials. Ends 
 something would not start, or cannot be judged.")]
 pub struct Impact {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// After the next rotation
     #[arg(long, group = "change")]
@@ -95,6 +98,10 @@ pub async fn run(
     judge.complain(screen);
     let list = command.list.as_deref().map(read_list).transpose()?;
     let (namespaces, enrolled) = namespaces(cluster, &command.ring, only).await?;
+    if let Some(only) = only.filter(|_| !enrolled) {
+        // In one that does not exist nothing breaks, whatever is asked.
+        cluster.labels_of(only).await?;
+    }
     if !enrolled && !command.enforce {
         return Err(Error::Failed(format!(
             "namespace {} is not enrolled in ring {}: to see what would become of it there, add \
@@ -109,6 +116,7 @@ pub async fn run(
     let after = match list {
         Some(list) => {
             judge.exclusions = judge.exclusions.with(&list);
+            judge.exclusions.doubt().iter().for_each(|doubt| screen.complain(doubt));
             Some(judge.find(&images).await)
         }
         None => None,
@@ -219,8 +227,17 @@ async fn namespaces(
 fn read_list(path: &std::path::Path) -> Result<ImageExclusionList, Error> {
     let unusable = |why: String| Error::Failed(format!("{} cannot be used: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut found: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| unusable(error.to_string()))?;
+    let (Some(found), true) = (found.pop(), found.is_empty()) else {
+        return Err(unusable("name a file with one ImageExclusionList and nothing else".into()));
+    };
+    let kind = found.get("kind").and_then(Value::as_str).unwrap_or("nothing that says its kind");
+    if kind != ImageExclusionList::kind(&()) {
+        return Err(unusable(format!("it holds {kind}, not an ImageExclusionList")));
+    }
     let list: ImageExclusionList =
-        serde_saphyr::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+        serde_json::from_value(found).map_err(|error| unusable(error.to_string()))?;
     for entry in &list.spec.images {
         signingkeyring_convert::exclusion(entry).map_err(unusable)?;
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     cluster::Cluster,
     error::{Error, Outcome},
-    flags::{Format, Report},
+    flags::{self, Format, Report},
     output,
     screen::Screen,
 };
@@ -27,6 +27,7 @@ The lines between the keys say which is which; readers of PEM skip them. Ends wi
 version is accepted.")]
 pub struct PublicKeys {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// This version alone, accepted or not
     #[arg(long, value_name = "NUMBER")]

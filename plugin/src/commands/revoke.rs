@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     cluster::{Cluster, MANAGER, unreadable},
     error::{Error, Outcome, is_code},
-    flags::Consent,
-    follow::Followed,
+    flags::{self, Consent},
+    follow::{Followed, Next},
     ring::{condition, is_observed},
     screen::Screen,
     text::{Line, Style},
@@ -42,6 +42,7 @@ It is an entry in spec.revoked: where a GitOps tool applies the ring, write it t
 Ends with 3 if it is not applied in time.")]
 pub struct Revoke {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// The number of the version, or its fingerprint
     #[arg(value_parser = plan::Named::parse)]
@@ -144,8 +145,8 @@ async fn wait(
     let deadline = Instant::now() + command.timeout;
     let mut followed = Followed::begin(cluster, Some(name));
     let mut said = String::new();
-    while let Ok(changed) = timeout_at(deadline, followed.changed()).await {
-        if let Err(error) = changed {
+    while let Ok(next) = timeout_at(deadline, followed.next()).await {
+        if let Next::Trouble(error) = next? {
             screen.complain(&format!("watching ring {name}: {error}; it is tried again"));
             continue;
         }

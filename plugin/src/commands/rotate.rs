@@ -20,8 +20,8 @@ use crate::{
     clock,
     cluster::{Cluster, MANAGER, unreadable},
     error::{Error, Outcome},
-    flags::Consent,
-    follow::Followed,
+    flags::{self, Consent},
+    follow::{Followed, Next},
     screen::Screen,
     text::{Line, Style},
 };
@@ -44,6 +44,7 @@ runs now would not start again (kubectl signing impact RING --rotate) or cannot 
 unless it is called with --force; and with 3 if it is not done in time.")]
 pub struct Rotate {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// Wait until the next version signs
     #[arg(short, long)]
@@ -172,7 +173,7 @@ async fn wait(
     let mut steps = steps::Steps::new(before, token, begun);
     let mut followed = Followed::begin(cluster, Some(name));
     loop {
-        match timeout_at(deadline, followed.changed()).await {
+        match timeout_at(deadline, followed.next()).await {
             Err(_) => {
                 let waited = crate::age::brief(clock::now().duration_since(begun));
                 screen.lines(&[Line::new(
@@ -182,10 +183,11 @@ async fn wait(
                 .and(format!("as far as it can: kubectl signing status {name}"))])?;
                 return Ok(Outcome::Open);
             }
-            Ok(Err(error)) => {
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Next::Trouble(error))) => {
                 screen.complain(&format!("watching ring {name}: {error}; it is tried again"));
             }
-            Ok(Ok(())) => {
+            Ok(Ok(Next::Changed)) => {
                 let ring = match followed.rings.get(name).map(|found| &found.0) {
                     Some(Ok(ring)) => ring,
                     Some(Err(invalid)) => return Err(unreadable(name, &invalid.error)),

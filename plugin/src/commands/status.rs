@@ -13,8 +13,8 @@ use crate::{
     clock,
     cluster::{Cluster, FoundRing, unreadable},
     error::{Error, Outcome},
-    flags::Report,
-    follow::Followed,
+    flags::{self, Report},
+    follow::{Followed, Next},
     output,
     screen::Screen,
 };
@@ -36,6 +36,7 @@ Examples:
 Ends with 3 if a ring is not ready.")]
 pub struct Status {
     /// The ring; without one, all of them
+    #[arg(value_parser = flags::name)]
     ring: Option<String>,
     /// Go on, and show what changes
     #[arg(short, long, conflicts_with = "output")]
@@ -99,29 +100,35 @@ async fn watch(
     let mut said = BTreeMap::new();
     let mut namespaces = None;
     let mut trouble: Option<String> = None;
+    let mut is_listed = false;
     loop {
         tokio::select! {
-            changed = followed.changed() => match changed {
-                Ok(()) => {
+            next = followed.next() => match next? {
+                Next::Changed => {
                     trouble = None;
+                    is_listed = true;
                     if let Some(name) = ring {
                         namespaces = enrolled(cluster, name).await;
                     }
                 }
                 // Said once until it is over.
-                Err(error) if trouble.is_none() => {
+                Next::Trouble(error) if trouble.is_none() => {
                     if !screen.is_terminal() {
                         screen.complain(&format!("watching: {error}; it is tried again"));
                     }
                     trouble = Some(error);
                 }
-                Err(_) => {}
+                Next::Trouble(_) => {}
             },
             () = sleep(REDRAW), if screen.is_terminal() => {}
         }
         let now = clock::now();
         if screen.is_terminal() {
-            let mut lines = drawn(ring, &followed.rings, namespaces.clone(), now)?;
+            let mut lines = match is_listed {
+                true => drawn(ring, &followed.rings, namespaces.clone(), now)?,
+                // Of what was not seen yet nothing is said.
+                false => Vec::new(),
+            };
             lines.extend(trouble.iter().map(|text| print::trouble(text)));
             screen.redraw(&lines)?;
         } else {

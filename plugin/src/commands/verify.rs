@@ -15,7 +15,7 @@ use crate::{
     cluster::Cluster,
     dry_run,
     error::{Error, Outcome},
-    flags::Report,
+    flags::{self, Report},
     judge::Judge,
     output, pods,
     screen::Screen,
@@ -30,13 +30,14 @@ Examples:
   # with an image of one's own, and more often
   kubectl signing verify checkout --image registry.example/checkout/unsigned:1 --times 50
 
-Asks in every namespace of the ring, with your rights, for an unsigned image, one of a
-version that is not accepted, and one of the version that signs, as they are found among the
-ring's pods and the signatures of their images. Nothing is created. Ends with 3 if one was
-admitted that has to be refused, if the signed one was not admitted, or if there was nothing
-to ask for that has to be refused.")]
+Asks in every namespace of the ring, or in that of -n alone, with your rights, for an
+unsigned image, one of a version that is not accepted, and one of the version that signs, as
+they are found among the ring's pods and the signatures of their images. Nothing is created.
+Ends with 3 if one was admitted that has to be refused, if the signed one was not admitted,
+or if there was nothing to ask for that has to be refused.")]
 pub struct Verify {
     /// The ring
+    #[arg(value_parser = flags::name)]
     ring: String,
     /// An image to ask for, too; may be repeated
     #[arg(long, value_name = "IMAGE")]
@@ -59,13 +60,25 @@ pub struct Verify {
 /// If the cluster cannot be read.
 pub async fn run(
     command: &Verify,
+    only: Option<&str>,
     cluster: &Cluster,
     screen: &mut Screen,
 ) -> Result<Outcome, Error> {
     let ring = cluster.ring(&command.ring).await?;
     let judge = Judge::of(cluster, &ring, clock::now()).await?;
     judge.complain(screen);
-    let namespaces: BTreeSet<String> = cluster.enrolled(&command.ring).await?.into_iter().collect();
+    let mut namespaces: BTreeSet<String> =
+        cluster.enrolled(&command.ring).await?.into_iter().collect();
+    if let Some(only) = only {
+        namespaces.retain(|namespace| namespace == only);
+        if namespaces.is_empty() {
+            cluster.labels_of(only).await?;
+            return Err(Error::Failed(format!(
+                "namespace {only} is not enrolled in ring {}: nothing is verified there by it",
+                command.ring
+            )));
+        }
+    }
     let pods = pods::of_namespaces(cluster, &namespaces).await?;
     let mut images: BTreeSet<String> = pods
         .iter()
@@ -80,6 +93,7 @@ pub async fn run(
         let candidates = find::signatures(&found);
         let looked_at = judge.find(&candidates).await;
         probes.extend(find::unsigned(&judge, &looked_at));
+        probes.sort_by_key(|probe| probe.kind);
     }
     let mut view = View::new(
         &command.ring,

@@ -1,5 +1,6 @@
 //! `kubectl signing why`.
 
+mod causes;
 mod print;
 mod view;
 
@@ -10,9 +11,9 @@ use std::{
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use signingkeyring_core::{omissions::Labels, policy_ref::PolicyKind};
+use signingkeyring_core::policy_ref::PolicyKind;
 
 use self::view::{Asked, View};
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     cluster::Cluster,
     dry_run,
     error::{Error, Outcome, is_code},
-    flags::Report,
+    flags::{self, Report},
     judge::{Fate, Judge},
     left_out::{self, LeftOut},
     output, pods,
@@ -35,9 +36,9 @@ Examples:
 
   kubectl signing why pod/checkout-5d9c7b6f4-x2x8q -n checkout-dev
 
-Beside what the image's signatures, the exclusions and Kyverno's webhooks say stands what
-Kyverno says itself, to a dry run with your rights; nothing is created. Ends with 3 if an
-image would not start, or if the two differ.")]
+Beside what the image's signatures, the exclusions, Kyverno's webhooks and others' policies
+say stands what Kyverno says itself, to a dry run with your rights; nothing is created. Ends
+with 3 if an image would not start, or if the two differ, with what may be behind that.")]
 pub struct Why {
     /// Images, or pod/NAME
     #[arg(value_name = "IMAGE|pod/NAME", required = true)]
@@ -55,16 +56,17 @@ const AT_ONCE: usize = 4;
 /// If the cluster cannot be read.
 pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Result<Outcome, Error> {
     let namespace = &cluster.namespace;
-    let labels = labels_of(cluster, namespace).await?;
+    let labels = cluster.labels_of(namespace).await?;
     let mut view = View::new(namespace, labels.get(&cluster.enrolment_label).cloned());
     let mut left_out = LeftOut::default();
     let judge = match &view.ring {
         None => None,
         Some(name) => match cluster.ring(name).await {
             Ok(ring) => {
-                let seen = left_out::look(cluster).await;
+                let seen = left_out::look_for(cluster, namespace).await;
+                let rules = left_out::rules(cluster, &ring, &seen).await;
                 let namespaces = BTreeMap::from([(namespace.clone(), Arc::new(labels))]);
-                left_out = left_out::of(&seen, &ring, &cluster.enrolment_label, namespaces);
+                left_out = left_out::of(&seen, &ring, &cluster.enrolment_label, namespaces, rules);
                 view.look_at(&ring, &left_out);
                 let judge = Judge::of(cluster, &ring, clock::now()).await?;
                 judge.complain(screen);
@@ -81,6 +83,9 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Resul
     let mut images: Vec<String> = Vec::new();
     for what in &command.what {
         let named = match what.strip_prefix("pod/") {
+            Some(name) if flags::name(name).is_err() => {
+                return Err(Error::Usage(format!("{what} names no pod: write pod/NAME")));
+            }
             Some(name) => of_pod(cluster, namespace, name, kind).await?,
             None => vec![what.clone()],
         };
@@ -108,6 +113,9 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Resul
         let mut asked = Asked::of(&image, ring, fate.as_ref(), answer);
         asked.because += &more;
         asked.leave_out(&left_out);
+        if view.differs(&asked) {
+            asked.perhaps_because = causes::of(&asked, fate.as_ref(), &left_out);
+        }
         view.images.push(asked);
     }
     output::show(screen, command.report.output, &view, |_| print::lines(&view))?;
@@ -131,17 +139,4 @@ async fn of_pod(
         }
     })?;
     Ok(pod.spec.as_ref().map(|spec| pods::images(spec, kind)).unwrap_or_default())
-}
-
-/// A namespace's labels, of which one names its ring.
-async fn labels_of(cluster: &Cluster, namespace: &str) -> Result<Labels, Error> {
-    let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let found = api.get_metadata(namespace).await.map_err(|error| {
-        if is_code(&error, 404) {
-            Error::Failed(format!("there is no namespace {namespace}: name it with -n"))
-        } else {
-            Error::api(format!("namespace {namespace}"), error)
-        }
-    })?;
-    Ok(found.metadata.labels.unwrap_or_default())
 }

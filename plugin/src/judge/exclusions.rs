@@ -1,11 +1,12 @@
 //! What needs no signature in a ring's namespaces, as core selects it for the policies.
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use signingkeyring_convert::exclusion;
 use signingkeyring_core::{
+    images::Cover,
     ledger::Exclusion,
     policy::{
         exclusions::{List, select},
@@ -21,10 +22,11 @@ pub struct Exclusions {
     own: Vec<Exclusion>,
     ring: String,
     now: Timestamp,
-    /// The globs that the ring's policy has, as far as that matters.
-    in_force: BTreeSet<String>,
+    /// The globs that the ring's policy has, if that can be seen.
+    in_force: Option<BTreeSet<String>>,
     entries: Vec<Entry>,
-    is_tight: bool,
+    /// How many bytes what counts of the lists takes up.
+    bytes: usize,
 }
 
 struct Entry {
@@ -40,19 +42,23 @@ enum Standing {
     Expired,
     /// It does not fit beside the others.
     NoRoom,
+    /// The policy does not have it.
+    NotWritten,
 }
 
 impl Exclusions {
-    /// Those of the lists and of the ring. `in_force` has the globs of its policy, which
-    /// say what stays where not all lists fit.
+    /// Those of the lists and of the ring. `in_force` has the globs of its policy, if that
+    /// can be seen: of the lists nothing counts that is not there.
     pub fn new(
         lists: Vec<List>,
         ring: &SigningKeyRing,
         now: Timestamp,
-        in_force: BTreeSet<String>,
+        in_force: Option<BTreeSet<String>>,
     ) -> Self {
         let own = read(&ring.spec.policy.exclude).0;
-        Self::of(lists, own, ring.name_any(), now, in_force)
+        let mut new = Self::of(lists, own, ring.name_any(), now, in_force);
+        new.leave_out_what_is_not_written();
+        new
     }
 
     fn of(
@@ -60,14 +66,12 @@ impl Exclusions {
         own: Vec<Exclusion>,
         ring: String,
         now: Timestamp,
-        in_force: BTreeSet<String>,
+        in_force: Option<BTreeSet<String>>,
     ) -> Self {
-        let is_tight = Cell::new(false);
         // The operator's settings are not to be seen from here.
-        let selection = select(lists.clone(), Room::usual(), now, || {
-            is_tight.set(true);
-            in_force.clone()
-        });
+        let selection =
+            select(lists.clone(), Room::usual(), now, || in_force.clone().unwrap_or_default());
+        let bytes = selection.bytes;
         let standing = |exclusion: &Exclusion| match exclusion.counts(now) {
             true => Standing::Counts,
             false => Standing::Expired,
@@ -91,13 +95,35 @@ impl Exclusions {
             Some(Entry { pattern, by: format!("{} of {from}", exclusion.image), standing })
         };
         let entries = counting.chain(left_out).chain(of_ring).filter_map(entry).collect();
-        Self { entries, is_tight: is_tight.get(), lists, own, ring, now, in_force }
+        Self { entries, bytes, lists, own, ring, now, in_force }
     }
 
-    /// Whether the lists are larger than there is room for, so that it matters what is in
-    /// force.
-    pub fn is_tight(&self) -> bool {
-        self.is_tight
+    /// The operator may have less room than it has by default, and writes a list some time
+    /// after it was made.
+    fn leave_out_what_is_not_written(&mut self) {
+        let Some(in_force) = &self.in_force else { return };
+        let is_there =
+            |pattern: &&Pattern| pattern.spellings().iter().all(|glob| in_force.contains(glob));
+        let patterns = self.entries.iter().map(|entry| &entry.pattern);
+        let written: Cover = patterns.filter(is_there).cloned().collect();
+        let counting = self.entries.iter_mut().filter(|e| e.standing == Standing::Counts);
+        for entry in counting.filter(|entry| !written.covers(&entry.pattern)) {
+            entry.standing = Standing::NotWritten;
+        }
+    }
+
+    /// What is said if it matters how much room the operator has.
+    pub fn doubt(&self) -> Option<String> {
+        let left_out = self.entries.iter().any(|entry| entry.standing == Standing::NoRoom);
+        let Room { new: usual, .. } = Room::usual();
+        (left_out || self.bytes > Room::least().new).then(|| {
+            format!(
+                "how much room the operator has for exclusion lists is not seen from here \
+                 (--rings-per-policy, --bytes-per-policy): its default is assumed, {usual} bytes, \
+                 of which these take up {}",
+                self.bytes
+            )
+        })
     }
 
     /// The same with another list in the place of the one of its name, or beside the others.
@@ -109,15 +135,12 @@ impl Exclusions {
         list.created = namesake.and_then(|old| old.created);
         lists.retain(|old| old.name != list.name);
         lists.push(list);
-        let in_force = match self.is_tight {
-            true => self.in_force.clone(),
-            // All of it is, then.
-            false => {
-                let counting = self.entries.iter().filter(|e| e.standing == Standing::Counts);
-                counting.flat_map(|entry| entry.pattern.spellings()).collect()
-            }
-        };
-        Self::of(lists, self.own.clone(), self.ring.clone(), self.now, in_force)
+        let in_force = self.in_force.clone().unwrap_or_else(|| {
+            // What counts is, for all that is known.
+            let counting = self.entries.iter().filter(|e| e.standing == Standing::Counts);
+            counting.flat_map(|entry| entry.pattern.spellings()).collect()
+        });
+        Self::of(lists, self.own.clone(), self.ring.clone(), self.now, Some(in_force))
     }
 
     /// The exclusion that has the most to say of an image.
@@ -138,6 +161,10 @@ impl Exclusions {
                 Standing::Expired => "has expired",
                 Standing::NoRoom => {
                     "does not count, because the lists are larger than there is room for"
+                }
+                Standing::NotWritten => {
+                    "is not in the ring's policy: it is new, or there is no room for it (kubectl \
+                     describe iel)"
                 }
             };
             let is_about = entry.pattern.excludes(kind, image) != Excluded::No;
@@ -184,7 +211,7 @@ mod tests {
         .unwrap()
     }
 
-    fn exclusions(lists: &[ImageExclusionList], in_force: BTreeSet<String>) -> Exclusions {
+    fn exclusions(lists: &[ImageExclusionList], in_force: Option<BTreeSet<String>>) -> Exclusions {
         let now = "2026-11-24T10:00:00Z".parse().unwrap();
         let lists = lists.iter().map(|list| to_list(list).0).collect();
         Exclusions::new(lists, &ring(&[VersionState::Current]), now, in_force)
@@ -202,7 +229,7 @@ mod tests {
     #[test]
     fn a_list_that_is_tried_takes_the_place_of_its_namesake() {
         let lists = [list("a", "quay.io/a/*", None), list("b", "redis:7", Some("2026-11-23"))];
-        let exclusions = exclusions(&lists, BTreeSet::new());
+        let exclusions = exclusions(&lists, None);
         assert_eq!(found(&exclusions, "quay.io/a/b"), Some("quay.io/a/* of list a".to_owned()));
         assert_eq!(found(&exclusions, "redis:7"), None);
         let expired = "redis:7 of list b has expired";
@@ -210,6 +237,22 @@ mod tests {
         let tried = exclusions.with(&list("a", "ghcr.io/x/*", None));
         assert_eq!(found(&tried, "quay.io/a/b"), None);
         assert_eq!(found(&tried, "ghcr.io/x/y"), Some("ghcr.io/x/* of list a".to_owned()));
+    }
+
+    #[test]
+    fn what_the_policy_does_not_have_excludes_nothing() {
+        let lists = [list("a", "quay.io/a/*", None), list("b", "quay.io/a/b:*", None)];
+        let globs = |image| Pattern::parse(image).unwrap().spellings().into_iter().collect();
+        let none = exclusions(&lists, Some(BTreeSet::new()));
+        assert_eq!(found(&none, "quay.io/a/b"), None);
+        assert!(void(&none, "quay.io/a/b").unwrap().contains("is not in the ring's policy"));
+        // What is below a tree is not written beside it.
+        let tree = exclusions(&lists, Some(globs("quay.io/a/*")));
+        assert!(found(&tree, "quay.io/a/b").is_some() && void(&tree, "quay.io/a/b").is_none());
+        // A list that is tried need not be there.
+        let tried = none.with(&list("c", "quay.io/a/b:*", None));
+        assert!(found(&tried, "quay.io/a/b").is_some());
+        assert!(tried.doubt().is_none(), "there is room for that anyhow");
     }
 
     #[test]
@@ -227,15 +270,15 @@ mod tests {
         let old = large("old", "2026-01-01T00:00:00Z");
         let new = large("new", "2026-02-01T00:00:00Z");
         let image = |name: &str| format!("{name}.example/{:0200}:1", 7);
-        let one = exclusions(std::slice::from_ref(&old), BTreeSet::new());
-        assert!(!one.is_tight() && found(&one, &image("old")).is_some());
-        let both = exclusions(&[new.clone(), old.clone()], BTreeSet::new());
-        assert!(both.is_tight() && found(&both, &image("old")).is_some());
+        let one = exclusions(std::slice::from_ref(&old), None);
+        assert!(found(&one, &image("old")).is_some());
+        let both = exclusions(&[new.clone(), old.clone()], None);
+        assert!(both.doubt().is_some() && found(&both, &image("old")).is_some());
         assert_eq!(found(&both, &image("new")), None);
         assert!(void(&both, &image("new")).unwrap().contains("larger than there is room"));
         // What is in force stays.
         let globs = Pattern::parse(&image("new").replace(":1", ":*")).unwrap().spellings();
-        let stays = exclusions(&[new, old], globs.into_iter().collect());
+        let stays = exclusions(&[new, old], Some(globs.into_iter().collect()));
         assert!(found(&stays, &image("new")).is_some());
         // One that is tried beside what is in force does not fit, either.
         let tried = one.with(&large("tried", "2025-01-01T00:00:00Z"));

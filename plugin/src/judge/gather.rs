@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kube::{
-    Api, ResourceExt,
-    core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind},
-};
+use kube::{ResourceExt, core::DeserializeGuard};
 use signingkeyring_convert::state;
 use signingkeyring_core::policy::exclusions::List;
 use signingkeyring_crds::{ImageExclusionList, SigningKeyRing};
@@ -15,6 +12,7 @@ use super::exclusions::to_list;
 use crate::{
     cluster::{Cluster, FoundRing},
     error::Error,
+    policy,
     ring::{policy_kind, versions},
 };
 
@@ -54,18 +52,12 @@ impl Lists {
     }
 }
 
-/// The globs that the ring's policy excludes.
-pub async fn in_force(cluster: &Cluster, ring: &SigningKeyRing) -> Result<BTreeSet<String>, Error> {
-    let kind = policy_kind(ring);
-    let policy = ring.status.as_ref().and_then(|status| status.policy.as_ref());
-    let Some(policy) = policy else { return Ok(BTreeSet::new()) };
-    let (group, version) = kind.api_version().split_once('/').unwrap_or_default();
-    let gvk = GroupVersionKind::gvk(group, version, kind.as_str());
-    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
-    let what = || format!("{} {}", kind.as_str(), policy.name);
-    let found = api.get(&policy.name).await.map_err(|error| Error::api(what(), error))?;
-    Ok(found.data.get("spec").map(|spec| kind.skipped(spec)).unwrap_or_default())
+/// The globs that the ring's policy excludes; nothing of a ring that has none.
+pub async fn in_force(
+    cluster: &Cluster,
+    ring: &SigningKeyRing,
+) -> Result<Option<BTreeSet<String>>, Error> {
+    Ok(policy::spec(cluster, ring).await?.map(|spec| policy_kind(ring).skipped(&spec)))
 }
 
 /// What is lost with rings that cannot be read.

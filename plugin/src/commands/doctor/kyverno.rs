@@ -176,7 +176,7 @@ pub async fn left_out(
         let label = &cluster.enrolment_label;
         let enrolled = namespaces.iter().filter(|(_, labels)| labels.get(label) == name);
         let enrolled = enrolled.map(|(name, labels)| (name.clone(), Arc::new(labels.clone())));
-        left_out::of(&seen, ring, label, enrolled.collect())
+        left_out::of(&seen, ring, label, enrolled.collect(), BTreeMap::new())
     };
     let check = webhooks(counts, &rings.iter().map(of_ring).collect::<Vec<_>>());
     match unseen {
@@ -287,6 +287,31 @@ mod tests {
             assert_eq!(check(&named(tag), &PolicyKind::ALL, None).health, unseen, "{tag}");
         }
         assert_eq!(kinds([1, 0]).health, Health::Fine);
+    }
+
+    #[test]
+    fn whatever_is_not_fine_says_what_to_do() {
+        let named = |tag: &str| Version::Named(tag.to_owned());
+        let of = |version: &Version, placed| check(version, &PolicyKind::ALL, placed);
+        let left_out = |certain: bool| LeftOut {
+            certain: vec!["a".to_owned(); usize::from(certain)],
+            unseen: vec!["b".to_owned(); usize::from(!certain)],
+            ..LeftOut::default()
+        };
+        for (check, says) in [
+            (check(&named("v1.19.1"), &[], Some([1, 0])), "install Kyverno"),
+            (of(&named("v1.17.0"), Some([1, 0])), "upgrade it"),
+            (of(&named("v1.18.2"), Some([0, 1])), "upgrade it to 1.19"),
+            (of(&named("v1.20.0"), Some([1, 0])), "spec.policy.kind: ImageValidatingPolicy"),
+            (of(&named("latest"), Some([1, 0])), "1.18 and 1.19 are tested"),
+            (of(&Version::Unseen, None), "--kyverno-namespace"),
+            (webhooks([Some(1), Some(1)], &[left_out(true)]), "docs/conditions.md"),
+            (webhooks([None, None], &[left_out(false)]), "ask who may look"),
+            // How long the kind lives is told before it is over.
+            (kinds([1, 1]), "docs/policy-kinds.md"),
+        ] {
+            assert!(check.help.as_ref().is_some_and(|help| help.contains(says)), "{check:?}");
+        }
     }
 
     #[test]

@@ -51,13 +51,15 @@ fn summary(assessment: &Assessment) -> Vec<Line> {
         false => format!(" (not accepted any more: {})", ended.join(", ")),
     };
     let where_ = match &*assessment.namespaces {
-        [] => "it has no namespace".to_owned(),
-        [one] => format!("namespace {one}"),
-        many => format!("{} namespaces", many.len()),
+        [] => {
+            format!("; it has no namespace: kubectl signing enroll {} NAMESPACE", assessment.ring)
+        }
+        [one] => format!(", in namespace {one}"),
+        many => format!(", in {} namespaces", many.len()),
     };
     let mut lines =
         vec![Line::new(Style::Bold, format!("{}{ended}: ", assessment.title)).and(format!(
-            "{} of ring {} with {}, in {where_}",
+            "{} of ring {} with {}{where_}",
             counted(all, "workload"),
             assessment.ring,
             counted(assessment.images, "image")
@@ -152,5 +154,20 @@ mod tests {
         assert!(assessment.breaks() && assessment.is_open());
         insta::assert_snapshot!(plain(&lines(&assessment, false)));
         insta::assert_snapshot!(plain(&lines(&assessment, true)));
+    }
+
+    #[test]
+    fn a_ring_without_a_namespace_says_how_it_gets_one() {
+        let assessment = Assessment {
+            ring: "checkout".into(),
+            title: "Now".into(),
+            ended: Vec::new(),
+            namespaces: Vec::new(),
+            images: 0,
+            inspections: 0,
+            workloads: Vec::new(),
+            resign: Vec::new(),
+        };
+        insta::assert_snapshot!(plain(&lines(&assessment, false)), @"Now: 0 workloads of ring checkout with 0 images; it has no namespace: kubectl signing enroll checkout NAMESPACE");
     }
 }

@@ -64,12 +64,13 @@ impl Plan {
 
     /// It, in sentences.
     pub fn lines(&self, ring: &str) -> Vec<Line> {
-        let now = self.current.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        let now = match self.current {
+            Some(number) => format!("now it is version {number}"),
+            None => "now none does".to_owned(),
+        };
         let how = if self.is_standby { ", which stands by" } else { "" };
-        let mut lines = vec![Line::from(format!(
-            "Ring {ring}: version {} will sign{how}; now it is version {now}.",
-            self.next
-        ))];
+        let mut lines =
+            vec![Line::from(format!("Ring {ring}: version {} will sign{how}; {now}.", self.next))];
         if let Some(token) = &self.under_way {
             lines.push(Line::from(format!(
                 "A rotation is under way ({token}); this one follows it."
@@ -111,6 +112,7 @@ mod tests {
         Ring checkout: version 2 will sign; now it is version 1.
         No version falls out of the window: what starts now will go on to.
         ");
+        assert!(said(&ring(&[])).starts_with("Ring checkout: version 1 will sign; now none does."));
         let mut standby = ring(&[Accepted, Accepted, Current, Standby]);
         standby.spec.rotation.standby = true;
         insta::assert_snapshot!(said(&standby), @r"

@@ -87,7 +87,11 @@ impl Steps {
         }
         let holders = holders(ring);
         for (secret, version) in holders.difference(&self.switched) {
-            step(now, Style::Plain, format!("pipeline {secret} holds version {version}"));
+            // When that was nobody says, but not after the version began to sign.
+            let signs = turned.iter().find(|turned| turned.version == *version);
+            let signs = signs.and_then(|turned| turned.activated_at.as_ref());
+            let at = signs.map_or(now, |signs| signs.0.min(now));
+            step(at, Style::Plain, format!("pipeline {secret} holds version {version}"));
         }
         self.switched = holders;
         turned.sort_by_key(|version| version.state != VersionState::Current);

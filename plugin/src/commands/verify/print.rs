@@ -78,7 +78,7 @@ mod tests {
         let row = |kind, starts: bool, refused: u32| {
             let probe = Probe { image: "localhost:5000/x".into(), kind, starts: Some(starts) };
             let mut row = Row::new("checkout-dev", &probe);
-            (refused..12).for_each(|_| row.count(Answer::Admitted));
+            (refused..12).for_each(|_| row.count(Answer::Admitted(None)));
             (0..refused).for_each(|_| row.count(Answer::Refused("a\nno signature".into())));
             row
         };

@@ -56,7 +56,7 @@ impl Row {
     /// Takes one in.
     pub fn count(&mut self, answer: Answer) {
         match answer {
-            Answer::Admitted => self.admitted += 1,
+            Answer::Admitted(_) => self.admitted += 1,
             Answer::Refused(text) => {
                 self.refused += 1;
                 self.says = Some(reason(&text));
@@ -119,7 +119,7 @@ mod tests {
         assert!(view.is_open(), "nobody verified it");
         (view.rows[0].unheard, view.rows[0].says) = (0, None);
         for _ in 0..3 {
-            view.rows[0].count(Answer::Admitted);
+            view.rows[0].count(Answer::Admitted(None));
         }
         assert!(view.is_open());
         view.rows = vec![Row::new("ns", &probe(Kind::Current, true))];

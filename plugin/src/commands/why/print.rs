@@ -18,12 +18,13 @@ pub fn lines(view: &View) -> Vec<Line> {
         table.row([bold("Here"), verdict(image.here, &image.because)]);
         table.row([bold("Kyverno"), verdict(image.kyverno, kyverno(image))]);
         lines.extend(table.lines().into_iter().skip(1));
+        if let Some(other) = &image.changed_to {
+            let text = format!("Something changes the image: the pod would run {other}");
+            lines.push(Line::new(Style::Warn, text));
+        }
         if view.differs(image) {
-            lines.push(Line::new(
-                Style::Bad,
-                "The two differ: kubectl signing doctor, and the ring's conditions, say what \
-                 Kyverno leaves out",
-            ));
+            lines.push(Line::new(Style::Bad, "The two differ, perhaps because:"));
+            lines.extend(image.perhaps_because.iter().map(|cause| format!("  - {cause}").into()));
         }
     }
     lines

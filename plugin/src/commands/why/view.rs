@@ -50,6 +50,12 @@ pub struct Asked {
     /// What Kyverno says.
     pub kyverno: Verdict,
     pub kyverno_says: String,
+    /// What the pod would run instead, if something changes its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_to: Option<String>,
+    /// If Kyverno says otherwise, what may be behind it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub perhaps_because: Vec<String>,
 }
 
 /// Whether an image starts.
@@ -141,17 +147,32 @@ impl Asked {
             Some(Fate::Unknown(why, _)) => (Verdict::Unknown, why.clone()),
         };
         let signed = fate.map_or("-".to_owned(), |fate| signed_by(ring, fate.signers()));
+        let mut changed_to = None;
         let (kyverno, kyverno_says) = match answer {
-            Answer::Admitted => (Verdict::Admitted, String::new()),
+            Answer::Admitted(changed) => {
+                changed_to = changed;
+                (Verdict::Admitted, String::new())
+            }
             Answer::Refused(text) => (Verdict::Refused, reason(&text)),
             Answer::Unanswered(text) => {
                 (Verdict::Refused, format!("it does not answer, so pods are refused: {text}"))
             }
             Answer::Other(text) => {
-                (Verdict::Unknown, format!("it was not asked, because of something else: {text}"))
+                let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                let says = format!("a pod is refused because of something else: {text}");
+                (Verdict::Unknown, says)
             }
         };
-        Self { image: image.to_owned(), here, because, signed_by: signed, kyverno, kyverno_says }
+        Self {
+            image: image.to_owned(),
+            here,
+            because,
+            signed_by: signed,
+            kyverno,
+            kyverno_says,
+            changed_to,
+            perhaps_because: Vec::new(),
+        }
     }
 
     /// Takes into account what Kyverno leaves out of the check.
@@ -159,6 +180,8 @@ impl Asked {
         let why = left_out.certain.first().map(String::as_str).unwrap_or_default();
         match left_out.share {
             Share::None => {}
+            // What is admitted anyway is so wherever nobody looks.
+            Share::Some if self.here != Verdict::Refused => {}
             Share::Some => {
                 self.here = Verdict::Unknown;
                 self.because = format!("{}; but {why}", self.because);
@@ -181,9 +204,9 @@ mod tests {
     fn what_differs_is_open_and_an_audit_admits_all() {
         let mut view = View::new("ns", Some("checkout".into()));
         let asked = |fate: Fate, answer| Asked::of("x", "checkout", Some(&fate), answer);
-        view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Admitted)];
+        view.images = vec![asked(Fate::Admitted(Vec::new()), Answer::Admitted(None))];
         assert!(!view.is_open());
-        view.images = vec![asked(Fate::Refused(None, Vec::new()), Answer::Admitted)];
+        view.images = vec![asked(Fate::Refused(None, Vec::new()), Answer::Admitted(None))];
         assert!(view.is_open() && view.differs(&view.images[0]));
         view.ended = [(1, "2026-11-24T10:00:00Z".to_owned())].into();
         let signer = |ring: &str| Signer {
@@ -210,13 +233,21 @@ mod tests {
     #[test]
     fn what_kyverno_does_not_see_it_admits() {
         let fate = Fate::Refused(Some(Refusal::Unsigned), Vec::new());
-        let mut asked = Asked::of("x", "checkout", Some(&fate), Answer::Admitted);
+        let mut asked = Asked::of("x", "checkout", Some(&fate), Answer::Admitted(None));
         let mut left_out = LeftOut { certain: vec!["a filter".into()], ..LeftOut::default() };
         asked.leave_out(&left_out);
         assert_eq!(asked.here, Verdict::Refused);
         left_out.share = Share::Some;
         asked.leave_out(&left_out);
         assert_eq!(asked.here, Verdict::Unknown);
+        let mut signed = Asked::of(
+            "x",
+            "checkout",
+            Some(&Fate::Admitted(Vec::new())),
+            Answer::Admitted(Some("y".into())),
+        );
+        signed.leave_out(&left_out);
+        assert_eq!((signed.here, signed.changed_to.as_deref()), (Verdict::Admitted, Some("y")));
         left_out.share = Share::All;
         asked.leave_out(&left_out);
         assert_eq!(asked.here, Verdict::Admitted);
