@@ -9,7 +9,7 @@ use signingkeyring_e2e_testbed::{
     world::{World, manifest, namespaces},
 };
 
-use crate::{expect, left_out, shell, watch};
+use crate::{asked, expect, left_out, shell, watch};
 
 /// A ring of a kind, and its images.
 pub struct Scene<'a> {
@@ -40,7 +40,15 @@ pub async fn all(world: &World) -> Result<()> {
         scene.asked().await.with_context(|| kind.to_string())?;
         scene.formats().await.with_context(|| kind.to_string())?;
         left_out::from_the_check(&scene).await.with_context(|| kind.to_string())?;
+        // A terminal is the same for both.
+        if kind == Kind::ClusterPolicy {
+            asked::at_a_terminal(&scene).await?;
+        }
         watch::a_rotation(&scene).await.with_context(|| kind.to_string())?;
+        scene.sign_again().await.with_context(|| kind.to_string())?;
+        if kind == Kind::ClusterPolicy {
+            asked::a_rotation(&scene, 3).await?;
+        }
     }
     Ok(())
 }
@@ -58,8 +66,8 @@ impl Scene<'_> {
         let spec = format!("  keepVersions: 2\n  policy: {{kind: {kind}}}\n");
         world.apply(&manifest(ring, &spec)).await?;
         world.wait_for_condition(ring, "Ready", "True").await?;
-        for name in ["first", "second"] {
-            if name == "second" {
+        for name in ["first", "another"] {
+            if name == "another" {
                 world.rotate(ring, name).await?;
             }
             let image = world.push(&format!("{ring}/{name}"), "v1").await?;
@@ -103,6 +111,12 @@ impl Scene<'_> {
         let (world, ring, namespace) = (self.world, self.ring, &self.namespace);
         let file = world.info.folder.join("list.yaml");
         std::fs::write(&file, self.list(&["quay.io/nothing/*"]))?;
+        let ring_file = world.info.folder.join("no-list.yaml");
+        std::fs::write(&ring_file, manifest(ring, ""))?;
+        let both = world.info.folder.join("lists.yaml");
+        let list = self.list(&["quay.io/nothing/*"]);
+        std::fs::write(&both, format!("{list}\n---\n{list}\n"))?;
+        let (ring_file, both) = (ring_file.display(), both.display());
         let impact = format!("kubectl signing impact {ring}");
         let rotate = format!("kubectl signing rotate {ring}");
         let (list, none) = (file.display(), format!("localhost:9/x@sha256:{}", "0".repeat(64)));
@@ -138,6 +152,10 @@ impl Scene<'_> {
             (format!("{impact} --revoke 9"), (1, "has no version 9")),
             (format!("{impact} --list {list}"), (3, "1 would not start again, and would now")),
             (format!("{impact} --list /nowhere"), (1, "/nowhere cannot be used")),
+            (format!("{impact} --list {ring_file}"), (1, "not an ImageExclusionList")),
+            (format!("{impact} --list {both}"), (1, "with one ImageExclusionList")),
+            (format!("{impact} -n nowhere"), (1, "there is no namespace nowhere")),
+            (format!("{impact} --enforce -n nowhere"), (1, "there is no namespace nowhere")),
             (format!("{impact} -n {ring}-ci"), (1, "is not enrolled in ring")),
             (format!("{impact} --enforce -n {ring}-ci"), (0, "0 workloads")),
             (
@@ -147,7 +165,7 @@ impl Scene<'_> {
             (format!("{rotate} --dry-run --force"), (0, "Nothing was changed.")),
             (format!("{rotate} --yes"), (3, "or call it with --force.")),
             (format!("{rotate} --force"), (2, "There is no terminal to ask on: write --yes")),
-            (why(&self.image("second")), (0, "admitted: an accepted version signed it")),
+            (why(&self.image("another")), (0, "admitted: an accepted version signed it")),
             (why(&self.image("unsigned")), (3, "refused: it has no signature")),
             (why(&self.image("bundled")), bundled),
             (why(&self.image("tool")), (0, &*tool)),
@@ -166,6 +184,8 @@ impl Scene<'_> {
                 ),
                 (0, "The gate is closed."),
             ),
+            (format!("kubectl signing verify {ring} -n {ring}-ci"), (1, "is not enrolled in ring")),
+            (format!("kubectl signing verify {ring} -n nowhere"), (1, "there is no namespace")),
             (format!("kubectl signing enroll {ring} {namespace}"), (0, "before")),
             (
                 format!("kubectl signing enroll {ring} payments-ci --dry-run"),
@@ -178,7 +198,18 @@ impl Scene<'_> {
         }
         let asked =
             world.ring(ring, "{.metadata.annotations.signing\\.odj\\.cloud/rotate}").await?;
-        ensure!(asked == "second", "a rotation was asked for: {asked:?}");
+        ensure!(asked == "another", "a rotation was asked for: {asked:?}");
+        Ok(())
+    }
+
+    /// What is refused soonest comes first, whatever it is called.
+    async fn sign_again(&self) -> Result<()> {
+        let line = format!("kubectl signing impact {} --resign-list", self.ring);
+        let ran = shell(self.world, &line).await?;
+        let repository = |line: &str| line.split_once("@sha256:").map(|(name, _)| name.to_owned());
+        let listed: Vec<String> = ran.text.lines().filter_map(repository).collect();
+        let expected = ["first", "another"].map(|name| format!("{}/{name}", self.repository));
+        ensure!(listed == expected, "{}", ran.text);
         Ok(())
     }
 

@@ -12,14 +12,18 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod asked;
 mod completion;
 mod kinds;
 mod left_out;
 mod many;
 mod normal;
+mod others;
 mod page;
 mod picture;
+mod rights;
 mod scene;
+mod terminal;
 mod watch;
 mod wrong;
 
@@ -108,6 +112,8 @@ fn the_page_shows_what_each_command_prints_and_the_rest_ends_as_it_should() {
         let world = &shared.world;
         the_page(world).await?;
         kinds::all(world).await?;
+        rights::few(world, "till").await?;
+        others::undo(world, "till").await?;
         completion::by_kubectl(world, "till").await?;
         many::pods(world, "till").await
     });

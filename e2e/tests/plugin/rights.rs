@@ -1,0 +1,108 @@
+//! Who has few rights is told which one is missing, for what, and who can help.
+
+use anyhow::{Result, ensure};
+use signingkeyring_e2e_testbed::{
+    pki::{Credential, kubeconfig},
+    world::World,
+};
+
+use crate::{expect, shell};
+
+/// What whoever may only read a ring's object has.
+const READER: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: plugin-reader}
+rules: [{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: plugin-reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plugin-reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
+";
+
+/// Calls everything as nobody, and as who may read one object.
+pub async fn few(world: &World, ring: &str) -> Result<()> {
+    let nobody = account(world, "default").await?;
+    let of_ring = format!("ring {ring}: ");
+    for (command, object) in [
+        ("status".to_owned(), "rings: "),
+        (format!("status {ring}"), &*of_ring),
+        (format!("status {ring} --watch"), &*of_ring),
+        (format!("impact {ring}"), &*of_ring),
+        (format!("verify {ring}"), &*of_ring),
+        (format!("history {ring}"), &*of_ring),
+        (format!("public-keys {ring}"), &*of_ring),
+        (format!("rotate {ring} --yes"), &*of_ring),
+        (format!("revoke {ring} 1 --reason test --yes"), &*of_ring),
+        (format!("enroll {ring} default"), &*of_ring),
+        (format!("unenroll {ring} default --yes"), "namespace default: "),
+        ("why redis:7 -n default".to_owned(), "namespace default: "),
+        ("why pod/x -n default".to_owned(), "namespace default: "),
+        ("exclusions".to_owned(), "exclusion lists: "),
+        ("coverage".to_owned(), "rings: "),
+    ] {
+        refused(world, &command, &nobody, object).await?;
+    }
+    let doctor = format!("kubectl signing doctor --kubeconfig {nobody}");
+    let missing = "you may not list rings: status shows single rings alone";
+    let ran = shell(world, &doctor).await?;
+    ensure!(ran.code == Some(0) && ran.text.contains(missing), "{:?}\n{}", ran.code, ran.text);
+
+    world.apply(READER).await?;
+    let reader = account(world, "reader").await?;
+    let may = |command: &str| format!("kubectl signing {command} --kubeconfig {reader}");
+    for (command, says) in [
+        (format!("status {ring}"), "(you may not list them)"),
+        (format!("history {ring}"), "MINTED"),
+        (format!("public-keys {ring}"), "BEGIN PUBLIC KEY"),
+        ("doctor".to_owned(), "you may not ask for rotations (the verb rotate or update"),
+    ] {
+        expect(world, &may(&command), 0, says).await?;
+    }
+    for (command, object) in [
+        (format!("status {ring} --watch"), "following rings: "),
+        (format!("impact {ring}"), "exclusion lists: "),
+        (format!("verify {ring}"), "exclusion lists: "),
+        (format!("rotate {ring} --force --yes"), &*format!("asking ring {ring} for a rotation: ")),
+        (
+            format!("revoke {ring} 1 --reason test --yes"),
+            &*format!("revoking a version of ring {ring}: "),
+        ),
+        (format!("enroll {ring} default"), "namespace default: "),
+    ] {
+        refused(world, &command, &reader, object).await?;
+    }
+    let unsure = "what would break cannot be seen: exclusion lists";
+    expect(world, &may(&format!("rotate {ring} --yes")), 1, unsure).await
+}
+
+/// Ends with 1, and says at what, why, and what helps.
+async fn refused(world: &World, command: &str, by: &str, object: &str) -> Result<()> {
+    let ran = shell(world, &format!("kubectl signing {command} --kubeconfig {by}")).await?;
+    let text = &ran.text;
+    ensure!(ran.code == Some(1), "{command}: {:?}\n{text}", ran.code);
+    ensure!(text.contains(&format!("error: {object}")), "{command}: no {object:?} in\n{text}");
+    for says in ["is forbidden", "kubectl signing doctor shows which rights commands take"] {
+        ensure!(text.contains(says), "{command}: {says:?} is not in\n{text}");
+    }
+    Ok(())
+}
+
+/// The kubeconfig of an account of namespace `default`.
+async fn account(world: &World, name: &str) -> Result<String> {
+    let token = ["create", "token", name, "--namespace=default", "--duration=1h"];
+    let token = world.kubectl(&token).await?;
+    let folder = &world.info.folder;
+    let path = folder.join(format!("{name}-account.kubeconfig"));
+    std::fs::write(
+        &path,
+        kubeconfig(&world.info.server, folder, &Credential::Token(token.trim())),
+    )?;
+    Ok(path.display().to_string())
+}
