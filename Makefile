@@ -245,8 +245,9 @@ everything:
 	@cargo build --locked $(EVERYTHING)
 
 .PHONY: image
-image: image-layout ## Build and push the operator's image: make image IMAGE=registry/name:tag
+image: ## Build and push the operator's image: make image IMAGE=registry/name:tag
 	@if [ -z "$(IMAGE)" ]; then echo "name the image: make image IMAGE=registry/name:tag" >&2; exit 2; fi
+	@$(MAKE) image-layout
 	@$(TOOLS)/crane push $(IMAGE_LAYOUT) "$(IMAGE)"
 
 .PHONY: image-layout
@@ -259,7 +260,9 @@ image-twice: image-layout ## Build it again from a clone in another folder: it h
 	@operator/image/again $(IMAGE_LAYOUT) $(TOOLS)/crane
 
 .PHONY: release
-release: image-layout target/release-tools/bin/cargo-cyclonedx ## Build what a release has: target/release-files
+release: ## Build what a release has: target/release-files
+	@release/check
+	@$(MAKE) image-layout target/release-tools/bin/cargo-cyclonedx
 	@release/build $(IMAGE_LAYOUT) target/release-files
 
 target/release-tools/bin/cargo-cyclonedx:
