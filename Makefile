@@ -38,6 +38,7 @@ ALONE    := $(filter-out $(LANE_1) $(LANE_2),$(ALL))
 LANE_LOG := target/cluster/lane-2.log
 CRDGEN     := target/debug/crdgen
 CHART      := manifests/chart
+DENY       := target/deny-tools/bin/cargo-deny
 IMAGE_LAYOUT := target/image
 # The test programs that need no cluster: those of all other packages.
 UNIT       := $(basename $(notdir $(patsubst %/main.rs,%,$(wildcard $(foreach package,crds inspect operator operator/core,$(package)/tests/*.rs $(package)/tests/*/main.rs)))))
@@ -60,7 +61,7 @@ test: ## Everything that is tested: verify, unit, e2e, and for the other kind of
 test-all: ## The same with what takes long, all that there is for the other kind and on Kyverno 1.18, 60 rings that move, a node, an image built twice, and chaos
 	@rm -rf $(LEFT_OUT) $(SUITE)
 	@failed=; \
-	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools node-tools older-cosign older-kyverno image-layout verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
+	MOVING_RINGS=60 LONG_TESTS=1 $(MAKE) steps PACKAGES="$(EVERYTHING)" STEPS="cluster-tools node-tools older-cosign older-kyverno image-layout deny verify unit e2e e2e-kind-all e2e-older-kyverno chaos chaos-kind bench-sample image-twice" || failed=1; \
 	printf '\nLeft out\n'; sort -u $(LEFT_OUT) 2>/dev/null || true; \
 	printf '\nTests by program: passed, and left out or failed\n'; awk -f e2e/table.awk $(SUITE)/*; \
 	test -z "$$failed"
@@ -124,12 +125,13 @@ generate: everything ## Write the generated files: the CRDs, their pages, the ch
 	@$(CHART)/generate/run $(CHART)
 
 .PHONY: verify
-verify: everything ## Generated files are current, the code is formatted and free of lints
+verify: everything ## Generated files are current, the code is formatted and free of lints, dependencies are allowed
 	@echo "== verify"
 	@$(CRDGEN) --mode check
 	@$(MAKE) verify-chart
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if [ -x $(DENY) ]; then $(MAKE) deny; else echo "not looked at: what dependencies are allowed (seconds, once cargo-deny is built: make deny)"; fi
 
 # The same files of a copy of the chart, made anew.
 .PHONY: verify-chart
@@ -157,10 +159,10 @@ target/docs-tools/bin/mdbook:
 	@cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/docs-tools
 
 .PHONY: deny
-deny: target/deny-tools/bin/cargo-deny ## Licences, sources and versions of dependencies are those that deny.toml allows
-	@$< --locked check licenses bans sources
+deny: $(DENY) ## Licences, sources and versions of dependencies are those that deny.toml allows
+	@$< --locked check --deny warnings licenses bans sources
 
-target/deny-tools/bin/cargo-deny:
+$(DENY):
 	@cargo install cargo-deny --version 0.20.2 --locked --root target/deny-tools
 
 .PHONY: fuzz
@@ -243,8 +245,9 @@ everything:
 	@cargo build --locked $(EVERYTHING)
 
 .PHONY: image
-image: image-layout ## Build and push the operator's image: make image IMAGE=registry/name:tag
+image: ## Build and push the operator's image: make image IMAGE=registry/name:tag
 	@if [ -z "$(IMAGE)" ]; then echo "name the image: make image IMAGE=registry/name:tag" >&2; exit 2; fi
+	@$(MAKE) image-layout
 	@$(TOOLS)/crane push $(IMAGE_LAYOUT) "$(IMAGE)"
 
 .PHONY: image-layout
@@ -257,7 +260,9 @@ image-twice: image-layout ## Build it again from a clone in another folder: it h
 	@operator/image/again $(IMAGE_LAYOUT) $(TOOLS)/crane
 
 .PHONY: release
-release: image-layout target/release-tools/bin/cargo-cyclonedx ## Build what a release has: target/release-files
+release: ## Build what a release has: target/release-files
+	@release/check
+	@$(MAKE) image-layout target/release-tools/bin/cargo-cyclonedx
 	@release/build $(IMAGE_LAYOUT) target/release-files
 
 target/release-tools/bin/cargo-cyclonedx:

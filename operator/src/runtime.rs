@@ -94,7 +94,6 @@ async fn serve(
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    let listen = settings.listen;
     let health = Health::new(leadership.clone(), has_listed, &requests);
     let terms = async {
         let account = identity::ask(&client, &settings.namespace).await;
@@ -106,8 +105,8 @@ async fn serve(
         }
     };
     tokio::select! {
-        result = http::serve(listen, &health) => {
-            result.with_context(|| format!("serving on {listen}"))?;
+        result = http::serve(&settings, &client, &health) => {
+            result.context("serving health and metrics")?;
             anyhow::bail!("the HTTP server ended")
         }
         result = terms => result,

@@ -224,9 +224,36 @@ pub struct Settings {
     )]
     pub replica: String,
 
-    /// Where /healthz, /readyz and /metrics are served.
+    /// Where /healthz and /readyz are served, and /metrics unless --metrics-secure is set.
     #[arg(long, env = "SIGNING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// Whether /metrics is served by HTTPS, at an address of its own, and to those alone
+    /// whose bearer token's owner may get that path: the API server is asked
+    /// (TokenReview, SubjectAccessReview), whose answer counts for a minute at most. The
+    /// operator needs the rights of manifests/secure-metrics for that.
+    #[arg(long, env = "SIGNING_METRICS_SECURE")]
+    pub metrics_secure: bool,
+
+    /// Where /metrics is served with --metrics-secure.
+    #[arg(
+        long,
+        env = "SIGNING_METRICS_BIND_ADDRESS",
+        default_value = "0.0.0.0:8443",
+        value_name = "ADDRESS"
+    )]
+    pub metrics_bind_address: SocketAddr,
+
+    /// The folder with the certificate for it, in the files tls.crt and tls.key as PEM,
+    /// which are read again when they change. Without one a certificate is made at the
+    /// start, which nobody can verify.
+    #[arg(
+        long,
+        env = "SIGNING_METRICS_CERT_PATH",
+        requires = "metrics_secure",
+        value_name = "FOLDER"
+    )]
+    pub metrics_cert_path: Option<PathBuf>,
 
     /// How log lines look.
     #[arg(long, env = "SIGNING_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

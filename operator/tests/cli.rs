@@ -26,6 +26,8 @@ fn help_names_every_setting_and_its_variable() {
         "--log-format",
         "default: signing.odj.cloud/ring",
         "/metrics",
+        "--metrics-secure",
+        "SIGNING_METRICS_CERT_PATH",
     ] {
         assert!(help.contains(word), "{word} is not in:\n{help}");
     }
@@ -39,6 +41,7 @@ fn a_wrong_setting_ends_with_two_and_says_what_to_write() {
         ("--rings-per-policy=0", "0 is not in 1..=100"),
         ("--sealings=17", "17 is not in 1..=16"),
         ("--unknown", "unexpected argument"),
+        ("--metrics-cert-path=/tmp", "--metrics-secure"),
     ] {
         let output = operator().arg(flag).assert().code(2).get_output().clone();
         let error = text(&output.stderr);

@@ -125,13 +125,40 @@ pub async fn push_pause(registry: &str) -> Result<()> {
 /// # Errors
 /// If the registry refuses.
 pub async fn push_program(registry: &str, repository: &str, tag: &str) -> Result<String> {
+    push_files(registry, repository, tag, "pause", &[]).await
+}
+
+/// Pushes an image of kubectl, which is linked dynamically here, with what it is linked to;
+/// returns its reference by digest.
+///
+/// # Errors
+/// If the registry refuses.
+pub async fn push_kubectl(registry: &str) -> Result<String> {
+    let program = tools::program("kubectl")?.display().to_string();
+    let linked = run("ldd", &[&program]).await?;
+    let libraries = linked.split_whitespace().filter_map(|word| word.strip_prefix('/'));
+    push_files(registry, "kubectl", "1", "kubectl", &libraries.collect::<Vec<_>>()).await
+}
+
+/// Pushes an image of one of the cluster's programs, and files of this machine's.
+async fn push_files(
+    registry: &str,
+    repository: &str,
+    tag: &str,
+    program: &str,
+    files: &[&str],
+) -> Result<String> {
     let programs = tools::folder().join("bin").display().to_string();
     let crane = tools::program("crane")?.display().to_string();
     let layer =
         tools::folder().join("run").join(format!("layer-{repository}-{tag}.tar").replace('/', "-"));
     let layer = layer.display().to_string();
     let folder = format!("--directory={programs}");
-    let archive = ["--create", "--file", &layer, "--owner=0", "--group=0", &folder, "pause"];
+    let mut archive = vec!["--create", "--dereference", "--file", &layer, "--owner=0", "--group=0"];
+    archive.extend([folder.as_str(), program]);
+    // tar refuses a folder of which nothing follows.
+    archive.extend(files.first().map(|_| "--directory=/"));
+    archive.extend(files);
     run("tar", &archive).await?;
     let image = format!("{registry}/{repository}");
     let [bare, tagged] = [format!("{image}:{tag}-bare"), format!("{image}:{tag}")];
@@ -139,8 +166,8 @@ pub async fn push_program(registry: &str, repository: &str, tag: &str) -> Result
     let append = ["append", "--oci-empty-base", platform, "--new_layer", &layer, "-t", &bare];
     run(&crane, &append).await?;
     fs::remove_file(&layer)?;
-    let label = format!("--label=tag={tag}");
-    let mutate = ["mutate", "--entrypoint=/pause", "--user=65532", &label, "-t", &tagged, &bare];
+    let [label, entrypoint] = [format!("--label=tag={tag}"), format!("--entrypoint=/{program}")];
+    let mutate = ["mutate", &entrypoint, "--user=65532", &label, "-t", &tagged, &bare];
     run(&crane, &mutate).await?;
     Ok(format!("{image}@{}", run(&crane, &["digest", &tagged]).await?.trim()))
 }

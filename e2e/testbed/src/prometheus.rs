@@ -17,6 +17,51 @@ use crate::{
     world::{World, wait_until},
 };
 
+/// Whom it asks for metrics, at a loopback port.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Who tells everybody.
+    Open(u16),
+    /// Who tells by HTTPS, and whom it allows to read them.
+    Secured {
+        /// The port.
+        port: u16,
+        /// The name in its certificate.
+        name: &'a str,
+        /// The file with the authority of its certificate.
+        authority: &'a Path,
+        /// The file with the token to show.
+        token: &'a Path,
+    },
+}
+
+impl Target<'_> {
+    /// What of Prometheus' is called by this.
+    fn folder(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "prometheus",
+            Self::Secured { .. } => "prometheus-secured",
+        }
+    }
+
+    /// As Prometheus' configuration has it.
+    fn job(&self) -> String {
+        let (port, how) = match self {
+            Self::Open(port) => (port, String::new()),
+            Self::Secured { port, name, authority, token } => {
+                let [authority, token] = [authority, token].map(|file| file.display());
+                let how = format!(
+                    "  scheme: https\n  authorization: {{credentials_file: '{token}'}}\n  \
+                     tls_config: {{ca_file: '{authority}', server_name: '{name}'}}\n"
+                );
+                (port, how)
+            }
+        };
+        let targets = format!("static_configs: [{{targets: ['127.0.0.1:{port}']}}]");
+        format!("- job_name: operator\n{how}  {targets}\n")
+    }
+}
+
 /// A running Prometheus; it ends with this value.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -28,24 +73,23 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that asks a loopback port for metrics each second and judges rules as
-    /// often; returns once it has an answer.
+    /// Starts one that asks for metrics each second and judges rules as often; returns once it has an answer.
     ///
     /// # Errors
     /// If it has none in time; the text has the end of its log.
-    pub async fn start(world: &World, port: u16, rules: &Path) -> Result<Self> {
-        let folder = world.info.folder.join("prometheus");
+    pub async fn start(world: &World, target: Target<'_>, rules: &Path) -> Result<Self> {
+        let folder = world.info.folder.join(target.folder());
         fs::create_dir_all(&folder)?;
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
              rule_files: ['{}']\n\
-             scrape_configs:\n\
-             - job_name: operator\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n",
-            rules.display()
+             scrape_configs:\n{}",
+            rules.display(),
+            target.job()
         );
         fs::write(folder.join("prometheus.yaml"), config)?;
         let own = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = world.info.folder.join("prometheus.log");
+        let log = world.info.folder.join(format!("{}.log", target.folder()));
         let file = File::options().create(true).append(true).open(&log)?;
         let child = Command::new(tools::program("prometheus")?)
             .arg(format!("--config.file={}", folder.join("prometheus.yaml").display()))

@@ -9,6 +9,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod secured;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +18,7 @@ use serde_json::Value;
 use signingkeyring_e2e_testbed::{
     cluster::Cluster,
     operator::{Installed, Operator},
-    prometheus::Prometheus,
+    prometheus::{Prometheus, Target},
     tools,
     world::{World, manifest, namespaces, wait_until},
 };
@@ -52,8 +54,10 @@ async fn monitored(cluster: &Cluster, world: &World, guard: &std::path::Path) ->
     let program = tools::built("signingkeyring-operator")?;
     let quick = ["--recheck-interval=2s"];
     let operator = Operator::start_as(world, guard, &program, &installed, &quick).await?;
-    let prometheus = Prometheus::start(world, operator.port, &impatient(world)?).await?;
+    let rules = impatient(world)?;
+    let prometheus = Prometheus::start(world, Target::Open(operator.port), &rules).await?;
     named_as_prometheus_wants(world, &operator).await?;
+    secured::metrics_are_for_who_may_read_them(world, guard, &installed, &rules).await?;
 
     world.apply(&namespaces("watched")).await?;
     let spec = manifest("watched", ENDS).replace("{soak: 1s}", "{soak: 1s, every: 90d}");

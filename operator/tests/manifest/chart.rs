@@ -225,6 +225,76 @@ fn monitors_find_the_port_with_the_metrics() {
     assert_eq!(services["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
 }
 
+/// As the kustomize component has it; and nothing of it without the option.
+#[test]
+fn metrics_for_who_may_read_them_are_a_component() {
+    let overlay = "resources: [MANIFESTS]\ncomponents: [MANIFESTS/secure-metrics]\n";
+    let kustomize = overlaid("secure-metrics", overlay).into_iter().chain([exclusions()]).collect();
+    let secure = "metrics.secure.enabled=true";
+    assert_same(chart(&[secure]), kustomize);
+    let asks = |objects: Vec<Value>| objects.iter().any(|o| o.to_string().contains("tokenreviews"));
+    assert!(asks(chart(&[secure])) && !asks(chart(&[])));
+
+    let objects = chart(&[
+        secure,
+        "metrics.secure.certificateSecret=certificate",
+        "metrics.secure.readers[0].kind=ServiceAccount",
+        "metrics.secure.readers[0].name=prometheus",
+        "metrics.secure.readers[0].namespace=monitoring",
+    ]);
+    let binding = find(&objects, "ClusterRoleBinding", "signingkeyring-metrics-reader");
+    find(&objects, "ClusterRole", binding["roleRef"]["name"].as_str().unwrap());
+    let reader = json!({"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"});
+    assert_eq!(binding["subjects"], json!([reader]));
+    let operator = find(&objects, "Deployment", "signingkeyring-operator");
+    let pod = &operator["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], "certificate");
+    assert_eq!(pod["volumes"][0]["name"], container["volumeMounts"][0]["name"]);
+    let environment = container["env"].as_array().unwrap();
+    let told = environment.iter().find(|v| v["name"] == "SIGNING_METRICS_CERT_PATH").unwrap();
+    assert_eq!(told["value"], container["volumeMounts"][0]["mountPath"]);
+    // The probes have no token.
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "http");
+    }
+}
+
+#[test]
+fn monitors_ask_by_https_where_metrics_are_secure() {
+    let secure = ["metrics.secure.enabled=true", "networkPolicy.enabled=true"];
+    let service = [&secure[..], &["metrics.serviceMonitor.enabled=true"]].concat();
+    let objects = chart(&service);
+    let operator = find(&objects, "Deployment", "signingkeyring-operator");
+    let port = &operator["spec"]["template"]["spec"]["containers"][0]["ports"][1];
+    let policy = find(&objects, "NetworkPolicy", "signingkeyring-operator");
+    let ports = json!([{"ports": [{"protocol": "TCP", "port": port["name"]}]}]);
+    assert_eq!(policy["spec"]["ingress"], ports, "the other port is the node's to ask");
+    let of_service = &find(&objects, "Service", "signingkeyring-operator")["spec"]["ports"][0];
+    assert_eq!(of_service["targetPort"], port["name"]);
+    assert_eq!(of_service["port"], port["containerPort"]);
+    let monitor = find(&objects, "ServiceMonitor", "signingkeyring-operator");
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    assert_eq!(endpoint["port"], of_service["name"]);
+    assert_eq!(endpoint["scheme"], "https");
+    assert!(endpoint["bearerTokenFile"].as_str().unwrap().ends_with("serviceaccount/token"));
+    assert_eq!(endpoint["tlsConfig"], json!({"insecureSkipVerify": true}));
+
+    let pods = [&secure[..], &["metrics.podMonitor.enabled=true"]].concat();
+    assert!(refused(&pods).contains("metrics.secure.tokenSecret"));
+    let known =
+        ["metrics.secure.tokenSecret=token", "metrics.secure.certificateSecret=certificate"];
+    let objects = chart(&[&pods[..], &known].concat());
+    let monitor = find(&objects, "PodMonitor", "signingkeyring-operator");
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["port"], port["name"]);
+    let credentials = json!({"credentials": {"name": "token", "key": "token"}});
+    assert_eq!(endpoint["authorization"], credentials);
+    let authority = json!({"secret": {"name": "certificate", "key": "ca.crt"}});
+    let name = "signingkeyring-operator.signing-system.svc";
+    assert_eq!(endpoint["tlsConfig"], json!({"ca": authority, "serverName": name}));
+}
+
 #[test]
 fn values_that_mean_nothing_are_refused() {
     let cases = [
@@ -235,6 +305,7 @@ fn values_that_mean_nothing_are_refused() {
         ("exclusions.lists.gke[0].image=x", "missing property 'reason'"),
         ("acceptExclusions[0]=everybody", "/acceptExclusions/0"),
         ("image.digest=sha256:0", "/image/digest"),
+        ("metrics.secure.readers[0].kind=Role", "/metrics/secure/readers/0"),
     ];
     for (value, words) in cases {
         let said = refused(&[value]);

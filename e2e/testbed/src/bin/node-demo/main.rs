@@ -5,6 +5,7 @@ mod apps;
 mod load;
 mod outage;
 mod own;
+mod page;
 
 use std::{
     io::{Read, Write},
@@ -111,6 +112,7 @@ async fn show(arguments: &Arguments) -> Result<()> {
 
 async fn run(node: &Node, layout: &str) -> Result<()> {
     let image = own::install(node, layout).await?;
+    own::test(node).await?;
     own::sign_and_enrol(node, &image).await?;
     own::roll(node).await?;
     apps::run_and_fail(node).await?;
@@ -118,6 +120,7 @@ async fn run(node: &Node, layout: &str) -> Result<()> {
     load::births(node).await?;
     outage::power_cut(node).await?;
     own::revoke(node, &image).await?;
+    own::revoke_without_pods(node, &image).await?;
     node.show_pods().await
 }
 

@@ -1,18 +1,14 @@
 //! The operator's own image: signed by a ring of its own, admitted by its own policy, and
 //! the way out when the key that signed it is revoked (docs/own-image.md).
 
-use anyhow::{Context, Result, ensure};
-use signingkeyring_e2e_testbed::{
-    tools,
-    world::{consent, manifest, wait_until},
-};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use signingkeyring_e2e_testbed::{node, tools, world::wait_until};
 
-use crate::{NAMESPACE, Node, PODS, print};
+use crate::{NAMESPACE, Node, PODS, page, print};
 
-/// The ring of the operator's image, where it publishes, and its pipeline's Secret.
+/// The ring of the operator's image, as the page calls it.
 const RING: &str = "operator-image";
-const CI: &str = "operator-image-ci";
-const SECRET: &str = "operator-image-ci/image-signing";
 
 /// Pushes the image, and installs the chart with it, in a namespace that Pod Security
 /// restricts and no ring has. Returns the image by its digest.
@@ -28,33 +24,44 @@ pub async fn install(node: &Node, layout: &str) -> Result<String> {
     world.kubectl(&["create", "namespace", NAMESPACE]).await?;
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     world.kubectl(&["label", "namespace", NAMESPACE, restricted]).await?;
-    let home = tools::folder().join("helm").display().to_string();
-    let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
-    let homes = homes.map(|variable| (variable, home.as_str()));
-    let namespace = format!("--namespace={NAMESPACE}");
-    let [repository_value, digest_value] =
-        [format!("image.repository={repository}"), format!("image.digest={digest}")];
-    let install = ["install", "signing", "manifests/chart", &namespace];
-    let set = ["--set", &repository_value, "--set", &digest_value];
-    world.run("helm", &[&install[..], &set].concat(), &homes, "").await?;
+    let repository_value = format!("image.repository={repository}");
+    let digest_value = format!("image.digest={digest}");
+    let test_value = format!("test.image={}", node::push_kubectl(&world.info.registry).await?);
+    let mut install = vec!["install", "signing", "manifests/chart"];
+    for value in [&repository_value, &digest_value, &test_value] {
+        install.extend(["--set", value]);
+    }
+    helm(node, &install).await?;
     node.rolled_out().await?;
     let ready = node.of_pods("{.status.phase} {.status.containerStatuses[0].ready}").await?;
     ensure!(ready == ["Running true", "Running true"], "{ready:?}");
     Ok(format!("{repository}@{digest}"))
 }
 
+async fn helm(node: &Node, arguments: &[&str]) -> Result<String> {
+    let home = tools::folder().join("helm").display().to_string();
+    let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
+    let homes = homes.map(|variable| (variable, home.as_str()));
+    let namespace = format!("--namespace={NAMESPACE}");
+    node.world.run("helm", &[arguments, &[&namespace]].concat(), &homes, "").await
+}
+
+/// The chart's own test, by a kubectl of the registry's.
+pub async fn test(node: &Node) -> Result<()> {
+    node.step("helm test signing");
+    let said = helm(node, &["test", "signing", "--timeout=90s"]).await?;
+    ensure!(said.contains("Succeeded"), "{said}");
+    let phase = said.lines().filter(|line| line.contains("Phase:"));
+    phase.for_each(|line| print(&format!("  {line}\n")));
+    Ok(())
+}
+
 /// A ring of its own is made, the image is signed, and then the namespace gets the ring.
 pub async fn sign_and_enrol(node: &Node, image: &str) -> Result<()> {
-    let world = &node.world;
-    node.step(&format!("Making the ring {RING}, and signing the image by it"));
-    let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {CI}}}}}");
-    world.apply(&format!("{namespace}\n---\n{}", consent(CI))).await?;
-    world.apply(&manifest(RING, "")).await?;
-    world.wait_for_condition(RING, "Ready", "True").await?;
-    world.sign(image, SECRET).await?;
-    node.step("Enrolling the operator's namespace");
-    let label = format!("signing.odj.cloud/ring={RING}");
-    world.kubectl(&["label", "namespace", NAMESPACE, &label]).await?;
+    node.step(&format!("The ring {RING}, the image's signature, and the namespace's label"));
+    for block in page::commands("Enrol it")? {
+        page::follow(node, &block, image).await?;
+    }
     closed(node).await
 }
 
@@ -100,46 +107,56 @@ pub async fn roll(node: &Node) -> Result<()> {
 }
 
 /// The key that signed the image is revoked. The pods that run go on, and new ones are
-/// refused until the next version has signed it. When none runs any more, the namespace
-/// has to leave its ring for as long as that takes.
+/// refused until the next version has signed it.
 pub async fn revoke(node: &Node, image: &str) -> Result<()> {
-    let world = &node.world;
     node.step("Revoking the version that signed the operator's image");
-    let patch = "{\"spec\":{\"revoked\":[{\"version\":1,\"reason\":\"leaked\"}]}}";
-    world.kubectl(&["patch", "skr", RING, "--type=merge", "-p", patch]).await?;
-    world.wait_for_condition(RING, "RevocationsApplied", "True").await?;
-    world.wait_for_field(RING, "{.status.currentVersion}", "2").await?;
-    let ready = "{.status.containerStatuses[0].ready}";
-    ensure!(node.of_pods(ready).await? == ["true", "true"], "the pods do not go on");
-
+    revoke_version(node, 1).await?;
     node.step("Its pods go on. A rolling update is refused, and takes none of them away");
     node.restart().await?;
     let text = node.refused(NAMESPACE, "signingkeyring-operator").await?;
     print(&format!("  {text}\n"));
-    ensure!(node.of_pods(ready).await? == ["true", "true"], "the pods do not go on");
+    goes_on(node).await?;
+    for block in page::commands("When its key is revoked")? {
+        page::follow(node, &block, image).await?;
+    }
+    node.step("The rolling update goes on by itself");
+    node.rolled_out().await?;
+    closed(node).await
+}
 
-    node.step("The worst case: no pod is left, and none may start");
+/// The next one is revoked, too, and by then none of its pods runs any more: the namespace
+/// has to leave its ring for as long as it takes to sign the image again.
+pub async fn revoke_without_pods(node: &Node, image: &str) -> Result<()> {
+    node.step("The worst case: that version is revoked, no pod is left, and none may start");
+    revoke_version(node, 2).await?;
     let namespace = format!("--namespace={NAMESPACE}");
-    world.kubectl(&["delete", "pods", &namespace, PODS, "--timeout=60s"]).await?;
+    node.world.kubectl(&["delete", "pods", &namespace, PODS, "--timeout=60s"]).await?;
     node.refused(NAMESPACE, "signingkeyring-operator").await?;
     ensure!(node.of_pods("{.metadata.name}").await?.is_empty(), "there is a pod");
-
-    let page = std::fs::read_to_string(tools::root().join("docs/own-image.md"))?;
-    let way_out = page.split("\n## ").find(|section| section.starts_with("The way out"));
-    let commands = way_out.context("no way out in the page")?.lines();
-    for command in commands.filter_map(|line| line.strip_prefix("    ")) {
-        node.step(command);
-        match command.strip_prefix("kubectl ") {
-            Some(arguments) => {
-                world.kubectl(&arguments.split_whitespace().collect::<Vec<_>>()).await?;
-            }
-            // The only other command signs the image.
-            None => {
-                world.wait_for_condition(RING, "Ready", "True").await?;
-                world.sign(image, SECRET).await?;
-            }
+    for block in page::commands("The way out")? {
+        if block.starts_with("cosign") {
+            // "When the ring has a version that signs."
+            node.world.wait_for_condition(RING, "Ready", "True").await?;
         }
+        page::follow(node, &block, image).await?;
     }
     closed(node).await?;
     roll(node).await
+}
+
+/// Revokes the versions up to one. The pods that run mint the next one.
+async fn revoke_version(node: &Node, version: u32) -> Result<()> {
+    let revoked = (1..=version).map(|version| json!({"version": version, "reason": "leaked"}));
+    let patch = json!({"spec": {"revoked": revoked.collect::<Vec<_>>()}}).to_string();
+    node.world.kubectl(&["patch", "skr", RING, "--type=merge", "-p", &patch]).await?;
+    let next = (version + 1).to_string();
+    node.world.wait_for_field(RING, "{.status.currentVersion}", &next).await?;
+    node.world.wait_for_condition(RING, "RevocationsApplied", "True").await?;
+    goes_on(node).await
+}
+
+async fn goes_on(node: &Node) -> Result<()> {
+    let ready = node.of_pods("{.status.containerStatuses[0].ready}").await?;
+    ensure!(ready == ["true", "true"], "the pods do not go on: {ready:?}");
+    Ok(())
 }
