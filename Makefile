@@ -226,7 +226,7 @@ bench-kinds: cluster-tools binaries ## What each kind of policy costs a pod: som
 
 .PHONY: bench-flat
 bench-flat: ## What the operator weighs and does at 100 and 10,000 rings: some minutes (ARGS=--help says more)
-	@cargo bench --quiet --package signingkeyring-operator --bench flat -- $(ARGS)
+	@cargo bench --quiet --profile dist --package signingkeyring-operator --bench flat -- $(ARGS)
 
 .PHONY: bench-sample
 bench-sample: cluster-tools binaries # Whether the benches still work, in some minutes

@@ -20,6 +20,7 @@ use crate::{
     gathering::Gathering,
     handover::Handover,
     rechecks::Rechecks,
+    revoking::Revoking,
     rotations::Rotations,
     sealings::Sealings,
     settings::Settings,
@@ -50,6 +51,8 @@ pub struct Context {
     pub rechecks: Arc<Rechecks>,
     /// Which rings rotate, and which wait for them.
     pub rotations: Arc<Rotations>,
+    /// The rings of which it is yet to be said that a revoked key is out.
+    pub revoking: Arc<Revoking>,
     /// Private keys that pipelines are given next.
     pub handover: Arc<Handover>,
     /// Where keys are sealed.

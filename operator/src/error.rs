@@ -31,6 +31,9 @@ pub enum Error {
     /// A pass ended in a panic, in these words.
     #[error("a panic, which is a defect of the operator; report it: {0}")]
     Panic(String),
+    /// There is no thread to seal or open a key on.
+    #[error("no thread for sealing a key could be started: {0}; it is tried again")]
+    NoThread(#[source] std::io::Error),
     /// A background computation was cut off by the shutdown.
     #[error("interrupted by the shutdown")]
     Interrupted,
@@ -54,6 +57,7 @@ impl Error {
             Self::Change(_) => "stale_plan",
             Self::Key(_) => "key_error",
             Self::Panic(_) => "panic",
+            Self::NoThread(_) => "no_thread",
             Self::Interrupted => "interrupted",
         }
     }

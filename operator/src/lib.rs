@@ -31,6 +31,7 @@ mod probe;
 mod rechecks;
 mod rotations;
 pub mod runtime;
+mod revoking;
 mod sealings;
 mod secrets;
 pub mod settings;

@@ -312,7 +312,9 @@ fn wake(
         let acknowledged = mark.as_ref().is_some_and(|mark| mark.state == ledger.state)
             && mark.as_ref() == stands.0.get(ring);
         let is_on_its_way = ledger.is_sound && ledger.in_progress();
-        if is_on_its_way || !(failed || acknowledged) {
+        if is_news(ring) && context.revoking.waits(ring) {
+            context.rings.wake_urgently(ring);
+        } else if is_on_its_way || !(failed || acknowledged) {
             context.rings.wake(ring);
         } else if is_news(ring) {
             tell.push(ring.to_owned());

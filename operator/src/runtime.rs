@@ -236,6 +236,7 @@ fn assemble(
         handover: Arc::new(Handover::default()),
         rechecks: Arc::default(),
         rotations: Arc::new(Rotations::new(settings.max_rotations)),
+        revoking: Arc::default(),
         settings: Arc::new(settings.clone()),
         account: Arc::new(account.clone()),
         cache: Arc::new(cache),

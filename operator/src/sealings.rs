@@ -1,9 +1,13 @@
 //! Bounds what keys cost while they are sealed and opened: so many at once, and
 //! so much memory, however many rings want one.
 
-use std::sync::Arc;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, oneshot};
 use tracing::debug;
 
 use crate::{error::Error, settings::Settings};
@@ -80,16 +84,40 @@ impl Sealings {
         drop(turn);
         let room =
             (place.map_err(|_| Error::Interrupted)?, memory.map_err(|_| Error::Interrupted)?);
-        let computed = tokio::task::spawn_blocking(move || {
-            let result = work();
+        let (answer, computed) = oneshot::channel();
+        let thread = thread::Builder::new().name("sealing".to_owned()).spawn(move || {
+            give_way();
+            let result = panic::catch_unwind(AssertUnwindSafe(work));
             // Taken until here even if nobody waits for the result any more.
             drop(room);
-            result
+            let _ = answer.send(result);
         });
-        computed.await.map_err(|error| match error.is_panic() {
-            true => Error::Panic("while a key was sealed or opened".to_owned()),
-            false => Error::Interrupted,
-        })
+        thread.map_err(Error::NoThread)?;
+        match computed.await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_)) => Err(Error::Panic("while a key was sealed or opened".to_owned())),
+            Err(_) => Err(Error::Interrupted),
+        }
+    }
+}
+
+/// By how much those threads are nicer than the rest of the operator: nice(2).
+#[cfg(target_os = "linux")]
+const NICER: i32 = 10;
+
+/// Lets all others on the core first, in the operator's container and, where no cgroup keeps
+/// them apart, on its machine: keys of a wave take each core there is, and what is urgent
+/// meanwhile is that policies are written, and that Kyverno answers.
+fn give_way() {
+    // Linux sets it of the one thread (setpriority(2), Bugs), elsewhere it would be of all.
+    // Where it is not allowed a key is sealed all the same.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let nicer = getpriority_process(None).and_then(|own| setpriority_process(None, own + NICER));
+        if let Err(error) = nicer {
+            debug!("keys are sealed as urgently as all else is done: {error}");
+        }
     }
 }
 
@@ -155,6 +183,25 @@ mod tests {
         drop(free);
         sealings.compute(1, || ()).await.unwrap();
         assert!(sealings.is_free());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_key_is_sealed_where_nobody_else_wants_the_core() {
+        let sealings = Sealings::new(&Settings::parse_from(["operator", "--sealings=1"]));
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let before = own();
+        let while_sealed = sealings.compute(1, own).await.unwrap();
+        assert_eq!((while_sealed, own()), ((before + NICER).min(19), before));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_leaves_the_room_free() {
+        let sealings = Sealings::new(&Settings::parse_from(["operator", "--sealings=1"]));
+        let panicked = sealings.compute(1, || panic!("as the test wants it")).await;
+        let panicked: Result<(), Error> = panicked;
+        assert!(matches!(panicked, Err(Error::Panic(_))), "{panicked:?}");
+        sealings.compute(1, || ()).await.unwrap();
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use crate::{
     asked::Asked,
     images::Images,
     ledgers::{PublicKey, Restored, ring_name},
-    process::Memory,
+    process::{Memory, Programs},
     sizes::{Configurations, configurations},
 };
 
@@ -139,7 +139,7 @@ impl Bed {
     /// # Errors
     /// If one has ended.
     pub fn memory(&self) -> Result<Memory> {
-        Memory::of(&self.cluster)
+        Programs::of(&self.cluster)?.memory()
     }
 }
 

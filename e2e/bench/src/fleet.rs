@@ -26,7 +26,7 @@ use crate::{
     bed::{Arrangement, guard},
     images::Images,
     ledgers::{PublicKey, Restored, ring_name},
-    process::{Memory, Process},
+    process::{Process, Programs},
 };
 
 /// How many keys each ring has had.
@@ -206,12 +206,12 @@ impl Fleet {
         Ok(Process(self.operator.as_ref().context("no operator was started")?.process()?))
     }
 
-    /// What the cluster's programs have.
+    /// The programs of the cluster.
     ///
     /// # Errors
-    /// If one has ended.
-    pub fn memory(&self) -> Result<Memory> {
-        Memory::of(&self.cluster)
+    /// If it lacks one.
+    pub fn programs(&self) -> Result<Programs> {
+        Programs::of(&self.cluster)
     }
 
     /// Where its pods are asked about.

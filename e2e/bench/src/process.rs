@@ -64,6 +64,57 @@ impl Process {
     }
 }
 
+/// The programs of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// kube-apiserver.
+    pub api_server: Process,
+    /// etcd.
+    pub etcd: Process,
+    /// Kyverno's admission controller.
+    pub kyverno: Process,
+}
+
+impl Programs {
+    /// Those of a cluster.
+    ///
+    /// # Errors
+    /// If it lacks one.
+    pub fn of(cluster: &Cluster) -> Result<Self> {
+        let of = |wanted: Component| {
+            let mut all = Component::ALL.into_iter().zip(&cluster.info.processes);
+            let (_, process) = all.find(|(component, _)| *component == wanted).context("ended")?;
+            anyhow::Ok(Process(*process))
+        };
+        Ok(Self {
+            api_server: of(Component::ApiServer)?,
+            etcd: of(Component::Etcd)?,
+            kyverno: of(Component::Kyverno)?,
+        })
+    }
+
+    /// What they have.
+    ///
+    /// # Errors
+    /// If one has ended.
+    pub fn memory(self) -> Result<Memory> {
+        Ok(Memory { api_server: self.api_server.resident()?, kyverno: self.kyverno.resident()? })
+    }
+
+    /// How long each has been on a core so far, in seconds.
+    ///
+    /// # Errors
+    /// If one has ended.
+    pub fn cpu(self) -> Result<Cpu> {
+        let of = |process: Process| process.cpu().map(|cpu| cpu.as_secs_f64());
+        Ok(Cpu {
+            api_server: of(self.api_server)?,
+            etcd: of(self.etcd)?,
+            kyverno: of(self.kyverno)?,
+        })
+    }
+}
+
 /// The resident memory of two programs, in MiB.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Memory {
@@ -73,17 +124,25 @@ pub struct Memory {
     pub kyverno: u64,
 }
 
-impl Memory {
-    /// What those of a cluster have.
-    ///
-    /// # Errors
-    /// If one has ended.
-    pub fn of(cluster: &Cluster) -> Result<Self> {
-        let of = |wanted: Component| {
-            let mut all = Component::ALL.into_iter().zip(&cluster.info.processes);
-            let (_, process) = all.find(|(component, _)| *component == wanted).context("ended")?;
-            Process(*process).resident()
-        };
-        Ok(Self { api_server: of(Component::ApiServer)?, kyverno: of(Component::Kyverno)? })
+/// How long programs were on a core, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cpu {
+    /// kube-apiserver.
+    pub api_server: f64,
+    /// etcd.
+    pub etcd: f64,
+    /// Kyverno's admission controller.
+    pub kyverno: f64,
+}
+
+impl Cpu {
+    /// What of it came after an earlier look.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            api_server: self.api_server - before.api_server,
+            etcd: self.etcd - before.etcd,
+            kyverno: self.kyverno - before.kyverno,
+        }
     }
 }

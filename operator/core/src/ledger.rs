@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, REVOKED_WITNESSED, short},
-    marks::{RuleState, key_set},
+    marks::{RuleState, Short, key_set},
 };
 
 mod apply;
@@ -176,7 +176,7 @@ impl Ledger {
 
     /// A short hash of the accepted keys, as [`key_set`] computes it.
     #[must_use]
-    pub fn key_set(&self) -> String {
+    pub fn key_set(&self) -> Short {
         key_set(self.accepted().map(|version| version.fingerprint.as_str()))
     }
 

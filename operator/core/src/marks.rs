@@ -19,7 +19,7 @@ pub struct RuleState {
     /// The ledger's sequence when what the policy says of the ring last changed.
     pub sequence: u64,
     /// The ring's accepted keys, see [`key_set`].
-    pub key_set: String,
+    pub key_set: Short,
 }
 
 /// A ring's rule in a policy.
@@ -29,13 +29,61 @@ pub struct Mark {
     pub state: RuleState,
     /// A short hash of the rest of it. Empty where an operator wrote it that
     /// did not say.
-    pub rule: String,
+    pub rule: Short,
+}
+
+/// What a mark shows of a digest. There are several of these for each ring, so it is kept
+/// in place.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Short([u8; 8]);
+
+impl Short {
+    /// What stands for a text that no digest is shown as: it is none of the operator's.
+    const FOREIGN: Self = Self(*b"-\0\0\0\0\0\0\0");
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        self.0.get(..end).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    /// Whether nothing is shown.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<&str> for Short {
+    fn from(text: &str) -> Self {
+        let mut bytes = [0; 8];
+        match bytes.get_mut(..text.len()) {
+            Some(start) if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                start.copy_from_slice(text.as_bytes());
+                Self(bytes)
+            }
+            _ => Self::FOREIGN,
+        }
+    }
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
 }
 
 /// A short hash of a set of keys, each by its fingerprint: equal if and only if
 /// the same keys are accepted, whoever lists them in which order.
 #[must_use]
-pub fn key_set<'a>(fingerprints: impl IntoIterator<Item = &'a str>) -> String {
+pub fn key_set<'a>(fingerprints: impl IntoIterator<Item = &'a str>) -> Short {
     let mut hash = Sha256::new();
     for fingerprint in fingerprints.into_iter().collect::<BTreeSet<_>>() {
         hash.update(fingerprint);
@@ -46,9 +94,9 @@ pub fn key_set<'a>(fingerprints: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The part of a digest that a mark shows: 32 bits, in hex.
-pub(crate) fn short(digest: &[u8; 32]) -> String {
+pub(crate) fn short(digest: &[u8; 32]) -> Short {
     let [a, b, c, d, ..] = *digest;
-    hex(&[a, b, c, d])
+    Short::from(&*hex(&[a, b, c, d]))
 }
 
 /// A sequence that no ring's ledger reaches.
@@ -96,8 +144,8 @@ impl FromStr for Marks {
             if sequence >= HIGHEST {
                 continue;
             }
-            let state = RuleState { sequence, key_set: key_set.to_owned() };
-            marks.push((ring.to_owned(), Mark { state, rule: rule.to_owned() }));
+            let state = RuleState { sequence, key_set: key_set.into() };
+            marks.push((ring.to_owned(), Mark { state, rule: rule.into() }));
         }
         Ok(Self(marks.into_iter().collect()))
     }
@@ -112,8 +160,8 @@ mod tests {
         let text = "checkout=12.3fa1c0de.5b3c0a11 shop=4.77de9b2c";
         let marks: Marks = text.parse().unwrap();
         let state = RuleState { sequence: 4, key_set: "77de9b2c".into() };
-        assert_eq!(marks.0["shop"], Mark { state, rule: String::new() });
-        assert_eq!(marks.0["checkout"].rule, "5b3c0a11");
+        assert_eq!(marks.0["shop"], Mark { state, rule: Short::default() });
+        assert_eq!(marks.0["checkout"].rule.as_str(), "5b3c0a11");
         assert_eq!(marks.to_string(), text);
         assert_eq!("".parse::<Marks>().unwrap(), Marks::default());
     }
@@ -123,13 +171,22 @@ mod tests {
         assert_eq!(key_set(["SHA256:a", "SHA256:b"]), key_set(["SHA256:b", "SHA256:a"]));
         assert_ne!(key_set(["SHA256:a"]), key_set(["SHA256:a", "SHA256:b"]));
         assert_ne!(key_set(["SHA256:a"]), key_set([]));
-        assert_eq!(key_set([]).len(), 8);
+        assert_eq!(key_set([]).as_str().len(), 8);
     }
 
     #[test]
     fn a_mark_that_no_ledger_reaches_is_not_believed() {
         let marks: Marks = format!("a={}.aa b={}.bb", u64::MAX, 7).parse().unwrap();
         assert_eq!(marks.0.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn what_no_digest_is_shown_as_is_like_none_of_the_operators() {
+        let marks: Marks = "a=1.3fa1c0de5.5b3c0a11 b=2.3fa1c0de.\u{e9}".parse().unwrap();
+        assert_eq!(marks.to_string(), "a=1.-.5b3c0a11 b=2.3fa1c0de.-");
+        assert_eq!(marks.to_string().parse::<Marks>().unwrap(), marks);
+        assert_ne!(marks.0["a"].state.key_set, Short::from("3fa1c0de"));
+        assert!(!marks.0["b"].rule.is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use signingkeyring_core::{
     ledger::{
         Cause, Change, Exclusion, Leaving, Ledger, Mint, NewKey, Phase, PrivateKeyRef, RuleSettings,
     },
-    marks::{Mark, RuleState},
+    marks::{Mark, RuleState, Short},
     policy::{
         Inputs, NOBODYS_KEY, PolicySnapshot, Rendered, Renderer, Step,
         cluster_policy::{ClusterPolicy, Rule},
@@ -337,7 +337,7 @@ fn a_rule_without_a_ledger_stays_word_for_word() {
     let policy = ENFORCE;
     let shop = ledger(policy, Action::Enforce, 1, Vec::new());
     let state = RuleState { sequence: 7, key_set: "0123abcd".into() };
-    let mark = Mark { state, rule: String::new() };
+    let mark = Mark { state, rule: Short::default() };
     let rule = json!({"name": "lost", "anything": ["word", "for", "word"]});
     let kept = BTreeMap::from([(
         "lost".to_owned(),

@@ -134,6 +134,10 @@ impl Namespaces {
         let name: Arc<str> = name.into();
         if let Some(enrolment) = &enrolment {
             let names = index.by_ring.entry(Arc::clone(&enrolment.ring)).or_default();
+            // Most rings have a few, and a vector makes room for four.
+            if names.len() < 4 {
+                names.reserve_exact(1);
+            }
             names.push(Arc::clone(&name));
         }
         index.known.insert(name, Namespace { enrolment, is_ending });

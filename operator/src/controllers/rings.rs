@@ -142,6 +142,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         // Without ledger and rule, the labels that name it name no ring.
         context.wake_unknown_of(ring);
         context.metrics.ring_state(ring, None);
+        context.revoking.end(ring);
         said.is_gone = true;
         return Ok(Outcome::Done);
     };
@@ -254,6 +255,11 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     context.metrics.ring_is_incomplete(ring, report.conditions.iter().any(is_incomplete));
     let status_waits = act::status::write(context, object, &observed.snapshot, &report).await?;
     said.status_waits = status_waits.is_some();
+    let is_unapplied =
+        |c: &Condition| c.kind == Kind::RevocationsApplied && c.status != Status::True;
+    if status_waits.is_none() && !report.conditions.iter().any(is_unapplied) {
+        context.revoking.end(ring);
+    }
     if let Some(error) = failed {
         return Err(error);
     }
@@ -283,7 +289,10 @@ fn hasten(context: &Context, ring: &str, actions: &[Action]) {
     for action in actions {
         for policy in ledger.settings.policies() {
             match action {
-                Action::Commit(Change::Revoke { .. }) => context.policies.wake_urgently(&policy),
+                Action::Commit(Change::Revoke { .. }) => {
+                    context.revoking.begin(ring);
+                    context.policies.wake_urgently(&policy);
+                }
                 Action::Commit(Change::Remove { .. }) => context.policies.wake_soon(&policy),
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! What the gates said, and since when.
 
-use signingkeyring_core::policy_ref::Action;
+use signingkeyring_core::{marks::Short, policy_ref::Action};
 
 use super::*;
 
@@ -11,8 +11,8 @@ fn marks(text: &str) -> Response {
 }
 
 fn wanted(key_set: &str) -> HashMap<RingName, Wanted> {
-    let state = RuleState { sequence: 1, key_set: key_set.to_owned() };
-    let stands = Some(Mark { state: state.clone(), rule: String::new() });
+    let state = RuleState { sequence: 1, key_set: key_set.into() };
+    let stands = Some(Mark { state: state.clone(), rule: Short::default() });
     HashMap::from([("shop".parse().unwrap(), Wanted { state, stands, covered: Some(false) })])
 }
 
@@ -61,18 +61,18 @@ async fn an_answer_is_held_from_the_first_to_the_last_time_it_was_heard() {
 async fn what_was_answered_to_another_state_counts_for_no_time() {
     let (gate, start) = (Gate::default(), Instant::now());
     let minute = Duration::from_secs(60);
-    let state = |key_set: &str| RuleState { sequence: 1, key_set: key_set.to_owned() };
+    let state = |key_set: &str| RuleState { sequence: 1, key_set: key_set.into() };
     let held = |key_set: &str| match gate.answer_to(POLICY, "shop", &state(key_set)) {
         Answer::Answered { held, mark, .. } => (held, mark.unwrap().state.key_set),
         other => panic!("{other:?}"),
     };
     record(&gate, marks("shop=1.aa"), start, &wanted("aa"));
     record(&gate, marks("shop=1.aa"), start + minute, &wanted("aa"));
-    assert_eq!(held("aa"), (minute, "aa".to_owned()));
-    assert_eq!(held("bb"), (Duration::ZERO, "aa".to_owned()));
+    assert_eq!(held("aa"), (minute, "aa".into()));
+    assert_eq!(held("bb"), (Duration::ZERO, "aa".into()));
     record(&gate, marks("shop=1.aa"), start + minute * 2, &wanted("bb"));
     record(&gate, marks("shop=1.aa"), start + minute * 3, &wanted("bb"));
-    assert_eq!(held("bb"), (minute, "aa".to_owned()));
+    assert_eq!(held("bb"), (minute, "aa".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +82,7 @@ async fn another_rule_than_the_policys_is_behind_and_does_not_touch_the_soak() {
     let start = Instant::now();
     let mut wanted = wanted("aa");
     for wanted in wanted.values_mut() {
-        wanted.stands.as_mut().unwrap().rule = "new".to_owned();
+        wanted.stands.as_mut().unwrap().rule = "new".into();
     }
     let said = || match gate.answer(POLICY, "shop") {
         Answer::Answered { held, behind, .. } => (held, behind),

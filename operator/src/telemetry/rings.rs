@@ -4,9 +4,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    num::NonZeroI64,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, metrics::MetricType, registry::Unit,
 };
@@ -17,17 +19,18 @@ use signingkeyring_core::{
     snapshot::Snapshot,
 };
 
-/// What a ring is, for metrics. Times are in seconds since 1970.
+/// What a ring is, for metrics. There are thousands of them. Times are in seconds since
+/// 1970, and periods in seconds: neither is ever 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingSeries {
     /// Its state, one word.
     pub state: &'static str,
     /// The conditions that say that something is wrong or under way.
-    conditions: Vec<Said>,
-    next_rotation: Option<i64>,
-    period: Option<i64>,
-    activated: Option<i64>,
-    exclusion_ends: Option<i64>,
+    conditions: Box<[Said]>,
+    next_rotation: Option<NonZeroI64>,
+    period: Option<NonZeroI64>,
+    activated: Option<NonZeroI64>,
+    exclusion_ends: Option<NonZeroI64>,
 }
 
 /// The type of a condition, its status and its reason.
@@ -39,7 +42,7 @@ impl RingSeries {
     pub fn stalled(reason: Reason) -> Self {
         Self {
             state: "stalled",
-            conditions: vec![(Kind::Stalled, Status::True, reason)],
+            conditions: Box::new([(Kind::Stalled, Status::True, reason)]),
             next_rotation: None,
             period: None,
             activated: None,
@@ -57,18 +60,22 @@ impl RingSeries {
         Self {
             state,
             conditions: said.map(|said| (said.kind, said.status, said.reason)).collect(),
-            next_rotation: report.next_rotation.map(|next| next.as_second()),
-            period: every.and_then(|every| i64::try_from(every.as_secs()).ok()),
-            activated: current.and_then(|v| v.activated_at()).map(|at| at.as_second()),
+            next_rotation: report.next_rotation.and_then(seconds),
+            period: every.and_then(|every| NonZeroI64::new(every.as_secs().try_into().ok()?)),
+            activated: current.and_then(|v| v.activated_at()).and_then(seconds),
             exclusion_ends: ring
                 .exclude
                 .iter()
                 .filter(|exclusion| exclusion.counts(snapshot.now))
                 .filter_map(Exclusion::ends)
-                .map(|end| end.as_second())
+                .filter_map(seconds)
                 .min(),
         }
     }
+}
+
+fn seconds(time: Timestamp) -> Option<NonZeroI64> {
+    NonZeroI64::new(time.as_second())
 }
 
 /// Whether a condition says that something is wrong or under way. That something cannot be
@@ -120,7 +127,7 @@ impl Table {
 }
 
 /// One of the times that is shown of a ring.
-type Time = fn(&RingSeries) -> Option<i64>;
+type Time = fn(&RingSeries) -> Option<NonZeroI64>;
 
 /// Their names, and what they say.
 const TIMES: [(&str, &str, Time); 3] = [
@@ -157,7 +164,7 @@ impl Collector for Table {
             let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), gauge)?;
             for (ring, series) in &known.rings {
                 if let Some(value) = value(series) {
-                    family.encode_family(&[("ring", ring.as_str())])?.encode_gauge(&value)?;
+                    family.encode_family(&[("ring", ring.as_str())])?.encode_gauge(&value.get())?;
                 }
             }
         }
@@ -166,7 +173,7 @@ impl Collector for Table {
         let mut family =
             encoder.encode_descriptor("exclusion_expiry_timestamp", help, unit, gauge)?;
         let of_rings = known.rings.iter().filter_map(|(ring, series)| {
-            Some(("SigningKeyRing", ring.as_str(), series.exclusion_ends?))
+            Some(("SigningKeyRing", ring.as_str(), series.exclusion_ends?.get()))
         });
         let of_lists =
             known.lists.iter().map(|(list, end)| ("ImageExclusionList", list.as_str(), *end));
@@ -197,10 +204,10 @@ mod tests {
     fn the_series_of_a_ring_go_with_it() {
         let table = Arc::<Table>::default();
         let ring = RingSeries {
-            next_rotation: Some(20),
-            period: Some(3600),
-            activated: Some(10),
-            exclusion_ends: Some(30),
+            next_rotation: NonZeroI64::new(20),
+            period: NonZeroI64::new(3600),
+            activated: NonZeroI64::new(10),
+            exclusion_ends: NonZeroI64::new(30),
             ..RingSeries::stalled(Reason::KeyMaterialLost)
         };
         assert_eq!(table.note("shop", Some(ring)), None);
@@ -215,7 +222,7 @@ mod tests {
         }
         let well = RingSeries {
             state: "ready",
-            conditions: Vec::new(),
+            conditions: Box::default(),
             ..RingSeries::stalled(Reason::Available)
         };
         assert_eq!(table.note("shop", Some(well)), Some("stalled"));

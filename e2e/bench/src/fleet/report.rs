@@ -107,6 +107,16 @@ pub fn waves(waves: &[Wave]) -> String {
             wave.untrue,
         );
     }
+    text += "\nWho was on a core, s\n\n\
+             | what | kind | operator | kube-apiserver | etcd | Kyverno |\n\
+             |---|---|---|---|---|---|\n";
+    for wave in waves {
+        let Wave { wanted, arrangement, cpu, others, .. } = wave;
+        text += &format!(
+            "| {wanted} | {} | {cpu:.1} | {:.1} | {:.1} | {:.1} |\n",
+            arrangement.kind, others.api_server, others.etcd, others.kyverno,
+        );
+    }
     text += "\nKeys that are revoked while all rings rotate\n\n\
              | kind | rings | of these | policy stored, p50 ms | p99 (≤ 1000) | \
              Kyverno answered, p50 ms | p99 (≤ 3000) |\n\

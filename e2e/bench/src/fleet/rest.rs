@@ -98,7 +98,7 @@ pub async fn measure(
     sleep(RESTARTED).await;
     let restarted = Requests::now(&fleet.client).await?.since(&before);
     let restart_resident = fleet.process()?.resident()?;
-    let memory = fleet.memory()?;
+    let memory = fleet.programs()?.memory()?;
     fleet.stop().await?;
     let asked = [fleet.asked()];
     let admission = match followed.missing {

@@ -18,7 +18,8 @@ use super::{
     follow::{Followed, follow, is_true},
     urgent::{Revocations, Urgent},
 };
-use crate::{asked::Quantiles, bed::Arrangement, ledgers::PublicKey, requests::Requests};
+use crate::{asked::Quantiles, bed::Arrangement, ledgers::PublicKey, process::Cpu,
+    requests::Requests};
 
 /// After so long nothing of a wave is in memory any more.
 const OVER: Duration = Duration::from_secs(10);
@@ -43,6 +44,8 @@ pub struct Wave {
     pub times: Vec<f64>,
     /// How long the operator was on a core, in seconds.
     pub cpu: f64,
+    /// How long the others were, while it went on.
+    pub others: Cpu,
     /// The operator's peak memory while it went on, in MiB.
     pub peak: u64,
     /// Its memory when it was over.
@@ -127,7 +130,9 @@ async fn wave(
     ask: impl Future<Output = Result<()>>,
 ) -> Result<Wave> {
     let process = fleet.process()?;
+    let programs = fleet.programs()?;
     let (before, cpu) = (Requests::now(&fleet.client).await?, process.cpu()?);
+    let others = programs.cpu()?;
     process.forget_peak()?;
     let start = Instant::now();
     let (asked, followed) =
@@ -135,6 +140,7 @@ async fn wave(
     asked?;
     let Followed { times, untrue, missing, .. } = followed?;
     let (cpu, peak) = ((process.cpu()? - cpu).as_secs_f64(), process.peak()?);
+    let others = programs.cpu()?.since(others);
     let requests = Requests::now(&fleet.client).await?.since(&before);
     sleep(OVER).await;
     let each = |count: u64| as_float(count) / as_float(rings as u64);
@@ -147,6 +153,7 @@ async fn wave(
         through: Quantiles::of(times.clone()),
         times: times.iter().map(Duration::as_secs_f64).collect(),
         cpu,
+        others,
         peak,
         rest: process.resident()?,
         urgent: None,

@@ -8,6 +8,7 @@ use super::{
     narrow::narrowed,
     snapshot::{PolicySnapshot, RulePart},
 };
+use crate::marks::Short;
 
 /// What stands in the policy less the keys that are revoked, if any of them
 /// stands there. It is smaller than what stands there, and is not held up by
@@ -34,7 +35,7 @@ pub(super) fn without_revoked(
             rule.mark.state.sequence = rule.mark.state.sequence.max(table);
             // That state's keys are there, the rest of its rule may not be.
             if wanted.get(name).is_none_or(|wanted| wanted.rule.body() != rule.body()) {
-                rule.mark.rule = String::new();
+                rule.mark.rule = Short::default();
             }
         }
         (name.clone(), ContentRule { source: Source::Found, rule })

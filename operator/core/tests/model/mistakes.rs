@@ -145,7 +145,7 @@ fn ledger(snapshot: &mut Snapshot) -> Option<&mut Ledger> {
 fn unacknowledged(snapshot: &Snapshot) -> Plan {
     pass::plan(&with(snapshot, |seen| {
         let state = ledger(seen).map(|ledger| ledger.rule_state());
-        let mark = state.map(|state| Mark { state, rule: "x".to_owned() });
+        let mark = state.map(|state| Mark { state, rule: "x".into() });
         for policy in seen.policies.values_mut() {
             let (held, behind) = (Duration::MAX, Duration::ZERO);
             policy.answer = Answer::Answered { mark: mark.clone(), held, behind };

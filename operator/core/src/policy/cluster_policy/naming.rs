@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    marks::short,
+    marks::{Short, short},
     policy::snapshot::{RulePart, RuleSeen},
 };
 
@@ -76,7 +76,7 @@ pub(super) fn is_of(name: &str, owner: &str) -> bool {
 }
 
 /// A short hash of what a rule verifies with: all but its name.
-fn verdict(rule: &RulePart) -> String {
+fn verdict(rule: &RulePart) -> Short {
     let mut hash = Sha256::new();
     hash.update(rule.body.digest.0);
     rule.keys.iter().for_each(|key| hash.update(key.entry.digest.0));

@@ -9,7 +9,7 @@ use super::{NOBODYS_KEY, OWN_ANNOTATIONS, keys::key_entry, naming};
 use crate::{
     fingerprint::Fingerprint,
     high_water::{HighWater, HighWaters},
-    marks::{Mark, Marks, short},
+    marks::{Mark, Marks, Short, short},
     names::{self, RingName},
     policy::{
         digest::{Digest, Part},
@@ -135,7 +135,7 @@ pub(super) fn rule_seen(
 }
 
 /// A short hash of rules without their names and key entries, for their mark.
-pub(super) fn body_hash(rules: &[&Value]) -> String {
+pub(super) fn body_hash(rules: &[&Value]) -> Short {
     short(&Part::list(rules.iter().map(|rule| split_rule(rule).0)).digest.0)
 }
 

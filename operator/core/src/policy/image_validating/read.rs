@@ -13,7 +13,7 @@ use crate::{
     fingerprint::Fingerprint,
     high_water::HighWaters,
     images::Pattern,
-    marks::{Marks, short},
+    marks::{Marks, Short, short},
     names::{self, PROBE, RingName},
     policy::{
         digest::{Digest, Part},
@@ -144,7 +144,7 @@ pub(super) fn key(data: &KeyData, fingerprint: impl Fn(&str) -> Option<Fingerpri
 
 /// A short hash of a ring's rule without its keys, and of what stands around all
 /// rings' rules, for its mark. The credentials, which stand there too, are the ring's.
-pub(super) fn body_hash(frame: Part, part: &RulePart, credentials: &BTreeSet<String>) -> String {
+pub(super) fn body_hash(frame: Part, part: &RulePart, credentials: &BTreeSet<String>) -> Short {
     let credentials = (!credentials.is_empty()).then(|| Part::of(&json!(credentials)));
     short(&Part::list([frame, part.body].into_iter().chain(credentials)).digest.0)
 }
