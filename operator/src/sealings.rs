@@ -114,7 +114,8 @@ fn give_way() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
-        let nicer = getpriority_process(None).and_then(|own| setpriority_process(None, own + NICER));
+        let nicer =
+            getpriority_process(None).and_then(|own| setpriority_process(None, own + NICER));
         if let Err(error) = nicer {
             debug!("keys are sealed as urgently as all else is done: {error}");
         }

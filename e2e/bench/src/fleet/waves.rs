@@ -18,8 +18,9 @@ use super::{
     follow::{Followed, follow, is_true},
     urgent::{Revocations, Urgent},
 };
-use crate::{asked::Quantiles, bed::Arrangement, ledgers::PublicKey, process::Cpu,
-    requests::Requests};
+use crate::{
+    asked::Quantiles, bed::Arrangement, ledgers::PublicKey, process::Cpu, requests::Requests,
+};
 
 /// After so long nothing of a wave is in memory any more.
 const OVER: Duration = Duration::from_secs(10);
