@@ -30,6 +30,8 @@ pub struct Followed {
     pub rings: BTreeMap<String, FoundRing>,
     /// Those of a list that has yet to end.
     listed: BTreeMap<String, FoundRing>,
+    /// They were listed once: who could do that is not turned away for good by one refusal.
+    was_listed: bool,
 }
 
 impl Followed {
@@ -44,6 +46,7 @@ impl Followed {
             events: Box::pin(watcher(api, config).default_backoff()),
             rings: BTreeMap::new(),
             listed: BTreeMap::new(),
+            was_listed: false,
         }
     }
 
@@ -64,6 +67,7 @@ impl Followed {
                 }
                 Ok(Event::InitDone) => {
                     self.rings = std::mem::take(&mut self.listed);
+                    self.was_listed = true;
                     return Ok(Next::Changed);
                 }
                 Ok(Event::Apply(ring)) => {
@@ -77,7 +81,7 @@ impl Followed {
                 Err(
                     watcher::Error::InitialListFailed(error)
                     | watcher::Error::WatchStartFailed(error),
-                ) if is_code(&error, 403) => {
+                ) if is_code(&error, 403) && !self.was_listed => {
                     return Err(Error::api("following rings", error));
                 }
                 Err(error) => return Ok(Next::Trouble(chain(&error))),

@@ -70,7 +70,7 @@ async fn colours(scene: &Scene<'_>) -> Result<()> {
     let status = format!("kubectl signing status {}", scene.ring);
     for (line, has_some) in [
         (status.clone(), true),
-        (format!("{status} | cat"), false),
+        (format!("set -o pipefail; {status} | cat"), false),
         (format!("NO_COLOR=1 {status}"), false),
         (format!("NO_COLOR= {status}"), true),
         (format!("TERM=dumb {status}"), false),

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use signingkeyring_e2e_testbed::{
     pki::{Credential, kubeconfig},
-    world::World,
+    world::{World, wait_until},
 };
 
 use crate::{expect, shell};
@@ -24,6 +24,33 @@ kind: ClusterRoleBinding
 metadata: {name: plugin-reader}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plugin-reader}
 subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
+";
+
+/// What a pipeline has that asks for the rotations of one ring.
+const ROTATOR: &str = "
+apiVersion: signing.odj.cloud/v1alpha1
+kind: SigningKeyRing
+metadata: {name: scratch}
+spec: {}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: rotator, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: scratch-rotator}
+rules:
+  - apiGroups: [signing.odj.cloud]
+    resources: [signingkeyrings]
+    resourceNames: [scratch]
+    verbs: [get, patch, update, rotate]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: scratch-rotator}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: scratch-rotator}
+subjects: [{kind: ServiceAccount, name: rotator, namespace: default}]
 ";
 
 /// Calls everything as nobody, and as who may read one object.
@@ -57,6 +84,10 @@ pub async fn few(world: &World, ring: &str) -> Result<()> {
     world.apply(READER).await?;
     let reader = account(world, "reader").await?;
     let may = |command: &str| format!("kubectl signing {command} --kubeconfig {reader}");
+    // What is allowed is known some time after it was written.
+    let can = format!("kubectl auth can-i get signingkeyrings --kubeconfig {reader}");
+    wait_until("the reader may read rings", async || Ok(shell(world, &can).await?.code == Some(0)))
+        .await?;
     for (command, says) in [
         (format!("status {ring}"), "(you may not list them)"),
         (format!("history {ring}"), "MINTED"),
@@ -79,7 +110,23 @@ pub async fn few(world: &World, ring: &str) -> Result<()> {
         refused(world, &command, &reader, object).await?;
     }
     let unsure = "what would break cannot be seen: exclusion lists";
-    expect(world, &may(&format!("rotate {ring} --yes")), 1, unsure).await
+    expect(world, &may(&format!("rotate {ring} --yes")), 1, unsure).await?;
+
+    // Who may ask and not watch has asked all the same, and is not told that it failed.
+    world.apply(ROTATOR).await?;
+    world.wait_for_condition("scratch", "KeysAvailable", "True").await?;
+    let rotator = account(world, "rotator").await?;
+    let can = format!("kubectl auth can-i patch signingkeyrings/scratch --kubeconfig {rotator}");
+    wait_until("the rotator may ask", async || Ok(shell(world, &can).await?.code == Some(0)))
+        .await?;
+    let asked = "it was asked for, and cannot be followed: ";
+    for command in ["rotate scratch --force --yes --wait", "revoke scratch 1 --reason test --yes"] {
+        let command = format!("kubectl signing {command} --kubeconfig {rotator}");
+        expect(world, &command, 3, asked).await?;
+    }
+    world.wait_for_field("scratch", "{.status.versions[0].version}", "2").await?;
+    world.kubectl(&["delete", "signingkeyring", "scratch", "--timeout=2m"]).await?;
+    Ok(())
 }
 
 /// Ends with 1, and says at what, why, and what helps.

@@ -146,9 +146,16 @@ async fn wait(
     let mut followed = Followed::begin(cluster, Some(name));
     let mut said = String::new();
     while let Ok(next) = timeout_at(deadline, followed.next()).await {
-        if let Next::Trouble(error) = next? {
-            screen.complain(&format!("watching ring {name}: {error}; it is tried again"));
-            continue;
+        match next {
+            Ok(Next::Changed) => {}
+            Ok(Next::Trouble(error)) => {
+                screen.complain(&format!("watching ring {name}: {error}; it is tried again"));
+                continue;
+            }
+            Err(error) => {
+                screen.complain(&format!("it was asked for, and cannot be followed: {error}"));
+                return Ok(Outcome::Open);
+            }
         }
         let ring = match followed.rings.get(name).map(|found| &found.0) {
             Some(Ok(ring)) => ring,

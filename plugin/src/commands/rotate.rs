@@ -183,7 +183,11 @@ async fn wait(
                 .and(format!("as far as it can: kubectl signing status {name}"))])?;
                 return Ok(Outcome::Open);
             }
-            Ok(Err(error)) => return Err(error),
+            // It is asked for all the same, and who asked again would have two of them.
+            Ok(Err(error)) => {
+                screen.complain(&format!("it was asked for, and cannot be followed: {error}"));
+                return Ok(Outcome::Open);
+            }
             Ok(Ok(Next::Trouble(error))) => {
                 screen.complain(&format!("watching ring {name}: {error}; it is tried again"));
             }

@@ -101,6 +101,7 @@ pub async fn run(
         namespaces.len(),
         command.times,
     );
+    view.only = only.map(str::to_owned);
     for namespace in &namespaces {
         for probe in &probes {
             let mut row = Row::new(namespace, probe);

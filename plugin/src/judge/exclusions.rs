@@ -57,7 +57,7 @@ impl Exclusions {
     ) -> Self {
         let own = read(&ring.spec.policy.exclude).0;
         let mut new = Self::of(lists, own, ring.name_any(), now, in_force);
-        new.leave_out_what_is_not_written();
+        new.leave_out_what_is_not_written(None);
         new
     }
 
@@ -99,15 +99,16 @@ impl Exclusions {
     }
 
     /// The operator may have less room than it has by default, and writes a list some time
-    /// after it was made.
-    fn leave_out_what_is_not_written(&mut self) {
+    /// after it was made. One list may be tried as if it had.
+    fn leave_out_what_is_not_written(&mut self, tried: Option<&str>) {
         let Some(in_force) = &self.in_force else { return };
         let is_there =
             |pattern: &&Pattern| pattern.spellings().iter().all(|glob| in_force.contains(glob));
         let patterns = self.entries.iter().map(|entry| &entry.pattern);
         let written: Cover = patterns.filter(is_there).cloned().collect();
         let counting = self.entries.iter_mut().filter(|e| e.standing == Standing::Counts);
-        for entry in counting.filter(|entry| !written.covers(&entry.pattern)) {
+        let is_tried = |by: &str| tried.is_some_and(|list| by.ends_with(&of_list(list)));
+        for entry in counting.filter(|e| !is_tried(&e.by) && !written.covers(&e.pattern)) {
             entry.standing = Standing::NotWritten;
         }
     }
@@ -130,6 +131,7 @@ impl Exclusions {
     #[must_use]
     pub fn with(&self, list: &ImageExclusionList) -> Self {
         let mut list = to_list(list).0;
+        let name = list.name.clone();
         let mut lists = self.lists.clone();
         let namesake = lists.iter().find(|old| old.name == list.name);
         list.created = namesake.and_then(|old| old.created);
@@ -140,7 +142,10 @@ impl Exclusions {
             let counting = self.entries.iter().filter(|e| e.standing == Standing::Counts);
             counting.flat_map(|entry| entry.pattern.spellings()).collect()
         });
-        Self::of(lists, self.own.clone(), self.ring.clone(), self.now, Some(in_force))
+        let mut with =
+            Self::of(lists, self.own.clone(), self.ring.clone(), self.now, Some(in_force));
+        with.leave_out_what_is_not_written(Some(&name));
+        with
     }
 
     /// The exclusion that has the most to say of an image.
@@ -162,6 +167,9 @@ impl Exclusions {
                 Standing::NoRoom => {
                     "does not count, because the lists are larger than there is room for"
                 }
+                Standing::NotWritten if entry.by.ends_with(&format!(" of ring {}", self.ring)) => {
+                    "is not in the ring's policy yet"
+                }
                 Standing::NotWritten => {
                     "is not in the ring's policy: it is new, or there is no room for it (kubectl \
                      describe iel)"
@@ -172,6 +180,11 @@ impl Exclusions {
         });
         void.next()
     }
+}
+
+/// How what says of an entry that it is of a list ends.
+fn of_list(name: &str) -> String {
+    format!(" of list {name}")
 }
 
 /// A list as core has it, and what of it cannot be read, which does not count.

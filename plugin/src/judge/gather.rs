@@ -57,7 +57,9 @@ pub async fn in_force(
     cluster: &Cluster,
     ring: &SigningKeyRing,
 ) -> Result<Option<BTreeSet<String>>, Error> {
-    Ok(policy::spec(cluster, ring).await?.map(|spec| policy_kind(ring).skipped(&spec)))
+    Ok(policy::spec(cluster, ring)
+        .await?
+        .map(|spec| policy_kind(ring).skipped_by(&spec, &ring.name_any())))
 }
 
 /// What is lost with rings that cannot be read.

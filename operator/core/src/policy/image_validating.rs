@@ -37,7 +37,7 @@ mod read;
 mod unknown;
 
 pub use data::credentials_of;
-pub use read::{keys_of, read, same_rule, skipped, skipped_by_rings};
+pub use read::{keys_of, read, same_rule, skipped, skipped_by, skipped_by_rings};
 pub use unknown::{covers, read_cover};
 
 /// What an ImageValidatingPolicy is rendered from, its rings' rules aside.

@@ -249,6 +249,15 @@ impl PolicyKind {
         }
     }
 
+    /// The globs of the images that a ring's rule in a policy excludes.
+    #[must_use]
+    pub fn skipped_by(self, spec: &Value, ring: &str) -> BTreeSet<String> {
+        match self {
+            Self::ClusterPolicy => cluster_policy::skipped_by(spec, ring),
+            Self::ImageValidatingPolicy => image_validating::skipped_by(spec, ring),
+        }
+    }
+
     /// The globs that each ring's rule excludes, of the rules that are as this
     /// operator wrote them: one that somebody edited says nothing of the lists.
     #[must_use]

@@ -23,7 +23,7 @@ pub struct Right {
 }
 
 /// All that commands use.
-const RIGHTS: [Right; 14] = [
+const RIGHTS: [Right; 17] = [
     Right {
         what: "list rings",
         takes: &[(&["list"], names::GROUP, "signingkeyrings")],
@@ -50,6 +50,12 @@ const RIGHTS: [Right; 14] = [
         costs: "where the guard is installed, no revoke",
     },
     Right {
+        what: "watch rings",
+        takes: &[(&["watch"], names::GROUP, "signingkeyrings")],
+        is_namespaced: false,
+        costs: "no status --watch, and what rotate and revoke bring about is not followed",
+    },
+    Right {
         what: "list exclusion lists",
         takes: &[(&["list"], names::GROUP, "imageexclusionlists")],
         is_namespaced: false,
@@ -60,6 +66,12 @@ const RIGHTS: [Right; 14] = [
         takes: &[(&["list"], "", "namespaces")],
         is_namespaced: false,
         costs: "no impact, verify, exclusions and coverage, and status only counts namespaces",
+    },
+    Right {
+        what: "read namespaces",
+        takes: &[(&["get"], "", "namespaces")],
+        is_namespaced: false,
+        costs: "no why, and no impact and verify of one namespace",
     },
     Right {
         what: "label namespaces",
@@ -109,15 +121,25 @@ const RIGHTS: [Right; 14] = [
         costs: "why and doctor do not see what Kyverno's webhooks leave out",
     },
     Right {
-        what: "list Kyverno's PolicyExceptions, and the policies of namespaces",
+        what: "list Kyverno's PolicyExceptions",
         takes: &[
             (&["list"], "kyverno.io", "policyexceptions"),
             (&["list"], "policies.kyverno.io", "policyexceptions"),
+        ],
+        is_namespaced: false,
+        costs: "why does not see what others' exceptions undo",
+    },
+    Right {
+        what: "list the policies of namespaces",
+        takes: &[
             (&["list"], "kyverno.io", "policies"),
             (&["list"], "policies.kyverno.io", "namespacedmutatingpolicies"),
+            (&["list"], "policies.kyverno.io", "namespacedgeneratingpolicies"),
+            (&["list"], "policies.kyverno.io", "namespacedimagevalidatingpolicies"),
+            (&["list"], "policies.kyverno.io", "namespacedvalidatingpolicies"),
         ],
         is_namespaced: true,
-        costs: "why does not see what others' policies and exceptions undo",
+        costs: "why does not see what others' policies undo",
     },
     Right {
         what: "read Kyverno's policies",

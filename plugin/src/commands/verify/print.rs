@@ -45,9 +45,10 @@ pub fn lines(view: &View) -> Vec<Line> {
         let text = format!("No image {} was found: name one with --image.", kind.as_str());
         lines.push(Line::new(Style::Warn, text));
     }
+    let place = view.only.as_ref().map(|only| format!(" in namespace {only}")).unwrap_or_default();
     let verdict = match view.is_open() {
-        false => Line::new(Style::Good, "The gate is closed."),
-        true => Line::new(Style::Bad, "It is not proven that the gate is closed."),
+        false => Line::new(Style::Good, format!("The gate is closed{place}.")),
+        true => Line::new(Style::Bad, format!("It is not proven that the gate is closed{place}.")),
     };
     lines.push(verdict);
     lines

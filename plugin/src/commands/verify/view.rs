@@ -13,6 +13,9 @@ pub struct View {
     /// Whether the ring only reports, so that all is admitted.
     pub audits: bool,
     pub namespaces: usize,
+    /// The one namespace that was looked at, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     pub times: u32,
     pub rows: Vec<Row>,
     /// The kinds of images of which none was found.
@@ -56,7 +59,12 @@ impl Row {
     /// Takes one in.
     pub fn count(&mut self, answer: Answer) {
         match answer {
-            Answer::Admitted(_) => self.admitted += 1,
+            Answer::Admitted(None) => self.admitted += 1,
+            // What would run is another image than the one that was tried.
+            Answer::Admitted(Some(other)) => {
+                self.unheard += 1;
+                self.says = Some(format!("something changes the image to {other}"));
+            }
             Answer::Refused(text) => {
                 self.refused += 1;
                 self.says = Some(reason(&text));
@@ -87,6 +95,7 @@ impl View {
             ring: ring.to_owned(),
             audits,
             namespaces,
+            only: None,
             times,
             rows: Vec::new(),
             missing: Vec::new(),

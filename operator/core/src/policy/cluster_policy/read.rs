@@ -191,6 +191,12 @@ pub fn skipped(spec: &Value) -> BTreeSet<String> {
         .collect()
 }
 
+/// The image globs that a ring's rules skip.
+#[must_use]
+pub fn skipped_by(spec: &Value, ring: &str) -> BTreeSet<String> {
+    skipped(&json!({"rules": rules_of(spec, ring)}))
+}
+
 /// The image globs that each ring's rule skips, of the rules that are as this
 /// operator wrote them: one that somebody edited says nothing of the lists.
 #[must_use]

@@ -210,6 +210,14 @@ pub fn skipped(spec: &Value) -> BTreeSet<String> {
     globs(&Data::read(spec))
 }
 
+/// The globs of what a ring's rule excludes.
+#[must_use]
+pub fn skipped_by(spec: &Value, ring: &str) -> BTreeSet<String> {
+    let data = Data::read(spec);
+    let own = data.rings.get(ring).into_iter().flat_map(|ring| &ring.exclude);
+    spellings(data.lists.iter().chain(own))
+}
+
 fn globs(data: &Data) -> BTreeSet<String> {
     let own = data.rings.values().flat_map(|ring| &ring.exclude);
     spellings(data.lists.iter().chain(own))
