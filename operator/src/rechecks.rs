@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,11 +15,11 @@ pub struct Rechecks(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    rings: HashMap<String, Looked>,
+    rings: HashMap<Arc<str>, Looked>,
     /// Those that have not been woken since, oldest first, and wait for nobody.
-    resting: BTreeSet<(Instant, String)>,
+    resting: BTreeSet<(Instant, Arc<str>)>,
     /// The same of those that wait for somebody.
-    waiting: BTreeSet<(Instant, String)>,
+    waiting: BTreeSet<(Instant, Arc<str>)>,
     /// How many requests it takes to look at all of them.
     requests: u64,
     /// So many requests more were made for those that wait than for the others, while both
@@ -54,8 +54,9 @@ impl Rechecks {
         state.forget(ring);
         let requests = u32::try_from(requests).unwrap_or(u32::MAX).max(1);
         state.requests += u64::from(requests);
-        state.rings.insert(ring.to_owned(), Looked { at, requests, waits });
-        state.of(waits).insert((at, ring.to_owned()));
+        let ring: Arc<str> = ring.into();
+        state.of(waits).insert((at, Arc::clone(&ring)));
+        state.rings.insert(ring, Looked { at, requests, waits });
     }
 
     /// A ring is gone.
@@ -97,7 +98,7 @@ impl Rechecks {
             true => state.lead + u64::from(requests),
             false => state.lead.saturating_sub(requests.into()),
         };
-        Next::Ring(ring, requests)
+        Next::Ring(ring.to_string(), requests)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,13 +107,13 @@ impl Rechecks {
 }
 
 impl State {
-    fn of(&mut self, waits: bool) -> &mut BTreeSet<(Instant, String)> {
+    fn of(&mut self, waits: bool) -> &mut BTreeSet<(Instant, Arc<str>)> {
         if waits { &mut self.waiting } else { &mut self.resting }
     }
 
     fn forget(&mut self, ring: &str) {
-        if let Some(looked) = self.rings.remove(ring) {
-            self.of(looked.waits).remove(&(looked.at, ring.to_owned()));
+        if let Some((ring, looked)) = self.rings.remove_entry(ring) {
+            self.of(looked.waits).remove(&(looked.at, ring));
             self.requests -= u64::from(looked.requests);
         }
     }

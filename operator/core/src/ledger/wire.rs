@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use base64ct::{Base64Unpadded, Encoding};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -105,8 +106,30 @@ impl TryFrom<LedgerJson<'_>> for Ledger {
     }
 }
 
-/// As this process keeps it for itself: without the digest that an annotation has, and
-/// without what follows from a key.
+/// Stands before a token's hash that is kept in base64: random as it is, it takes up less.
+const BASE64: char = '=';
+
+/// A token as this process keeps it for itself.
+fn shortened(token: &Token) -> Token {
+    let bytes = Some(&token.hash).filter(|hash| hash.len() == 64);
+    let bytes = bytes.and_then(|hash| base16ct::lower::decode_vec(hash).ok());
+    let hash = match bytes {
+        Some(bytes) => format!("{BASE64}{}", Base64Unpadded::encode_string(&bytes)),
+        None => token.hash.clone(),
+    };
+    Token { hash, version: token.version }
+}
+
+/// The token that was shortened to this.
+fn in_full(token: &mut Token) {
+    let bytes = token.hash.strip_prefix(BASE64).map(Base64Unpadded::decode_vec);
+    if let Some(Ok(bytes)) = bytes {
+        token.hash = base16ct::lower::encode_string(&bytes);
+    }
+}
+
+/// As this process keeps it for itself: without the digest that an annotation has, without
+/// what follows from a key, and with less for each token.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut json = LedgerJson::from(self);
@@ -115,6 +138,7 @@ impl Serialize for Ledger {
                 json.fingerprint = Cow::Borrowed("");
             }
         }
+        json.tokens = self.tokens.iter().map(shortened).collect();
         json.serialize(serializer)
     }
 }
@@ -126,6 +150,7 @@ impl<'de> Deserialize<'de> for Ledger {
             let fingerprint = PublicKey::from(&*version.public_key).fingerprint();
             version.fingerprint = Cow::Owned(fingerprint.map_or_else(String::new, Into::into));
         }
+        json.tokens.to_mut().iter_mut().for_each(in_full);
         json.try_into().map_err(D::Error::custom)
     }
 }
