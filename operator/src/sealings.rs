@@ -48,7 +48,7 @@ impl Sealings {
     /// sealing a key takes, once there is room for it.
     ///
     /// # Errors
-    /// If it was cut off by the shutdown.
+    /// If it ends in a panic, there is no thread for it, or it was cut off by the shutdown.
     pub async fn compute<T: Send + 'static>(
         &self,
         cost: u32,
@@ -60,7 +60,7 @@ impl Sealings {
     /// The same of what is urgent: before all others that wait but one.
     ///
     /// # Errors
-    /// If it was cut off by the shutdown.
+    /// If it ends in a panic, there is no thread for it, or it was cut off by the shutdown.
     pub async fn compute_urgently<T: Send + 'static>(
         &self,
         cost: u32,
@@ -81,12 +81,15 @@ impl Sealings {
         // In this order everywhere: nobody waits for a place who has memory.
         let place = Arc::clone(&self.places).acquire_owned().await;
         let memory = Arc::clone(&self.memory).acquire_many_owned(cost).await;
+        let is_urgent = turn.is_none();
         drop(turn);
         let room =
             (place.map_err(|_| Error::Interrupted)?, memory.map_err(|_| Error::Interrupted)?);
         let (answer, computed) = oneshot::channel();
         let thread = thread::Builder::new().name("sealing".to_owned()).spawn(move || {
-            give_way();
+            if !is_urgent {
+                give_way();
+            }
             let result = panic::catch_unwind(AssertUnwindSafe(work));
             // Taken until here even if nobody waits for the result any more.
             drop(room);

@@ -38,9 +38,6 @@ pub struct Mark {
 pub struct Short([u8; 8]);
 
 impl Short {
-    /// What stands for a text that no digest is shown as: it is none of the operator's.
-    const FOREIGN: Self = Self(*b"-\0\0\0\0\0\0\0");
-
     /// Its text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -63,7 +60,13 @@ impl From<&str> for Short {
                 start.copy_from_slice(text.as_bytes());
                 Self(bytes)
             }
-            _ => Self::FOREIGN,
+            // No digest is shown as that: what stands for it is none of the operator's, and
+            // another one for another text.
+            _ => {
+                let digest: [u8; 32] = Sha256::digest(text).into();
+                let told: String = hex(&digest).chars().take(7).collect();
+                Self::from(&*format!("-{told}"))
+            }
         }
     }
 }
@@ -183,7 +186,10 @@ mod tests {
     #[test]
     fn what_no_digest_is_shown_as_is_like_none_of_the_operators() {
         let marks: Marks = "a=1.3fa1c0de5.5b3c0a11 b=2.3fa1c0de.\u{e9}".parse().unwrap();
-        assert_eq!(marks.to_string(), "a=1.-.5b3c0a11 b=2.3fa1c0de.-");
+        let others: Marks = "a=1.3fa1c0de6.5b3c0a11 b=2.3fa1c0de.\u{e8}".parse().unwrap();
+        assert_ne!(marks.0["a"].state.key_set, others.0["a"].state.key_set);
+        assert_ne!(marks.0["b"].rule, others.0["b"].rule);
+        assert!(marks.to_string().starts_with("a=1.-"), "{marks}");
         assert_eq!(marks.to_string().parse::<Marks>().unwrap(), marks);
         assert_ne!(marks.0["a"].state.key_set, Short::from("3fa1c0de"));
         assert!(!marks.0["b"].rule.is_empty());
