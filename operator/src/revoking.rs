@@ -1,26 +1,34 @@
 //! The rings that have revoked a key and have yet to say that Kyverno has let go of it.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-/// Those of which this process has written the revocation. Somebody waits for the word that
-/// the key is out, and all rings may rotate meanwhile: so what Kyverno says of such a ring
-/// is urgent, too.
+use tokio::time::Instant;
+
+/// After this a ring is as the others: who cannot say it by then has another trouble, and
+/// would hold up those that revoke after it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Those whose revocation this process has written. Somebody waits for the word that the key
+/// is out, and all rings may rotate meanwhile: so what Kyverno says of such a ring is urgent.
 #[derive(Debug, Default)]
-pub struct Revoking(Mutex<HashSet<String>>);
+pub struct Revoking(Mutex<HashMap<String, Instant>>);
 
 impl Revoking {
-    /// A ring's revocation is in its ledger.
+    /// A ring's revocation is about to be in its ledger.
     pub fn begin(&self, ring: &str) {
-        self.lock().insert(ring.to_owned());
+        let (mut rings, now) = (self.lock(), Instant::now());
+        rings.retain(|_, since| now.duration_since(*since) < PATIENCE);
+        rings.insert(ring.to_owned(), now);
     }
 
     /// Whether a ring has yet to say so.
     #[must_use]
     pub fn waits(&self, ring: &str) -> bool {
-        self.lock().contains(ring)
+        self.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
     /// It has, or is gone.
@@ -28,7 +36,24 @@ impl Revoking {
         self.lock().remove(ring);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_urgent_for_ever() {
+        let revoking = Revoking::default();
+        ["said", "silent"].iter().for_each(|ring| revoking.begin(ring));
+        revoking.end("said");
+        assert!(!revoking.waits("said") && revoking.waits("silent"));
+        tokio::time::advance(PATIENCE).await;
+        assert!(!revoking.waits("silent"));
+        revoking.begin("next");
+        assert_eq!(revoking.lock().len(), 1, "what is over takes up nothing");
     }
 }

@@ -210,6 +210,11 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     said.requests = observed.snapshot.pipelines.len();
     said.looked_at = observed.looked_at();
     said.key = Some(progress::of_ring(observed.snapshot.ledger.table(), &plan.actions));
+    // It may be written although it is answered with an error.
+    let revokes = |action: &Action| matches!(action, Action::Commit(Change::Revoke { .. }));
+    if plan.actions.iter().any(revokes) {
+        context.revoking.begin(ring);
+    }
     let Done { wrote, mut findings, mut failed } =
         act(context, object, &observed, &plan.actions).await;
     if failed.is_none() {
@@ -289,10 +294,7 @@ fn hasten(context: &Context, ring: &str, actions: &[Action]) {
     for action in actions {
         for policy in ledger.settings.policies() {
             match action {
-                Action::Commit(Change::Revoke { .. }) => {
-                    context.revoking.begin(ring);
-                    context.policies.wake_urgently(&policy);
-                }
+                Action::Commit(Change::Revoke { .. }) => context.policies.wake_urgently(&policy),
                 Action::Commit(Change::Remove { .. }) => context.policies.wake_soon(&policy),
                 _ => {}
             }
