@@ -240,6 +240,7 @@ pub struct Settings {
         long,
         env = "SIGNING_METRICS_BIND_ADDRESS",
         default_value = "0.0.0.0:8443",
+        requires = "metrics_secure",
         value_name = "ADDRESS"
     )]
     pub metrics_bind_address: SocketAddr,

@@ -42,6 +42,7 @@ fn a_wrong_setting_ends_with_two_and_says_what_to_write() {
         ("--sealings=17", "17 is not in 1..=16"),
         ("--unknown", "unexpected argument"),
         ("--metrics-cert-path=/tmp", "--metrics-secure"),
+        ("--metrics-bind-address=127.0.0.1:0", "--metrics-secure"),
     ] {
         let output = operator().arg(flag).assert().code(2).get_output().clone();
         let error = text(&output.stderr);

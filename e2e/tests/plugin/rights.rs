@@ -120,7 +120,9 @@ pub async fn few(world: &World, ring: &str) -> Result<()> {
     wait_until("the rotator may ask", async || Ok(shell(world, &can).await?.code == Some(0)))
         .await?;
     let asked = "it was asked for, and cannot be followed: ";
-    for command in ["rotate scratch --force --yes --wait", "revoke scratch 1 --reason test --yes"] {
+    for command in
+        ["rotate scratch --force --yes --wait", "revoke scratch 1 --reason test --yes --wait"]
+    {
         let command = format!("kubectl signing {command} --kubeconfig {rotator}");
         expect(world, &command, 3, asked).await?;
     }

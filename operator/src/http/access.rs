@@ -19,6 +19,8 @@ use k8s_openapi::api::{
 use kube::{
     Client, Resource,
     api::{PostParams, Request},
+    client::Body,
+    core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -40,6 +42,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How many tokens are asked about at once, and how long each may take.
 const QUESTIONS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// That nobody can be told is said again after so long.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +64,14 @@ pub(super) struct Access {
     path: &'static str,
     questions: Semaphore,
     answers: Mutex<Answers>,
+    /// What was said last of who cannot be told, and when.
+    said: Mutex<Option<(Instant, String)>>,
 }
 
 impl Access {
     pub(super) fn new(client: Client, path: &'static str) -> Self {
         let questions = Semaphore::new(QUESTIONS);
-        Self { client, path, questions, answers: Mutex::default() }
+        Self { client, path, questions, answers: Mutex::default(), said: Mutex::default() }
     }
 
     /// What becomes of a request with these headers.
@@ -88,8 +94,25 @@ impl Access {
             Ok(Err(error)) => brief(&error),
             Err(_) => "no answer".to_owned(),
         };
-        warn!(error = why, "who asks for metrics cannot be told, and is refused");
+        // What could not be read may be quoted.
+        let why = why.replace(token, "…");
+        if self.is_news(&why) {
+            warn!(error = why, "who asks for metrics cannot be told, and is refused");
+        }
         Answer::Unknown
+    }
+
+    /// Whether this is to be said, or was said a moment ago: anybody may ask.
+    fn is_news(&self, why: &str) -> bool {
+        let (mut said, now) =
+            (self.said.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let is_known =
+            |(at, what): &(Instant, String)| what == why && now.duration_since(*at) < SAID_AGAIN;
+        if said.as_ref().is_some_and(is_known) {
+            return false;
+        }
+        *said = Some((now, why.to_owned()));
+        true
     }
 
     async fn ask(&self, token: &str) -> kube::Result<Answer> {
@@ -97,12 +120,13 @@ impl Access {
         let _turn = self.questions.acquire().await.ok();
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let question = TokenReview { spec, ..TokenReview::default() };
-        let said: Option<TokenReviewStatus> = review(&self.client, &question).await?;
+        let said: Option<TokenReviewStatus> = review(&self.client, &question, token).await?;
         let Some(user) = said.filter(|said| said.authenticated == Some(true)) else {
             return Ok(Answer::Unauthorized);
         };
         let question = may_get(self.path, user.user.unwrap_or_default());
-        let said: Option<SubjectAccessReviewStatus> = review(&self.client, &question).await?;
+        let said: Option<SubjectAccessReviewStatus> =
+            review(&self.client, &question, token).await?;
         let allowed = said.is_some_and(|said| said.allowed && said.denied != Some(true));
         Ok(if allowed { Answer::Allowed } else { Answer::Forbidden })
     }
@@ -136,9 +160,10 @@ fn may_get(path: &str, user: UserInfo) -> SubjectAccessReview {
     SubjectAccessReview { spec, ..SubjectAccessReview::default() }
 }
 
-/// Asks for a review. Of the answer its status alone is read, and by no function of the
-/// client library's that logs what it cannot read: a TokenReview has the token in it.
-async fn review<K, S>(client: &Client, question: &K) -> kube::Result<Option<S>>
+/// Asks for a review. The answer is read by no function of the client library's that logs
+/// what it cannot read, and without the token: a TokenReview has that in it, and whoever
+/// answers in the API server's place may repeat it.
+async fn review<K, S>(client: &Client, question: &K, token: &str) -> kube::Result<Option<S>>
 where
     K: Resource<DynamicType = ()> + Serialize,
     S: DeserializeOwned,
@@ -149,8 +174,16 @@ where
     }
     let body = serde_json::to_vec(question).map_err(kube::Error::SerdeError)?;
     let request = Request::new(K::url_path(&(), None)).create(&PostParams::default(), body);
-    let answer = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-    let reviewed: Reviewed<S> = serde_json::from_str(&answer).map_err(kube::Error::SerdeError)?;
+    let request = request.map_err(kube::Error::BuildRequest)?.map(Body::from);
+    let (head, body) = client.send(request).await?.into_parts();
+    let answer = body.collect_bytes().await?;
+    if !head.status.is_success() {
+        let unread = || Status::failure("an answer that is none of the API server's", "");
+        let mut said: Status = serde_json::from_slice(&answer).unwrap_or_else(|_| unread());
+        said.message = said.message.replace(token, "…");
+        return Err(kube::Error::Api(said.with_code(head.status.as_u16()).boxed()));
+    }
+    let reviewed: Reviewed<S> = serde_json::from_slice(&answer).map_err(kube::Error::SerdeError)?;
     Ok(reviewed.status)
 }
 

@@ -2,7 +2,12 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, header::CONNECTION},
+    middleware::map_response,
+    response::Response,
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,10 +24,12 @@ use tracing::{debug, warn};
 
 /// How many connections there are at once; others wait to be taken.
 const CONNECTIONS: usize = 32;
-/// How long one may take to be secured, and may be idle before it is closed: longer than
-/// Prometheus' usual intervals.
+/// How long one may take to be secured, and how long until the head of a request is there:
+/// who asks less often connects anew.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(150);
+const HEAD: Duration = Duration::from_secs(10);
+/// How long one lasts, whatever is asked on it.
+const LONGEST: Duration = Duration::from_secs(180);
 /// After a failure that concerns all, such as too many open files.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -33,6 +40,7 @@ pub(super) async fn serve(
     router: Router,
 ) -> Infallible {
     let acceptor = TlsAcceptor::from(config);
+    let router = router.layer(map_response(closing));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -50,6 +58,14 @@ pub(super) async fn serve(
     }
 }
 
+/// Who is refused keeps no connection.
+async fn closing(mut response: Response) -> Response {
+    if !response.status().is_success() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Answers what is asked on one connection. How it ends is its client's matter.
 async fn answer(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let secured = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -59,9 +75,9 @@ async fn answer(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(secured), TowerToHyperService::new(router));
-    if let Err(error) = served.await {
+    if let Ok(Err(error)) = timeout(LONGEST, served).await {
         debug!(%error, "a connection for metrics ended");
     }
 }

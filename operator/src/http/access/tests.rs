@@ -128,7 +128,7 @@ async fn where_the_cluster_does_not_say_nobody_is_let_in_and_no_token_is_logged(
         .with_writer(log.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let servers: [Server; 4] = [
+    let servers: [Server; 6] = [
         |review| (StatusCode::CREATED, format!("{review} and more")),
         |review| {
             let mut wrong = review.clone();
@@ -136,6 +136,12 @@ async fn where_the_cluster_does_not_say_nobody_is_let_in_and_no_token_is_logged(
             (StatusCode::CREATED, wrong.to_string())
         },
         |_| (StatusCode::INTERNAL_SERVER_ERROR, "it is broken".to_owned()),
+        |review| (StatusCode::INTERNAL_SERVER_ERROR, review.to_string()),
+        |review| {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+                "status": "Failure", "code": 500, "message": format!("not {review}")});
+            (StatusCode::INTERNAL_SERVER_ERROR, status.to_string())
+        },
         |_| {
             let why = "the operator may not create tokenreviews";
             let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
