@@ -321,7 +321,7 @@ node-tools: target/cluster/.built-node ## Build kubelet, containerd, ..., for a 
 
 target/cluster/.built-node: e2e/cluster/go.mod e2e/cluster/go.sum e2e/cluster/node/go.mod e2e/cluster/node/go.sum e2e/cluster/node/pause/main.go e2e/cluster/node/runc.sh
 	@mkdir -p $(TOOLS)
-	@e2e/cluster/node/runc.sh $(TOOLS)
+	@e2e/cluster/node/runc.sh "$(CURDIR)/$(TOOLS)"
 	@echo "building kubelet and kube-scheduler (a minute on 2 cores, once)" >&2
 	@go -C e2e/cluster build -trimpath -ldflags "-s -w $(VERSION_FLAGS)" -o "$(CURDIR)/$(TOOLS)/" $(NODE_PROGRAMS)
 	@export CGO_ENABLED=0; $(call tools-of,node,$(NODE_MODULE))
