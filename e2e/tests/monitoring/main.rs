@@ -1,6 +1,6 @@
 //! A real Prometheus scrapes the real operator: alerts fire while faults are made, and each
 //! query of the dashboard returns something after a rotation. How long an alert waits is
-//! left out here; operator/tests/monitoring has that.
+//! left out here; operator/tests/alerting has that.
 
 #![allow(
     clippy::unwrap_used,

@@ -43,7 +43,7 @@ fn name(alert: &Value) -> &str {
 
 #[test]
 fn they_fire_for_the_series_that_are_meant_and_no_others() {
-    let said = promtool(&["test", "rules", "operator/tests/monitoring/alerts.test.yaml"]);
+    let said = promtool(&["test", "rules", "operator/tests/alerting/alerts.test.yaml"]);
     assert!(said.contains("SUCCESS"), "{said}");
 }
 
