@@ -135,7 +135,9 @@ impl Cluster {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let found = api.get_metadata(namespace).await.map_err(|error| {
             if is_code(&error, 404) {
-                Error::Failed(format!("there is no namespace {namespace}: name it with -n"))
+                Error::Failed(format!(
+                    "there is no namespace {namespace}: kubectl get namespaces shows them"
+                ))
             } else {
                 Error::api(format!("namespace {namespace}"), error)
             }

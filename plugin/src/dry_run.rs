@@ -67,17 +67,20 @@ pub async fn ask(cluster: &Cluster, namespace: &str, image: &str) -> Result<Answ
 }
 
 /// The image that the pod would run, if it is another one than was asked for. That a tag is
-/// pinned to its digest makes none.
+/// pinned to its digest makes none, whether the tag stays or goes.
 fn changed(asked: &str, pod: &Pod) -> Option<String> {
     let container = pod.spec.as_ref()?.containers.iter().find(|c| c.name == CONTAINER)?;
     let got = container.image.as_deref()?;
     let (before, after) = (Image::parse(asked), Image::parse(got));
     let is_same = match (&before, &after) {
         (Some(before), Some(after)) => {
-            let same = |a: Option<&str>, b: Option<&str>| a.is_none() || a == b;
+            let is_same_tag = before.tag().unwrap_or("latest") == after.tag().unwrap_or("latest");
+            let is_pinned = after.digest().is_some() && (after.tag().is_none() || is_same_tag);
             (before.registry(), before.repository()) == (after.registry(), after.repository())
-                && same(before.tag(), after.tag())
-                && same(before.digest(), after.digest())
+                && match before.digest() {
+                    Some(digest) => after.digest() == Some(digest),
+                    None => is_pinned || (after.digest().is_none() && is_same_tag),
+                }
         }
         _ => asked == got,
     };
@@ -130,9 +133,14 @@ mod tests {
         for same in ["redis:7", "docker.io/library/redis:7", &pinned] {
             assert_eq!(of("redis:7", same), None, "{same}");
         }
-        for other in ["redis:8", "mirror.example/redis:7"] {
+        for other in ["redis:8", "redis", "mirror.example/redis:7"] {
             assert_eq!(of("redis:7", other).as_deref(), Some(other));
         }
+        let untagged = format!("redis@sha256:{}", "1".repeat(64));
+        assert_eq!(of("redis:7", &untagged), None);
+        assert_eq!(of(&untagged, &pinned), None);
+        assert_eq!(of("redis", "redis:latest"), None);
+        assert_eq!(of("redis", "redis:8").as_deref(), Some("redis:8"));
         assert_eq!(of(&pinned, "redis:7").as_deref(), Some("redis:7"));
         assert_eq!(of("UPPER/x", "UPPER/x"), None);
     }

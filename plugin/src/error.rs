@@ -42,7 +42,7 @@ impl Error {
                 "kubectl signing doctor shows which rights commands take; README.md, Who may do \
                  what, has the roles",
             ),
-            Self::Api { source, .. } if is_code(source, 404) => Some(
+            Self::Api { source, .. } if is_code(source, 404) && !names_an_object(source) => Some(
                 "kubectl signing doctor shows whether the CRDs are installed (kubectl apply -k \
                  manifests)",
             ),
@@ -87,6 +87,12 @@ impl From<Outcome> for ExitCode {
 /// Whether the API server answered with this status code.
 pub fn is_code(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+/// Whether the API server's answer is about one object, and not about its kind.
+fn names_an_object(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
 /// The part of an API error that a person reads.

@@ -1,5 +1,7 @@
 //! Lines as a terminal has room for them.
 
+use unicode_width::UnicodeWidthChar;
+
 use crate::text::{Line, Span, Style};
 
 /// Lines that are no wider than a terminal, and no more than it has rows: what is longer
@@ -21,17 +23,32 @@ fn wrapped(line: &Line, columns: usize) -> Vec<Line> {
     let all: Vec<(char, Style)> = line.0.iter().flat_map(styled).collect();
     let mut rest = all.as_slice();
     let mut rows = Vec::new();
-    while rest.len() > columns {
-        let blank = rest.iter().take(columns + 1).rposition(|(character, _)| *character == ' ');
+    loop {
+        let room = room(rest, columns);
+        if room >= rest.len() {
+            break;
+        }
+        let blank = rest.iter().take(room + 1).rposition(|(character, _)| *character == ' ');
         // One far to the left would leave most of the row empty.
-        let blank = blank.filter(|at| *at > columns / 2);
-        let (row, more) = rest.split_at(blank.unwrap_or(columns));
+        let blank = blank.filter(|at| *at > room / 2);
+        let (row, more) = rest.split_at(blank.unwrap_or(room));
         rows.push(joined(row));
         let begins = more.iter().take_while(|(character, _)| *character == ' ').count();
         rest = more.split_at(begins).1;
     }
     rows.push(joined(rest));
     rows
+}
+
+/// How many of the characters fit into a row, which are two columns wide or none, too: at
+/// least one.
+fn room(characters: &[(char, Style)], columns: usize) -> usize {
+    let mut width = 0;
+    let fitting = characters.iter().take_while(|(character, _)| {
+        width += character.width().unwrap_or(0);
+        width <= columns
+    });
+    fitting.count().max(1)
 }
 
 fn joined(characters: &[(char, Style)]) -> Line {
@@ -68,6 +85,8 @@ mod tests {
         ");
         let [first, ..] = &fit(&lines, 4, 9)[..] else { panic!() };
         assert_eq!(first, &Line::new(Style::Bold, "Kyve"));
+        let wide = [Line::from("\u{6f22}\u{5b57}\u{6f22}\u{5b57}e\u{301}")];
+        assert_eq!(plain(&fit(&wide, 4, 9)), "\u{6f22}\u{5b57}\n\u{6f22}\u{5b57}\ne\u{301}\n");
         // A terminal that tells no size of use is no reason to end.
         assert_eq!(fit(&lines, 0, 0).len(), 1);
     }

@@ -23,7 +23,7 @@ use crate::{
     cluster::{Cluster, list},
     error::Error,
     ring::policy_kind,
-    screen::Screen,
+    screen::{Screen, is_dumb},
 };
 
 use gather::Lists;
@@ -274,7 +274,7 @@ struct Progress(bool);
 impl Progress {
     /// Few are not worth a word.
     fn of(all: usize) -> Self {
-        Self(all > 3 && std::io::stderr().is_terminal())
+        Self(all > 3 && std::io::stderr().is_terminal() && !is_dumb())
     }
 
     fn say(&self, done: usize, all: usize) {

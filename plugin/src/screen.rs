@@ -10,6 +10,11 @@ use crate::{
     text::{Line, Style, clean},
 };
 
+/// Whether the terminal can do no more than show characters, as in an editor.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// Standard output, and what is known of it.
 #[derive(Debug)]
 pub struct Screen {
@@ -24,12 +29,12 @@ pub struct Screen {
 impl Screen {
     /// The process's.
     pub fn standard() -> Self {
-        let is_terminal = io::stdout().is_terminal();
+        // One that can move no cursor is written to as a log is.
+        let is_terminal = io::stdout().is_terminal() && !is_dumb();
         let refused = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             is_terminal,
-            has_colours: is_terminal && !refused("NO_COLOR") && !is_dumb,
+            has_colours: is_terminal && !refused("NO_COLOR"),
             is_drawn: false,
             is_asking: false,
         }

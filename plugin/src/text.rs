@@ -1,6 +1,8 @@
 //! Lines of text with styles, and tables of them. What is foreign has no control
 //! characters when it comes out of here.
 
+use unicode_width::UnicodeWidthStr;
+
 /// What a text is to look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -39,7 +41,7 @@ impl Span {
     }
 
     fn width(&self) -> usize {
-        self.text.chars().count()
+        self.text.width()
     }
 }
 

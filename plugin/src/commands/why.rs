@@ -55,6 +55,11 @@ const AT_ONCE: usize = 4;
 /// # Errors
 /// If the cluster cannot be read.
 pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Result<Outcome, Error> {
+    let no_name =
+        |what: &&String| what.strip_prefix("pod/").is_some_and(|name| flags::name(name).is_err());
+    if let Some(what) = command.what.iter().find(no_name) {
+        return Err(Error::Usage(format!("{what} names no pod: write pod/NAME")));
+    }
     let namespace = &cluster.namespace;
     let labels = cluster.labels_of(namespace).await?;
     let mut view = View::new(namespace, labels.get(&cluster.enrolment_label).cloned());
@@ -83,9 +88,6 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Resul
     let mut images: Vec<String> = Vec::new();
     for what in &command.what {
         let named = match what.strip_prefix("pod/") {
-            Some(name) if flags::name(name).is_err() => {
-                return Err(Error::Usage(format!("{what} names no pod: write pod/NAME")));
-            }
             Some(name) => of_pod(cluster, namespace, name, kind).await?,
             None => vec![what.clone()],
         };
@@ -114,7 +116,7 @@ pub async fn run(command: &Why, cluster: &Cluster, screen: &mut Screen) -> Resul
         asked.because += &more;
         asked.leave_out(&left_out);
         if view.differs(&asked) {
-            asked.perhaps_because = causes::of(&asked, fate.as_ref(), &left_out);
+            asked.perhaps_because = causes::of(&asked, fate.as_ref(), &left_out, namespace);
         }
         view.images.push(asked);
     }
@@ -132,7 +134,7 @@ async fn of_pod(
     let pod = api.get(name).await.map_err(|error| {
         if is_code(&error, 404) {
             Error::Failed(format!(
-                "there is no pod {name} in namespace {namespace}: name it with -n"
+                "there is no pod {name} in namespace {namespace}; -n names another one"
             ))
         } else {
             Error::api(format!("pod {name} of namespace {namespace}"), error)

@@ -4,13 +4,20 @@ use super::view::{Asked, Verdict};
 use crate::{judge::Fate, left_out::LeftOut};
 
 /// Candidates, what explains most first.
-pub fn of(asked: &Asked, fate: Option<&Fate>, left_out: &LeftOut) -> Vec<String> {
+pub fn of(asked: &Asked, fate: Option<&Fate>, left_out: &LeftOut, namespace: &str) -> Vec<String> {
+    if asked.is_unanswered {
+        return vec![
+            "Kyverno is away or too slow, and nothing starts meanwhile: kubectl signing \
+                     doctor"
+                .to_owned(),
+        ];
+    }
     let mut causes = Vec::new();
     let mut add = |text: &str| causes.push(text.to_owned());
     if let Some(other) = &asked.changed_to {
         add(&format!(
             "something changes the image to {other} before or after it is verified, and Kyverno \
-             may have looked at that one: kubectl signing why {other}"
+             may have looked at that one: kubectl signing why {other} -n {namespace}"
         ));
     }
     match (asked.kyverno, fate) {
@@ -33,6 +40,8 @@ pub fn of(asked: &Asked, fate: Option<&Fate>, left_out: &LeftOut) -> Vec<String>
             );
         }
         (Verdict::Refused, _) => {
+            add("something changes the image before it is verified, such as a registry's mirror \
+                 that is written into pods: kubectl get mutatingwebhookconfigurations");
             add("Kyverno asks the registry with credentials of its own \
                  (spec.policy.registryCredentials) and may see less there than you");
             add("Kyverno has not loaded the keys that the ring's status has: ask again in some \

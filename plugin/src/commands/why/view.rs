@@ -50,6 +50,9 @@ pub struct Asked {
     /// What Kyverno says.
     pub kyverno: Verdict,
     pub kyverno_says: String,
+    /// It does not answer, so nobody looked at the image.
+    #[serde(skip)]
+    pub is_unanswered: bool,
     /// What the pod would run instead, if something changes its image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_to: Option<String>,
@@ -148,6 +151,7 @@ impl Asked {
         };
         let signed = fate.map_or("-".to_owned(), |fate| signed_by(ring, fate.signers()));
         let mut changed_to = None;
+        let is_unanswered = matches!(answer, Answer::Unanswered(_));
         let (kyverno, kyverno_says) = match answer {
             Answer::Admitted(changed) => {
                 changed_to = changed;
@@ -170,6 +174,7 @@ impl Asked {
             signed_by: signed,
             kyverno,
             kyverno_says,
+            is_unanswered,
             changed_to,
             perhaps_because: Vec::new(),
         }
