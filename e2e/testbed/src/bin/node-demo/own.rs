@@ -156,7 +156,10 @@ async fn revoke_version(node: &Node, version: u32) -> Result<()> {
 }
 
 async fn goes_on(node: &Node) -> Result<()> {
-    let ready = node.of_pods("{.status.containerStatuses[0].ready}").await?;
-    ensure!(ready == ["true", "true"], "the pods do not go on: {ready:?}");
-    Ok(())
+    // A machine that is busy has a probe fail now and then, which ends nothing.
+    wait_until("the operator's pods go on", async || {
+        let ready = node.of_pods("{.status.containerStatuses[0].ready}").await?;
+        Ok(ready == ["true", "true"])
+    })
+    .await
 }
