@@ -53,7 +53,8 @@ impl Followed {
     /// Waits until something has changed, or goes wrong.
     ///
     /// # Errors
-    /// If whoever calls may not follow them: trying again would help nobody.
+    /// If whoever calls may not list or watch them: trying again would help nobody. Who could
+    /// once is not turned away.
     pub async fn next(&mut self) -> Result<Next, Error> {
         loop {
             // The stream never ends: it begins anew after each failure.

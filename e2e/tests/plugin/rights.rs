@@ -9,48 +9,17 @@ use signingkeyring_e2e_testbed::{
 use crate::{expect, shell};
 
 /// What whoever may only read a ring's object has.
-const READER: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: reader, namespace: default}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: plugin-reader}
-rules: [{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], verbs: [get]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: plugin-reader}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plugin-reader}
-subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
-";
+const READER: &str = "{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], verbs: [get]}";
 
 /// What a pipeline has that asks for the rotations of one ring.
-const ROTATOR: &str = "
+const ROTATOR: &str = "{apiGroups: [signing.odj.cloud], resources: [signingkeyrings], \
+                       resourceNames: [scratch], verbs: [get, patch, update, rotate]}";
+
+const SCRATCH: &str = "
 apiVersion: signing.odj.cloud/v1alpha1
 kind: SigningKeyRing
 metadata: {name: scratch}
 spec: {}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: rotator, namespace: default}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: scratch-rotator}
-rules:
-  - apiGroups: [signing.odj.cloud]
-    resources: [signingkeyrings]
-    resourceNames: [scratch]
-    verbs: [get, patch, update, rotate]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: scratch-rotator}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: scratch-rotator}
-subjects: [{kind: ServiceAccount, name: rotator, namespace: default}]
 ";
 
 /// Calls everything as nobody, and as who may read one object.
@@ -81,8 +50,7 @@ pub async fn few(world: &World, ring: &str) -> Result<()> {
     let ran = shell(world, &doctor).await?;
     ensure!(ran.code == Some(0) && ran.text.contains(missing), "{:?}\n{}", ran.code, ran.text);
 
-    world.apply(READER).await?;
-    let reader = account(world, "reader").await?;
+    let reader = holder(world, "reader", READER).await?;
     let may = |command: &str| format!("kubectl signing {command} --kubeconfig {reader}");
     // What is allowed is known some time after it was written.
     let can = format!("kubectl auth can-i get signingkeyrings --kubeconfig {reader}");
@@ -113,9 +81,9 @@ pub async fn few(world: &World, ring: &str) -> Result<()> {
     expect(world, &may(&format!("rotate {ring} --yes")), 1, unsure).await?;
 
     // Who may ask and not watch has asked all the same, and is not told that it failed.
-    world.apply(ROTATOR).await?;
+    world.apply(SCRATCH).await?;
     world.wait_for_condition("scratch", "KeysAvailable", "True").await?;
-    let rotator = account(world, "rotator").await?;
+    let rotator = holder(world, "rotator", ROTATOR).await?;
     let can = format!("kubectl auth can-i patch signingkeyrings/scratch --kubeconfig {rotator}");
     wait_until("the rotator may ask", async || Ok(shell(world, &can).await?.code == Some(0)))
         .await?;
@@ -141,6 +109,31 @@ async fn refused(world: &World, command: &str, by: &str, object: &str) -> Result
         ensure!(text.contains(says), "{command}: {says:?} is not in\n{text}");
     }
     Ok(())
+}
+
+/// The kubeconfig of a new account of namespace `default` that has one rule.
+async fn holder(world: &World, name: &str, rule: &str) -> Result<String> {
+    world
+        .apply(&format!(
+            "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}, namespace: default}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: plugin-{name}}}
+rules: [{rule}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: plugin-{name}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plugin-{name}}}
+subjects: [{{kind: ServiceAccount, name: {name}, namespace: default}}]
+"
+        ))
+        .await?;
+    account(world, name).await
 }
 
 /// The kubeconfig of an account of namespace `default`.

@@ -34,7 +34,7 @@ pub struct Mark {
 
 /// What a mark shows of a digest. There are several of these for each ring, so it is kept
 /// in place.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Short([u8; 8]);
 
 impl Short {

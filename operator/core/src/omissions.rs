@@ -92,6 +92,13 @@ impl Seen {
         }
     }
 
+    /// Whether somebody has an exception, which may name a ring's rules.
+    #[must_use]
+    pub fn has_exceptions(&self) -> bool {
+        self.exceptions.as_ref().is_ok_and(|found| !found.is_empty())
+            || self.other_exceptions.as_ref().is_ok_and(|found| !found.is_empty())
+    }
+
     /// Whether all has been looked at, or cannot be.
     #[must_use]
     pub fn is_settled(&self) -> bool {

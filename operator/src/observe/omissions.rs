@@ -1,6 +1,5 @@
 //! What Kyverno leaves out of a ring's check, as far as it is seen.
 
-use serde_json::Value;
 use signingkeyring_core::{
     omissions::{self, Concerned, Omission},
     policy::cluster_policy,
@@ -9,9 +8,6 @@ use signingkeyring_core::{
 };
 
 use crate::context::Context;
-
-/// Who owns the rules of a policy that all of its rings stand by.
-const SHARED: &str = "signing-gate";
 
 /// Looks at what bears on a ring whose rule stands in these policies; nothing before all
 /// has been looked at once.
@@ -27,11 +23,9 @@ pub(super) fn look<'a>(
     if !seen.is_settled() {
         return None;
     }
-    let has_exceptions = seen.exceptions.as_ref().is_ok_and(|found| !found.is_empty())
-        || seen.other_exceptions.as_ref().is_ok_and(|found| !found.is_empty());
     let rules = |policy: &PolicyRef| {
         let spec = context.cache.policy(*policy)?.spec().unwrap_or_default();
-        Some((*policy, [rule_names(&spec, name), rule_names(&spec, SHARED)].concat()))
+        Some((*policy, cluster_policy::rule_names(&spec, name)))
     };
     let concerned = Concerned {
         policy: ledger.table().map_or_else(
@@ -41,13 +35,7 @@ pub(super) fn look<'a>(
         enrolment_label: context.settings.enrolment_label.clone(),
         namespaces: context.cache.namespaces.labels_of(name),
         // Most of the time nobody asks for them.
-        rules: policies.filter(|_| has_exceptions).filter_map(rules).collect(),
+        rules: policies.filter(|_| seen.has_exceptions()).filter_map(rules).collect(),
     };
     Some(omissions::of_ring(&seen, kyverno.accepted(), &concerned))
-}
-
-fn rule_names(spec: &Value, owner: &str) -> Vec<String> {
-    let rules = cluster_policy::rules_of(spec, owner);
-    let names = rules.into_iter().filter_map(|rule| rule.get("name")?.as_str());
-    names.map(str::to_owned).collect()
 }

@@ -31,7 +31,10 @@ pub struct Exclusions {
 
 struct Entry {
     pattern: Pattern,
-    by: String,
+    /// As it is written.
+    image: String,
+    /// The list that has it; of the ring's own there is none.
+    list: Option<String>,
     standing: Standing,
 }
 
@@ -78,21 +81,19 @@ impl Exclusions {
         };
         let counting = selection.counting.into_iter().map(|(list, exclusion)| {
             let standing = standing(&exclusion);
-            (exclusion, format!("list {list}"), standing)
+            (exclusion, Some(list), standing)
         });
         let left_out = selection.too_large.into_iter().flat_map(|large| {
-            let from = format!("list {}", large.list);
-            let left_out = large.left_out.into_iter();
-            left_out.map(move |exclusion| (exclusion, from.clone(), Standing::NoRoom))
+            let (list, left_out) = (large.list, large.left_out.into_iter());
+            left_out.map(move |exclusion| (exclusion, Some(list.clone()), Standing::NoRoom))
         });
-        let from = format!("ring {ring}");
         let of_ring = own.iter().cloned().map(|exclusion| {
             let standing = standing(&exclusion);
-            (exclusion, from.clone(), standing)
+            (exclusion, None, standing)
         });
-        let entry = |(exclusion, from, standing): (Exclusion, String, Standing)| {
+        let entry = |(exclusion, list, standing): (Exclusion, Option<String>, Standing)| {
             let pattern = Pattern::parse(&exclusion.image).ok()?;
-            Some(Entry { pattern, by: format!("{} of {from}", exclusion.image), standing })
+            Some(Entry { pattern, image: exclusion.image, list, standing })
         };
         let entries = counting.chain(left_out).chain(of_ring).filter_map(entry).collect();
         Self { entries, bytes, lists, own, ring, now, in_force }
@@ -107,8 +108,8 @@ impl Exclusions {
         let patterns = self.entries.iter().map(|entry| &entry.pattern);
         let written: Cover = patterns.filter(is_there).cloned().collect();
         let counting = self.entries.iter_mut().filter(|e| e.standing == Standing::Counts);
-        let is_tried = |by: &str| tried.is_some_and(|list| by.ends_with(&of_list(list)));
-        for entry in counting.filter(|e| !is_tried(&e.by) && !written.covers(&e.pattern)) {
+        let is_tried = |entry: &Entry| tried.is_some() && entry.list.as_deref() == tried;
+        for entry in counting.filter(|e| !is_tried(e) && !written.covers(&e.pattern)) {
             entry.standing = Standing::NotWritten;
         }
     }
@@ -153,9 +154,17 @@ impl Exclusions {
         let counting = self.entries.iter().filter(|entry| entry.standing == Standing::Counts);
         let judged = counting.filter_map(|entry| {
             let excluded = entry.pattern.excludes(kind, image);
-            (excluded != Excluded::No).then(|| (excluded, entry.by.clone()))
+            (excluded != Excluded::No).then(|| (excluded, self.said(entry)))
         });
         judged.max_by_key(|(excluded, _)| *excluded)
+    }
+
+    /// An entry, and whose it is.
+    fn said(&self, Entry { image, list, .. }: &Entry) -> String {
+        match list {
+            Some(list) => format!("{image} of list {list}"),
+            None => format!("{image} of ring {}", self.ring),
+        }
     }
 
     /// Why one that is about an image does not count.
@@ -167,24 +176,17 @@ impl Exclusions {
                 Standing::NoRoom => {
                     "does not count, because the lists are larger than there is room for"
                 }
-                Standing::NotWritten if entry.by.ends_with(&format!(" of ring {}", self.ring)) => {
-                    "is not in the ring's policy yet"
-                }
+                Standing::NotWritten if entry.list.is_none() => "is not in the ring's policy yet",
                 Standing::NotWritten => {
                     "is not in the ring's policy: it is new, or there is no room for it (kubectl \
                      describe iel)"
                 }
             };
             let is_about = entry.pattern.excludes(kind, image) != Excluded::No;
-            is_about.then(|| format!("{} {why}", entry.by))
+            is_about.then(|| format!("{} {why}", self.said(entry)))
         });
         void.next()
     }
-}
-
-/// How what says of an entry that it is of a list ends.
-fn of_list(name: &str) -> String {
-    format!(" of list {name}")
 }
 
 /// A list as core has it, and what of it cannot be read, which does not count.
@@ -266,6 +268,8 @@ mod tests {
         let tried = none.with(&list("c", "quay.io/a/b:*", None));
         assert!(found(&tried, "quay.io/a/b").is_some());
         assert!(tried.doubt().is_none(), "there is room for that anyhow");
+        // The others are as they were.
+        assert_eq!(found(&tried, "quay.io/a/c"), None);
     }
 
     #[test]

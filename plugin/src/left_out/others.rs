@@ -13,7 +13,7 @@ use signingkeyring_core::{
     omissions::{
         Look, OtherException, PolicyException, Seen, TenantKind, TenantPolicies, TenantPolicy,
     },
-    policy::cluster_policy::rules_of,
+    policy::cluster_policy::rule_names,
     policy_ref::PolicyRef,
 };
 use signingkeyring_crds::SigningKeyRing;
@@ -24,9 +24,6 @@ use crate::{
     error::is_code,
     policy,
 };
-
-/// Who owns the rules of a policy that all of its rings stand by.
-const SHARED: &str = "signing-gate";
 
 /// Adds the policies of a namespace, and the exceptions of all: those may except what is in
 /// another one.
@@ -58,22 +55,14 @@ pub async fn rules(
     ring: &SigningKeyRing,
     seen: &Seen,
 ) -> BTreeMap<PolicyRef, Vec<String>> {
-    let is_there = |is_empty: Option<bool>| is_empty == Some(false);
-    let has_exceptions = is_there(seen.exceptions.as_ref().ok().map(Vec::is_empty))
-        || is_there(seen.other_exceptions.as_ref().ok().map(Vec::is_empty));
     let placed = ring.status.as_ref().and_then(|status| status.policy.as_ref());
-    let Some(placed) = placed.filter(|_| has_exceptions) else { return BTreeMap::new() };
+    let Some(placed) = placed.filter(|_| seen.has_exceptions()) else { return BTreeMap::new() };
     let Ok(named) = placed.name.parse() else { return BTreeMap::new() };
     let names = match policy::spec(cluster, ring).await {
-        Ok(Some(spec)) => [rule_names(&spec, &ring.name_any()), rule_names(&spec, SHARED)].concat(),
+        Ok(Some(spec)) => rule_names(&spec, &ring.name_any()),
         _ => vec![placed.rule.clone()],
     };
     BTreeMap::from([(named, names)])
-}
-
-fn rule_names(spec: &Value, owner: &str) -> Vec<String> {
-    let rules = rules_of(spec, owner).into_iter();
-    rules.filter_map(|rule| Some(rule.get("name")?.as_str()?.to_owned())).collect()
 }
 
 /// All objects of a kind, read by namespace, name and spec. Of a kind that is not served

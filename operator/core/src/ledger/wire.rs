@@ -107,6 +107,7 @@ impl TryFrom<LedgerJson<'_>> for Ledger {
 }
 
 /// Stands before a token's hash that is kept in base64: random as it is, it takes up less.
+/// What begins with it anyhow, which only somebody else writes, has it twice.
 const BASE64: char = '=';
 
 /// A token as this process keeps it for itself.
@@ -115,6 +116,7 @@ fn shortened(token: &Token) -> Token {
     let bytes = bytes.and_then(|hash| base16ct::lower::decode_vec(hash).ok());
     let hash = match bytes {
         Some(bytes) => format!("{BASE64}{}", Base64Unpadded::encode_string(&bytes)),
+        None if token.hash.starts_with(BASE64) => format!("{BASE64}{}", token.hash),
         None => token.hash.clone(),
     };
     Token { hash, version: token.version }
@@ -122,10 +124,11 @@ fn shortened(token: &Token) -> Token {
 
 /// The token that was shortened to this.
 fn in_full(token: &mut Token) {
-    let bytes = token.hash.strip_prefix(BASE64).map(Base64Unpadded::decode_vec);
-    if let Some(Ok(bytes)) = bytes {
-        token.hash = base16ct::lower::encode_string(&bytes);
-    }
+    let Some(kept) = token.hash.strip_prefix(BASE64) else { return };
+    token.hash = match Base64Unpadded::decode_vec(kept) {
+        Ok(bytes) => base16ct::lower::encode_string(&bytes),
+        Err(_) => kept.to_owned(),
+    };
 }
 
 /// As this process keeps it for itself: without the digest that an annotation has, without

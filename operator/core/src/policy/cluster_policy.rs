@@ -32,7 +32,7 @@ mod references;
 mod rules;
 mod unknown;
 
-pub use read::{keys_of, read, rules_of, skipped, skipped_by, skipped_by_rings};
+pub use read::{keys_of, read, rule_names, rules_of, skipped, skipped_by, skipped_by_rings};
 pub use unknown::{covers, read_cover};
 
 /// API version of the rendered kind.

@@ -6,11 +6,8 @@ use crate::{judge::Fate, left_out::LeftOut};
 /// Candidates, what explains most first.
 pub fn of(asked: &Asked, fate: Option<&Fate>, left_out: &LeftOut, namespace: &str) -> Vec<String> {
     if asked.is_unanswered {
-        return vec![
-            "Kyverno is away or too slow, and nothing starts meanwhile: kubectl signing \
-                     doctor"
-                .to_owned(),
-        ];
+        let away = "Kyverno is away or too slow, and nothing starts meanwhile";
+        return vec![format!("{away}: kubectl signing doctor")];
     }
     let mut causes = Vec::new();
     let mut add = |text: &str| causes.push(text.to_owned());

@@ -182,7 +182,8 @@ impl Asked {
 
     /// Takes into account what Kyverno leaves out of the check.
     pub fn leave_out(&mut self, left_out: &LeftOut) {
-        let why = left_out.certain.first().map(String::as_str).unwrap_or_default();
+        // Which of them decides is not told apart.
+        let why = left_out.certain.join("; ");
         match left_out.share {
             Share::None => {}
             // What is admitted anyway is so wherever nobody looks.

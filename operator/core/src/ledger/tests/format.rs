@@ -279,7 +279,8 @@ fn what_could_not_have_been_written_is_refused() {
 #[test]
 fn what_a_process_keeps_for_itself_is_the_same_again() {
     let mut ledger = rotated(3, 3);
-    let hashes = [&*token_hash("2026-11"), "2", "A0", &"A".repeat(64), &"g".repeat(64), ""];
+    let hash = token_hash("2026-11");
+    let hashes = [&*hash, "2", "A0", &"A".repeat(64), &"g".repeat(64), "", "=", "=AAAA", "==AA"];
     let token = |hash: &&str| Token { hash: (*hash).to_owned(), version: 1 };
     ledger.tokens = hashes.iter().map(token).collect();
     let kept = serde_json::to_string(&ledger).unwrap();

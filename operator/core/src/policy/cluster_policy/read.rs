@@ -77,6 +77,14 @@ pub fn rules_of<'a>(spec: &'a Value, ring: &str) -> Vec<&'a Value> {
     of_ring.filter(|(name, _)| seen.insert(*name)).map(|(_, rule)| rule).collect()
 }
 
+/// The names of the rules by which a policy's spec verifies for a ring: its own, and what
+/// all of its rings stand by.
+#[must_use]
+pub fn rule_names(spec: &Value, ring: &str) -> Vec<String> {
+    let rules = [ring, names::GATE_RULE].into_iter().flat_map(|owner| rules_of(spec, owner));
+    rules.filter_map(|rule| Some(rule.get("name")?.as_str()?.to_owned())).collect()
+}
+
 /// The public keys in rules as they stand in a policy's spec.
 #[must_use]
 pub fn keys_of(rules: &[&Value]) -> BTreeSet<String> {
