@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::World;
+use signingkeyring_e2e_testbed::world::{World, wait_until};
 
 use crate::shell;
 
@@ -26,10 +26,15 @@ pub async fn by_kubectl(world: &World, ring: &str) -> Result<()> {
         ("enroll x ''", "kube-system\n"),
     ] {
         let line = format!("PATH={}:$PATH kubectl __complete signing {words}", folder.display());
-        let ran = shell(world, &line).await?;
-        ensure!(ran.code == Some(0), "{words}: {:?}\n{}", ran.code, ran.text);
-        ensure!(ran.text.contains(offered), "{words}: {offered:?} is not in\n{}", ran.text);
-        ensure!(ran.text.contains("\n:4\n"), "{words}: files are offered:\n{}", ran.text);
+        // A cluster that does not answer at once is not waited for by who types.
+        wait_until(&line, async || {
+            let ran = shell(world, &line).await?;
+            ensure!(ran.code == Some(0), "{words}: {:?}\n{}", ran.code, ran.text);
+            ensure!(ran.text.contains(offered), "{words}: {offered:?} is not in\n{}", ran.text);
+            ensure!(ran.text.contains("\n:4\n"), "{words}: files are offered:\n{}", ran.text);
+            Ok(true)
+        })
+        .await?;
     }
     Ok(())
 }

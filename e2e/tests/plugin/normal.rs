@@ -98,7 +98,9 @@ fn replaced(word: &str) -> Option<String> {
         return Some("2026-11-24T10:00:00Z".to_owned());
     }
     let (name, last) = word.rsplit_once('-')?;
-    let is_made_up = (8..=10).contains(&last.len())
+    // A 32-bit number in decimal, each digit of which is written as one of the alphabet: most
+    // have ten, and some few.
+    let is_made_up = (4..=10).contains(&last.len())
         && last.chars().all(|c| MADE_UP.contains(c))
         && last.contains(|c: char| c.is_ascii_digit());
     is_made_up.then(|| format!("{name}-5d9c7b6f48"))
@@ -171,5 +173,7 @@ fn two_runs_come_to_the_same() {
     assert_eq!(of("  +12s  version 4 signs\n"), of("   +3s  version 4 signs\n"));
     assert_eq!(of("at 2026-11-26T22:00:19Z: x"), "at 2026-11-24T10:00:00Z: x\n");
     assert_eq!(of("web-6f7d8c9b5 localhost:4711/a"), "web-5d9c7b6f48 localhost:5000/a\n");
+    assert_eq!(of("Deployment web-6f7d8c"), "Deployment web-5d9c7b6f48\n");
+    assert_eq!(of("signing-enforce-0001"), "signing-enforce-0001\n");
     assert_eq!(of("docs/kubectl-signing checkout-dev"), "docs/kubectl-signing checkout-dev\n");
 }
