@@ -93,6 +93,9 @@ const PICTURES: [(&str, &str); 3] = [
     ("kubectl signing why localhost:5000/checkout/old:v1 -n checkout-dev", "why.svg"),
 ];
 
+/// The command of the page that has a version retire.
+const ROTATES: &str = "kubectl signing rotate checkout --yes --wait";
+
 fn path() -> PathBuf {
     tools::root().join("docs/kubectl-signing.md")
 }
@@ -131,6 +134,9 @@ async fn the_page(world: &World) -> Result<()> {
             page::Part::Command(line) => {
                 let ran = shell(world, &normal.undo(line)).await?;
                 written.push_str(&page::shown(line, ran.code, &normal.of(&ran.text)));
+                if line == ROTATES {
+                    scene::is_refused_what_has_retired(world).await?;
+                }
                 if let Some((_, file)) = PICTURES.iter().find(|(of, _)| *of == line) {
                     pictures.insert(*file, picture(world, &mut normal, line).await?);
                 }
@@ -138,6 +144,7 @@ async fn the_page(world: &World) -> Result<()> {
         }
     }
     ensure!(pictures.len() == PICTURES.len(), "the page lacks one of {PICTURES:?}");
+    ensure!(text.contains(&format!("$ {ROTATES}\n")), "the page lacks {ROTATES:?}");
     let folder = path().with_extension("");
     for (file, picture) in pictures {
         let file = folder.join(file);

@@ -49,6 +49,15 @@ pub async fn set(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Waits until Kyverno has let go of the version that a rotation has taken out, which is a
+/// moment after the next one signs: what comes next asks it.
+pub async fn is_refused_what_has_retired(world: &World) -> Result<()> {
+    let said = r#"{.status.conditions[?(@.type=="PolicyEnforced")].message}"#;
+    let policy = world.ring(RING, "{.status.policy.name}").await?;
+    let accepts = format!("Kyverno accepts the versions 4, 3, 2, by policy {policy}");
+    world.wait_for_field(RING, said, &accepts).await
+}
+
 /// Another ring, an image of nobody's, and namespaces that no ring verifies.
 async fn others(world: &World) -> Result<()> {
     let registry = &world.info.registry;
