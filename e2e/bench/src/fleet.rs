@@ -7,7 +7,7 @@ pub mod rest;
 mod urgent;
 pub mod waves;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -204,6 +204,12 @@ impl Fleet {
     /// If it has ended.
     pub fn process(&self) -> Result<Process> {
         Ok(Process(self.operator.as_ref().context("no operator was started")?.process()?))
+    }
+
+    /// The cluster's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.world.info.folder
     }
 
     /// The programs of the cluster.

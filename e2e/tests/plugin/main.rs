@@ -135,7 +135,7 @@ async fn the_page(world: &World) -> Result<()> {
                 let ran = shell(world, &normal.undo(line)).await?;
                 written.push_str(&page::shown(line, ran.code, &normal.of(&ran.text)));
                 if line == ROTATES {
-                    scene::is_refused_what_has_retired(world).await?;
+                    scene::retired_is_refused(world).await?;
                 }
                 if let Some((_, file)) = PICTURES.iter().find(|(of, _)| *of == line) {
                     pictures.insert(*file, picture(world, &mut normal, line).await?);

@@ -51,7 +51,7 @@ pub async fn set(world: &World) -> Result<()> {
 
 /// Waits until Kyverno has let go of the version that a rotation has taken out, which is a
 /// moment after the next one signs: what comes next asks it.
-pub async fn is_refused_what_has_retired(world: &World) -> Result<()> {
+pub async fn retired_is_refused(world: &World) -> Result<()> {
     let said = r#"{.status.conditions[?(@.type=="PolicyEnforced")].message}"#;
     let policy = world.ring(RING, "{.status.policy.name}").await?;
     let accepts = format!("Kyverno accepts the versions 4, 3, 2, by policy {policy}");

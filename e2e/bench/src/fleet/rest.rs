@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use serde::Serialize;
+use signingkeyring_e2e_testbed::audit;
 use tokio::time::sleep;
 
 use super::{
@@ -87,16 +88,16 @@ pub async fn measure(
     let followed = follow(&fleet.client, arrangement.rings, patience, start, ready).await?;
     let settled = followed.times.last().map(Duration::as_secs_f64);
     let process = fleet.process()?;
-    let (resident, cpu, rest) = rest(&fleet, patience).await?;
+    let Minute { resident, cpu, requests, writes } = rest(&fleet, patience).await?;
     let peak = process.peak()?;
 
     fleet.stop().await?;
-    let before = Requests::now(&fleet.client).await?;
+    let written = audit::Requests::from_now(fleet.folder())?;
     let restart = Instant::now();
     fleet.start().await?;
     let restart = restart.elapsed().as_secs_f64();
     sleep(RESTARTED).await;
-    let restarted = Requests::now(&fleet.client).await?.since(&before);
+    let restart_writes = count(&written.writes_until_now(fleet.folder())?);
     let restart_resident = fleet.process()?.resident()?;
     let memory = fleet.programs()?.memory()?;
     fleet.stop().await?;
@@ -115,10 +116,10 @@ pub async fn measure(
         resident,
         peak,
         cpu,
-        requests: rest.total(),
-        writes: rest.writes(),
+        requests,
+        writes,
         restart,
-        restart_writes: restarted.writes(),
+        restart_writes,
         restart_resident,
         memory,
         configurations: configurations(&fleet.client).await?,
@@ -126,18 +127,34 @@ pub async fn measure(
     })
 }
 
-/// Waits for a minute without a write, or for the last one that there is time for.
-async fn rest(fleet: &Fleet, patience: Duration) -> Result<(u64, f64, Requests)> {
+/// What a minute took.
+struct Minute {
+    resident: u64,
+    cpu: f64,
+    requests: u64,
+    writes: u64,
+}
+
+/// Waits for a minute in which the operator writes nothing, or for the last one that there is
+/// time for. Kyverno writes in every one: an event of each question that is asked of an
+/// ImageValidatingPolicy.
+async fn rest(fleet: &Fleet, patience: Duration) -> Result<Minute> {
     let process = fleet.process()?;
     let deadline = Instant::now() + patience;
     loop {
+        let written = audit::Requests::from_now(fleet.folder())?;
         let (before, cpu) = (Requests::now(&fleet.client).await?, process.cpu()?);
         sleep(REST).await;
         let used = process.cpu()? - cpu;
-        let requests = Requests::now(&fleet.client).await?.since(&before);
-        if requests.writes() == 0 || Instant::now() > deadline {
-            let percent = 100.0 * used.as_secs_f64() / REST.as_secs_f64();
-            return Ok((process.resident()?, percent, requests));
+        let requests = Requests::now(&fleet.client).await?.since(&before).total();
+        let writes = count(&written.writes_until_now(fleet.folder())?);
+        if writes == 0 || Instant::now() > deadline {
+            let cpu = 100.0 * used.as_secs_f64() / REST.as_secs_f64();
+            return Ok(Minute { resident: process.resident()?, cpu, requests, writes });
         }
     }
+}
+
+fn count(writes: &[audit::Request]) -> u64 {
+    u64::try_from(writes.len()).unwrap_or(u64::MAX)
 }
