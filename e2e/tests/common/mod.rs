@@ -1,7 +1,6 @@
 //! One cluster and one operator for all tests of a binary.
 
 use std::{
-    io::Write,
     path::PathBuf,
     sync::{LazyLock, OnceLock},
 };
@@ -67,11 +66,8 @@ pub fn run_only(kind: Kind, why: &str, test: impl AsyncFnOnce(&'static Shared) -
 pub fn takes_long(why: &str) -> bool {
     let tried = std::env::var_os("LONG_TESTS").is_some();
     if !tried {
-        let thread = std::thread::current();
-        let test = format!("{}::{}", env!("CARGO_CRATE_NAME"), thread.name().unwrap_or_default());
-        let line =
-            format!("LEFT OUT: {test}: only with LONG_TESTS=1, as in make test-all: {why}\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        let why = format!("only with LONG_TESTS=1, as in make test-all: {why}");
+        left_out("a run that is quick", &why);
     }
     tried
 }
