@@ -13,7 +13,7 @@ use serde_json::json;
 use signingkeyring_core::{
     event::{Action as Doing, Occurrence},
     high_water::{HighWater, HighWaters},
-    ledger::{Cause, Change, Mint, PipelineRef},
+    ledger::{Cause, Change, Ledger, Mint, PipelineRef},
     names,
     plan::Action,
     snapshot::{Finding, PipelineFound},
@@ -50,6 +50,8 @@ pub struct Done {
     pub wrote: bool,
     /// What came to light, for the snapshot to learn.
     pub findings: Vec<Finding>,
+    /// A version waits for its key pair, with which the ring is woken.
+    pub awaits_key: bool,
     /// Why the pass ended before its end, if it failed.
     pub failed: Option<Error>,
 }
@@ -69,6 +71,8 @@ struct Progress {
 enum Halt {
     /// Something is not as it was observed, and only a person can mend it.
     Found(Finding),
+    /// The key pair for it was ordered.
+    AwaitsKey,
     /// It failed.
     Failed(Error),
 }
@@ -130,6 +134,7 @@ async fn act_in_order(
                 done.findings.push(finding);
                 return Done { wrote: false, ..done };
             }
+            (_, Err(Halt::AwaitsKey)) => return Done { awaits_key: true, ..done },
             (_, Err(Halt::Failed(error))) => return Done { failed: Some(error), ..done },
         }
     }
@@ -240,6 +245,7 @@ async fn commit(
 ) -> Result<(), Halt> {
     let ring = observed.snapshot.name.as_str();
     let next = ledger::commit(context, observed, change).await?;
+    hasten(context, &next, change);
     let events = &context.events;
     let fingerprint = |number: u32| fingerprint(&next, number);
     match change {
@@ -277,6 +283,18 @@ async fn commit(
     }
     announce_retired(context, on, observed, &next).await;
     Ok(())
+}
+
+/// Has the policies of a ring written without delay where it was revoked or removed: before
+/// anything is said of it.
+fn hasten(context: &Context, ledger: &Ledger, change: &Change) {
+    for policy in ledger.rule.settings.policies() {
+        match change {
+            Change::Revoke { .. } => context.policies.wake_urgently(&policy),
+            Change::Remove { .. } => context.policies.wake_soon(&policy),
+            _ => {}
+        }
+    }
 }
 
 /// Has the ring's annotation remember how far the ring has come, unless the

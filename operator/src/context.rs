@@ -19,6 +19,7 @@ use crate::{
     gate::Gate,
     gathering::Gathering,
     handover::Handover,
+    key_orders::KeyOrders,
     rechecks::Rechecks,
     revoking::Revoking,
     rotations::Rotations,
@@ -55,7 +56,9 @@ pub struct Context {
     pub revoking: Arc<Revoking>,
     /// Private keys that pipelines are given next.
     pub handover: Arc<Handover>,
-    /// Where keys are sealed.
+    /// Key pairs that rings have ordered.
+    pub key_orders: KeyOrders,
+    /// Where keys are sealed and opened.
     pub sealings: Arc<Sealings>,
     /// The rings to look at.
     pub rings: Arc<WorkQueue<String>>,

@@ -21,6 +21,7 @@ mod handover;
 mod hash;
 mod http;
 mod identity;
+mod key_orders;
 pub mod keys;
 mod kinds;
 mod kyverno;

@@ -90,7 +90,7 @@ pub async fn observe(context: &Context, name: &RingName, object: &SigningKeyRing
     let annotation = object.annotations().get(names::ANNOTATION_HIGH_WATER);
     let snapshot = Snapshot {
         place: place(context, name, &ring, &ledger),
-        can_seal: context.sealings.is_free(),
+        can_seal: context.key_orders.is_at_hand(ring_name),
         rotations_full: context.rotations.full_for(ring_name),
         reported,
         recorded: witness::recorded(annotation, ring_name),

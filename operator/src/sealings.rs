@@ -81,15 +81,12 @@ impl Sealings {
         // In this order everywhere: nobody waits for a place who has memory.
         let place = Arc::clone(&self.places).acquire_owned().await;
         let memory = Arc::clone(&self.memory).acquire_many_owned(cost).await;
-        let is_urgent = turn.is_none();
         drop(turn);
         let room =
             (place.map_err(|_| Error::Interrupted)?, memory.map_err(|_| Error::Interrupted)?);
         let (answer, computed) = oneshot::channel();
         let thread = thread::Builder::new().name("sealing".to_owned()).spawn(move || {
-            if !is_urgent {
-                give_way();
-            }
+            give_way();
             let result = panic::catch_unwind(AssertUnwindSafe(work));
             // Taken until here even if nobody waits for the result any more.
             drop(room);

@@ -1,6 +1,13 @@
-//! No more rings rotate at once than may, and who waits says so.
+//! No more rings rotate at once than may, and who waits says so. Who waits for a key pair
+//! revokes meanwhile.
 
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::json;
 use signingkeyring_e2e_testbed::world::{World, manifest, namespaces, wait_until};
 
 use crate::turn::{self, in_turn};
@@ -71,6 +78,50 @@ fn so_many_rings_rotate_at_once_and_a_revocation_waits_for_none() {
         for name in RINGS {
             ensure!(!is_queued(world, name).await?, "{name} waits for nothing");
             world.wait_for_field(name, "{.status.currentVersion}", "2").await?;
+        }
+        turn::kill(shared).await?;
+        turn::start(shared, &[]).await
+    });
+}
+
+/// So many that their keys take seconds to be sealed, one after the other.
+const WAVE: usize = 20;
+
+#[test]
+fn a_ring_revokes_while_it_waits_for_a_key() {
+    in_turn(async |shared| {
+        let world = &shared.world;
+        let rings: Vec<String> = (0..WAVE).map(|number| format!("sealed-{number:02}")).collect();
+        let yaml = rings.iter().map(|ring| namespaces(ring) + "---\n" + &manifest(ring, ""));
+        world.apply(&yaml.collect::<Vec<_>>().join("---\n")).await?;
+        for ring in &rings {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+        }
+        turn::kill(shared).await?;
+        turn::start(shared, &["--sealings=1"]).await?;
+        for ring in &rings {
+            world.wait_for_condition(ring, "Ready", "True").await?;
+        }
+        let gvk = GroupVersionKind::gvk("signing.odj.cloud", "v1alpha1", "SigningKeyRing");
+        let resource = ApiResource::from_gvk(&gvk);
+        let api: Api<DynamicObject> = Api::all_with(world.client().await?, &resource);
+        let (api, as_asked) = (&api, &PatchParams::default());
+        let rotate = &Patch::Merge(
+            json!({"metadata": {"annotations": {"signing.odj.cloud/rotate": "all-at-once"}}}),
+        );
+        try_join_all(rings.iter().map(|ring| api.patch(ring, as_asked, rotate))).await?;
+        let ring = &rings[WAVE / 2];
+        let revoke = json!({"spec": {"revoked": [{"version": 1, "reason": "leaked"}]}});
+        api.patch(ring, as_asked, &Patch::Merge(revoke)).await?;
+        world.wait_for_condition(ring, "RevocationsApplied", "True").await?;
+        world.wait_for_field(ring, "{.status.currentVersion}", "2").await?;
+        // What was asked before is answered by the same version.
+        world.wait_for_field(ring, "{.status.observedRotation}", "all-at-once").await?;
+        let cause = world.ring(ring, "{.status.versions[?(@.version==2)].cause}").await?;
+        ensure!(cause == "Revocation", "its next version was minted for {cause}");
+        for ring in &rings {
+            world.wait_for_field(ring, "{.status.currentVersion}", "2").await?;
+            world.wait_for_condition(ring, "Ready", "True").await?;
         }
         turn::kill(shared).await?;
         turn::start(shared, &[]).await

@@ -33,7 +33,7 @@ use secret::{Entries, api, empty, look, read};
 /// Commits a new version, with the key pair that it gets here.
 ///
 /// # Errors
-/// If there is no key pair, or as [`commit`].
+/// If there is no key pair, or not yet, or as [`commit`].
 pub(super) async fn mint(
     context: &Context,
     observed: &Observed,
@@ -44,7 +44,7 @@ pub(super) async fn mint(
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, observed, from).await?,
-        Mint::New { .. } | Mint::Recover(_) => generate(context, &observed.snapshot.name).await?,
+        Mint::New { .. } | Mint::Recover(_) => ordered(context, observed)?,
     };
     let number = mint.version();
     let secret = match mint {
@@ -352,13 +352,15 @@ pub async fn delete_key_secret(
     Ok(())
 }
 
-async fn generate(context: &Context, ring: &RingName) -> Result<KeyPair, Error> {
+/// The key pair that the ring has ordered.
+fn ordered(context: &Context, observed: &Observed) -> Result<KeyPair, Halt> {
+    let ring = observed.snapshot.name.as_str();
+    let table = observed.snapshot.ledger.table();
     // As where a revoked key that signs has to be replaced.
-    let pair = match context.rings.is_urgent(ring.as_str()) {
-        true => context.sealings.compute_urgently(1, KeyPair::generate).await?,
-        false => context.sealings.compute(1, KeyPair::generate).await?,
-    };
-    Ok(pair?)
+    let is_urgent = context.rings.is_urgent(ring);
+    let policy = table.map(|table| table.rule.settings.policy);
+    let key = context.key_orders.take_or_order(ring, policy, is_urgent);
+    Ok(key.ok_or(Halt::AwaitsKey)??)
 }
 
 /// A version's key pair out of a Secret's data, if it is the one that the

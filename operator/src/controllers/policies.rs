@@ -203,11 +203,13 @@ fn are_checked_next(context: &Context, policy: PolicyRef) -> bool {
         && context.cache.ledgers.placed_in(policy).iter().any(|(ring, _)| is_next(ring))
 }
 
-/// Whether more of a policy's rings are worked on than the one for which it is written.
+/// Whether more of a policy's rings are worked on, or wait for a key pair, than the one for
+/// which it is written.
 fn others_follow(context: &Context, policy: PolicyRef) -> bool {
+    let follows =
+        |ring: &str| context.rings.is_wanted(ring) || context.key_orders.has_ordered(ring);
     let placed = context.cache.ledgers.placed_in(policy);
-    let mut wanted = placed.iter().filter(|(ring, _)| context.rings.is_wanted(ring.as_str()));
-    wanted.nth(1).is_some()
+    placed.iter().filter(|(ring, _)| follows(ring.as_str())).nth(1).is_some()
 }
 
 /// Wakes the rings that are placed in a policy, and those that it names.

@@ -81,6 +81,7 @@ async fn pass(context: &Context, ring: String) -> Pass {
     note_rotation(context, &ring, ledger.as_deref(), &said);
     if said.is_gone {
         context.rechecks.forget(&ring);
+        context.key_orders.forget(&ring);
         context.reports.end(&ring);
     } else {
         let at = said.looked_at.unwrap_or_else(Instant::now);
@@ -89,8 +90,10 @@ async fn pass(context: &Context, ring: String) -> Pass {
     // What was done is told before something else is begun: otherwise all of a wave would be
     // through at its end.
     let has_more = outcome == Outcome::Requeue || said.status_waits;
-    let under_way = ledger
-        .is_some_and(|ledger| ledger.has_pending || ledger.removed || (ledger.signs && has_more));
+    let under_way = said.awaits_key
+        || ledger.is_some_and(|ledger| {
+            ledger.has_pending || ledger.removed || (ledger.signs && has_more)
+        });
     Pass { outcome, key: said.key, under_way }
 }
 
@@ -111,13 +114,18 @@ struct Said {
     soak: Duration,
     /// A rotation is due and waits for those of others.
     is_queued: bool,
+    /// Its next version waits for the key pair that was ordered.
+    awaits_key: bool,
+    /// With that version it is rotating.
+    begins_rotation: bool,
     /// Its status is not written yet: it tells of a step that another one follows.
     status_waits: bool,
 }
 
 /// Takes in whether the ring rotates or waits for others, and wakes who has room by now.
 fn note_rotation(context: &Context, ring: &str, ledger: Option<&Outline>, said: &Said) {
-    let standing = if !said.is_gone && ledger.is_some_and(|ledger| ledger.rotates) {
+    let is_begun = said.awaits_key && said.begins_rotation;
+    let standing = if !said.is_gone && (is_begun || ledger.is_some_and(|ledger| ledger.rotates)) {
         Standing::UnderWay(said.soak)
     } else if said.is_queued {
         Standing::Waiting
@@ -215,10 +223,17 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if plan.actions.iter().any(revokes) {
         context.revoking.begin(ring);
     }
-    let Done { wrote, mut findings, mut failed } =
+    if !plan.actions.iter().any(|action| matches!(action, Action::Mint(_))) {
+        context.key_orders.forget(ring);
+    }
+    let Done { wrote, mut findings, awaits_key, mut failed } =
         act(context, object, &observed, &plan.actions).await;
-    if failed.is_none() {
-        hasten(context, ring, &plan.actions);
+    said.awaits_key = awaits_key;
+    let table = observed.snapshot.ledger.table();
+    said.begins_rotation = plan.actions.iter().any(|action| action.begins_rotation(table));
+    if awaits_key && !context.revoking.waits(ring) {
+        // As soon as it is there, more is to be told.
+        return Ok(Outcome::Done);
     }
     let starts_over =
         |e: &mut Error| matches!(e, Error::Conflict(_) | Error::Change(_) | Error::Interrupted);
@@ -285,20 +300,6 @@ fn look_at_policies(context: &Context, ring: &str, actions: &[Action]) {
         && let Some(ledger) = context.cache.ledgers.outline(ring)
     {
         context.gate.look_at(ledger.settings.policies());
-    }
-}
-
-/// Has the policies of a ring written without delay where it was revoked or removed.
-fn hasten(context: &Context, ring: &str, actions: &[Action]) {
-    let Some(ledger) = context.cache.ledgers.outline(ring) else { return };
-    for action in actions {
-        for policy in ledger.settings.policies() {
-            match action {
-                Action::Commit(Change::Revoke { .. }) => context.policies.wake_urgently(&policy),
-                Action::Commit(Change::Remove { .. }) => context.policies.wake_soon(&policy),
-                _ => {}
-            }
-        }
     }
 }
 

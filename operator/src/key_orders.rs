@@ -1,0 +1,302 @@
+//! Key pairs that rings wait for. They are sealed beside the passes that order them, so that
+//! a ring is looked at meanwhile: one of its keys may be revoked, or Kyverno may answer.
+//!
+//! The rings of one policy are handed theirs together. Each write of a policy costs the API
+//! server and Kyverno as much as several keys cost here: one write is for all of them.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use signingkeyring_core::policy_ref::PolicyRef;
+use tokio::sync::Semaphore;
+
+use crate::{
+    error::Error, keys::KeyPair, sealings::Sealings, settings::Settings, workqueue::WorkQueue,
+};
+
+/// The rings that have ordered a key pair, each one at most.
+#[derive(Clone, Debug)]
+pub struct KeyOrders {
+    sealings: Arc<Sealings>,
+    rings: Arc<WorkQueue<String>>,
+    state: Arc<Mutex<State>>,
+    /// Of so many policies keys are sealed at once, one after the other.
+    policies: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    orders: HashMap<String, Order>,
+    /// How many of them are under way.
+    under_way: usize,
+    /// The rings of each policy whose turn has yet to come.
+    waiting: HashMap<PolicyRef, Vec<String>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// It waits for room, or is sealed.
+    UnderWay { is_urgent: bool },
+    /// The ring is woken to take it.
+    Ready(Result<KeyPair, Error>),
+}
+
+impl KeyOrders {
+    /// Of key pairs that are sealed there, and of rings that are woken there.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        sealings: Arc<Sealings>,
+        rings: Arc<WorkQueue<String>>,
+    ) -> Self {
+        let policies = Arc::new(Semaphore::new(settings.sealings.into()));
+        Self { sealings, rings, state: Arc::default(), policies }
+    }
+
+    /// Whether a ring has its key pair without waiting for those of others.
+    #[must_use]
+    pub fn is_at_hand(&self, ring: &str) -> bool {
+        let state = self.lock();
+        state.orders.contains_key(ring) || (state.under_way == 0 && self.sealings.is_free())
+    }
+
+    /// Whether a ring waits for one, or is about to take it.
+    #[must_use]
+    pub fn has_ordered(&self, ring: &str) -> bool {
+        self.lock().orders.contains_key(ring)
+    }
+
+    /// Takes the key pair that a ring has ordered, if it is ready, or why there is none.
+    /// Otherwise it is ordered, unless it is already, and the ring is woken once it and those
+    /// of its policy that were ordered before its turn are ready. What is urgent waits for
+    /// none of them.
+    pub fn take_or_order(
+        &self,
+        ring: &str,
+        policy: Option<PolicyRef>,
+        is_urgent: bool,
+    ) -> Option<Result<KeyPair, Error>> {
+        let mut state = self.lock();
+        match state.orders.get_mut(ring) {
+            Some(Order::Ready(_)) => return state.remove(ring),
+            Some(Order::UnderWay { is_urgent: before }) => {
+                if mem::replace(before, is_urgent || *before) || !is_urgent {
+                    return None;
+                }
+            }
+            None => {
+                state.orders.insert(ring.to_owned(), Order::UnderWay { is_urgent });
+                state.under_way += 1;
+            }
+        }
+        match policy.filter(|_| !is_urgent) {
+            Some(policy) => match state.waiting.entry(policy) {
+                Entry::Occupied(mut rings) => rings.get_mut().push(ring.to_owned()),
+                Entry::Vacant(rings) => {
+                    rings.insert(vec![ring.to_owned()]);
+                    tokio::spawn(self.clone().seal_all(policy));
+                }
+            },
+            None => {
+                tokio::spawn(self.clone().seal_alone(ring.to_owned(), is_urgent));
+            }
+        }
+        None
+    }
+
+    /// A ring wants none any more: what is sealed for it is gone.
+    pub fn forget(&self, ring: &str) {
+        self.lock().remove(ring);
+    }
+
+    async fn seal_alone(self, ring: String, is_urgent: bool) {
+        let key = if is_urgent {
+            self.sealings.compute_urgently(1, KeyPair::generate).await
+        } else {
+            self.sealings.compute(1, KeyPair::generate).await
+        };
+        if !self.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
+            return;
+        }
+        if is_urgent {
+            self.rings.wake_soon(&ring);
+        } else {
+            self.rings.wake_with_news(&ring);
+        }
+    }
+
+    async fn seal_all(self, policy: PolicyRef) {
+        // It is never closed.
+        let _turn = self.policies.acquire().await;
+        let rings = self.lock().waiting.remove(&policy).unwrap_or_default();
+        let mut ready = Vec::new();
+        for ring in rings {
+            if !self.lock().waits_for_its_turn(&ring) {
+                continue;
+            }
+            let key = self.sealings.compute(1, KeyPair::generate).await;
+            if self.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
+                ready.push(ring);
+            }
+        }
+        ready.iter().for_each(|ring| self.rings.wake_with_news(ring));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes out a ring's order, and what is ready of it.
+    fn remove(&mut self, ring: &str) -> Option<Result<KeyPair, Error>> {
+        match self.orders.remove(ring)? {
+            Order::Ready(key) => Some(key),
+            Order::UnderWay { .. } => {
+                self.under_way -= 1;
+                None
+            }
+        }
+    }
+
+    /// Whether nobody has it sealed more urgently, and it is wanted still.
+    fn waits_for_its_turn(&self, ring: &str) -> bool {
+        matches!(self.orders.get(ring), Some(Order::UnderWay { is_urgent: false }))
+    }
+
+    /// Fills a ring's order; says whether there was one to be filled.
+    fn fill(&mut self, ring: &str, key: Result<KeyPair, Error>) -> bool {
+        let Some(order @ Order::UnderWay { .. }) = self.orders.get_mut(ring) else { return false };
+        *order = Order::Ready(key);
+        self.under_way -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use signingkeyring_core::policy_ref::Action;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::workqueue::{Outcome, Pass};
+
+    const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
+
+    struct Shop {
+        sealings: Arc<Sealings>,
+        rings: Arc<WorkQueue<String>>,
+        orders: KeyOrders,
+    }
+
+    impl Shop {
+        fn new() -> Self {
+            let settings = Settings::parse_from(["operator", "--sealings=1"]);
+            let (sealings, rings) = (Arc::new(Sealings::new(&settings)), Arc::default());
+            let orders = KeyOrders::new(&settings, Arc::clone(&sealings), Arc::clone(&rings));
+            Self { sealings, rings, orders }
+        }
+
+        /// The first rings that are woken, in their order.
+        async fn woken(&self, count: usize) -> Vec<String> {
+            let names = Arc::new(Mutex::new(Vec::new()));
+            let run = self.rings.run(1, |name| {
+                names.lock().unwrap().push(name);
+                async { Pass { outcome: Outcome::Done, key: None, under_way: false } }
+            });
+            let all = async {
+                while names.lock().unwrap().len() < count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = run => {}
+                ended = timeout(Duration::from_secs(60), all) => ended.unwrap(),
+            }
+            names.lock().unwrap().clone()
+        }
+
+        fn take(&self, ring: &str) -> Option<KeyPair> {
+            self.orders.take_or_order(ring, Some(POLICY), false).map(|key| key.unwrap())
+        }
+
+        /// Takes all room there is until the sender is dropped.
+        async fn fill(&self) -> std::sync::mpsc::Sender<()> {
+            let (free, wait) = std::sync::mpsc::channel::<()>();
+            let sealings = Arc::clone(&self.sealings);
+            tokio::spawn(async move { sealings.compute(1, move || wait.recv()).await });
+            while self.sealings.is_free() {
+                tokio::task::yield_now().await;
+            }
+            free
+        }
+    }
+
+    #[tokio::test]
+    async fn who_orders_is_woken_to_take_it_once() {
+        let shop = Shop::new();
+        assert!(shop.orders.is_at_hand("ring"));
+        assert!(shop.take("ring").is_none() && shop.take("ring").is_none());
+        assert!(shop.orders.is_at_hand("ring") && !shop.orders.is_at_hand("other"));
+        assert_eq!(shop.woken(1).await, ["ring"]);
+        assert!(shop.orders.is_at_hand("other"));
+        let first = shop.take("ring").unwrap();
+        assert!(shop.take("ring").is_none(), "it was taken");
+        assert_eq!(shop.woken(1).await, ["ring"]);
+        assert_ne!(shop.take("ring").unwrap().fingerprint(), first.fingerprint());
+        assert!(shop.orders.lock().orders.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_becomes_urgent_goes_before_the_others() {
+        let shop = Shop::new();
+        let free = shop.fill().await;
+        for ring in ["first", "second", "revoked"] {
+            assert!(shop.take(ring).is_none());
+            tokio::task::yield_now().await;
+        }
+        assert!(shop.orders.take_or_order("revoked", Some(POLICY), true).is_none());
+        assert!(shop.take("revoked").is_none(), "it stays urgent");
+        tokio::task::yield_now().await;
+        drop(free);
+        let woken = shop.woken(3).await;
+        assert!(woken.iter().position(|ring| ring == "revoked") <= Some(1), "{woken:?}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_any_more_is_not_kept() {
+        let shop = Shop::new();
+        let free = shop.fill().await;
+        for ring in ["waiting", "other"] {
+            assert!(shop.take(ring).is_none());
+        }
+        shop.orders.forget("waiting");
+        drop(free);
+        assert_eq!(shop.woken(1).await, ["other"]);
+        shop.orders.forget("other");
+        let state = shop.orders.lock();
+        assert!(state.orders.is_empty() && state.under_way == 0, "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn the_rings_of_a_policy_are_handed_theirs_together() {
+        let shop = Shop::new();
+        let free = shop.fill().await;
+        let other = PolicyRef::new(Action::Enforce, 2);
+        // The first has its turn already, the others wait for theirs.
+        for (ring, policy) in [("first", POLICY), ("a", other), ("b", POLICY), ("c", other)] {
+            assert!(shop.orders.take_or_order(ring, Some(policy), false).is_none());
+            tokio::task::yield_now().await;
+        }
+        drop(free);
+        let woken = shop.woken(4).await;
+        assert_eq!(woken, ["first", "a", "c", "b"]);
+    }
+}
