@@ -10,12 +10,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future::join_all;
 use signingkeyring_core::policy_ref::PolicyRef;
-use tokio::sync::Semaphore;
+use tokio::sync::{self, mpsc};
 
-use crate::{
-    error::Error, keys::KeyPair, sealings::Sealings, settings::Settings, workqueue::WorkQueue,
-};
+use crate::{error::Error, keys::KeyPair, sealings::Sealings, workqueue::WorkQueue};
 
 /// The rings that have ordered a key pair, each one at most.
 #[derive(Clone, Debug)]
@@ -23,8 +22,8 @@ pub struct KeyOrders {
     sealings: Arc<Sealings>,
     rings: Arc<WorkQueue<String>>,
     state: Arc<Mutex<State>>,
-    /// Of so many policies keys are sealed at once, one after the other.
-    policies: Arc<Semaphore>,
+    /// Of the policies of which rings wait: held until all of their keys have room.
+    turn: Arc<sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,13 +46,8 @@ enum Order {
 impl KeyOrders {
     /// Of key pairs that are sealed there, and of rings that are woken there.
     #[must_use]
-    pub fn new(
-        settings: &Settings,
-        sealings: Arc<Sealings>,
-        rings: Arc<WorkQueue<String>>,
-    ) -> Self {
-        let policies = Arc::new(Semaphore::new(settings.sealings.into()));
-        Self { sealings, rings, state: Arc::default(), policies }
+    pub fn new(sealings: Arc<Sealings>, rings: Arc<WorkQueue<String>>) -> Self {
+        Self { sealings, rings, state: Arc::default(), turn: Arc::default() }
     }
 
     /// Whether a ring has its key pair without waiting for those of others.
@@ -129,20 +123,31 @@ impl KeyOrders {
     }
 
     async fn seal_all(self, policy: PolicyRef) {
-        // It is never closed.
-        let _turn = self.policies.acquire().await;
-        let rings = self.lock().waiting.remove(&policy).unwrap_or_default();
-        let mut ready = Vec::new();
-        for ring in rings {
-            if !self.lock().waits_for_its_turn(&ring) {
-                continue;
+        let turn = self.turn.lock().await;
+        let mut rings = self.lock().waiting.remove(&policy).unwrap_or_default();
+        rings.retain(|ring| self.lock().waits_for_its_turn(ring));
+        // Closed once each of them has begun, or has failed to.
+        let (begins, mut all_begun) = mpsc::channel::<()>(1);
+        let keys = rings.iter().map(|ring| {
+            let begins = begins.clone();
+            let generate = move || {
+                drop(begins);
+                KeyPair::generate()
+            };
+            async {
+                let key = self.sealings.compute(1, generate).await;
+                self.lock().fill(ring, key.and_then(|key| Ok(key?)))
             }
-            let key = self.sealings.compute(1, KeyPair::generate).await;
-            if self.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
-                ready.push(ring);
-            }
-        }
-        ready.iter().for_each(|ring| self.rings.wake_with_news(ring));
+        });
+        let keys = join_all(keys);
+        drop(begins);
+        let next = async {
+            all_begun.recv().await;
+            drop(turn);
+        };
+        let (filled, ()) = futures::join!(keys, next);
+        let ready = rings.iter().zip(filled).filter(|(_, filled)| *filled);
+        ready.for_each(|(ring, _)| self.rings.wake_with_news(ring));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,7 +191,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::workqueue::{Outcome, Pass};
+    use crate::{
+        settings::Settings,
+        workqueue::{Outcome, Pass},
+    };
 
     const POLICY: PolicyRef = PolicyRef::new(Action::Enforce, 1);
 
@@ -200,7 +208,7 @@ mod tests {
         fn new() -> Self {
             let settings = Settings::parse_from(["operator", "--sealings=1"]);
             let (sealings, rings) = (Arc::new(Sealings::new(&settings)), Arc::default());
-            let orders = KeyOrders::new(&settings, Arc::clone(&sealings), Arc::clone(&rings));
+            let orders = KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings));
             Self { sealings, rings, orders }
         }
 

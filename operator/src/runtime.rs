@@ -233,7 +233,7 @@ fn assemble(
         events: Events::new(client.clone(), clock.clone()),
         client: client.clone(),
         clock: clock.clone(),
-        key_orders: KeyOrders::new(settings, Arc::clone(&sealings), Arc::clone(&rings)),
+        key_orders: KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings)),
         sealings,
         gathering: Arc::new(Gathering::of_policies()),
         reports: Arc::new(Gathering::of_statuses()),

@@ -118,13 +118,14 @@ pub fn waves(waves: &[Wave]) -> String {
         );
     }
     text += "\nKeys that are revoked while all rings rotate\n\n\
-             | kind | rings | of these | policy stored, p50 ms | p99 (≤ 1000) | \
+             | what | kind | rings | of these | policy stored, p50 ms | p99 (≤ 1000) | \
              Kyverno answered, p50 ms | p99 (≤ 3000) |\n\
-             |---|---|---|---|---|---|---|\n";
+             |---|---|---|---|---|---|---|---|\n";
     for wave in waves {
         let Some(urgent) = wave.urgent else { continue };
         text += &format!(
-            "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            wave.wanted,
             wave.arrangement.kind,
             wave.arrangement.rings,
             wave.rings,

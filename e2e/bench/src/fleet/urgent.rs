@@ -23,9 +23,6 @@ use signingkeyring_crds::{SigningKeyRing, VersionState};
 use super::{AT_ONCE, Fleet, follow::is_true};
 use crate::{asked::Quantiles, ledgers::ring_name};
 
-/// The version whose key is revoked.
-const VERSION: u32 = 1;
-
 /// How long it took, each time from when it was asked for.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Urgent {
@@ -35,10 +32,11 @@ pub struct Urgent {
     pub answered: Quantiles,
 }
 
-/// The revocations of some rings.
+/// The revocations of one version of some rings.
 pub struct Revocations<'a> {
     fleet: &'a Fleet,
     rings: Range<usize>,
+    version: u32,
     /// The keys that are revoked, by ring.
     keys: BTreeMap<String, String>,
     seen: Mutex<Seen>,
@@ -57,18 +55,19 @@ impl<'a> Revocations<'a> {
     ///
     /// # Errors
     /// If a ring cannot be read, or has no such version.
-    pub async fn of(fleet: &'a Fleet, rings: Range<usize>) -> Result<Self> {
+    pub async fn of(fleet: &'a Fleet, rings: Range<usize>, version: u32) -> Result<Self> {
         let api: Api<SigningKeyRing> = Api::all(fleet.client.clone());
         let mut keys = BTreeMap::new();
         for number in rings.clone() {
             let name = ring_name(number);
             let ring = api.get(&name).await?;
             let versions = ring.status.into_iter().flat_map(|status| status.versions);
-            let mut first = versions.filter(|version| version.version == VERSION);
-            let version = first.next().with_context(|| format!("ring {name} has no version 1"))?;
-            keys.insert(name, version.public_key.trim().to_owned());
+            let mut named = versions.filter(|found| found.version == version);
+            let found = named.next();
+            let found = found.with_context(|| format!("ring {name} has no version {version}"))?;
+            keys.insert(name, found.public_key.trim().to_owned());
         }
-        Ok(Self { fleet, rings, keys, seen: Mutex::default() })
+        Ok(Self { fleet, rings, version, keys, seen: Mutex::default() })
     }
 
     /// Asks for all of them at once.
@@ -76,16 +75,30 @@ impl<'a> Revocations<'a> {
     /// # Errors
     /// If the API server refuses one.
     pub async fn ask(&self) -> Result<()> {
+        let asked = stream::iter(self.rings.clone()).map(|ring| self.ask_for(ring));
+        asked.buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Asks for one after the other, each so long after the one before.
+    ///
+    /// # Errors
+    /// If the API server refuses one.
+    pub async fn ask_each(&self, pause: Duration) -> Result<()> {
+        let mut turns = tokio::time::interval(pause);
+        for ring in self.rings.clone() {
+            turns.tick().await;
+            self.ask_for(ring).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_for(&self, ring: usize) -> Result<()> {
         let api: Api<SigningKeyRing> = Api::all(self.fleet.client.clone());
-        let patch = json!({"spec": {"revoked": [{"version": VERSION, "reason": "bench"}]}});
-        let (api, params, patch) = (&api, &PatchParams::default(), &Patch::Merge(patch));
-        let one = |number| async move {
-            let name = ring_name(number);
-            self.seen().asked.insert(name.clone(), Instant::now());
-            api.patch(&name, params, patch).await?;
-            Ok::<_, anyhow::Error>(())
-        };
-        stream::iter(self.rings.clone()).map(one).buffer_unordered(AT_ONCE).try_collect().await
+        let patch = json!({"spec": {"revoked": [{"version": self.version, "reason": "bench"}]}});
+        let name = ring_name(ring);
+        self.seen().asked.insert(name.clone(), Instant::now());
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
     }
 
     /// Waits until no policy holds one of the keys any more.
@@ -118,8 +131,8 @@ impl<'a> Revocations<'a> {
     /// Whether a ring says that its key is not accepted any more. Notes when it said so first.
     pub fn is_applied(&self, ring: &SigningKeyRing) -> bool {
         let versions = ring.status.iter().flat_map(|status| &status.versions);
-        let mut first = versions.filter(|version| version.version == VERSION);
-        let applied = first.any(|version| version.state == VersionState::Revoked)
+        let mut named = versions.filter(|version| version.version == self.version);
+        let applied = named.any(|version| version.state == VersionState::Revoked)
             && is_true(ring, "RevocationsApplied");
         if applied {
             self.seen().answered.entry(ring.name_any()).or_insert_with(Instant::now);

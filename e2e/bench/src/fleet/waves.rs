@@ -22,6 +22,9 @@ use crate::{
     asked::Quantiles, bed::Arrangement, ledgers::PublicKey, process::Cpu, requests::Requests,
 };
 
+/// So long after each other keys are revoked that are not revoked at once.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// After so long nothing of a wave is in memory any more.
 const OVER: Duration = Duration::from_secs(10);
 
@@ -101,7 +104,7 @@ pub async fn measure(
 
     // Those of the middle: neither the first nor the last to be asked.
     let first = (all - revoked) / 2;
-    let revocations = Revocations::of(&fleet, first..first + revoked).await?;
+    let revocations = Revocations::of(&fleet, first..first + revoked, 1).await?;
     let third = rotate("third");
     let ask = async {
         tokio::try_join!(
@@ -114,11 +117,30 @@ pub async fn measure(
         Ok(())
     };
     let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
-    let what = "revocations while all rotate";
-    let mut revoked = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
-    revoked.urgent = Some(revocations.times());
+    let what = "revocations at once, while all rotate";
+    let mut at_once = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
+    at_once.urgent = Some(revocations.times());
+    follow(&fleet.client, all, patience, Instant::now(), signs(3)).await?;
+
+    // Those that come last, so that the most of them have yet to rotate.
+    let revocations = Revocations::of(&fleet, all - revoked..all, 2).await?;
+    let fourth = rotate("fourth");
+    let ask = async {
+        tokio::try_join!(
+            async {
+                fleet.patch(0..all, &fourth).await?;
+                revocations.ask_each(PAUSE).await
+            },
+            revocations.stored(patience)
+        )?;
+        Ok(())
+    };
+    let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
+    let what = "revocations one after the other, while all rotate";
+    let mut one_by_one = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
+    one_by_one.urgent = Some(revocations.times());
     fleet.stop().await?;
-    Ok(vec![births, rotations, revoked])
+    Ok(vec![births, rotations, at_once, one_by_one])
 }
 
 async fn wave(
