@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use kube::Client;
@@ -20,6 +20,7 @@ use crate::{
     gathering::Gathering,
     handover::Handover,
     key_orders::KeyOrders,
+    lock::Mutex,
     rechecks::Rechecks,
     revoking::Revoking,
     rotations::Rotations,
@@ -149,7 +150,7 @@ impl Announced {
     pub fn first_time(&self, what: &str) -> bool {
         let mut hash = DefaultHasher::new();
         what.hash(&mut hash);
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         if said.len() >= Self::MOST {
             said.clear();
         }

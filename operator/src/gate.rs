@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem::discriminant,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -14,6 +13,8 @@ use signingkeyring_core::{
     snapshot::{Answer, CoverAnswer, Silence},
 };
 use tokio::{sync::Notify, time::Instant};
+
+use crate::lock::{Mutex, RwLock};
 
 mod health;
 
@@ -279,14 +280,14 @@ impl Gate {
     /// What a policy's gate said of one ring.
     #[must_use]
     pub fn answer(&self, policy: PolicyRef, ring: &str) -> Answer {
-        self.read().answer(policy, ring)
+        self.records.read().answer(policy, ring)
     }
 
     /// The same, where the ring's ledger calls for this state. What was answered while it
     /// called for another one counts for no time.
     #[must_use]
     pub fn answer_to(&self, policy: PolicyRef, ring: &str, wanted: &RuleState) -> Answer {
-        let records = self.read();
+        let records = self.records.read();
         let mut answer = records.answer(policy, ring);
         let heard = records.of.get(&policy).and_then(|record| record.held.get(ring));
         let is_same = heard.is_some_and(|heard| heard.wanted == *wanted);
@@ -301,7 +302,7 @@ impl Gate {
     /// What was said for a policy that holds no ring, which says this of itself.
     #[must_use]
     pub fn cover(&self, policy: PolicyRef, stands: Option<&Marks>) -> CoverAnswer {
-        match self.read().said(policy).map(|(response, _)| response) {
+        match self.records.read().said(policy).map(|(response, _)| response) {
             None
             | Some(
                 Response::Unreachable(_)
@@ -323,27 +324,27 @@ impl Gate {
 
     /// Has it looked whether policies are to be asked: something about them has changed.
     pub fn look_at(&self, policies: impl IntoIterator<Item = PolicyRef>) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).extend(policies);
+        self.wanted.lock().extend(policies);
         self.notify.notify_one();
     }
 
     /// Waits for that, and says which they are.
     pub(crate) async fn wanted(&self) -> BTreeSet<PolicyRef> {
         self.notify.notified().await;
-        std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.wanted.lock())
     }
 
     /// Forgets a policy, and what comes in of questions that are on their way.
     pub fn forget(&self, policy: PolicyRef) {
-        self.forgotten().policies.insert(policy, Instant::now());
-        self.write().of.remove(&policy);
+        self.forgotten.lock().policies.insert(policy, Instant::now());
+        self.records.write().of.remove(&policy);
         self.look_at([policy]);
     }
 
     /// Forgets all of them.
     pub(crate) fn forget_all(&self) {
-        self.forgotten().all = Some(Instant::now());
-        let mut records = self.write();
+        self.forgotten.lock().all = Some(Instant::now());
+        let mut records = self.records.write();
         let policies: Vec<PolicyRef> = records.of.keys().copied().collect();
         *records = Records::default();
         drop(records);
@@ -360,8 +361,8 @@ impl Gate {
         members: usize,
         wanted: &HashMap<RingName, Wanted>,
     ) -> Result<Heard, Outdated> {
-        let mut records = self.write();
-        if self.forgotten().includes(policy, asked) {
+        let mut records = self.records.write();
+        if self.forgotten.lock().includes(policy, asked) {
             return Err(Outdated);
         }
         let before = records.said(policy).map(|(response, _)| response.clone());
@@ -395,12 +396,12 @@ impl Gate {
 
     /// The state that a policy's gate is in.
     pub(crate) fn state(&self, policy: PolicyRef) -> Option<State> {
-        self.read().state(policy)
+        self.records.read().state(policy)
     }
 
     /// When a policy is to be asked that is on its way to something, or is not.
     pub(crate) fn due(&self, policy: PolicyRef, unsettled: bool, now: Instant) -> Due {
-        let records = self.read();
+        let records = self.records.read();
         if records.health.get(&group(policy)).is_some_and(|health| health.fault().is_some()) {
             return Due::InTurn;
         }
@@ -416,7 +417,7 @@ impl Gate {
 
     /// The groups of policies that all fail, and when one of each is to be asked again.
     pub(crate) fn faults(&self) -> Vec<(Group, Instant)> {
-        let records = self.read();
+        let records = self.records.read();
         let faults = records.health.iter().filter_map(|(group, health)| {
             let fault = health.fault()?;
             let lasts = fault.asked.saturating_duration_since(fault.since);
@@ -430,21 +431,9 @@ impl Gate {
     /// How long questions to a policy have passed Kyverno without an answer, although it
     /// should have seen them.
     pub(crate) fn passed_for(&self, policy: PolicyRef) -> Option<Duration> {
-        let records = self.read();
+        let records = self.records.read();
         let record = records.of.get(&policy)?;
         record.passed_since.map(|since| record.held(since))
-    }
-
-    fn forgotten(&self) -> MutexGuard<'_, Forgotten> {
-        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Records> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Records> {
-        self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

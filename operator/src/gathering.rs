@@ -2,15 +2,12 @@
 //! several of its rings change, where each write has Kyverno load the policy anew, and forget
 //! what it has verified; in a ring's status while it takes one step after the other.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use signingkeyring_core::report::PASSING;
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// The longest that a write of a policy waits for others.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -45,7 +42,7 @@ impl<N: Clone + Eq + Hash> Gathering<N> {
     /// says whether more is about to change.
     pub fn wait(&self, name: &N, others_follow: bool) -> Option<Duration> {
         let now = Instant::now();
-        let mut since = lock(&self.since);
+        let mut since = self.since.lock();
         let left = match since.get(name) {
             Some(since) => self.longest.saturating_sub(now.saturating_duration_since(*since)),
             None => self.longest,
@@ -60,25 +57,21 @@ impl<N: Clone + Eq + Hash> Gathering<N> {
 
     /// It was written, or does not have to be.
     pub fn end(&self, name: &N) {
-        lock(&self.since).remove(name);
+        self.since.lock().remove(name);
     }
 
     /// How much longer a write is to wait where the first change waits for nobody: what
     /// changes right after a write is gathered.
     #[must_use]
     pub fn pause(&self, name: &N) -> Option<Duration> {
-        let left = self.longest.saturating_sub(lock(&self.written).get(name)?.elapsed());
+        let left = self.longest.saturating_sub(self.written.lock().get(name)?.elapsed());
         (!left.is_zero()).then_some(left)
     }
 
     /// It was written, so that what follows is gathered.
     pub fn wrote(&self, name: &N) {
-        lock(&self.written).insert(name.clone(), Instant::now());
+        self.written.lock().insert(name.clone(), Instant::now());
     }
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

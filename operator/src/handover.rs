@@ -1,16 +1,11 @@
 //! Private keys between the commit whose answer brings them and the pass that gives them to
 //! the pipelines, which follows at once.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use crate::keys::KeyPair;
+use crate::{keys::KeyPair, lock::Mutex};
 
 /// No key is kept for longer.
 const KEPT: Duration = Duration::from_secs(5);
@@ -36,22 +31,18 @@ struct Offer {
 impl Handover {
     /// Keeps a ring's key for a moment: whoever looks next takes it, or nobody does.
     pub(crate) fn offer(self: &Arc<Self>, ring: &str, ledger: String, key: HeldKey) {
-        self.lock().insert(ring.to_owned(), Offer { ledger, key });
+        self.0.lock().insert(ring.to_owned(), Offer { ledger, key });
         let offers = Arc::clone(self);
         tokio::spawn(async move {
             sleep(KEPT).await;
-            offers.lock().retain(|_, offer| offer.key.seen_at.elapsed() < KEPT);
+            offers.0.lock().retain(|_, offer| offer.key.seen_at.elapsed() < KEPT);
         });
     }
 
     /// The key that is kept for a ring, if its ledger is the one that has it.
     pub(crate) fn take(&self, ring: &str, ledger: &str) -> Option<HeldKey> {
-        let offer = self.lock().remove(ring)?;
+        let offer = self.0.lock().remove(ring)?;
         (offer.ledger == ledger).then_some(offer.key)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Offer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,10 +72,10 @@ mod tests {
         assert!(offers.take("shop", "7").is_none());
         offers.offer("shop", "7".to_owned(), key());
         assert!(offers.take("shop", "8").is_none());
-        assert!(offers.lock().is_empty(), "it is of no use any more");
+        assert!(offers.0.lock().is_empty(), "it is of no use any more");
         offers.offer("shop", "8".to_owned(), key());
         sleep(KEPT * 2).await;
-        assert!(offers.lock().is_empty());
+        assert!(offers.0.lock().is_empty());
         assert_eq!(format!("{offers:?}"), "Handover { .. }");
     }
 }

@@ -4,10 +4,7 @@ mod access;
 mod certificate;
 mod secure;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use access::{Access, Answer};
 use anyhow::Context as _;
@@ -27,6 +24,7 @@ use tracing::info;
 
 use crate::{
     leadership::Leadership,
+    lock::Mutex,
     settings::Settings,
     telemetry::{Metrics, Requests},
 };
@@ -56,7 +54,7 @@ impl Health {
 
     /// It begins to list the cluster.
     pub(crate) fn lists(&self, metrics: &Arc<Metrics>) {
-        *self.lock() = Arc::clone(metrics);
+        *self.metrics.lock() = Arc::clone(metrics);
         self.has_listed.send_replace(false);
     }
 
@@ -79,12 +77,8 @@ impl Health {
     }
 
     fn metrics(&self) -> String {
-        let metrics = Arc::clone(&self.lock());
+        let metrics = Arc::clone(&self.metrics.lock());
         metrics.text(self.leadership.is_leader() && *self.has_listed.borrow())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Metrics>> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,6 +26,7 @@ pub mod keys;
 mod kinds;
 mod kyverno;
 mod leadership;
+mod lock;
 mod observe;
 mod packed;
 mod probe;

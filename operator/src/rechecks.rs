@@ -3,11 +3,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// When each ring was last looked at.
 #[derive(Debug, Default)]
@@ -50,7 +52,7 @@ impl Rechecks {
     /// what nobody tells of, such as a right in a namespace: those take turns with the many
     /// that are as they should be.
     pub fn looked_at(&self, ring: &str, at: Instant, requests: usize, waits: bool) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.forget(ring);
         let requests = u32::try_from(requests).unwrap_or(u32::MAX).max(1);
         state.requests += u64::from(requests);
@@ -61,13 +63,13 @@ impl Rechecks {
 
     /// A ring is gone.
     pub fn forget(&self, ring: &str) {
-        self.lock().forget(ring);
+        self.0.lock().forget(ring);
     }
 
     /// Within this time each ring is looked at, by so many requests a second.
     #[must_use]
     pub fn bound(&self, interval: Duration, rate: u16) -> Duration {
-        let state = self.lock();
+        let state = self.0.lock();
         // Those that wait may be looked at as often as all others together.
         let turns = if state.waiting.is_empty() { 1 } else { 2 };
         interval + Duration::from_millis(turns * state.requests * 1_000 / u64::from(rate))
@@ -75,7 +77,7 @@ impl Rechecks {
 
     /// Who is to be looked at now, of those that were not for this long.
     pub fn next(&self, interval: Duration) -> Next {
-        let (mut state, now) = (self.lock(), Instant::now());
+        let (mut state, now) = (self.0.lock(), Instant::now());
         let firsts = [&state.resting, &state.waiting].map(|rings| rings.first().cloned());
         let Some(first) = firsts.iter().flatten().map(|(at, _)| *at).min() else {
             return Next::Nobody;
@@ -99,10 +101,6 @@ impl Rechecks {
             false => state.lead.saturating_sub(requests.into()),
         };
         Next::Ring(ring.to_string(), requests)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

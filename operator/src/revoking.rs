@@ -1,12 +1,10 @@
 //! The rings that have revoked a key and have yet to say that Kyverno has let go of it.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// After this a ring is as the others: who cannot say it by then has another trouble, and
 /// would hold up those that revoke after it.
@@ -20,7 +18,7 @@ pub struct Revoking(Mutex<HashMap<String, Instant>>);
 impl Revoking {
     /// A ring's revocation is about to be in its ledger.
     pub fn begin(&self, ring: &str) {
-        let (mut rings, now) = (self.lock(), Instant::now());
+        let (mut rings, now) = (self.0.lock(), Instant::now());
         rings.retain(|_, since| now.duration_since(*since) < PATIENCE);
         rings.insert(ring.to_owned(), now);
     }
@@ -28,16 +26,12 @@ impl Revoking {
     /// Whether a ring has yet to say so.
     #[must_use]
     pub fn waits(&self, ring: &str) -> bool {
-        self.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
+        self.0.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
     /// It has, or is gone.
     pub fn end(&self, ring: &str) {
-        self.lock().remove(ring);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(ring);
     }
 }
 
@@ -54,6 +48,6 @@ mod tests {
         tokio::time::advance(PATIENCE).await;
         assert!(!revoking.waits("silent"));
         revoking.begin("next");
-        assert_eq!(revoking.lock().len(), 1, "what is over takes up nothing");
+        assert_eq!(revoking.0.lock().len(), 1, "what is over takes up nothing");
     }
 }

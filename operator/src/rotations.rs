@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// A rotation that has not come through after this and its soak does not count any more:
 /// one whose pipeline cannot be reached would hold up all others.
@@ -63,13 +64,13 @@ impl Rotations {
     #[must_use]
     pub fn full_for(&self, ring: &str) -> Option<u16> {
         let limit = self.limit?;
-        (!self.lock().has_room(ring, limit, Instant::now())).then_some(limit)
+        (!self.state.lock().has_room(ring, limit, Instant::now())).then_some(limit)
     }
 
     /// Takes up room for a rotation that is about to be committed; the end of the pass
     /// gives it back if nothing came of it. Returns whether there was any.
     pub fn begin(&self, ring: &str, soak: Duration) -> bool {
-        let (mut state, now) = (self.lock(), Instant::now());
+        let (mut state, now) = (self.state.lock(), Instant::now());
         let has_room = self.limit.is_none_or(|limit| state.has_room(ring, limit, now));
         if has_room {
             state.stand(ring, Standing::UnderWay(soak), now);
@@ -79,7 +80,7 @@ impl Rotations {
 
     /// Takes in what a pass has come to. Returns the rings that have room by now.
     pub fn note(&self, ring: &str, standing: Standing) -> Vec<String> {
-        let (mut state, now) = (self.lock(), Instant::now());
+        let (mut state, now) = (self.state.lock(), Instant::now());
         let changed = state.stand(ring, standing, now);
         match self.limit {
             Some(limit) if changed || standing == Standing::Waiting => state.next(limit, now),
@@ -90,12 +91,8 @@ impl Rotations {
     /// How many rings rotate, and how many wait for them.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.under_way.len(), state.waiting.len())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

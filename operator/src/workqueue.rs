@@ -13,7 +13,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +21,8 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
+
+use crate::lock::Mutex;
 
 mod order;
 mod pace;
@@ -80,6 +81,7 @@ pub struct Key {
 /// The queue.
 #[derive(Debug)]
 pub struct WorkQueue<N> {
+    /// No code that holds it can panic.
     state: Mutex<State<N>>,
     changed: Notify,
 }
@@ -128,27 +130,27 @@ impl<N> Default for State<N> {
 impl<N: Clone + Ord + Hash> WorkQueue<N> {
     /// Forgets all names, as if none had ever been woken. None may be worked on.
     pub fn clear(&self) {
-        *self.lock() = State::default();
+        *self.state.lock() = State::default();
     }
 
     /// Wakes a name: it is worked on as soon as there is room, unless it is
     /// held back.
     pub fn wake<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
-        self.lock().wake(name.to_owned(), false, Instant::now());
+        self.state.lock().wake(name.to_owned(), false, Instant::now());
         self.changed.notify_one();
     }
 
     /// Wakes a name because something is known to be new: if it is held back,
     /// then for no longer than the shortest pause.
     pub fn wake_with_news<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
-        self.lock().wake(name.to_owned(), true, Instant::now());
+        self.state.lock().wake(name.to_owned(), true, Instant::now());
         self.changed.notify_one();
     }
 
     /// Wakes a name with news that wait for nobody: it goes before all others until a
     /// pass over it has succeeded.
     pub fn wake_urgently<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let name = name.to_owned();
         state.ready.make_urgent(&name);
         state.wake(name, true, Instant::now());
@@ -159,7 +161,7 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     /// Wakes a name with news that go before what is under way, though not all of it: until
     /// a pass over it has succeeded, every other place is for such names.
     pub fn wake_soon<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let name = name.to_owned();
         state.ready.make_soon(&name);
         state.wake(name, true, Instant::now());
@@ -170,7 +172,7 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     /// Whether a name waits to be worked on, or is worked on.
     #[must_use]
     pub fn is_wanted<Q: ?Sized + ToOwned<Owned = N>>(&self, name: &Q) -> bool {
-        let (state, name) = (self.lock(), name.to_owned());
+        let (state, name) = (self.state.lock(), name.to_owned());
         state.ready.contains(&name) || state.running.contains_key(&name)
     }
 
@@ -180,7 +182,7 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     where
         N: Borrow<Q>,
     {
-        self.lock().ready.is_urgent(name)
+        self.state.lock().ready.is_urgent(name)
     }
 
     /// Whether a name was wanted again at once after passes that all came to the
@@ -190,13 +192,13 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     where
         N: Borrow<Q>,
     {
-        self.lock().paces.get(name).is_some_and(Pace::is_held_back)
+        self.state.lock().paces.get(name).is_some_and(Pace::is_held_back)
     }
 
     /// How many names wait or are worked on.
     #[must_use]
     pub fn depth(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         state.ready.len() + state.running.len()
     }
 
@@ -209,7 +211,7 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let (started, next_due) = self.lock().start(concurrency, Instant::now());
+            let (started, next_due) = self.state.lock().start(concurrency, Instant::now());
             for name in started {
                 let pass = work(name.clone());
                 running.push(async move { (name, pass.await) });
@@ -224,15 +226,10 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
                 () = self.changed.notified() => {}
                 () = timer => {}
                 Some((name, pass)) = running.next() => {
-                    self.lock().finish(&name, pass, Instant::now());
+                    self.state.lock().finish(&name, pass, Instant::now());
                 }
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<N>> {
-        // No code that holds the lock can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,10 @@
 //! What pipeline Secrets were last seen to hold.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use signingkeyring_core::ledger::PipelineRef;
 
-use crate::secrets::Content;
+use crate::{lock::Mutex, secrets::Content};
 
 /// What pipeline Secrets were last seen to hold, each with the resourceVersion
 /// that it was seen in: as long as a Secret has that one, its metadata are enough.
@@ -28,20 +25,20 @@ struct Entry {
 impl Contents {
     /// What a Secret of this resourceVersion holds, if it was seen.
     pub(crate) fn get(&self, pipeline: &PipelineRef, version: &str) -> Option<Arc<Content>> {
-        let contents = self.lock();
+        let contents = self.0.lock();
         let seen = contents.get(&*key(pipeline))?;
         (*seen.version == *version).then(|| Arc::clone(&seen.content))
     }
 
     /// Whether anything is known of a Secret.
     pub(crate) fn knows(&self, pipeline: &PipelineRef) -> bool {
-        self.lock().contains_key(&*key(pipeline))
+        self.0.lock().contains_key(&*key(pipeline))
     }
 
     /// What a Secret holds, if it was just as the operator writes it when it was last seen,
     /// and the resourceVersion that it had.
     pub(crate) fn intact(&self, pipeline: &PipelineRef) -> Option<(String, Arc<Content>)> {
-        let contents = self.lock();
+        let contents = self.0.lock();
         let seen = contents.get(&*key(pipeline)).filter(|seen| seen.is_intact)?;
         Some((seen.version.to_string(), Arc::clone(&seen.content)))
     }
@@ -49,12 +46,12 @@ impl Contents {
     /// Takes in what was read.
     pub(crate) fn put(&self, pipeline: &PipelineRef, version: String, content: Arc<Content>) {
         let entry = Entry { version: version.into(), content, is_intact: false };
-        self.lock().insert(key(pipeline), entry);
+        self.0.lock().insert(key(pipeline), entry);
     }
 
     /// Takes in whether a Secret of this resourceVersion is just as the operator writes it.
     pub(crate) fn set_intact(&self, pipeline: &PipelineRef, version: &str, is_intact: bool) {
-        let mut contents = self.lock();
+        let mut contents = self.0.lock();
         let seen = contents.get_mut(&*key(pipeline));
         if let Some(seen) = seen.filter(|seen| *seen.version == *version) {
             seen.is_intact = is_intact;
@@ -63,11 +60,7 @@ impl Contents {
 
     /// Forgets a Secret that is gone.
     pub(crate) fn forget(&self, pipeline: &PipelineRef) {
-        self.lock().remove(&*key(pipeline));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ByName> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(&*key(pipeline));
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is seen of Kyverno, reduced to what bears on pods.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use signingkeyring_core::omissions::{
     Accepted, Half, Hook, Look, OtherException, PolicyException, Seen, Settings, TenantKind,
     TenantPolicies, TenantPolicy,
 };
+
+use crate::lock::RwLock;
 
 /// What is seen of Kyverno, the same for all rings.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ impl Kyverno {
     /// What is seen now.
     #[must_use]
     pub fn seen(&self) -> Arc<Seen> {
-        Arc::clone(&self.seen.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.seen.read())
     }
 
     /// What Kyverno may leave out.
@@ -66,7 +68,7 @@ impl Kyverno {
     }
 
     fn change(&self, change: impl FnOnce(&mut Seen)) -> bool {
-        let mut held = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.seen.write();
         let mut next = Seen::clone(&held);
         change(&mut next);
         let is_other = next != **held;

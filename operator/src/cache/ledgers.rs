@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use signingkeyring_core::{
@@ -13,7 +13,7 @@ use signingkeyring_core::{
 };
 
 use super::is_newer;
-use crate::packed::Packed;
+use crate::{lock::RwLock, packed::Packed};
 
 mod kept;
 mod places;
@@ -151,9 +151,9 @@ impl Ledgers {
     /// watch brings it.
     pub fn put(&self, ring: &RingName, row: LedgerRow) {
         let mut row = Kept::of(row);
-        let known = self.read().rows.get(ring).cloned();
+        let known = self.0.read().rows.get(ring).cloned();
         known.iter().for_each(|known| row.share(known));
-        let mut index = self.write();
+        let mut index = self.0.write();
         let stale = index.rows.get(ring).is_some_and(|known| {
             let same = known.resource_version == row.resource_version;
             (same && row.is_unchecked() && !known.is_unchecked())
@@ -167,13 +167,13 @@ impl Ledgers {
     /// Whether a ledger is known in this resourceVersion.
     #[must_use]
     pub fn is_known(&self, ring: &RingName, resource_version: &str) -> bool {
-        let index = self.read();
+        let index = self.0.read();
         index.rows.get(ring).is_some_and(|known| *known.resource_version == *resource_version)
     }
 
     /// Forgets a ledger that was deleted.
     pub fn remove(&self, ring: &RingName) {
-        let mut index = self.write();
+        let mut index = self.0.write();
         index.end_claim(ring);
         index.place(ring, &[]);
         index.rows.remove(ring);
@@ -182,49 +182,49 @@ impl Ledgers {
     /// Whether a ring's last ledger was seen to say that the ring was removed.
     #[must_use]
     pub fn was_removed(&self, ring: &str) -> bool {
-        self.read().removed.contains(ring)
+        self.0.read().removed.contains(ring)
     }
 
     /// A ring's ledger; of a name that no ring may have there is none.
     #[must_use]
     pub fn get(&self, ring: &str) -> Option<LedgerRow> {
-        let kept = self.read().rows.get(ring).cloned()?;
+        let kept = self.0.read().rows.get(ring).cloned()?;
         Some(kept.row())
     }
 
     /// A ring's ledger as it is kept, for what repeats it.
     pub(super) fn packed(&self, ring: &str) -> Option<Packed> {
-        self.read().rows.get(ring)?.packed().cloned()
+        self.0.read().rows.get(ring)?.packed().cloned()
     }
 
     /// Whether a ring has a ledger.
     #[must_use]
     pub fn exists(&self, ring: &str) -> bool {
-        self.read().rows.contains_key(ring)
+        self.0.read().rows.contains_key(ring)
     }
 
     /// A ring's ledger is as it is known. So what a commit of unknown outcome had claimed is
     /// not the ring's.
     pub fn seen(&self, ring: &RingName) {
-        self.write().end_unknown_claim(ring);
+        self.0.write().end_unknown_claim(ring);
     }
 
     /// What is asked of a ring's ledger by others, if it can be read.
     #[must_use]
     pub fn outline(&self, ring: &str) -> Option<Arc<Outline>> {
-        self.read().outline(ring).cloned()
+        self.0.read().outline(ring).cloned()
     }
 
     /// Whether nobody has looked yet at the private keys of a ring's ledger.
     #[must_use]
     pub fn is_unchecked(&self, ring: &str) -> bool {
-        self.read().rows.get(ring).is_some_and(|row| row.is_unchecked())
+        self.0.read().rows.get(ring).is_some_and(|row| row.is_unchecked())
     }
 
     /// The rings whose ledgers may know a key, and mostly do.
     #[must_use]
     pub fn that_may_know(&self, fingerprint: &Fingerprint) -> Vec<RingName> {
-        let index = self.read();
+        let index = self.0.read();
         let found = index.rows.iter().filter(|(_, row)| row.may_know(fingerprint));
         found.map(|(ring, _)| ring.clone()).collect()
     }
@@ -232,13 +232,13 @@ impl Ledgers {
     /// The rings that have a ledger.
     #[must_use]
     pub fn rings(&self) -> Vec<RingName> {
-        self.read().rows.keys().cloned().collect()
+        self.0.read().rows.keys().cloned().collect()
     }
 
     /// How many rings are placed in policies of a kind, and the first of these.
     #[must_use]
     pub fn placed_in_kind(&self, kind: PolicyKind) -> (usize, Option<PolicyRef>) {
-        let index = self.read();
+        let index = self.0.read();
         let policies = index.by_policy.iter().filter(|(policy, _)| policy.kind() == kind);
         let rings = policies.clone().map(|(_, rings)| rings.len()).sum();
         (rings, policies.map(|(policy, _)| *policy).min())
@@ -247,7 +247,7 @@ impl Ledgers {
     /// The rings whose ledger lists a Secret in a namespace.
     #[must_use]
     pub fn publishing_in(&self, namespace: &str) -> Vec<RingName> {
-        let rows = &self.read().rows;
+        let rows = &self.0.read().rows;
         let found = rows.iter().filter(|(_, row)| row.publishes_in(namespace));
         found.map(|(ring, _)| ring.clone()).collect()
     }
@@ -255,13 +255,13 @@ impl Ledgers {
     /// The policies that ledgers name.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyRef> {
-        self.read().by_policy.keys().copied().collect()
+        self.0.read().by_policy.keys().copied().collect()
     }
 
     /// The rings whose ledgers place them in a policy, in order.
     #[must_use]
     pub fn placed_in(&self, policy: PolicyRef) -> Vec<(RingName, Arc<Outline>)> {
-        let index = self.read();
+        let index = self.0.read();
         let rings = index.by_policy.get(&policy).into_iter().flatten();
         rings.filter_map(|r| Some((r.clone(), Arc::clone(index.outline(r.as_str())?)))).collect()
     }
@@ -269,7 +269,7 @@ impl Ledgers {
     /// Takes in the Secret of a standby key. What is known of its content stands
     /// for its resourceVersion.
     pub fn put_key_secret(&self, ring: &RingName, name: &str, mut row: KeySecretRow) {
-        let mut index = self.write();
+        let mut index = self.0.write();
         let secrets = index.key_secrets.entry(ring.clone()).or_default();
         let known = secrets.get(name).filter(|k| k.resource_version == row.resource_version);
         row.is_fit = row.is_fit.or_else(|| known?.is_fit);
@@ -278,7 +278,7 @@ impl Ledgers {
 
     /// Forgets the Secret of a standby key.
     pub fn remove_key_secret(&self, ring: &RingName, name: &str) {
-        let mut index = self.write();
+        let mut index = self.0.write();
         if let Some(secrets) = index.key_secrets.get_mut(ring) {
             secrets.remove(name);
             if secrets.is_empty() {
@@ -290,20 +290,12 @@ impl Ledgers {
     /// The Secrets of a ring's standby keys.
     #[must_use]
     pub fn key_secrets(&self, ring: &RingName) -> BTreeMap<String, KeySecretRow> {
-        self.read().key_secrets.get(ring).cloned().unwrap_or_default()
+        self.0.read().key_secrets.get(ring).cloned().unwrap_or_default()
     }
 
     /// The rings that have Secrets of standby keys.
     #[must_use]
     pub fn rings_with_key_secrets(&self) -> Vec<RingName> {
-        self.read().key_secrets.keys().cloned().collect()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, LedgerIndex> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, LedgerIndex> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.read().key_secrets.keys().cloned().collect()
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use kube::{ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::policy::exclusions::{List, remembered::Kind};
 use signingkeyring_crds::ImageExclusionList;
+
+use crate::lock::Mutex;
 
 type Object = Arc<DeserializeGuard<ImageExclusionList>>;
 
@@ -46,13 +48,9 @@ enum FromPolicies {
 }
 
 impl LostLists {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes that the kind is not served. Returns whether that is new.
     pub fn kind_is_missing(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.crd.is_none() && matches!(state.from_policies, FromPolicies::Unneeded) {
             state.from_policies = FromPolicies::Wanted;
         }
@@ -64,7 +62,7 @@ impl LostLists {
 
     /// Notes what a complete list of the kind has not any more.
     pub fn listed(&self, kind: &Kind, vanished: Vec<Object>, has_any: bool) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if kind.took_its_lists(state.crd.as_deref()) {
             let is_first = state.crd.is_none();
             state.keep(vanished);
@@ -88,7 +86,7 @@ impl LostLists {
     /// Notes a list that was deleted. Returns whether it is the first that went
     /// with its kind: the others follow it, so from now on they count as gone.
     pub fn deleted(&self, kind: &Kind, list: Object) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !kind.took_its_lists(state.crd.as_deref()) {
             return false;
         }
@@ -98,7 +96,7 @@ impl LostLists {
 
     /// Notes that a list is there.
     pub fn is_there(&self, name: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.lists.remove(name);
         state.from_policies = FromPolicies::Unneeded;
         state.settle();
@@ -108,13 +106,13 @@ impl LostLists {
     /// next process.
     #[must_use]
     pub fn crd(&self) -> Option<String> {
-        self.lock().origin.clone()
+        self.0.lock().origin.clone()
     }
 
     /// The lists that are gone, and whether those that are still known are, too.
     #[must_use]
     pub fn lists(&self) -> (Vec<Object>, bool) {
-        let state = self.lock();
+        let state = self.0.lock();
         (state.lists.values().cloned().collect(), state.is_missing)
     }
 
@@ -126,7 +124,7 @@ impl LostLists {
         crds: impl FnOnce() -> BTreeSet<String>,
         read: impl FnOnce() -> List,
     ) -> Option<List> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let origin = match &state.from_policies {
             FromPolicies::Unneeded | FromPolicies::Read(_) => None,
             FromPolicies::Wanted => crds().pop_first().or_else(|| Some(UNKNOWN.to_owned())),
@@ -149,7 +147,7 @@ impl LostLists {
     /// How many times lists were lost.
     #[must_use]
     pub fn times(&self) -> u32 {
-        self.lock().times
+        self.0.lock().times
     }
 }
 

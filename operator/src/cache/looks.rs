@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use signingkeyring_core::ledger::PipelineRef;
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// So long it is kept what was seen. A ring that rotates is looked at every second.
 const KEPT: Duration = Duration::from_secs(30);
@@ -82,7 +83,7 @@ impl Looks {
     #[must_use]
     pub(crate) fn get(&self, ring: &str, most: Duration) -> Option<(Seen, Duration)> {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.expire(now);
         let look = state.by_ring.get(ring)?;
         let age = now.duration_since(look.since()?);
@@ -105,7 +106,7 @@ impl Looks {
     #[must_use]
     pub(crate) fn as_written(&self, ring: &str, most: Duration) -> Option<Duration> {
         let now = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.expire(now);
         let age = now.duration_since(*state.as_written.get(ring)?);
         (age < most).then_some(age)
@@ -113,7 +114,7 @@ impl Looks {
 
     /// Takes in that they were, and forgets what was seen of them before.
     pub(crate) fn put_as_written(&self, ring: &str, at: Instant) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.expire(Instant::now());
         state.by_ring.remove(ring);
         state.as_written.insert(ring.to_owned(), at);
@@ -121,7 +122,7 @@ impl Looks {
     }
 
     fn insert(&self, ring: &str, look: Look) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.expire(Instant::now());
         state.as_written.remove(ring);
         state.order.push_back((look.at, ring.to_owned()));
@@ -130,7 +131,7 @@ impl Looks {
 
     /// Takes in what this process has written, which is as it is by now.
     pub(crate) fn wrote(&self, ring: &str, pipeline: &PipelineRef, stored: ObjectMeta) {
-        let (mut state, now) = (self.lock(), Instant::now());
+        let (mut state, now) = (self.0.lock(), Instant::now());
         if let Some(look) = state.by_ring.get_mut(ring) {
             look.at = now;
             look.seen.insert(pipeline.clone(), Some(stored));
@@ -141,13 +142,9 @@ impl Looks {
 
     /// Forgets what was seen of a ring's Secrets: it is not so any more.
     pub(crate) fn forget(&self, ring: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.by_ring.remove(ring);
         state.as_written.remove(ring);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,7 +173,7 @@ mod tests {
         assert_eq!(get(30), Some(false));
         tokio::time::advance(SECOND).await;
         assert_eq!(get(60), None);
-        assert!(looks.lock().by_ring.is_empty() && looks.lock().order.is_empty());
+        assert!(looks.0.lock().by_ring.is_empty() && looks.0.lock().order.is_empty());
         looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
         looks.forget("shop");
         assert_eq!(get(30), None);
@@ -202,7 +199,7 @@ mod tests {
         assert_eq!((age(9, 30), age(10, 60)), (Some(20 * SECOND), None));
         tokio::time::advance(10 * SECOND).await;
         assert_eq!(age(9, 60), None);
-        let state = looks.lock();
+        let state = looks.0.lock();
         assert!(state.as_written.is_empty() && state.by_ring.is_empty());
         assert!(state.order.capacity() <= 2 * LEAST_ROOM, "{}", state.order.capacity());
     }
@@ -231,6 +228,6 @@ mod tests {
         assert_eq!(age(), Some(29 * SECOND));
         tokio::time::advance(SECOND).await;
         assert_eq!(age(), None);
-        assert!(looks.lock().by_ring.is_empty() && looks.lock().order.is_empty());
+        assert!(looks.0.lock().by_ring.is_empty() && looks.0.lock().order.is_empty());
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use signingkeyring_core::omissions::Labels;
+
+use crate::lock::RwLock;
 
 /// Namespaces and the rings they are enrolled in.
 #[derive(Debug, Default)]
@@ -117,7 +119,7 @@ impl Namespaces {
         is_ending: bool,
     ) -> Taken {
         let ring = ring.filter(|_| !is_ending);
-        let mut index = self.write();
+        let mut index = self.0.write();
         let enrolment = ring.map(|ring| {
             let labels = index.shared_labels(packed(labels, name, ring));
             let (ring, uid) = (index.shared(ring), uid.map(String::into_boxed_str));
@@ -146,31 +148,31 @@ impl Namespaces {
 
     /// Forgets a namespace. Returns the ring it was enrolled in.
     pub fn remove(&self, name: &str) -> Option<String> {
-        self.write().leave(name)
+        self.0.write().leave(name)
     }
 
     /// Whether the namespace exists.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
-        self.read().known.contains_key(name)
+        self.0.read().known.contains_key(name)
     }
 
     /// Whether the namespace exists and is being deleted.
     #[must_use]
     pub fn is_ending(&self, name: &str) -> bool {
-        self.read().known.get(name).is_some_and(|known| known.is_ending)
+        self.0.read().known.get(name).is_some_and(|known| known.is_ending)
     }
 
     /// The namespaces that are known.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.read().known.keys().map(ToString::to_string).collect()
+        self.0.read().known.keys().map(ToString::to_string).collect()
     }
 
     /// The namespaces enrolled in a ring.
     #[must_use]
     pub fn enrolled(&self, ring: &str) -> BTreeSet<String> {
-        let index = self.read();
+        let index = self.0.read();
         let names = index.by_ring.get(ring).into_iter().flatten();
         names.map(ToString::to_string).collect()
     }
@@ -178,13 +180,19 @@ impl Namespaces {
     /// The ring that a namespace is enrolled in.
     #[must_use]
     pub fn ring_of(&self, name: &str) -> Option<String> {
-        self.read().known.get(name)?.enrolment.as_ref().map(|enrolment| enrolment.ring.to_string())
+        self.0
+            .read()
+            .known
+            .get(name)?
+            .enrolment
+            .as_ref()
+            .map(|enrolment| enrolment.ring.to_string())
     }
 
     /// The namespaces enrolled in a ring, with their labels.
     #[must_use]
     pub fn labels_of(&self, ring: &str) -> BTreeMap<String, Arc<Labels>> {
-        let index = self.read();
+        let index = self.0.read();
         let names = index.by_ring.get(ring).into_iter().flatten();
         let labels = names.filter_map(|name| {
             let enrolment = index.known.get(name)?.enrolment.as_ref()?;
@@ -197,14 +205,14 @@ impl Namespaces {
     /// Whether a namespace is enrolled in a ring.
     #[must_use]
     pub fn names_ring(&self, ring: &str) -> bool {
-        self.read().by_ring.contains_key(ring)
+        self.0.read().by_ring.contains_key(ring)
     }
 
     /// What the labels of namespaces say, of all but those that `is_own` takes for the
     /// operator's, in order.
     #[must_use]
     pub fn values_but_of(&self, is_own: impl Fn(&str, &str) -> bool) -> Vec<String> {
-        let index = self.read();
+        let index = self.0.read();
         let others = index.by_ring.iter();
         let others = others.filter(|(value, n)| n.iter().any(|n| !is_own(n, value)));
         let mut values: Vec<String> = others.map(|(value, _)| value.to_string()).collect();
@@ -215,17 +223,9 @@ impl Namespaces {
     /// The UID of a namespace that is enrolled.
     #[must_use]
     pub fn uid(&self, name: &str) -> Option<String> {
-        let index = self.read();
+        let index = self.0.read();
         let uid = index.known.get(name)?.enrolment.as_ref()?.uid.as_deref();
         uid.map(str::to_owned)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, NamespaceIndex> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, NamespaceIndex> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,14 +260,14 @@ mod tests {
         };
         let kept = || namespaces.labels_of("shop").values().map(|l| l.len()).sum::<usize>();
         assert!(!put(None, "a"));
-        assert!(namespaces.read().known.values().all(|known| known.enrolment.is_none()));
+        assert!(namespaces.0.read().known.values().all(|known| known.enrolment.is_none()));
         assert!(!put(Some("shop"), "a"));
         assert_eq!(kept(), 1);
         assert!(put(Some("shop"), "b") && !put(Some("shop"), "b"));
-        assert_eq!(namespaces.read().labels.len(), 1, "what nobody has is not kept");
+        assert_eq!(namespaces.0.read().labels.len(), 1, "what nobody has is not kept");
         assert!(!put(None, "b"));
         assert_eq!(kept(), 0);
-        assert!(namespaces.read().labels.is_empty());
+        assert!(namespaces.0.read().labels.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,7 +15,10 @@ use signingkeyring_core::{
     policy_ref::{PolicyKind, PolicyRef},
 };
 
-use crate::kyverno::{Object, is_marked};
+use crate::{
+    kyverno::{Object, is_marked},
+    lock::RwLock,
+};
 
 /// The objects of one kind that have names of the operator's, whoever they belong to.
 #[derive(Debug)]
@@ -120,25 +123,25 @@ impl Objects {
     /// An object by its name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Object>> {
-        self.read().objects.get(name).cloned()
+        self.state.read().objects.get(name).cloned()
     }
 
     /// All of them.
     #[must_use]
     pub fn state(&self) -> Vec<Arc<Object>> {
-        self.read().objects.values().cloned().collect()
+        self.state.read().objects.values().cloned().collect()
     }
 
     /// The operator's policies among them that name a ring.
     #[must_use]
     pub fn naming(&self, ring: &str) -> Vec<PolicyRef> {
-        self.read().naming.get(ring).cloned().unwrap_or_default()
+        self.state.read().naming.get(ring).cloned().unwrap_or_default()
     }
 
     /// The image globs that the rules of the operator's policies among them skip.
     #[must_use]
     pub fn skipped(&self) -> BTreeSet<String> {
-        self.read().skipped.keys().flat_map(|globs| globs.iter().cloned()).collect()
+        self.state.read().skipped.keys().flat_map(|globs| globs.iter().cloned()).collect()
     }
 
     /// Whether the cluster's API serves the kind, for all that is known: what stands there
@@ -159,10 +162,6 @@ impl Objects {
     pub fn set_outdated(&self, outdated: bool) -> bool {
         self.outdated.swap(outdated, Ordering::Relaxed) != outdated
     }
-
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ObjectsWriter {
@@ -171,10 +170,10 @@ impl ObjectsWriter {
         match event {
             Event::Apply(object) => {
                 if let Some((name, object)) = self.kept(object) {
-                    self.write().put(name, object);
+                    self.state.write().put(name, object);
                 }
             }
-            Event::Delete(object) => self.write().remove(&object.name_any()),
+            Event::Delete(object) => self.state.write().remove(&object.name_any()),
             Event::Init => self.listing = State::default(),
             Event::InitApply(object) => {
                 if let Some((name, object)) = self.kept(object) {
@@ -183,7 +182,7 @@ impl ObjectsWriter {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
-                *self.write() = listed;
+                *self.state.write() = listed;
             }
         }
     }
@@ -199,7 +198,7 @@ impl ObjectsWriter {
         if !is_named {
             return None;
         }
-        let before = self.read().objects.get(&name).cloned();
+        let before = self.state.read().objects.get(&name).cloned();
         let version = object.metadata.resource_version.as_ref();
         let is_known = |known: &&Arc<Object>| {
             version.is_some()
@@ -211,7 +210,7 @@ impl ObjectsWriter {
         }
         let mut object = Object::new(self.kind, object, before.as_deref());
         // Mostly all policies skip the same.
-        let skipped = self.listing.shared(&object).or_else(|| self.read().shared(&object));
+        let skipped = self.listing.shared(&object).or_else(|| self.state.read().shared(&object));
         if let Some(skipped) = skipped {
             object.share_skipped(skipped);
         }
@@ -225,14 +224,6 @@ impl ObjectsWriter {
             self.apply(&Event::InitDone);
         }
         self.served.swap(served, Ordering::Relaxed) != served
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

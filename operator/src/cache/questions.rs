@@ -1,6 +1,6 @@
 //! Whether the cluster serves the kind by which Kyverno is asked.
 
-use std::sync::{PoisonError, RwLock};
+use crate::lock::RwLock;
 
 /// The UID and generation of the CRD of the gate's questions while the cluster serves it;
 /// otherwise why that is not known.
@@ -28,13 +28,13 @@ impl Questions {
 
     /// Takes in what was seen; returns whether that is news.
     pub fn set(&self, seen: Result<String, String>) -> bool {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.write();
         let news = *state != seen;
         *state = seen;
         news
     }
 
     fn get(&self) -> Result<String, String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use signingkeyring_core::public_key::PublicKey;
 use signingkeyring_crds::{SigningKeyRing, VersionStatus};
 
 use super::Ledgers;
-use crate::{hash::hash_of, packed::Packed};
+use crate::{hash::hash_of, lock::RwLock, packed::Packed};
 
 type Guarded = DeserializeGuard<SigningKeyRing>;
 
@@ -136,15 +136,15 @@ impl Rings {
     /// A ring by its name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<Guarded>> {
-        let ring = self.read().get(name).cloned()?;
+        let ring = self.0.read().get(name).cloned()?;
         ring.object.unpacked()
     }
 
     /// Packs a ring behind its ledger as that is by now.
     pub(super) fn pack_behind(&self, name: &str, ledger: &Packed) {
-        let Some(known) = self.read().get(name).cloned() else { return };
+        let Some(known) = self.0.read().get(name).cloned() else { return };
         let Some(ring) = known.behind(ledger) else { return };
-        let mut rings = self.write();
+        let mut rings = self.0.write();
         if let Some(kept) = rings.get_mut(name).filter(|kept| Arc::ptr_eq(kept, &known)) {
             *kept = Arc::new(ring);
         }
@@ -153,54 +153,46 @@ impl Rings {
     /// Whether there is such a ring.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
-        self.read().contains_key(name)
+        self.0.read().contains_key(name)
     }
 
     /// Whether there is such a ring, and it can be read.
     #[must_use]
     pub fn has_readable(&self, name: &str) -> bool {
         let is_readable = |ring: &Arc<Ring>| matches!(ring.object, Kept::Readable { .. });
-        self.read().get(name).is_some_and(is_readable)
+        self.0.read().get(name).is_some_and(is_readable)
     }
 
     /// The resourceVersion in which a ring was last seen.
     #[must_use]
     pub fn version(&self, name: &str) -> Option<String> {
-        self.read().get(name)?.version.as_deref().map(str::to_owned)
+        self.0.read().get(name)?.version.as_deref().map(str::to_owned)
     }
 
     /// When a ring was created.
     #[must_use]
     pub fn created(&self, name: &str) -> Option<Timestamp> {
-        self.read().get(name)?.created
+        self.0.read().get(name)?.created
     }
 
     /// The names of all of them.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
-        self.read().keys().map(ToString::to_string).collect()
+        self.0.read().keys().map(ToString::to_string).collect()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.0.read().len()
     }
 
     /// The rings that name a Secret in a namespace, or seem to.
     #[must_use]
     pub fn naming(&self, namespace: &str) -> Vec<String> {
-        let (rings, hash) = (self.read(), hash_of(namespace));
+        let (rings, hash) = (self.0.read(), hash_of(namespace));
         let found = rings.iter().filter(|(_, ring)| ring.namespaces.contains(&hash));
         found.map(|(name, _)| name.to_string()).collect()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,15 +224,15 @@ impl RingsWriter {
         let (name, version) = (object.name_any(), object.resource_version());
         let is_known =
             |known: &Arc<Ring>| version.is_some() && known.version.as_deref() == version.as_deref();
-        if self.rings.read().get(&*name).is_some_and(is_known) {
+        if self.rings.0.read().get(&*name).is_some_and(is_known) {
             return;
         }
         let ring = Arc::new(Ring::of(object, ledgers.packed(&name)));
-        self.rings.write().insert(name.into(), ring);
+        self.rings.0.write().insert(name.into(), ring);
     }
 
     fn remove(&self, name: &str) {
-        self.rings.write().remove(name);
+        self.rings.0.write().remove(name);
     }
 }
 

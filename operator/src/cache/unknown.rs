@@ -1,12 +1,10 @@
 //! Since when labels of namespaces name no ring.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// Since when this process has seen each namespace with a label that names no
 /// ring. Who applies both together is not to be told of the moment between.
@@ -18,7 +16,7 @@ impl UnknownSince {
     /// returns how long each has been.
     pub fn ages(&self, seen: Vec<(String, String)>) -> Vec<(String, String, Duration)> {
         let now = Instant::now();
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.0.lock();
         let before = std::mem::take(&mut *since);
         let ages = seen.into_iter().map(|key| {
             let first = before.get(&key).copied().unwrap_or(now);
@@ -42,40 +40,36 @@ struct Told {
 }
 
 impl UnknownTold {
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether it was certainly told these values.
     pub fn is(&self, values: &[String]) -> bool {
-        let told = self.lock();
+        let told = self.0.lock();
         told.is_certain && told.values == values
     }
 
     /// Whether what is there has to be looked at.
     pub fn is_uncertain(&self) -> bool {
-        !self.lock().is_certain
+        !self.0.lock().is_certain
     }
 
     /// Whether it was last told one of these.
     pub fn names_any<'a>(&self, mut values: impl Iterator<Item = &'a String>) -> bool {
-        let told = self.lock();
+        let told = self.0.lock();
         values.any(|value| told.values.binary_search(value).is_ok())
     }
 
     /// Remembers that it was told these values, which are sorted.
     pub fn set(&self, values: Vec<String>) {
-        *self.lock() = Told { values, is_certain: true };
+        *self.0.lock() = Told { values, is_certain: true };
     }
 
     /// Somebody may have changed it.
     pub fn doubt(&self) {
-        self.lock().is_certain = false;
+        self.0.lock().is_certain = false;
     }
 
     /// It could not be told.
     pub fn forget(&self) {
-        *self.lock() = Told::default();
+        *self.0.lock() = Told::default();
     }
 }
 

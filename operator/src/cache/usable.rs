@@ -1,14 +1,13 @@
 //! Which kinds of policies are of no use any more, as it was seen last.
 
-use std::{
-    collections::BTreeSet,
-    sync::{PoisonError, RwLock, RwLockReadGuard},
-};
+use std::collections::BTreeSet;
 
 use signingkeyring_core::{
     policy_ref::PolicyKind,
     usable::{Unusable, UnusableKinds},
 };
+
+use crate::lock::RwLock;
 
 /// Which kinds of policies are of no use any more.
 #[derive(Debug, Default)]
@@ -27,34 +26,30 @@ impl Usable {
     /// Whether a kind is of use, for all that is known.
     #[must_use]
     pub fn is_usable(&self, kind: PolicyKind) -> bool {
-        !self.read().unusable.contains_key(&kind)
+        !self.0.read().unusable.contains_key(&kind)
     }
 
     /// Whether nobody has verified by it for a while.
     #[must_use]
     pub fn is_dead(&self, kind: PolicyKind) -> bool {
-        let seen = self.read();
+        let seen = self.0.read();
         seen.gone.contains(&kind) || seen.unusable.get(&kind) == Some(&Unusable::NotLoaded)
     }
 
     /// Those that are served and of no use.
     #[must_use]
     pub fn unusable(&self) -> UnusableKinds {
-        self.read().unusable.clone()
+        self.0.read().unusable.clone()
     }
 
     /// Takes in what was seen; returns whether that is news. A kind that is `missing` for
     /// the time of two looks is gone: while CRDs are replaced none is.
     pub fn put(&self, unusable: &UnusableKinds, missing: BTreeSet<PolicyKind>) -> bool {
-        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.write();
         let gone: BTreeSet<_> = seen.missing.intersection(&missing).copied().collect();
         let is_news = seen.unusable != *unusable || seen.gone != gone;
         *seen = Seen { unusable: unusable.clone(), missing, gone };
         is_news
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

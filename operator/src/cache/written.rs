@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use signingkeyring_core::{
@@ -14,7 +14,10 @@ use signingkeyring_crds::SigningKeyRingStatus;
 use tokio::time::Instant;
 
 use super::is_newer;
-use crate::kyverno::Object;
+use crate::{
+    kyverno::Object,
+    lock::{Mutex, RwLock},
+};
 
 /// What this process last wrote of a policy, and what became of it.
 #[derive(Clone, Debug)]
@@ -65,14 +68,14 @@ impl Written {
     /// What was last written of a policy.
     #[must_use]
     pub fn get(&self, policy: PolicyRef) -> Option<WrittenPolicy> {
-        self.read().policies.get(&policy).cloned()
+        self.0.read().policies.get(&policy).cloned()
     }
 
     /// What was last written of the object that goes with a policy: the `spec` that
     /// was sent, and what the API server made of it.
     #[must_use]
     pub fn companion(&self, policy: PolicyRef) -> Option<(Digest, Digest)> {
-        self.read().companions.get(&policy).copied()
+        self.0.read().companions.get(&policy).copied()
     }
 
     /// Remembers that; returns what was remembered before.
@@ -82,28 +85,28 @@ impl Written {
         sent: Digest,
         stored: Digest,
     ) -> Option<(Digest, Digest)> {
-        self.write().companions.insert(policy, (sent, stored))
+        self.0.write().companions.insert(policy, (sent, stored))
     }
 
     /// Why the last write of a policy failed.
     #[must_use]
     pub fn failure(&self, policy: PolicyRef) -> Option<FailedWrite> {
-        self.read().failures.get(&policy).cloned()
+        self.0.read().failures.get(&policy).cloned()
     }
 
     /// Remembers what a policy holds: this process wrote it, or would have.
     pub fn record(&self, policy: PolicyRef, written: WrittenPolicy) {
-        self.write().policies.insert(policy, written);
+        self.0.write().policies.insert(policy, written);
     }
 
     /// Forgets why the last write of a policy failed; returns whether it had.
     pub fn clear_failure(&self, policy: PolicyRef) -> bool {
-        self.write().failures.remove(&policy).is_some()
+        self.0.write().failures.remove(&policy).is_some()
     }
 
     /// Remembers that a write failed; returns whether that is news.
     pub fn record_failure(&self, policy: PolicyRef, mut failed: FailedWrite) -> bool {
-        let mut index = self.write();
+        let mut index = self.0.write();
         // Who could not even look knows of no differences, which is no word on
         // those that were seen.
         if let (true, Some(before)) = (failed.differences.is_empty(), index.failures.get(&policy)) {
@@ -122,13 +125,13 @@ impl Written {
         failure: WriteFailure,
     ) {
         let refusal = Refusal { rule, failure, at: Instant::now() };
-        self.write().refusals.insert((policy, ring.to_owned()), refusal);
+        self.0.write().refusals.insert((policy, ring.to_owned()), refusal);
     }
 
     /// The rules that were refused in a policy, by ring.
     #[must_use]
     pub fn refused(&self, policy: PolicyRef) -> BTreeMap<String, Refused> {
-        let index = self.read();
+        let index = self.0.read();
         let here = index.refusals.iter().filter(|((of, _), _)| *of == policy);
         here.map(|((_, ring), refusal)| {
             (ring.clone(), Refused { rule: refusal.rule, age: refusal.at.elapsed() })
@@ -138,43 +141,35 @@ impl Written {
 
     /// Forgets that a ring's rule was refused.
     pub fn clear_refusal(&self, policy: PolicyRef, ring: &str) {
-        self.write().refusals.remove(&(policy, ring.to_owned()));
+        self.0.write().refusals.remove(&(policy, ring.to_owned()));
     }
 
     /// Why Kyverno refused a ring's rule in a policy.
     #[must_use]
     pub fn refusal(&self, policy: PolicyRef, ring: &str) -> Option<WriteFailure> {
         let key = (policy, ring.to_owned());
-        self.read().refusals.get(&key).map(|refusal| refusal.failure.clone())
+        self.0.read().refusals.get(&key).map(|refusal| refusal.failure.clone())
     }
 
     /// Takes in the bytes that a policy is rendered to; returns how many those were before.
     pub fn record_size(&self, policy: PolicyRef, bytes: usize) -> Option<usize> {
-        self.write().sizes.insert(policy, bytes)
+        self.0.write().sizes.insert(policy, bytes)
     }
 
     /// The bytes that a policy was last rendered to.
     #[must_use]
     pub fn size(&self, policy: PolicyRef) -> usize {
-        self.read().sizes.get(&policy).copied().unwrap_or(0)
+        self.0.read().sizes.get(&policy).copied().unwrap_or(0)
     }
 
     /// Forgets a policy that was deleted on purpose.
     pub fn forget(&self, policy: PolicyRef) {
-        let mut index = self.write();
+        let mut index = self.0.write();
         index.policies.remove(&policy);
         index.failures.remove(&policy);
         index.sizes.remove(&policy);
         index.companions.remove(&policy);
         index.refusals.retain(|(of, _), _| *of != policy);
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, WrittenIndex> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, WrittenIndex> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,7 +181,7 @@ pub struct Statuses(Mutex<HashMap<String, (String, SigningKeyRingStatus)>>);
 impl Statuses {
     /// Remembers a status, and the resourceVersion that it made.
     pub fn put(&self, ring: &str, resource_version: String, status: SigningKeyRingStatus) {
-        let mut statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statuses = self.0.lock();
         statuses.insert(ring.to_owned(), (resource_version, status));
     }
 
@@ -194,12 +189,12 @@ impl Statuses {
     /// that it made. Who asks before looking at the ring sees the newer of the two.
     #[must_use]
     pub fn get(&self, ring: &str) -> Option<(String, SigningKeyRingStatus)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(ring).cloned()
+        self.0.lock().get(ring).cloned()
     }
 
     /// Forgets the status of a ring unless it is newer than what was seen.
     pub fn seen(&self, ring: &str, resource_version: &str) {
-        let mut statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statuses = self.0.lock();
         if statuses.get(ring).is_some_and(|(own, _)| !is_newer(own, resource_version)) {
             statuses.remove(ring);
         }
@@ -207,6 +202,6 @@ impl Statuses {
 
     /// Forgets that of a ring that is gone.
     pub fn forget(&self, ring: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(ring);
+        self.0.lock().remove(ring);
     }
 }

@@ -2,11 +2,7 @@
 //! serve: whose token it is (TokenReview), and whether they may get the path
 //! (SubjectAccessReview).
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use k8s_openapi::api::{
@@ -30,7 +26,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::error::{brief, is_code};
+use crate::{
+    error::{brief, is_code},
+    lock::Mutex,
+};
 
 /// Longer ones are nobody's.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -78,12 +77,12 @@ impl Access {
     pub(super) async fn judge(&self, headers: &HeaderMap) -> Answer {
         let Some(token) = bearer(headers) else { return Answer::Unauthorized };
         let digest = Sha256::digest(token).into();
-        if let Some(answer) = self.answers().get(&digest, Instant::now()) {
+        if let Some(answer) = self.answers.lock().get(&digest, Instant::now()) {
             return answer;
         }
         let why = match timeout(PATIENCE, self.ask(token)).await {
             Ok(Ok(answer)) => {
-                self.answers().put(digest, answer, Instant::now());
+                self.answers.lock().put(digest, answer, Instant::now());
                 return answer;
             }
             Ok(Err(error)) if is_code(&error, 403) => format!(
@@ -104,8 +103,7 @@ impl Access {
 
     /// Whether this is to be said, or was said a moment ago: anybody may ask.
     fn is_news(&self, why: &str) -> bool {
-        let (mut said, now) =
-            (self.said.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let (mut said, now) = (self.said.lock(), Instant::now());
         let is_known =
             |(at, what): &(Instant, String)| what == why && now.duration_since(*at) < SAID_AGAIN;
         if said.as_ref().is_some_and(is_known) {
@@ -129,10 +127,6 @@ impl Access {
             review(&self.client, &question, token).await?;
         let allowed = said.is_some_and(|said| said.allowed && said.denied != Some(true));
         Ok(if allowed { Answer::Allowed } else { Answer::Forbidden })
-    }
-
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
+
+use crate::lock::RwLock;
 
 /// As a Secret of the type kubernetes.io/tls has them.
 const CERTIFICATE: &str = "tls.crt";
@@ -80,7 +82,7 @@ impl Certificate {
         match parsed {
             Ok(None) => {}
             Ok(Some(parsed)) => {
-                let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+                let mut shown = self.shown.write();
                 if shown.cert != parsed.cert {
                     info!(folder = %folder.display(), "metrics are served by another certificate");
                 }
@@ -98,7 +100,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.shown.read()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     error::{brief, is_code},
     kyverno,
+    lock::Mutex,
 };
 
 /// Where events of objects without a namespace stand.
@@ -104,7 +105,7 @@ impl Events {
         let mut words = DefaultHasher::new();
         (warning, reason, action, note, &on.kind, namespace, &on.name, &on.uid).hash(&mut words);
         let words = words.finish();
-        let again = self.said().again(words, Instant::now());
+        let again = self.said.lock().again(words, Instant::now());
         let written = match again {
             Some((name, count)) => match self.count(&api, &name, count).await {
                 // The API server forgets events after a while.
@@ -120,7 +121,7 @@ impl Events {
                 let event = self.event(on, namespace, type_, reason, action, note);
                 let name = event.metadata.name.clone().unwrap_or_default();
                 let created = api.create(&PostParams::default(), &event).await;
-                created.map(|_| self.said().first(words, name, Instant::now()))
+                created.map(|_| self.said.lock().first(words, name, Instant::now()))
             }
         };
         if let Err(error) = written {
@@ -163,10 +164,6 @@ impl Events {
             },
             ..Event::default()
         }
-    }
-
-    fn said(&self) -> std::sync::MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

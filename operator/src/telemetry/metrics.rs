@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use super::{
     requests::Requests,
     rings::{RingSeries, Table},
 };
-use crate::gate::State;
+use crate::{gate::State, lock::Mutex};
 
 /// What `/metrics` shows.
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl Metrics {
 
     /// Says whether something leaves pods out of a ring's check.
     pub fn ring_is_incomplete(&self, ring: &str, is_incomplete: bool) {
-        let mut incomplete = self.incomplete.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut incomplete = self.incomplete.lock();
         if is_incomplete {
             incomplete.insert(ring.to_owned());
         } else {

@@ -1,12 +1,7 @@
 //! The series of each ring and exclusion list. They are read from one table when they are
 //! asked for, so that they go with their object, and one that is well has as few as it can.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    num::NonZeroI64,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, num::NonZeroI64};
 
 use jiff::Timestamp;
 use prometheus_client::{
@@ -18,6 +13,8 @@ use signingkeyring_core::{
     report::Report,
     snapshot::Snapshot,
 };
+
+use crate::lock::Mutex;
 
 /// What a ring is, for metrics. There are thousands of them. Times are in seconds since
 /// 1970, and periods in seconds: neither is ever 0.
@@ -99,13 +96,9 @@ struct Known {
 }
 
 impl Table {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes in what a ring is, or that it is gone; returns the state that it was in.
     pub(super) fn note(&self, ring: &str, series: Option<RingSeries>) -> Option<&'static str> {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let before = match series {
             Some(series) => known.rings.insert(ring.to_owned(), series),
             None => known.rings.remove(ring),
@@ -122,7 +115,7 @@ impl Table {
                 .and_modify(|first: &mut i64| *first = end.min(*first))
                 .or_insert(end);
         }
-        self.lock().lists = lists;
+        self.0.lock().lists = lists;
     }
 }
 
@@ -144,7 +137,7 @@ const TIMES: [(&str, &str, Time); 3] = [
 
 impl Collector for Table {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let known = self.lock();
+        let known = self.0.lock();
         let gauge = MetricType::Gauge;
         let help = "1 for each condition of a ring that says that something is wrong or under way";
         let mut family = encoder.encode_descriptor("ring_condition", help, None, gauge)?;

@@ -14,8 +14,8 @@ async fn run(
     let log: Log = Arc::default();
     let start = Instant::now();
     let job = queue.run(concurrency, |name| {
-        let count = log.lock().unwrap().iter().filter(|(n, _)| *n == name).count();
-        log.lock().unwrap().push((name, start.elapsed()));
+        let count = log.lock().iter().filter(|(n, _)| *n == name).count();
+        log.lock().push((name, start.elapsed()));
         let (takes, pass) = work(count);
         async move {
             tokio::time::sleep(takes).await;
@@ -23,7 +23,7 @@ async fn run(
         }
     });
     let _ = tokio::time::timeout(time, job).await;
-    Arc::try_unwrap(log).unwrap().into_inner().unwrap()
+    std::mem::take(&mut log.lock())
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -280,7 +280,7 @@ async fn names_that_rest_are_forgotten() {
     };
     let job = run(&queue, LONG * 10, 8, |_| (Duration::ZERO, same(Outcome::Done)));
     let _ = tokio::join!(waker, job);
-    let state = queue.lock();
+    let state = queue.state.lock();
     assert!(state.paces.len() <= 512, "{}", state.paces.len());
     let others = state.ready.len() + state.running.len() + state.dirty.len();
     assert_eq!(others + state.delayed.len() + state.failures.len(), 0);
@@ -291,7 +291,7 @@ async fn after_a_wave_little_is_kept() {
     let queue = WorkQueue::<String>::default();
     (0..2_000_u32).for_each(|number| queue.wake(&number.to_string()));
     run(&queue, LONG * 10, 8, |_| (Duration::ZERO, same(Outcome::Done))).await;
-    let state = queue.lock();
+    let state = queue.state.lock();
     assert_eq!(state.paces.len(), 0);
     assert!(state.paces.capacity() <= 2 * LEAST_SWEEP, "{}", state.paces.capacity());
 }
@@ -376,8 +376,8 @@ async fn what_is_urgent_stays_so_until_it_has_succeeded() {
     let outcomes = [Outcome::Failed, Outcome::Requeue, Outcome::Done];
     let log = Arc::new(Mutex::new(Vec::new()));
     let job = queue.run(1, |name| {
-        let count = log.lock().unwrap().iter().filter(|n| **n == name).count();
-        log.lock().unwrap().push(name.clone());
+        let count = log.lock().iter().filter(|n| **n == name).count();
+        log.lock().push(name.clone());
         let outcome = if name == "a" { outcomes[count] } else { Outcome::Done };
         let urgent = queue.is_urgent("a");
         async move {
@@ -388,7 +388,7 @@ async fn what_is_urgent_stays_so_until_it_has_succeeded() {
     });
     let _ = tokio::time::timeout(SECOND * 10, job).await;
     // Its backoff is as long as one of the others takes, and they have a place of their own.
-    assert_eq!(*log.lock().unwrap(), ["a", "b0", "b1", "a", "b2", "a", "b3"]);
+    assert_eq!(*log.lock(), ["a", "b0", "b1", "a", "b2", "a", "b3"]);
     assert!(!queue.is_urgent("a"));
 }
 
@@ -444,7 +444,7 @@ async fn who_has_waited_for_long_takes_turns_with_what_is_under_way() {
     for number in 0..500 {
         queue.wake(&format!("rest-{number}"));
     }
-    queue.lock().ready.passed(&"begun".to_owned(), true, true);
+    queue.state.lock().ready.passed(&"begun".to_owned(), true, true);
     let waker = async {
         // By then all of the rest have waited for long.
         tokio::time::sleep(SECOND * 300 + SECOND / 2).await;

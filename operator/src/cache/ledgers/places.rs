@@ -127,7 +127,7 @@ impl Claim<'_> {
     /// Leaves the room taken: it is not known what became of the commit.
     pub fn leave_taken(mut self) {
         self.is_released = false;
-        if let Some(claimed) = self.ledgers.write().claims.get_mut(&self.ring) {
+        if let Some(claimed) = self.ledgers.0.write().claims.get_mut(&self.ring) {
             claimed.is_under_way = false;
         }
     }
@@ -144,7 +144,7 @@ impl Drop for Claim<'_> {
 impl Ledgers {
     /// Gives up what is claimed for a ring.
     pub fn release(&self, ring: &RingName) {
-        self.write().end_claim(ring);
+        self.0.write().end_claim(ring);
     }
 
     /// The policy with room for a ring with these credentials, what is claimed for other
@@ -158,7 +158,7 @@ impl Ledgers {
         (stands, size): (impl Fn(PolicyRef) -> Option<Arc<Object>>, impl Fn(PolicyRef) -> usize),
         limit: Occupancy,
     ) -> PolicyRef {
-        let mut index = self.write();
+        let mut index = self.0.write();
         let is_full = |index: &LedgerIndex, policy: PolicyRef| {
             index.held(policy, stands(policy).as_deref(), ring, size(policy)).is_full(limit)
         };
@@ -179,7 +179,7 @@ impl Ledgers {
 
     /// Notes that a policy has become smaller, or is gone.
     pub fn has_shrunk(&self, policy: PolicyRef) {
-        self.write().has_room(policy);
+        self.0.write().has_room(policy);
     }
 
     /// Whether a ring's policy has one set of registry credentials and the first ring
@@ -187,7 +187,7 @@ impl Ledgers {
     /// placed by different processes.
     #[must_use]
     pub fn is_among_others(&self, ring: &RingName) -> bool {
-        let index = self.read();
+        let index = self.0.read();
         let settings = |ring: &RingName| {
             let outline = index.outline(ring.as_str())?;
             (!outline.removed).then_some(&outline.settings)
@@ -210,7 +210,7 @@ impl Ledgers {
         bytes: usize,
         limit: Option<Occupancy>,
     ) -> Option<Claim<'_>> {
-        let mut index = self.write();
+        let mut index = self.0.write();
         let is_full = |limit| index.held(policy, stands, ring, bytes).is_full(limit);
         if index.excludes(policy, stands, ring, credentials) || limit.is_some_and(is_full) {
             return None;

@@ -104,7 +104,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -157,7 +157,7 @@ async fn where_the_cluster_does_not_say_nobody_is_let_in_and_no_token_is_logged(
             assert_eq!(asked.load(Ordering::Relaxed), count, "that is not remembered");
         }
     }
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = String::from_utf8(log.0.lock().clone()).unwrap();
     assert!(logged.contains("may not create tokenreviews"), "{logged}");
     assert!(logged.contains("manifests/secure-metrics"), "{logged}");
     assert!(!logged.contains(SECRET), "{logged}");

@@ -22,7 +22,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn shown(certificate: &Certificate) -> Vec<CertificateDer<'static>> {
-    certificate.shown.read().unwrap().cert.clone()
+    certificate.shown.read().cert.clone()
 }
 
 #[test]

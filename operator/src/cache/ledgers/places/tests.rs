@@ -44,7 +44,7 @@ fn free_place(ledgers: &Ledgers, ring: &RingName) -> PolicyRef {
 }
 
 fn held(ledgers: &Ledgers, ring: &str, policy: PolicyRef, bytes: usize) -> Occupancy {
-    ledgers.read().held(policy, None, &name(ring), bytes)
+    ledgers.0.read().held(policy, None, &name(ring), bytes)
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn rings_with_other_credentials_share_no_policy_that_has_one_set_of_them() {
     assert_eq!(place(&a, &NONE), one, "a ring is no other than itself");
     assert!(ledgers.claim(&b, (one, &NONE), None, 0, Some(LIMIT)).is_none());
     let _b = ledgers.claim(&b, (two, &NONE), None, 0, Some(LIMIT)).unwrap();
-    assert!(ledgers.read().excludes(two, None, &c, &own), "one is being put there");
+    assert!(ledgers.0.read().excludes(two, None, &c, &own), "one is being put there");
     assert_eq!(place(&c, &own), one);
     // A ledger was restored.
     ledgers.put(&c, with(one, &NONE));
@@ -125,7 +125,7 @@ fn rings_with_other_credentials_share_no_policy_that_has_one_set_of_them() {
     ledgers.put(&a, with(each, &own));
     ledgers.put(&c, with(each, &NONE));
     assert!(!ledgers.is_among_others(&c));
-    assert!(!ledgers.read().excludes(each, None, &name("d"), &NONE));
+    assert!(!ledgers.0.read().excludes(each, None, &name("d"), &NONE));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_commit_of_a_ring_that_stays_where_it_is_makes_no_room() {
     for (ring, number) in [("a", 1), ("b", 1), ("c", 2), ("d", 2)] {
         ledgers.put(&name(ring), row(enforce(number)));
     }
-    let looked_from = || ledgers.read().full_below.get(&KIND).copied();
+    let looked_from = || ledgers.0.read().full_below.get(&KIND).copied();
     assert_eq!(free_place(&ledgers, &name("n")), enforce(3));
     assert_eq!(looked_from(), Some(3));
     ledgers.put(&name("a"), row(enforce(1)));
@@ -253,7 +253,7 @@ fn a_ring_without_a_ledger_takes_up_room_and_has_its_policys_credentials() {
     let b = name("b");
     assert_eq!((place(&b, &NONE), place(&b, &own)), (next, policy));
     assert_eq!(place(&name("lost"), &NONE), policy, "it is no other than itself");
-    assert_eq!(ledgers.read().held(policy, Some(&lost), &b, 0).rings, 1);
+    assert_eq!(ledgers.0.read().held(policy, Some(&lost), &b, 0).rings, 1);
     let claim = |stands: &Object, credentials| {
         ledgers.claim(&b, (policy, credentials), Some(stands), 0, Some(LIMIT)).is_some()
     };
