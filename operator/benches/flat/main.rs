@@ -7,7 +7,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
-    alloc::{GlobalAlloc, System},
+    alloc::GlobalAlloc,
     collections::BTreeMap,
     env, fs,
     hint::black_box,
@@ -20,20 +20,20 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use kube::{Client, Config};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use signingkeyring_operator::{clock::Clock, runtime, settings::Settings, telemetry};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::Region;
 use tikv_jemallocator::Jemalloc;
+
+use table::{Row, grown, print};
+use work::{ALLOCATOR, Taken, Work, memory};
 
 mod api_server;
 mod rings;
+mod table;
+mod work;
 
-/// Counts, and hands on to the system's `malloc`, which is the operator's allocator here.
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Has the linker take in that allocator, with its `malloc`.
+/// Has the linker take in the operator's allocator, with its `malloc`.
 static IN_ITS_PLACE: Jemalloc = Jemalloc;
 
 /// How long all may take to come to rest.
@@ -81,40 +81,6 @@ struct Arguments {
     log_level: String,
 }
 
-/// What was measured. Bytes and counts.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Row {
-    rings: usize,
-    at_start: u64,
-    settled_s: f64,
-    /// Passes over rings until then, and passes over policies.
-    passes_of_start: [u64; 2],
-    /// What was asked until then.
-    start: BTreeMap<String, u64>,
-    resident: u64,
-    live: i64,
-    peak_of_start: u64,
-    resident_relisted: u64,
-    live_relisted: i64,
-    peak_of_relist: u64,
-    idle: Work,
-    /// Of a core.
-    busy_at_rest: f64,
-    ring_pass: Work,
-    policy_pass: Work,
-    birth: BTreeMap<String, u64>,
-    rotation: BTreeMap<String, u64>,
-}
-
-/// What each pass took, or rest in a second.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Work {
-    allocations: f64,
-    bytes: f64,
-    /// Of a core: what walks over all there is under a lock allocates nothing.
-    microseconds: f64,
-}
-
 fn main() -> Result<()> {
     let _: &dyn GlobalAlloc = black_box(&IN_ITS_PLACE);
     let arguments = Arguments::parse();
@@ -149,74 +115,6 @@ fn main() -> Result<()> {
         arguments.most
     );
     Ok(())
-}
-
-fn grown(rows: &[Row]) -> Vec<(&'static str, f64)> {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Vec::new() };
-    let of = |row: &Row| {
-        [
-            ("allocations of a ring's pass", row.ring_pass.allocations),
-            ("bytes of a ring's pass", row.ring_pass.bytes),
-            ("allocations of a policy's pass", row.policy_pass.allocations),
-            ("bytes of a policy's pass", row.policy_pass.bytes),
-        ]
-    };
-    of(first).into_iter().zip(of(last)).map(|((what, a), (_, b))| (what, b / a)).collect()
-}
-
-fn print(rows: &[Row]) {
-    let line = |what: &str, of: &dyn Fn(&Row) -> String| {
-        let cells: Vec<String> = rows.iter().map(|row| format!("{:>12}", of(row))).collect();
-        println!("{what:<46} {}", cells.join(" "));
-    };
-    let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-    let each = |count: u64, row: &Row| format!("{:.2}", count as f64 / row.rings as f64);
-    line("rings", &|row| row.rings.to_string());
-    line("MB resident before anything was listed", &|row| mb(row.at_start));
-    line("MB resident at rest", &|row| mb(row.resident));
-    line("MB allocated at rest", &|row| mb(row.live.unsigned_abs()));
-    line("bytes allocated a ring", &|row| format!("{:.0}", row.live as f64 / row.rings as f64));
-    line("MB resident at most until then", &|row| mb(row.peak_of_start));
-    line("MB resident after a forced relist", &|row| mb(row.resident_relisted));
-    line("MB allocated after a forced relist", &|row| mb(row.live_relisted.unsigned_abs()));
-    line("MB resident at most in the relist", &|row| mb(row.peak_of_relist));
-    line("percent of a core at rest", &|row| format!("{:.2}", row.busy_at_rest * 100.0));
-    line("seconds until at rest", &|row| format!("{:.0}", row.settled_s));
-    for (what, of) in [
-        ("rest for a second", (|row| row.idle) as fn(&Row) -> Work),
-        ("a ring's pass", |row| row.ring_pass),
-        ("a policy's pass", |row| row.policy_pass),
-    ] {
-        line(&format!("allocations of {what}"), &|row| format!("{:.0}", of(row).allocations));
-        line(&format!("kB allocated by {what}"), &|row| format!("{:.1}", of(row).bytes / 1e3));
-        line(&format!("microseconds of a core, {what}"), &|row| {
-            format!("{:.0}", of(row).microseconds)
-        });
-    }
-    line("passes over a ring until at rest", &|row| each(row.passes_of_start[0], row));
-    line("passes over a policy until at rest", &|row| each(row.passes_of_start[1] * PACK, row));
-    for (what, ratio) in grown(rows) {
-        println!("{what}: {ratio:.2} times with {} rings", rows.last().map_or(0, |row| row.rings));
-    }
-    if let Some(row) = rows.last() {
-        let all: Vec<String> = row
-            .start
-            .iter()
-            .filter(|(_, count)| **count as usize * 10 > row.rings)
-            .map(|(request, count)| format!("{} {request}", each(*count, row)))
-            .collect();
-        println!("a start, for each ring: {}", all.join(", "));
-    }
-    for (what, of) in [
-        ("a birth", (|row| &row.birth) as fn(&Row) -> &BTreeMap<String, u64>),
-        ("a rotation", |row| &row.rotation),
-    ] {
-        if let Some(row) = rows.last() {
-            let all: Vec<String> =
-                of(row).iter().map(|(request, count)| format!("{count} {request}")).collect();
-            println!("{what}: {} requests: {}", of(row).values().sum::<u64>(), all.join(", "));
-        }
-    }
 }
 
 /// The API server's process.
@@ -429,62 +327,4 @@ async fn wait(
         ensure!(start.elapsed() < PATIENCE, "ring {ring} does not come so far: {found}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// What this process takes from some moment on.
-struct Taken {
-    region: Region<'static, System>,
-    busy: u64,
-}
-
-impl Taken {
-    fn from_now() -> Result<Self> {
-        Ok(Self { region: Region::new(ALLOCATOR), busy: busy()? })
-    }
-
-    fn until_now(&self) -> Result<Work> {
-        let change = self.region.change();
-        Ok(Work {
-            allocations: change.allocations as f64,
-            bytes: change.bytes_allocated as f64,
-            microseconds: (busy()? - self.busy) as f64 / 1e3,
-        })
-    }
-}
-
-impl Work {
-    fn of_each(self, count: f64) -> Self {
-        Self {
-            allocations: self.allocations / count,
-            bytes: self.bytes / count,
-            microseconds: self.microseconds / count,
-        }
-    }
-
-    /// Without so many seconds of rest.
-    fn without(self, idle: Self, seconds: f64) -> Self {
-        Self {
-            allocations: self.allocations - idle.allocations * seconds,
-            bytes: self.bytes - idle.bytes * seconds,
-            microseconds: self.microseconds - idle.microseconds * seconds,
-        }
-    }
-}
-
-/// For how many nanoseconds this process's threads were on a core. None of them ends.
-fn busy() -> Result<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir("/proc/self/task")? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        sum += text.split_whitespace().next().context("no time")?.parse::<u64>()?;
-    }
-    Ok(sum)
-}
-
-/// A line of this process's memory, in bytes.
-fn memory(what: &str) -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
-    let kib: u64 = line.context("no such line")?.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
 }
