@@ -26,7 +26,7 @@ pub mod keys;
 mod kinds;
 mod kyverno;
 mod leadership;
-mod lock;
+pub mod lock;
 mod observe;
 mod packed;
 mod probe;

@@ -25,7 +25,7 @@ use signingkeyring_operator::{clock::Clock, runtime, settings::Settings, telemet
 use stats_alloc::Region;
 use tikv_jemallocator::Jemalloc;
 
-use table::{Row, grown, print};
+use table::{COUNTS, Row, grown, print};
 use work::{ALLOCATOR, Taken, Work, memory};
 
 mod api_server;
@@ -108,7 +108,7 @@ fn main() -> Result<()> {
         rows.push(serde_json::from_str(text.lines().last().context("nothing measured")?)?);
     }
     print(&rows);
-    let grown = grown(&rows);
+    let grown = grown(&rows, &COUNTS);
     ensure!(
         grown.iter().all(|(_, ratio)| *ratio <= arguments.most),
         "a pass does more than {} times as much with more rings: {grown:?}",

@@ -31,18 +31,31 @@ pub struct Row {
     pub rotation: BTreeMap<String, u64>,
 }
 
-/// How much more a pass does with the most rings than with the fewest.
-pub fn grown(rows: &[Row]) -> Vec<(&'static str, f64)> {
+/// What is compared, and how it is read.
+type Figure = (&'static str, fn(&Row) -> f64);
+
+/// What a pass does: the same on any machine.
+pub const COUNTS: [Figure; 6] = [
+    ("allocations of a ring's pass", |row| row.ring_pass.allocations),
+    ("bytes of a ring's pass", |row| row.ring_pass.bytes),
+    ("locks of a ring's pass", |row| row.ring_pass.locks),
+    ("allocations of a policy's pass", |row| row.policy_pass.allocations),
+    ("bytes of a policy's pass", |row| row.policy_pass.bytes),
+    ("locks of a policy's pass", |row| row.policy_pass.locks),
+];
+
+/// How long it does so, in which the machine has a say.
+const TIMES: [Figure; 4] = [
+    ("time locks are held in a ring's pass", |row| row.ring_pass.held),
+    ("the longest of these", |row| row.ring_pass.longest_hold),
+    ("time locks are held in a policy's pass", |row| row.policy_pass.held),
+    ("the longest of these", |row| row.policy_pass.longest_hold),
+];
+
+/// How many times as much it is with the last number of rings as with the first.
+pub fn grown(rows: &[Row], figures: &[Figure]) -> Vec<(&'static str, f64)> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Vec::new() };
-    let of = |row: &Row| {
-        [
-            ("allocations of a ring's pass", row.ring_pass.allocations),
-            ("bytes of a ring's pass", row.ring_pass.bytes),
-            ("allocations of a policy's pass", row.policy_pass.allocations),
-            ("bytes of a policy's pass", row.policy_pass.bytes),
-        ]
-    };
-    of(first).into_iter().zip(of(last)).map(|((what, a), (_, b))| (what, b / a)).collect()
+    figures.iter().map(|(what, of)| (*what, of(last) / of(first))).collect()
 }
 
 /// A column for each number of rings, and below it how much they differ.
@@ -74,10 +87,13 @@ pub fn print(rows: &[Row]) {
         line(&format!("microseconds of a core, {what}"), &|row| {
             format!("{:.0}", of(row).microseconds)
         });
+        line(&format!("locks taken by {what}"), &|row| format!("{:.0}", of(row).locks));
+        line(&format!("microseconds they are held, {what}"), &|row| format!("{:.0}", of(row).held));
+        line("microseconds of the longest of these", &|row| format!("{:.0}", of(row).longest_hold));
     }
     line("passes over a ring until at rest", &|row| each(row.passes_of_start[0], row));
     line("passes over a policy until at rest", &|row| each(row.passes_of_start[1] * PACK, row));
-    for (what, ratio) in grown(rows) {
+    for (what, ratio) in [grown(rows, &COUNTS), grown(rows, &TIMES)].concat() {
         println!("{what}: {ratio:.2} times with {} rings", rows.last().map_or(0, |row| row.rings));
     }
     if let Some(row) = rows.last() {
