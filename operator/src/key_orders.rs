@@ -7,14 +7,14 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use futures::future::join_all;
 use signingkeyring_core::policy_ref::PolicyRef;
 use tokio::sync::{self, mpsc};
 
-use crate::{error::Error, keys::KeyPair, sealings::Sealings, workqueue::WorkQueue};
+use crate::{error::Error, keys::KeyPair, lock::Mutex, sealings::Sealings, workqueue::WorkQueue};
 
 /// The rings that have ordered a key pair, each one at most.
 #[derive(Clone, Debug)]
@@ -53,14 +53,14 @@ impl KeyOrders {
     /// Whether a ring has its key pair without waiting for those of others.
     #[must_use]
     pub fn is_at_hand(&self, ring: &str) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.orders.contains_key(ring) || (state.under_way == 0 && self.sealings.is_free())
     }
 
     /// Whether a ring waits for one, or is about to take it.
     #[must_use]
     pub fn has_ordered(&self, ring: &str) -> bool {
-        self.lock().orders.contains_key(ring)
+        self.state.lock().orders.contains_key(ring)
     }
 
     /// Takes the key pair that a ring has ordered, if it is ready, or why there is none.
@@ -73,7 +73,7 @@ impl KeyOrders {
         policy: Option<PolicyRef>,
         is_urgent: bool,
     ) -> Option<Result<KeyPair, Error>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match state.orders.get_mut(ring) {
             Some(Order::Ready(_)) => return state.remove(ring),
             Some(Order::UnderWay { is_urgent: before }) => {
@@ -103,7 +103,7 @@ impl KeyOrders {
 
     /// A ring wants none any more: what is sealed for it is gone.
     pub fn forget(&self, ring: &str) {
-        self.lock().remove(ring);
+        self.state.lock().remove(ring);
     }
 
     async fn seal_alone(self, ring: String, is_urgent: bool) {
@@ -112,7 +112,7 @@ impl KeyOrders {
         } else {
             self.sealings.compute(1, KeyPair::generate).await
         };
-        if !self.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
+        if !self.state.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
             return;
         }
         if is_urgent {
@@ -124,8 +124,8 @@ impl KeyOrders {
 
     async fn seal_all(self, policy: PolicyRef) {
         let turn = self.turn.lock().await;
-        let mut rings = self.lock().waiting.remove(&policy).unwrap_or_default();
-        rings.retain(|ring| self.lock().waits_for_its_turn(ring));
+        let mut rings = self.state.lock().waiting.remove(&policy).unwrap_or_default();
+        rings.retain(|ring| self.state.lock().waits_for_its_turn(ring));
         // Closed once each of them has begun, or has failed to.
         let (begins, mut all_begun) = mpsc::channel::<()>(1);
         let keys = rings.iter().map(|ring| {
@@ -136,7 +136,7 @@ impl KeyOrders {
             };
             async {
                 let key = self.sealings.compute(1, generate).await;
-                self.lock().fill(ring, key.and_then(|key| Ok(key?)))
+                self.state.lock().fill(ring, key.and_then(|key| Ok(key?)))
             }
         });
         let keys = join_all(keys);
@@ -148,11 +148,6 @@ impl KeyOrders {
         let (filled, ()) = futures::join!(keys, next);
         let ready = rings.iter().zip(filled).filter(|(_, filled)| *filled);
         ready.for_each(|(ring, _)| self.rings.wake_with_news(ring));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that holds the lock can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,11 +211,11 @@ mod tests {
         async fn woken(&self, count: usize) -> Vec<String> {
             let names = Arc::new(Mutex::new(Vec::new()));
             let run = self.rings.run(1, |name| {
-                names.lock().unwrap().push(name);
+                names.lock().push(name);
                 async { Pass { outcome: Outcome::Done, key: None, under_way: false } }
             });
             let all = async {
-                while names.lock().unwrap().len() < count {
+                while names.lock().len() < count {
                     tokio::task::yield_now().await;
                 }
             };
@@ -228,7 +223,7 @@ mod tests {
                 () = run => {}
                 ended = timeout(Duration::from_secs(60), all) => ended.unwrap(),
             }
-            names.lock().unwrap().clone()
+            names.lock().clone()
         }
 
         fn take(&self, ring: &str) -> Option<KeyPair> {
@@ -259,7 +254,7 @@ mod tests {
         assert!(shop.take("ring").is_none(), "it was taken");
         assert_eq!(shop.woken(1).await, ["ring"]);
         assert_ne!(shop.take("ring").unwrap().fingerprint(), first.fingerprint());
-        assert!(shop.orders.lock().orders.is_empty());
+        assert!(shop.orders.state.lock().orders.is_empty());
     }
 
     #[tokio::test]
@@ -289,7 +284,7 @@ mod tests {
         drop(free);
         assert_eq!(shop.woken(1).await, ["other"]);
         shop.orders.forget("other");
-        let state = shop.orders.lock();
+        let state = shop.orders.state.lock();
         assert!(state.orders.is_empty() && state.under_way == 0, "{state:?}");
     }
 
