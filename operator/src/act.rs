@@ -154,7 +154,7 @@ async fn execute(
     if action.begins_rotation(observed.snapshot.ledger.table())
         && !context.rotations.begin(ring, observed.snapshot.ring.soak)
     {
-        return Err(Error::Conflict("the room for a rotation".to_owned()).into());
+        return Err(Error::Overtaken("the room for a rotation".to_owned()).into());
     }
     match action {
         Action::AddFinalizer => Ok(set_finalizer(context, object, true).await?),
@@ -347,6 +347,9 @@ async fn patch_metadata(
         PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(ring, &params, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::api(format!("{what} of ring {ring}"), error)),
+        Err(error) => match Error::api(format!("{what} of ring {ring}"), error) {
+            Error::Conflict(what) => Err(Error::Overtaken(what)),
+            other => Err(other),
+        },
     }
 }

@@ -19,6 +19,10 @@ pub enum Error {
     /// starts from what they wrote.
     #[error("{0} changed since it was observed")]
     Conflict(String),
+    /// The ring's object is newer than what the watch has brought, or others have taken up
+    /// what was free: ledger and pipelines are as they were observed.
+    #[error("{0} changed since it was observed")]
+    Overtaken(String),
     /// An object has the name of one of the operator's.
     #[error("{0} exists and is not the operator's, so it is left alone. Rename or delete it")]
     Foreign(String),
@@ -53,7 +57,7 @@ impl Error {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Api { .. } => "api_error",
-            Self::Conflict(_) | Self::Foreign(_) => "conflict",
+            Self::Conflict(_) | Self::Overtaken(_) | Self::Foreign(_) => "conflict",
             Self::Change(_) => "stale_plan",
             Self::Key(_) => "key_error",
             Self::Panic(_) => "panic",

@@ -43,7 +43,7 @@ pub(super) fn claim<'a>(
         limit,
     ) {
         Some(claim) => Ok(Some(claim)),
-        None => Err(Error::Conflict(format!("the room in policy {policy}"))),
+        None => Err(Error::Overtaken(format!("the room in policy {policy}"))),
     }
 }
 

@@ -52,6 +52,10 @@ async fn pass(context: &Context, ring: String) -> Pass {
     let result = catching_panics(reconcile(context, &ring, &mut said)).await;
     let (outcome, word) = match result {
         Ok(outcome) => (outcome, "success"),
+        Err(error @ Error::Overtaken(_)) => {
+            debug!(ring, %error, "starting over");
+            (Outcome::Failed, error.category())
+        }
         Err(error @ (Error::Conflict(_) | Error::Change(_))) => {
             debug!(ring, %error, "starting over");
             context.cache.looks.forget(&ring);
@@ -235,8 +239,12 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         // As soon as it is there, more is to be told.
         return Ok(Outcome::Done);
     }
-    let starts_over =
-        |e: &mut Error| matches!(e, Error::Conflict(_) | Error::Change(_) | Error::Interrupted);
+    let starts_over = |error: &mut Error| {
+        matches!(
+            error,
+            Error::Conflict(_) | Error::Overtaken(_) | Error::Change(_) | Error::Interrupted
+        )
+    };
     if let Some(error) = failed.take_if(starts_over) {
         return Err(error);
     }
