@@ -47,6 +47,9 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 pub enum Outcome {
     /// Done until woken.
     Done,
+    /// It waits for what was ordered for it, with which it is woken. That it is looked at
+    /// meanwhile, and comes to the same, says nothing of whether it makes progress.
+    Awaits,
     /// Done; work on it again after this long.
     RequeueAfter(Duration),
     /// Work on it again at once: something was written.
@@ -272,7 +275,9 @@ impl<N: Clone + Ord + Hash> State<N> {
     fn finish(&mut self, name: &N, pass: Pass, now: Instant) {
         let outcome = pass.outcome;
         self.running.remove(name);
-        self.pace(name, pass.key, now);
+        if outcome != Outcome::Awaits {
+            self.pace(name, pass.key, now);
+        }
         let failures = match outcome {
             Outcome::Failed => self.failures.get(name).copied().unwrap_or(0) + 1,
             _ => 0,
@@ -285,7 +290,8 @@ impl<N: Clone + Ord + Hash> State<N> {
         self.clear_delay(name);
         let woken = self.dirty.remove(name);
         // What was urgent stays so until there is nothing left to do for it.
-        let succeeded = matches!(outcome, Outcome::Done | Outcome::RequeueAfter(_));
+        let succeeded =
+            matches!(outcome, Outcome::Done | Outcome::Awaits | Outcome::RequeueAfter(_));
         self.ready.passed(name, succeeded && woken != Some(true), pass.under_way);
         match outcome {
             // Being woken does not shorten the backoff: what fails at every
@@ -293,11 +299,11 @@ impl<N: Clone + Ord + Hash> State<N> {
             Outcome::Failed if woken == Some(true) => self.delay(name, now + FIRST_BACKOFF),
             Outcome::Failed => self.delay(name, now + backoff(failures)),
             Outcome::Requeue => self.wake(name.clone(), woken.unwrap_or(false), now),
-            Outcome::RequeueAfter(_) | Outcome::Done if woken.is_some() => {
+            Outcome::RequeueAfter(_) | Outcome::Done | Outcome::Awaits if woken.is_some() => {
                 self.wake(name.clone(), woken.unwrap_or(false), now);
             }
             Outcome::RequeueAfter(delay) => self.delay(name, now + delay),
-            Outcome::Done => {}
+            Outcome::Done | Outcome::Awaits => {}
         }
     }
 

@@ -233,11 +233,15 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     let Done { wrote, mut findings, awaits_key, mut failed } =
         act(context, object, &observed, &plan.actions).await;
     said.awaits_key = awaits_key;
+    if awaits_key {
+        // It has yet to come to what it came to.
+        said.key = None;
+    }
     let table = observed.snapshot.ledger.table();
     said.begins_rotation = plan.actions.iter().any(|action| action.begins_rotation(table));
     if awaits_key && !context.revoking.waits(ring) {
         // As soon as it is there, more is to be told.
-        return Ok(Outcome::Done);
+        return Ok(Outcome::Awaits);
     }
     let starts_over = |error: &mut Error| {
         matches!(

@@ -208,6 +208,22 @@ async fn who_comes_to_something_else_each_time_is_never_slowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_what_was_ordered_is_not_slowed_by_who_wakes_it_meanwhile() {
+    let queue = WorkQueue::<String>::default();
+    let waker = keep_waking(&queue, SECOND / 10);
+    // What was ordered comes after ten seconds, and everything goes on from there.
+    let work = |count| {
+        let outcome = if count < 100 { Outcome::Awaits } else { Outcome::Done };
+        (Duration::ZERO, same(outcome))
+    };
+    let log = tokio::select! {
+        log = run(&queue, 11 * SECOND, 1, work) => log,
+        () = waker => unreachable!(),
+    };
+    assert_eq!(log.len(), 110);
+}
+
+#[tokio::test(start_paused = true)]
 async fn once_a_second_is_never_slowed() {
     let queue = WorkQueue::<String>::default();
     let job = run(&queue, LONG, 1, |_| (SECOND / 20, same(Outcome::Done)));
