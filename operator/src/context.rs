@@ -58,7 +58,7 @@ pub struct Context {
     /// Private keys that pipelines are given next.
     pub handover: Arc<Handover>,
     /// Key pairs that rings have ordered.
-    pub key_orders: KeyOrders,
+    pub key_orders: Arc<KeyOrders>,
     /// Where keys are sealed and opened.
     pub sealings: Arc<Sealings>,
     /// The rings to look at.

@@ -10,20 +10,32 @@ use std::{
     sync::Arc,
 };
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use signingkeyring_core::policy_ref::PolicyRef;
-use tokio::sync::{self, mpsc};
+use tokio::sync::{
+    self,
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+};
 
 use crate::{error::Error, keys::KeyPair, lock::Mutex, sealings::Sealings, workqueue::WorkQueue};
 
 /// The rings that have ordered a key pair, each one at most.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KeyOrders {
     sealings: Arc<Sealings>,
     rings: Arc<WorkQueue<String>>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
+    placed: UnboundedSender<Placed>,
+    to_seal: sync::Mutex<UnboundedReceiver<Placed>>,
     /// Of the policies of which rings wait: held until all of their keys have room.
-    turn: Arc<sync::Mutex<()>>,
+    turn: sync::Mutex<()>,
+}
+
+/// What is to be sealed.
+#[derive(Debug)]
+enum Placed {
+    One { ring: String, is_urgent: bool },
+    AllOf(PolicyRef),
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +59,28 @@ impl KeyOrders {
     /// Of key pairs that are sealed there, and of rings that are woken there.
     #[must_use]
     pub fn new(sealings: Arc<Sealings>, rings: Arc<WorkQueue<String>>) -> Self {
-        Self { sealings, rings, state: Arc::default(), turn: Arc::default() }
+        let (placed, to_seal) = mpsc::unbounded_channel();
+        let (to_seal, turn) = (sync::Mutex::new(to_seal), sync::Mutex::default());
+        Self { sealings, rings, state: Mutex::default(), placed, to_seal, turn }
+    }
+
+    /// Fills orders for ever. Those that wait for room end with it.
+    pub async fn run(&self) {
+        let mut to_seal = self.to_seal.lock().await;
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(placed) = to_seal.recv() => under_way.push(self.seal(placed)),
+                Some(()) = under_way.next() => {}
+            }
+        }
+    }
+
+    async fn seal(&self, placed: Placed) {
+        match placed {
+            Placed::One { ring, is_urgent } => self.seal_one(&ring, is_urgent).await,
+            Placed::AllOf(policy) => self.seal_all(policy).await,
+        }
     }
 
     /// Whether a ring has its key pair without waiting for those of others.
@@ -86,18 +119,24 @@ impl KeyOrders {
                 state.under_way += 1;
             }
         }
-        match policy.filter(|_| !is_urgent) {
+        let placed = match policy.filter(|_| !is_urgent) {
             Some(policy) => match state.waiting.entry(policy) {
-                Entry::Occupied(mut rings) => rings.get_mut().push(ring.to_owned()),
+                Entry::Occupied(mut rings) => {
+                    // One that was forgotten may be there still.
+                    if !rings.get().iter().any(|waits| waits == ring) {
+                        rings.get_mut().push(ring.to_owned());
+                    }
+                    return None;
+                }
                 Entry::Vacant(rings) => {
                     rings.insert(vec![ring.to_owned()]);
-                    tokio::spawn(self.clone().seal_all(policy));
+                    Placed::AllOf(policy)
                 }
             },
-            None => {
-                tokio::spawn(self.clone().seal_alone(ring.to_owned(), is_urgent));
-            }
-        }
+            None => Placed::One { ring: ring.to_owned(), is_urgent },
+        };
+        // Who takes them is a part of this.
+        let _ = self.placed.send(placed);
         None
     }
 
@@ -106,23 +145,22 @@ impl KeyOrders {
         self.state.lock().remove(ring);
     }
 
-    async fn seal_alone(self, ring: String, is_urgent: bool) {
+    async fn seal_one(&self, ring: &str, is_urgent: bool) {
         let key = if is_urgent {
             self.sealings.compute_urgently(1, KeyPair::generate).await
         } else {
             self.sealings.compute(1, KeyPair::generate).await
         };
-        if !self.state.lock().fill(&ring, key.and_then(|key| Ok(key?))) {
-            return;
-        }
+        // If it was filled meanwhile, then with those of its policy, which may wait still.
+        self.state.lock().fill(ring, key.and_then(|key| Ok(key?)));
         if is_urgent {
-            self.rings.wake_soon(&ring);
+            self.rings.wake_soon(ring);
         } else {
-            self.rings.wake_with_news(&ring);
+            self.rings.wake_with_news(ring);
         }
     }
 
-    async fn seal_all(self, policy: PolicyRef) {
+    async fn seal_all(&self, policy: PolicyRef) {
         let turn = self.turn.lock().await;
         let mut rings = self.state.lock().waiting.remove(&policy).unwrap_or_default();
         rings.retain(|ring| self.state.lock().waits_for_its_turn(ring));
@@ -196,14 +234,16 @@ mod tests {
     struct Shop {
         sealings: Arc<Sealings>,
         rings: Arc<WorkQueue<String>>,
-        orders: KeyOrders,
+        orders: Arc<KeyOrders>,
     }
 
     impl Shop {
         fn new() -> Self {
             let settings = Settings::parse_from(["operator", "--sealings=1"]);
             let (sealings, rings) = (Arc::new(Sealings::new(&settings)), Arc::default());
-            let orders = KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings));
+            let orders = Arc::new(KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings)));
+            let filled = Arc::clone(&orders);
+            tokio::spawn(async move { filled.run().await });
             Self { sealings, rings, orders }
         }
 
@@ -228,6 +268,13 @@ mod tests {
 
         fn take(&self, ring: &str) -> Option<KeyPair> {
             self.orders.take_or_order(ring, Some(POLICY), false).map(|key| key.unwrap())
+        }
+
+        /// What was ordered gets as far as it can.
+        async fn let_it_begin(&self) {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
         }
 
         /// Takes all room there is until the sender is dropped.
@@ -263,11 +310,11 @@ mod tests {
         let free = shop.fill().await;
         for ring in ["first", "second", "revoked"] {
             assert!(shop.take(ring).is_none());
-            tokio::task::yield_now().await;
+            shop.let_it_begin().await;
         }
         assert!(shop.orders.take_or_order("revoked", Some(POLICY), true).is_none());
         assert!(shop.take("revoked").is_none(), "it stays urgent");
-        tokio::task::yield_now().await;
+        shop.let_it_begin().await;
         drop(free);
         let woken = shop.woken(3).await;
         assert!(woken.iter().position(|ring| ring == "revoked") <= Some(1), "{woken:?}");
@@ -296,10 +343,15 @@ mod tests {
         // The first has its turn already, the others wait for theirs.
         for (ring, policy) in [("first", POLICY), ("a", other), ("b", POLICY), ("c", other)] {
             assert!(shop.orders.take_or_order(ring, Some(policy), false).is_none());
-            tokio::task::yield_now().await;
+            shop.let_it_begin().await;
         }
         drop(free);
-        let woken = shop.woken(4).await;
+        let mut woken = shop.woken(2).await;
+        let other = shop.orders.state.lock().orders.remove("c");
+        assert!(matches!(other, Some(Order::Ready(Ok(_)))), "{woken:?}, {other:?}");
+        while woken.len() < 4 {
+            woken.extend(shop.woken(1).await);
+        }
         assert_eq!(woken, ["first", "a", "c", "b"]);
     }
 }

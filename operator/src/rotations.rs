@@ -88,6 +88,12 @@ impl Rotations {
         }
     }
 
+    /// Whether a ring has taken up room.
+    #[must_use]
+    pub fn is_under_way(&self, ring: &str) -> bool {
+        self.state.lock().under_way.contains_key(ring)
+    }
+
     /// How many rings rotate, and how many wait for them.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

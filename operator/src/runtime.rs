@@ -175,6 +175,7 @@ async fn work(context: &Context) {
     watches::begin_anew(context);
     futures::join!(
         controllers::rings::run(context),
+        context.key_orders.run(),
         controllers::policies::run(context),
         probe::run(context),
         controllers::rechecks::run(context),
@@ -233,7 +234,7 @@ fn assemble(
         events: Events::new(client.clone(), clock.clone()),
         client: client.clone(),
         clock: clock.clone(),
-        key_orders: KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings)),
+        key_orders: Arc::new(KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings))),
         sealings,
         gathering: Arc::new(Gathering::of_policies()),
         reports: Arc::new(Gathering::of_statuses()),

@@ -188,6 +188,15 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
         self.state.lock().ready.is_urgent(name)
     }
 
+    /// Whether a name's work is to be soon, and no pass over it has succeeded since.
+    #[must_use]
+    pub fn is_soon<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool
+    where
+        N: Borrow<Q>,
+    {
+        self.state.lock().ready.is_soon(name)
+    }
+
     /// Whether a name was wanted again at once after passes that all came to the
     /// same, and for that waits out a pause, or is worked on after one.
     #[must_use]
@@ -277,9 +286,13 @@ impl<N: Clone + Ord + Hash> State<N> {
         self.running.remove(name);
         if outcome != Outcome::Awaits {
             self.pace(name, pass.key, now);
+        } else if let Some(pace) = self.paces.get_mut(name) {
+            pace.looked_at();
         }
+        let before = self.failures.get(name).copied().unwrap_or(0);
         let failures = match outcome {
-            Outcome::Failed => self.failures.get(name).copied().unwrap_or(0) + 1,
+            Outcome::Failed => before + 1,
+            Outcome::Awaits => before,
             _ => 0,
         };
         if failures == 0 {

@@ -98,7 +98,7 @@ fn a_ring_revokes_while_it_waits_for_a_key() {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
         turn::kill(shared).await?;
-        turn::start(shared, &["--sealings=1"]).await?;
+        turn::start(shared, &["--sealings=1", "--concurrency=32"]).await?;
         for ring in &rings {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
@@ -110,7 +110,8 @@ fn a_ring_revokes_while_it_waits_for_a_key() {
             json!({"metadata": {"annotations": {"signing.odj.cloud/rotate": "all-at-once"}}}),
         );
         try_join_all(rings.iter().map(|ring| api.patch(ring, as_asked, rotate))).await?;
-        let ring = &rings[WAVE / 2];
+        // The last to be asked is not the first to have its key.
+        let ring = &rings[WAVE - 1];
         let revoke = json!({"spec": {"revoked": [{"version": 1, "reason": "leaked"}]}});
         api.patch(ring, as_asked, &Patch::Merge(revoke)).await?;
         world.wait_for_condition(ring, "RevocationsApplied", "True").await?;

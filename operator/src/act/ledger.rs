@@ -44,7 +44,7 @@ pub(super) async fn mint(
     let claim = place::claim(context, observed, base, mint.rule())?;
     let pair = match mint {
         Mint::Import { from, .. } => import::read(context, observed, from).await?,
-        Mint::New { .. } | Mint::Recover(_) => ordered(context, observed)?,
+        Mint::New { .. } | Mint::Recover(_) => ordered(context, observed, mint)?,
     };
     let number = mint.version();
     let secret = match mint {
@@ -353,11 +353,11 @@ pub async fn delete_key_secret(
 }
 
 /// The key pair that the ring has ordered.
-fn ordered(context: &Context, observed: &Observed) -> Result<KeyPair, Halt> {
+fn ordered(context: &Context, observed: &Observed, mint: &Mint) -> Result<KeyPair, Halt> {
     let ring = observed.snapshot.name.as_str();
     let table = observed.snapshot.ledger.table();
-    // As where a revoked key that signs has to be replaced.
-    let is_urgent = context.rings.is_urgent(ring);
+    let replaces = matches!(mint, Mint::New { cause: Cause::Revocation, .. });
+    let is_urgent = replaces || context.rings.is_urgent(ring);
     let policy = table.map(|table| table.rule.settings.policy);
     let key = context.key_orders.take_or_order(ring, policy, is_urgent);
     Ok(key.ok_or(Halt::AwaitsKey)??)

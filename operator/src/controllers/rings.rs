@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use signingkeyring_core::{
     condition::{Condition, Kind, Reason, Status},
     event::{Action as Doing, Occurrence},
-    ledger::Change,
+    ledger::{Change, Mint},
     names::RingName,
     pass,
     plan::{Action, Plan},
@@ -120,15 +120,14 @@ struct Said {
     is_queued: bool,
     /// Its next version waits for the key pair that was ordered.
     awaits_key: bool,
-    /// With that version it is rotating.
-    begins_rotation: bool,
     /// Its status is not written yet: it tells of a step that another one follows.
     status_waits: bool,
 }
 
 /// Takes in whether the ring rotates or waits for others, and wakes who has room by now.
 fn note_rotation(context: &Context, ring: &str, ledger: Option<&Outline>, said: &Said) {
-    let is_begun = said.awaits_key && said.begins_rotation;
+    // Its room is taken up before its key is ordered.
+    let is_begun = context.key_orders.has_ordered(ring) && context.rotations.is_under_way(ring);
     let standing = if !said.is_gone && (is_begun || ledger.is_some_and(|ledger| ledger.rotates)) {
         Standing::UnderWay(said.soak)
     } else if said.is_queued {
@@ -162,6 +161,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         Ok(object) => object.clone(),
         Err(invalid) => {
             let generation = invalid.metadata.generation;
+            context.key_orders.forget(ring);
             act::status::write_unreadable(context, ring, generation, &invalid.error).await?;
             context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
             context.metrics.ring_is_incomplete(ring, false);
@@ -178,6 +178,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         // The API server refuses such names, unless its validation is off.
         Err(why) => {
             let generation = object.metadata.generation;
+            context.key_orders.forget(ring);
             act::status::write_unreadable(context, ring, generation, &why.to_string()).await?;
             context.metrics.ring_state(ring, Some(RingSeries::stalled(Reason::SpecUnreadable)));
             context.metrics.ring_is_incomplete(ring, false);
@@ -227,7 +228,12 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
     if plan.actions.iter().any(revokes) {
         context.revoking.begin(ring);
     }
-    if !plan.actions.iter().any(|action| matches!(action, Action::Mint(_))) {
+    // What another commit goes before, as that of a revocation, is wanted still.
+    let wants_key = |action: &Action| match action {
+        Action::Mint(mint) => !matches!(mint, Mint::Import { .. }),
+        other => other.is_commit(),
+    };
+    if !plan.actions.iter().any(wants_key) {
         context.key_orders.forget(ring);
     }
     let Done { wrote, mut findings, awaits_key, mut failed } =
@@ -237,9 +243,8 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         // It has yet to come to what it came to.
         said.key = None;
     }
-    let table = observed.snapshot.ledger.table();
-    said.begins_rotation = plan.actions.iter().any(|action| action.begins_rotation(table));
-    if awaits_key && !context.revoking.waits(ring) {
+    let is_wanted_soon = context.rings.is_urgent(ring) || context.rings.is_soon(ring);
+    if awaits_key && !is_wanted_soon && !context.revoking.waits(ring) {
         // As soon as it is there, more is to be told.
         return Ok(Outcome::Awaits);
     }

@@ -164,6 +164,14 @@ impl<N: Clone + Ord + Hash> Order<N> {
         self.urgent.contains(name)
     }
 
+    /// Whether it is to be soon.
+    pub(super) fn is_soon<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool
+    where
+        N: Borrow<Q>,
+    {
+        self.soon.contains(name)
+    }
+
     /// Gives back the room that a wave has taken up.
     pub(super) fn shrink_to(&mut self, least: usize) {
         self.places.shrink_to(least);

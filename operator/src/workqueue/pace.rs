@@ -82,6 +82,11 @@ impl Pace {
         }
     }
 
+    /// A pass has ended that does not count.
+    pub(super) fn looked_at(&mut self) {
+        self.held_until = None;
+    }
+
     /// The name is wanted, with news or without. Returns when it may be worked
     /// on, if not now.
     pub(super) fn want(&mut self, news: bool, now: Instant) -> Option<Instant> {

@@ -217,7 +217,7 @@ async fn who_waits_for_what_was_ordered_is_not_slowed_by_who_wakes_it_meanwhile(
         (Duration::ZERO, same(outcome))
     };
     let log = tokio::select! {
-        log = run(&queue, 11 * SECOND, 1, work) => log,
+        log = run(&queue, 11 * SECOND - SECOND / 20, 1, work) => log,
         () = waker => unreachable!(),
     };
     assert_eq!(log.len(), 110);
