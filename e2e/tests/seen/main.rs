@@ -19,8 +19,8 @@ mod others;
 mod settings;
 mod webhooks;
 
-use anyhow::{Result, ensure};
-use signingkeyring_e2e_testbed::world::World;
+use anyhow::{Context, Result, ensure};
+use signingkeyring_e2e_testbed::world::{World, wait_until};
 
 /// The ring of all tests; it enforces.
 const RING: &str = "shop";
@@ -55,11 +55,15 @@ async fn says(world: &World, begins: &str, words: &[&str]) -> Result<()> {
 
 /// The same of another ring.
 async fn says_of(world: &World, ring: &str, begins: &str, words: &[&str]) -> Result<()> {
-    let text = world.wait_for_condition(ring, "EnforcementComplete", begins).await?;
+    let mut text = String::new();
+    let what = format!("{ring}: {begins}, with {words:?}");
+    // Kyverno writes its configurations one after the other.
+    let told = wait_until(&what, async || {
+        text = world.condition(ring, "EnforcementComplete").await?;
+        Ok(text.starts_with(begins) && words.iter().all(|word| text.contains(word)))
+    });
+    told.await.with_context(|| format!("EnforcementComplete {text}"))?;
     println!("EnforcementComplete {text}");
-    for word in words {
-        ensure!(text.contains(word), "{word} is not in: {text}");
-    }
     let ready = match begins.strip_prefix("Unknown ") {
         // What cannot be told keeps no ring from being ready.
         Some(_) => world.wait_for_condition(ring, "Ready", "True Available").await?,
