@@ -240,7 +240,7 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         act(context, object, &observed, &plan.actions).await;
     said.awaits_key = awaits_key;
     if awaits_key {
-        // It has yet to come to what it came to.
+        // The pass that takes the key comes to the same, and is no repetition of this one.
         said.key = None;
     }
     let is_wanted_soon = context.rings.is_urgent(ring) || context.rings.is_soon(ring);

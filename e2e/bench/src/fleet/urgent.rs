@@ -70,6 +70,12 @@ impl<'a> Revocations<'a> {
         Ok(Self { fleet, rings, version, keys, seen: Mutex::default() })
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rings.len()
+    }
+
     /// Asks for all of them at once.
     ///
     /// # Errors

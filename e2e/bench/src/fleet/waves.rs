@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use signingkeyring_crds::SigningKeyRing;
 use tokio::time::sleep;
 
@@ -105,42 +105,50 @@ pub async fn measure(
     // Those of the middle: neither the first nor the last to be asked.
     let first = (all - revoked) / 2;
     let revocations = Revocations::of(&fleet, first..first + revoked, 1).await?;
-    let third = rotate("third");
-    let ask = async {
-        tokio::try_join!(
-            async {
-                fleet.patch(0..all, &third).await?;
-                revocations.ask().await
-            },
-            revocations.stored(patience)
-        )?;
-        Ok(())
-    };
-    let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
     let what = "revocations at once, while all rotate";
-    let mut at_once = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
-    at_once.urgent = Some(revocations.times());
+    let third = rotate("third");
+    let ask = while_all_rotate(&fleet, &third, &revocations, revocations.ask(), patience);
+    let at_once = revoke(&fleet, what, &revocations, patience, ask).await?;
     follow(&fleet.client, all, patience, Instant::now(), signs(3)).await?;
 
     // Those that come last, so that the most of them have yet to rotate.
     let revocations = Revocations::of(&fleet, all - revoked..all, 2).await?;
-    let fourth = rotate("fourth");
-    let ask = async {
-        tokio::try_join!(
-            async {
-                fleet.patch(0..all, &fourth).await?;
-                revocations.ask_each(PAUSE).await
-            },
-            revocations.stored(patience)
-        )?;
-        Ok(())
-    };
-    let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
     let what = "revocations one after the other, while all rotate";
-    let mut one_by_one = wave(&fleet, what, revoked, None, patience, applied, ask).await?;
-    one_by_one.urgent = Some(revocations.times());
+    let fourth = rotate("fourth");
+    let asked = revocations.ask_each(PAUSE);
+    let ask = while_all_rotate(&fleet, &fourth, &revocations, asked, patience);
+    let one_by_one = revoke(&fleet, what, &revocations, patience, ask).await?;
     fleet.stop().await?;
     Ok(vec![births, rotations, at_once, one_by_one])
+}
+
+/// Has all rings rotate, then asks for the revocations and waits until they are stored.
+async fn while_all_rotate(
+    fleet: &Fleet,
+    rotation: &Value,
+    revocations: &Revocations<'_>,
+    ask: impl Future<Output = Result<()>>,
+    patience: Duration,
+) -> Result<()> {
+    let asked = async {
+        fleet.patch(0..fleet.arrangement.rings, rotation).await?;
+        ask.await
+    };
+    tokio::try_join!(asked, revocations.stored(patience))?;
+    Ok(())
+}
+
+/// A wave of revocations, with how long each took.
+async fn revoke(
+    fleet: &Fleet,
+    what: &'static str,
+    revocations: &Revocations<'_>,
+    patience: Duration,
+    ask: impl Future<Output = Result<()>>,
+) -> Result<Wave> {
+    let applied = |ring: &SigningKeyRing| revocations.is_applied(ring);
+    let wave = wave(fleet, what, revocations.count(), None, patience, applied, ask).await?;
+    Ok(Wave { urgent: Some(revocations.times()), ..wave })
 }
 
 async fn wave(
