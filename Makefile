@@ -28,6 +28,8 @@ OLDER_COSIGN   := 2.6
 # What the tests print, by what they are about, and what each names as left out.
 SUITE         := target/cluster/suite
 LEFT_OUT      := target/cluster/left-out
+# What each step of the last run printed.
+STEP_LOGS     := target/steps
 # The test programs. Those of two lanes run beside each other, each with a cluster of its
 # own: they mostly wait, one test after the other. The rest measures, and runs alone.
 E2E      := cargo test --workspace --locked --no-fail-fast
@@ -68,15 +70,16 @@ test-all: ## The same with what takes long, all that there is for the other kind
 
 .PHONY: steps
 steps:
-	@failed=; summary=; \
+	@rm -rf $(STEP_LOGS) && mkdir -p $(STEP_LOGS); \
+	failed=; summary=; \
 	for step in $(STEPS); do \
 		start=$$SECONDS; \
-		if $(MAKE) $$step; then result=passed; else result=FAILED; failed=1; fi; \
+		if $(MAKE) $$step 2>&1 | tee $(STEP_LOGS)/$$step; then result=passed; else result=FAILED; failed=1; fi; \
 		summary+=$$(printf '  %-14s %s  %4d s' $$step $$result $$((SECONDS - start)))$$'\n'; \
 		if [ "$$step$$result" = cluster-toolsFAILED ]; then break; fi; \
 	done; \
 	printf '\nSummary\n%s' "$$summary"; \
-	if [ -n "$$failed" ]; then echo "FAILED; the logs of the clusters are in target/cluster/run/*/"; exit 1; fi; \
+	if [ -n "$$failed" ]; then awk -f e2e/failures.awk $(STEP_LOGS)/*; echo "FAILED; the logs of the clusters are in target/cluster/run/*/"; exit 1; fi; \
 	echo "All passed."
 
 .PHONY: plugin
