@@ -30,6 +30,11 @@ use common::{Shared, run, start_operator};
 /// on which Kyverno needs more than five seconds for something.
 const MOST: usize = 12;
 
+/// So often each ring that is born among others commits its ledger (it begins, its version is
+/// minted, Kyverno has accepted it, it signs), and so often it is looked at its pipeline.
+const COMMITS_OF_A_BIRTH: usize = 4;
+const LOOKS_OF_A_BIRTH: usize = 1;
+
 /// So long nothing happens at rest that follows from something.
 const REST: Duration = Duration::from_secs(3);
 
@@ -130,6 +135,17 @@ fn reads_of_keys(requests: &[Request]) -> usize {
     reads.count()
 }
 
+fn commits(requests: &[Request]) -> usize {
+    let writes = |verb: &str| matches!(verb, "create" | "patch" | "update");
+    let is_one = |r: &&Request| r.resource == "secrets" && r.name.starts_with("ring-");
+    requests.iter().filter(is_one).filter(|request| writes(&request.verb)).count()
+}
+
+fn looks_at_pipelines(requests: &[Request]) -> usize {
+    let is_one = |r: &&Request| r.verb == "get" && r.resource == "secrets";
+    requests.iter().filter(is_one).filter(|request| request.namespace.ends_with("-ci")).count()
+}
+
 #[test]
 fn a_rotation_costs_few_requests() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,10 +184,16 @@ fn a_rotation_among_many_costs_no_more() {
         let rings: Vec<String> = (0..WAVE).map(|number| format!("cost-{number}")).collect();
         let yaml: Vec<String> =
             rings.iter().map(|name| format!("{}---\n{}", namespaces(name), ring(name))).collect();
+        let since = Requests::from_now(&world.info.folder)?;
         world.apply(&yaml.join("---\n")).await?;
         for ring in &rings {
             world.wait_for_condition(ring, "Ready", "True").await?;
         }
+        let births = since.until_now(&world.info.folder)?;
+        print(&format!("a birth, of {WAVE} at once"), &births, WAVE);
+        let (commits, looks) = (commits(&births), looks_at_pipelines(&births));
+        ensure!(commits <= COMMITS_OF_A_BIRTH * WAVE, "{commits} commits: {:#?}", counted(&births));
+        ensure!(looks <= LOOKS_OF_A_BIRTH * WAVE, "{looks} looks: {:#?}", counted(&births));
         rotate(world, &rings, "first").await?;
         let mut requests = rotate(world, &rings, "second").await?;
         print(&format!("a rotation, of {WAVE} at once"), &requests, WAVE);

@@ -249,7 +249,7 @@ async fn commit(
     let events = &context.events;
     let fingerprint = |number: u32| fingerprint(&next, number);
     match change {
-        Change::Acknowledge { version } => info!(ring, version, "version acknowledged"),
+        Change::Acknowledge { version, .. } => info!(ring, version, "version acknowledged"),
         Change::Promote { version, .. } => info!(ring, version, "version that stood by takes over"),
         Change::Discard { version } => info!(ring, version, "version given up before it signed"),
         Change::Activate { version, .. } => {

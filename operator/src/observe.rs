@@ -184,6 +184,36 @@ impl Observed {
         self.pipelines = Some(seen.looked);
     }
 
+    /// Whether what is planned without a look at the pipelines' Secrets is the same after
+    /// one.
+    #[must_use]
+    pub fn needs_no_pipelines(&self, actions: &[Action]) -> bool {
+        actions.iter().all(|action| match action {
+            // What is about to be written for the first time is written down with it.
+            Action::Commit(Change::Acknowledge { .. }) => self.lists_its_pipelines(),
+            other => needs_no_pipelines(other),
+        })
+    }
+
+    /// Whether what is planned after a look of a while ago is the same after another one, or
+    /// is refused.
+    #[must_use]
+    pub fn needs_no_fresh_look(&self, actions: &[Action]) -> bool {
+        actions.iter().all(|action| match action {
+            // No Secret holds an older version than the first one.
+            Action::Commit(Change::Activate { .. }) => {
+                self.snapshot.ledger.table().is_some_and(|ledger| ledger.versions.len() == 1)
+            }
+            other => needs_no_fresh_look(other),
+        })
+    }
+
+    fn lists_its_pipelines(&self) -> bool {
+        let ledger = self.snapshot.ledger.table();
+        let is_listed = |pipeline| ledger.is_some_and(|l| l.publications.contains(pipeline));
+        self.snapshot.ring.pipelines.keys().all(is_listed)
+    }
+
     /// Whether it was looked at the pipelines' Secrets.
     #[must_use]
     pub fn has_pipelines(&self) -> bool {
@@ -368,17 +398,18 @@ pub fn touches_pipelines(action: &Action) -> bool {
 }
 
 /// Whether an action is the same whatever the pipelines' Secrets hold, or is refused if they
-/// do not hold any more what was seen.
-#[must_use]
-pub fn needs_no_fresh_look(action: &Action) -> bool {
-    let writes_what_was_seen = matches!(action, Action::WriteSecret { .. });
-    let is_of_the_ring = matches!(action, Action::AddFinalizer | Action::RecordHighWater(_));
-    writes_what_was_seen || is_of_the_ring || needs_no_pipelines(action)
+/// do not hold any more what was seen, as is the write of one that was written down.
+fn needs_no_fresh_look(action: &Action) -> bool {
+    match action {
+        Action::WriteSecret { .. } | Action::AddFinalizer | Action::RecordHighWater(_) => true,
+        Action::Commit(Change::Acknowledge { .. }) => true,
+        Action::Commit(Change::Publications { strike, .. }) => strike.is_empty(),
+        other => needs_no_pipelines(other),
+    }
 }
 
 /// Whether an action is the same whatever the pipelines' Secrets hold.
-#[must_use]
-pub fn needs_no_pipelines(action: &Action) -> bool {
+fn needs_no_pipelines(action: &Action) -> bool {
     match action {
         Action::Mint(mint) => !matches!(mint, Mint::Recover(_)),
         Action::Commit(change) => match change {

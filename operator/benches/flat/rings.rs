@@ -1,5 +1,7 @@
 //! Rings with ten rotations behind them, as an operator has left them.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 use p256::{
@@ -196,7 +198,11 @@ fn ledger(name: &str, number: usize, keys: &mut Keys) -> Result<Ledger> {
         let private_key = PrivateKeyRef { digest, secret: None };
         let key = NewKey { public_key, fingerprint, private_key };
         let minted = Ledger::mint(ledger.as_ref(), &mint, key, now)?;
-        let known = Ledger::apply(Some(&minted), &Change::Acknowledge { version }, now)?;
+        let known = Ledger::apply(
+            Some(&minted),
+            &Change::Acknowledge { version, add: BTreeSet::new() },
+            now,
+        )?;
         let activate = Change::Activate { version, keep: 3 };
         ledger = Some(Ledger::apply(Some(&known), &activate, now)?);
     }

@@ -4,7 +4,7 @@
 //! mutations would never hit, is put there.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -57,7 +57,7 @@ fn changed(ledger: &Ledger) {
     let settings = ledger.rule.settings.clone();
     let all = ledger.versions.iter().map(|version| version.number).collect();
     let changes = [
-        Change::Acknowledge { version: newest },
+        Change::Acknowledge { version: newest, add: BTreeSet::new() },
         Change::Promote { version: newest, token: None, cause: Cause::Token },
         Change::Discard { version: newest },
         Change::Activate { version: newest, keep: 1 },

@@ -85,7 +85,9 @@ pub(super) async fn commit(
     };
     let next = Ledger::apply(base, change, context.clock.now()).map_err(Error::from)?;
     let written = match change {
-        Change::Acknowledge { version } => acknowledge(context, observed, &next, *version).await,
+        Change::Acknowledge { version, .. } => {
+            acknowledge(context, observed, &next, *version).await
+        }
         _ => write(context, observed, &next, None).await,
     };
     place::settle(claim, &written);

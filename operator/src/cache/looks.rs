@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::lock::Mutex;
 
-/// So long it is kept what was seen. A ring that rotates is looked at every second.
-const KEPT: Duration = Duration::from_secs(30);
+/// So long it is kept what was seen: as long as it is gone by.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// Room for so many is kept.
 const LEAST_ROOM: usize = 256;
@@ -169,10 +169,10 @@ mod tests {
         assert_eq!((get(2), get(3)), (None, Some(true)));
         // Of one that was looked at since the older look does not end the newer.
         looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
-        tokio::time::advance(29 * SECOND).await;
-        assert_eq!(get(30), Some(false));
+        tokio::time::advance(KEPT - SECOND).await;
+        assert_eq!(get(60), Some(false));
         tokio::time::advance(SECOND).await;
-        assert_eq!(get(60), None);
+        assert_eq!(get(90), None);
         assert!(looks.0.lock().by_ring.is_empty() && looks.0.lock().order.is_empty());
         looks.put("shop", Instant::now(), [(pipeline.clone(), None)].into());
         looks.forget("shop");
@@ -195,10 +195,10 @@ mod tests {
         looks.forget("8");
         assert_eq!(age(8, 30), None);
         looks.put_as_written("9", Instant::now());
-        tokio::time::advance(20 * SECOND).await;
-        assert_eq!((age(9, 30), age(10, 60)), (Some(20 * SECOND), None));
+        tokio::time::advance(KEPT - 10 * SECOND).await;
+        assert_eq!((age(9, 60), age(10, 90)), (Some(KEPT - 10 * SECOND), None));
         tokio::time::advance(10 * SECOND).await;
-        assert_eq!(age(9, 60), None);
+        assert_eq!(age(9, 90), None);
         let state = looks.0.lock();
         assert!(state.as_written.is_empty() && state.by_ring.is_empty());
         assert!(state.order.capacity() <= 2 * LEAST_ROOM, "{}", state.order.capacity());
@@ -209,7 +209,7 @@ mod tests {
         let looks = Looks::default();
         let [a, b] =
             ["a", "b"].map(|n| PipelineRef { namespace: n.to_owned(), name: "signing".to_owned() });
-        let age = || looks.get("shop", 30 * SECOND).map(|(_, age)| age);
+        let age = || looks.get("shop", 2 * KEPT).map(|(_, age)| age);
         looks.put("shop", Instant::now(), [(a.clone(), None), (b.clone(), None)].into());
         tokio::time::advance(10 * SECOND).await;
         looks.wrote("shop", &a, ObjectMeta::default());
@@ -224,8 +224,8 @@ mod tests {
         looks.wrote("shop", &b, ObjectMeta::default());
         assert_eq!(age(), Some(Duration::ZERO));
         // It is kept from then on.
-        tokio::time::advance(29 * SECOND).await;
-        assert_eq!(age(), Some(29 * SECOND));
+        tokio::time::advance(KEPT - SECOND).await;
+        assert_eq!(age(), Some(KEPT - SECOND));
         tokio::time::advance(SECOND).await;
         assert_eq!(age(), None);
         assert!(looks.0.lock().by_ring.is_empty() && looks.0.lock().order.is_empty());

@@ -25,7 +25,7 @@ use crate::{
     cache::{Outline, is_newer},
     context::Context,
     error::Error,
-    observe::{Fresh, needs_no_fresh_look, needs_no_pipelines, observe, touches_pipelines},
+    observe::{Fresh, Observed, observe, touches_pipelines},
     rotations::Standing,
     telemetry::{self, RingSeries},
     watches,
@@ -209,10 +209,10 @@ async fn reconcile(context: &Context, ring: &str, said: &mut Said) -> Result<Out
         }
     }
     let mut plan = pass::plan(&observed.snapshot);
-    if is_present && !is_doubtful && !goes_on_without_pipelines(context, ring, &plan) {
+    if is_present && !is_doubtful && !goes_on_without_pipelines(context, &observed, &plan) {
         observed.look_at_pipelines(context, Fresh::ToWait).await;
         plan = pass::plan(&observed.snapshot);
-        if observed.is_remembered() && !plan.actions.iter().all(needs_no_fresh_look) {
+        if observed.is_remembered() && !observed.needs_no_fresh_look(&plan.actions) {
             observed.look_at_pipelines(context, Fresh::ToAct).await;
             plan = pass::plan(&observed.snapshot);
         }
@@ -322,9 +322,11 @@ fn look_at_policies(context: &Context, ring: &str, actions: &[Action]) {
 
 /// Whether a pass does what it would do whatever the pipelines' Secrets hold, and another
 /// one follows at once, so that nothing is to be said of them: it need not look.
-fn goes_on_without_pipelines(context: &Context, ring: &str, plan: &Plan) -> bool {
+fn goes_on_without_pipelines(context: &Context, observed: &Observed, plan: &Plan) -> bool {
     let is_a_commit = plan.actions.iter().any(Action::is_commit);
-    is_a_commit && plan.actions.iter().all(needs_no_pipelines) && !context.rings.is_held_back(ring)
+    is_a_commit
+        && observed.needs_no_pipelines(&plan.actions)
+        && !context.rings.is_held_back(observed.snapshot.name.as_str())
 }
 
 /// Looks at what somebody else wrote of a ledger before anything is made of it.

@@ -97,7 +97,10 @@ pub(super) async fn look(
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
-    let most = fresh.within(recheck);
+    let most = match fresh {
+        Fresh::ToWait if is_first(ledger) => ASSUMED.unsigned_abs(),
+        other => other.within(recheck),
+    };
     let known = context.cache.looks.get(ring_name, most);
     let known = known.filter(|(seen, _)| all.iter().all(|pipeline| seen.contains_key(*pipeline)));
     let rested = || rested(context, ring_name, ledger, &all, most);
@@ -155,8 +158,15 @@ pub(super) async fn look(
 }
 
 /// So long after a version was minted its pipelines are taken for what they were when they
-/// were last seen. Who changed one meanwhile has the write of its key refused.
+/// were last seen, and so long after it was looked at them those of a ring's first one. Who
+/// changed one meanwhile has the write of its key refused.
 const ASSUMED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether a version waits of a ring that has given none to a pipeline yet.
+fn is_first(ledger: &LedgerFound) -> bool {
+    matches!(ledger, LedgerFound::Present(ledger)
+        if ledger.pending().is_some() && ledger.current().is_none() && ledger.publications.is_empty())
+}
 
 /// What the Secrets of a ring that has just begun to rotate were when they were last seen, if
 /// all of them were just as the operator writes them.

@@ -79,7 +79,10 @@ impl Ledger {
         };
         next.sequence += 1;
         match change {
-            Change::Acknowledge { version } => next.waiting(*version)?.acknowledge(now),
+            Change::Acknowledge { version, add } => {
+                next.waiting(*version)?.acknowledge(now);
+                add.iter().for_each(|pipeline| next.publications.hold(pipeline.clone()));
+            }
             Change::Promote { version, token, cause } => {
                 next.waiting(*version)?.promote();
                 next.note(*version, |record| record.cause = Some(*cause));

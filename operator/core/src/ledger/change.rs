@@ -84,6 +84,8 @@ pub enum Change {
     Acknowledge {
         /// Its number.
         version: u32,
+        /// Secrets that are about to be written with it for the first time.
+        add: BTreeSet<PipelineRef>,
     },
     /// The version that was to stand by, or does, answers a rotation.
     Promote {

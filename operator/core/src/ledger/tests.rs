@@ -184,7 +184,7 @@ fn revoking_all_leaves_none_accepted_and_no_private_key() {
 #[test]
 fn a_standby_takes_over_in_the_commit_that_revokes() {
     let ledger = mint(Some(&rotated(1, 3)), &spare(3));
-    let ledger = apply(Some(&ledger), &Change::Acknowledge { version: 3 });
+    let ledger = apply(Some(&ledger), &Change::Acknowledge { version: 3, add: BTreeSet::new() });
     assert_eq!(accepted(&ledger), [3, 2, 1]);
     let ledger = apply(Some(&ledger), &revoke(&[2], Some(3)));
     assert_eq!(ledger.current().unwrap().number, 3);
@@ -256,7 +256,8 @@ fn a_version_is_remembered_with_its_cause_and_its_end() {
     let sign = |base: Option<&Ledger>, version, cause, second| {
         let mint = Mint::New { version, token: None, cause, rule: settings() };
         let ledger = Ledger::mint(base, &mint, key(version), at(second)).unwrap();
-        let ledger = apply(&ledger, Change::Acknowledge { version }, second + 1);
+        let ledger =
+            apply(&ledger, Change::Acknowledge { version, add: BTreeSet::new() }, second + 1);
         apply(&ledger, Change::Activate { version, keep: 2 }, second + 2)
     };
     let first = sign(None, 1, Cause::First, 10);

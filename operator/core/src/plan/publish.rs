@@ -40,24 +40,20 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
     if let Some(version) = acknowledged(snapshot, facts, ledger) {
         // Written down before any pipeline is switched: a replica that has
         // heard less must not put the older key back meanwhile.
-        return vec![Action::Commit(Change::Acknowledge { version })];
+        let add = match version.is_spare() {
+            true => BTreeSet::new(),
+            false => unlisted(snapshot, ledger, version),
+        };
+        return vec![Action::Commit(Change::Acknowledge { version: version.number, add })];
     }
     let mut actions = Vec::new();
     if let Some(target) = target(ledger) {
-        let stale: Vec<_> = stale(snapshot, ledger, target).collect();
-        let add: BTreeSet<_> = stale
-            .iter()
-            .map(|(pipeline, ..)| *pipeline)
-            .filter(|pipeline| !ledger.publications.contains(pipeline))
-            .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.publications.is_leaving(p)))
-            .cloned()
-            .collect();
+        let add = unlisted(snapshot, ledger, target);
         if !add.is_empty() {
-            // Written down before the Secrets are: a crash in between must
-            // not leave a key that nobody remembers.
             return vec![Action::Commit(Change::Publications { add, strike: BTreeSet::new() })];
         }
-        actions.extend(stale.into_iter().map(|(pipeline, layout, drifted)| Action::WriteSecret {
+        let stale = stale(snapshot, ledger, target);
+        actions.extend(stale.map(|(pipeline, layout, drifted)| Action::WriteSecret {
             pipeline: pipeline.clone(),
             layout,
             version: target.number,
@@ -94,10 +90,26 @@ pub(super) fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> 
 
 /// The pending version, if Kyverno has by now accepted it for as long as it
 /// has to and the ledger does not say so yet.
-fn acknowledged(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Option<u32> {
+fn acknowledged<'a>(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    ledger: &'a Ledger,
+) -> Option<&'a Version> {
     let pending = ledger.pending().filter(|v| v.acknowledged_at().is_none())?;
     let may_sign = facts.soaked && !is_held_up(facts) && !snapshot.ring.suspend;
-    may_sign.then_some(pending.number)
+    may_sign.then_some(pending)
+}
+
+/// The pipelines that are to be given a version and that the ledger does not list. They are
+/// written down before the Secrets are: a crash in between must not leave a key that nobody
+/// remembers.
+fn unlisted(snapshot: &Snapshot, ledger: &Ledger, target: &Version) -> BTreeSet<PipelineRef> {
+    stale(snapshot, ledger, target)
+        .map(|(pipeline, ..)| pipeline)
+        .filter(|pipeline| !ledger.publications.contains(pipeline))
+        .chain(snapshot.ring.pipelines.keys().filter(|p| ledger.publications.is_leaving(p)))
+        .cloned()
+        .collect()
 }
 
 /// Whether a policy that has nothing to do with the ring any more would refuse what a new

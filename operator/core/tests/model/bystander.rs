@@ -1,7 +1,7 @@
 //! Another ring in the Enforce policy. It has no planner in the model: its
 //! ledger goes through a few states, each after Kyverno has the one before.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use signingkeyring_core::ledger::{Cause, Change, Ledger, Mint, RuleSettings};
 
@@ -39,7 +39,11 @@ pub fn script(bystander: Bystander, archive: &Archive) -> Vec<Option<Arc<Stored>
         archive.store(Ledger::mint(base, &mint, pair, view::now(0)).unwrap())
     };
     let signs = |version| {
-        [Change::Acknowledge { version }, Change::Activate { version, keep: 1 }].into_iter()
+        [
+            Change::Acknowledge { version, add: BTreeSet::new() },
+            Change::Activate { version, keep: 1 },
+        ]
+        .into_iter()
     };
     let after = |base: &Stored, changes: &mut dyn Iterator<Item = Change>| {
         let ledger = changes.fold(base.ledger.clone(), |ledger, change| {

@@ -67,7 +67,7 @@ impl Machine {
         let sent = next.replicas[LEADER + 1].pass.as_ref();
         let sent = sent.and_then(|(pass, done)| pass.actions.get(usize::from(*done)));
         let sent = match sent {
-            Some(Action::Commit(Change::Acknowledge { version })) => Some(*version),
+            Some(Action::Commit(Change::Acknowledge { version, .. })) => Some(*version),
             _ => None,
         };
         let rows = state.ledger.iter().flat_map(|stored| &stored.ledger.versions);

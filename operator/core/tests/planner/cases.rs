@@ -51,9 +51,8 @@ fn a_ring_is_born_in_this_order() {
     assert_eq!(actions(&world), [], "the soak has not passed");
     world.tick(1);
     world.ask();
-    assert_eq!(actions(&world), [Action::Commit(Change::Acknowledge { version: 1 })]);
-    world.pass(1);
-    assert!(matches!(&actions(&world)[..], [Action::Commit(Change::Publications { .. })]));
+    let add = [pipeline(1)].into();
+    assert_eq!(actions(&world), [Action::Commit(Change::Acknowledge { version: 1, add })]);
     world.pass(1);
     assert!(matches!(
         &actions(&world)[..],

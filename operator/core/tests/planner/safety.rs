@@ -1,6 +1,8 @@
 //! The planner when something went wrong: leaked keys, lost and old ledgers,
 //! a ring that is frozen.
 
+use std::collections::BTreeSet;
+
 use signingkeyring_core::{
     condition::{Kind, Reason, Status},
     high_water::HighWater,
@@ -59,7 +61,7 @@ fn revoking_the_current_version_replaces_it_without_the_soak() {
     world.sync_policies();
     world.load();
     world.ask();
-    let acknowledge = Action::Commit(Change::Acknowledge { version: 3 });
+    let acknowledge = Action::Commit(Change::Acknowledge { version: 3, add: BTreeSet::new() });
     assert!(actions(&world).contains(&acknowledge), "an answer is enough: {:?}", actions(&world));
     assert!(world.settle());
     assert_eq!(accepted(&world), [3, 1]);

@@ -10,7 +10,7 @@ use signingkeyring_core::{
 
 use crate::{
     cases::{actions, current, rotate, settled},
-    world::{SOAK, World},
+    world::{SOAK, World, pipeline},
 };
 
 const COVER: PolicyRef = PolicyRef::unknown(RuleAction::Enforce);
@@ -62,7 +62,8 @@ fn no_key_signs_before_kyverno_answers_that_the_ring_is_not_covered() {
         [(CoverFound::Others, CoverAnswer::AsFound), (CoverFound::Absent, CoverAnswer::Open)]
     {
         cover(&mut world, found, answer);
-        let acknowledge = Action::Commit(Change::Acknowledge { version: 1 });
+        let acknowledge =
+            Action::Commit(Change::Acknowledge { version: 1, add: [pipeline(1)].into() });
         assert_eq!(actions(&world), [acknowledge], "{found:?} {answer:?}");
     }
 }

@@ -30,13 +30,15 @@ fn after(base: &Ledger, change: &Change) -> (Ledger, Vec<String>) {
 #[test]
 fn the_commit_that_activates_a_version_takes_out_the_key_of_the_one_before() {
     let ledger = mint(None, 1);
-    let (ledger, dropped) = after(&ledger, &Change::Acknowledge { version: 1 });
+    let (ledger, dropped) =
+        after(&ledger, &Change::Acknowledge { version: 1, add: BTreeSet::new() });
     assert_eq!(dropped, [""; 0]);
     let (ledger, dropped) = after(&ledger, &Change::Activate { version: 1, keep: 2 });
     assert_eq!(dropped, [""; 0]);
     let rotated = mint(Some(&ledger), 2);
     assert_eq!(&may_hold(&ledger) - &private_entries(&rotated), BTreeSet::new());
-    let (rotated, dropped) = after(&rotated, &Change::Acknowledge { version: 2 });
+    let (rotated, dropped) =
+        after(&rotated, &Change::Acknowledge { version: 2, add: BTreeSet::new() });
     assert_eq!(dropped, [""; 0]);
     let (_, dropped) = after(&rotated, &Change::Activate { version: 2, keep: 2 });
     assert_eq!(dropped, ["v1.key", "v1.password"]);
