@@ -15,6 +15,7 @@ use signingkeyring_core::{
     policy_ref::{PolicyKind, PolicyRef},
 };
 
+use super::is_newer;
 use crate::{
     kyverno::{Object, is_marked},
     lock::RwLock,
@@ -45,6 +46,8 @@ struct State {
     naming: HashMap<String, Vec<PolicyRef>>,
     /// The image globs that they skip, and how many of them skip just those.
     skipped: BTreeMap<Arc<BTreeSet<String>>, usize>,
+    /// The resourceVersion of what the watch has brought last; nothing where that was a list.
+    newest: Option<String>,
 }
 
 impl State {
@@ -126,6 +129,14 @@ impl Objects {
         self.state.read().objects.get(name).cloned()
     }
 
+    /// Whether the watch has yet to come to where an object was of this resourceVersion: if it
+    /// is not there, it is not for all that is known.
+    #[must_use]
+    pub fn is_behind(&self, resource_version: &str) -> bool {
+        let state = self.state.read();
+        state.newest.as_ref().is_some_and(|newest| is_newer(resource_version, newest))
+    }
+
     /// All of them.
     #[must_use]
     pub fn state(&self) -> Vec<Arc<Object>> {
@@ -169,11 +180,18 @@ impl ObjectsWriter {
     pub fn apply(&mut self, event: &Event<DynamicObject>) {
         match event {
             Event::Apply(object) => {
-                if let Some((name, object)) = self.kept(object) {
-                    self.state.write().put(name, object);
+                let kept = self.kept(object);
+                let mut state = self.state.write();
+                state.newest = object.resource_version();
+                if let Some((name, object)) = kept {
+                    state.put(name, object);
                 }
             }
-            Event::Delete(object) => self.state.write().remove(&object.name_any()),
+            Event::Delete(object) => {
+                let mut state = self.state.write();
+                state.newest = object.resource_version();
+                state.remove(&object.name_any());
+            }
             Event::Init => self.listing = State::default(),
             Event::InitApply(object) => {
                 if let Some((name, object)) = self.kept(object) {

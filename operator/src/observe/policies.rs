@@ -23,7 +23,7 @@ use signingkeyring_crds::SigningKeyRing;
 
 use super::{exclusions, ring, witness};
 use crate::{
-    cache::{LedgerRow, is_newer},
+    cache::{LedgerRow, WrittenPolicy, is_newer},
     context::Context,
     keys::fingerprint_of,
     kyverno::{Object, is_marked, is_ours},
@@ -97,9 +97,7 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
         written: written.as_ref().zip(stored).map(|(written, stored)| WrittenSeen {
             sent: written.sent,
             stored,
-            is_ahead: object
-                .as_deref()
-                .is_some_and(|found| is_newer(&version(&written.stored), &version(found))),
+            is_ahead: is_ahead(context, policy, written, object.as_deref()),
         }),
         rings: BTreeMap::new(),
         refused: context.cache.written.refused(policy),
@@ -109,6 +107,20 @@ pub fn observe_policy(context: &Context, policy: PolicyRef, anew: &ReadAnew) -> 
     snapshot.rings = rings(context, &snapshot, anew);
     let specs = Specs { found: found_spec, written: written_spec };
     ObservedPolicy { snapshot, object, exclusions, specs, excluded, questions, lists }
+}
+
+/// Whether the watch has yet to bring what this process has written.
+pub(super) fn is_ahead(
+    context: &Context,
+    policy: PolicyRef,
+    written: &WrittenPolicy,
+    found: Option<&Object>,
+) -> bool {
+    let stored = version(&written.stored);
+    match found {
+        Some(found) => is_newer(&stored, &version(found)),
+        None => context.cache.policies.of(policy.kind()).is_behind(&stored),
+    }
 }
 
 /// The object that goes with a policy, compared with what it should be.

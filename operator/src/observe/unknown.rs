@@ -20,9 +20,9 @@ use signingkeyring_core::{
     snapshot::{Answer, CoverAnswer, CoverFound, CoverSeen, Covered},
 };
 
-use super::exclusions;
+use super::{exclusions, policies::is_ahead};
 use crate::{
-    cache::{Outline, WrittenPolicy, is_newer},
+    cache::Outline,
     context::Context,
     kyverno::{Object, is_ours},
 };
@@ -65,7 +65,11 @@ pub fn observe_unknown(context: &Context, policy: PolicyRef) -> ObservedUnknown 
         served: context.cache.policies.of(policy.kind()).is_served(),
         executed: context.cache.policies.of(policy.kind()).is_executed(),
         can_be_asked: questions.is_some() || !policy.kind().has_question_kind(),
-        written: context.cache.written.get(policy).map(|w| written(policy, &w, object.as_deref())),
+        written: context.cache.written.get(policy).map(|written| CoverWritten {
+            sent: written.sent,
+            stored: held(policy, &written.stored),
+            is_ahead: is_ahead(context, policy, &written, object.as_deref()),
+        }),
         found,
         values: values(context, &covered),
         covered,
@@ -109,12 +113,6 @@ impl ObservedUnknown {
 fn held(policy: PolicyRef, object: &Object) -> CoverHeld {
     let metadata = Metadata { annotations: object.annotations(), labels: object.labels() };
     policy.kind().read_cover(metadata, object.spec().as_deref().unwrap_or(&Value::Null))
-}
-
-fn written(policy: PolicyRef, written: &WrittenPolicy, found: Option<&Object>) -> CoverWritten {
-    let version = |object: &Object| object.resource_version().unwrap_or_default();
-    let is_ahead = found.is_some_and(|found| is_newer(&version(&written.stored), &version(found)));
-    CoverWritten { sent: written.sent, stored: held(policy, &written.stored), is_ahead }
 }
 
 /// Whether a namespace is not to be covered whatever it is labelled: the operator's own,

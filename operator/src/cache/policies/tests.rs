@@ -44,3 +44,28 @@ fn a_ring_is_found_in_the_policies_that_name_it_now() {
     writer.set_served(false);
     assert!(naming("shop").is_empty());
 }
+
+#[test]
+fn what_is_newer_than_all_that_the_watch_has_brought_is_yet_to_come() {
+    let (policies, mut writer) = Policies::new();
+    let writer = &mut writer.kinds[0].1;
+    let of = |version: &str| {
+        let mut policy = policy("signing-enforce-0001", "");
+        policy.metadata.resource_version = Some(version.to_owned());
+        policy
+    };
+    let is_behind = |version| policies.of(PolicyKind::ClusterPolicy).is_behind(version);
+    writer.apply(&Event::Init);
+    writer.apply(&Event::InitApply(of("7")));
+    writer.apply(&Event::InitDone);
+    assert!(!is_behind("12"), "how new a list is nobody says");
+    writer.apply(&Event::Apply(of("9")));
+    assert_eq!((is_behind("9"), is_behind("12")), (false, true));
+    // Somebody has deleted it again.
+    writer.apply(&Event::Delete(of("13")));
+    assert!(!is_behind("12"));
+    writer.apply(&Event::Init);
+    assert!(is_behind("14"));
+    writer.apply(&Event::InitDone);
+    assert!(!is_behind("14"));
+}
