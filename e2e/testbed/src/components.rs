@@ -182,6 +182,8 @@ impl Component {
                 format!("--service-account-signing-key-file={}", path("accounts.key")),
                 format!("--audit-policy-file={}", path(audit::POLICY)),
                 format!("--audit-log-path={}", path(audit::LOG)),
+                // In MB: one that is begun anew would seem to hold all that was asked.
+                "--audit-log-maxsize=100000".to_owned(),
             ],
             Self::ControllerManager => vec![
                 format!("--kubeconfig={}", path("admin.kubeconfig")),

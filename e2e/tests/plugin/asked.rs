@@ -111,7 +111,7 @@ pub async fn a_rotation(scene: &Scene<'_>, from: u32) -> Result<()> {
         ensure!(terminal.screen().alternate_screen(), "{}", terminal.told);
     }
     let line = format!("kubectl signing rotate {ring} --force --wait");
-    let mut rotate = Terminal::start(world, &line, 30, 120)?;
+    let mut rotate = Terminal::start(world, &line, 60, 120)?;
     rotate.shows("[y/N]").await?;
     rotate.press("y\n").await?;
     let ended = rotate.end().await?;
