@@ -221,7 +221,7 @@ mod tests {
 
     use clap::Parser;
     use signingkeyring_core::policy_ref::Action;
-    use tokio::time::timeout;
+    use tokio::{task::JoinHandle, time::timeout};
 
     use super::*;
     use crate::{
@@ -235,6 +235,7 @@ mod tests {
         sealings: Arc<Sealings>,
         rings: Arc<WorkQueue<String>>,
         orders: Arc<KeyOrders>,
+        run: JoinHandle<()>,
     }
 
     impl Shop {
@@ -243,17 +244,21 @@ mod tests {
             let (sealings, rings) = (Arc::new(Sealings::new(&settings)), Arc::default());
             let orders = Arc::new(KeyOrders::new(Arc::clone(&sealings), Arc::clone(&rings)));
             let filled = Arc::clone(&orders);
-            tokio::spawn(async move { filled.run().await });
-            Self { sealings, rings, orders }
+            let run = tokio::spawn(async move { filled.run().await });
+            Self { sealings, rings, orders, run }
         }
 
         /// The first rings that are woken, in their order.
         async fn woken(&self, count: usize) -> Vec<String> {
             let names = Arc::new(Mutex::new(Vec::new()));
-            let run = self.rings.run(1, |name| {
-                names.lock().push(name);
-                async { Pass { outcome: Outcome::Done, key: None, under_way: false } }
-            });
+            let run = self.rings.run(
+                1,
+                || 1,
+                |name| {
+                    names.lock().push(name);
+                    async { Pass { outcome: Outcome::Done, key: None, under_way: false } }
+                },
+            );
             let all = async {
                 while names.lock().len() < count {
                     tokio::task::yield_now().await;
@@ -333,6 +338,28 @@ mod tests {
         shop.orders.forget("other");
         let state = shop.orders.state.lock();
         assert!(state.orders.is_empty() && state.under_way == 0, "{state:?}");
+    }
+
+    /// As when the turn to lead ends.
+    #[tokio::test]
+    async fn what_waits_for_room_ends_with_who_fills_it() {
+        let shop = Shop::new();
+        let free = shop.fill().await;
+        assert!(shop.take("waiting").is_none());
+        assert!(shop.orders.take_or_order("urgent", Some(POLICY), true).is_none());
+        shop.let_it_begin().await;
+        shop.run.abort();
+        shop.let_it_begin().await;
+        drop(free);
+        while !shop.sealings.is_free() {
+            tokio::task::yield_now().await;
+        }
+        // Whoever waited still would have taken it up by now.
+        shop.let_it_begin().await;
+        assert!(shop.sealings.is_free());
+        let state = shop.orders.state.lock();
+        let is_ready = |order: &Order| matches!(order, Order::Ready(_));
+        assert!(!state.orders.values().any(is_ready), "{state:?}");
     }
 
     #[tokio::test]

@@ -29,6 +29,12 @@ impl Revoking {
         self.0.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
+    /// Whether any ring has.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.lock().values().any(|since| since.elapsed() < PATIENCE)
+    }
+
     /// It has, or is gone.
     pub fn end(&self, ring: &str) {
         self.0.lock().remove(ring);
@@ -44,9 +50,9 @@ mod tests {
         let revoking = Revoking::default();
         ["said", "silent"].iter().for_each(|ring| revoking.begin(ring));
         revoking.end("said");
-        assert!(!revoking.waits("said") && revoking.waits("silent"));
+        assert!(!revoking.waits("said") && revoking.waits("silent") && revoking.is_any());
         tokio::time::advance(PATIENCE).await;
-        assert!(!revoking.waits("silent"));
+        assert!(!revoking.waits("silent") && !revoking.is_any());
         revoking.begin("next");
         assert_eq!(revoking.0.lock().len(), 1, "what is over takes up nothing");
     }

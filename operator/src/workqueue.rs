@@ -215,15 +215,17 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     }
 
     /// Works on what is woken, at most `concurrency` names at once and a few urgent ones
-    /// beside them, for ever.
-    pub async fn run<F, W>(&self, concurrency: usize, work: W)
+    /// beside them, for ever; of those that are not urgent, at most `others`, which is asked
+    /// before each that is begun.
+    pub async fn run<F, W>(&self, concurrency: usize, others: impl Fn() -> usize, work: W)
     where
         W: Fn(N) -> F,
         F: Future<Output = Pass>,
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let (started, next_due) = self.state.lock().start(concurrency, Instant::now());
+            let most = (concurrency, others().min(concurrency));
+            let (started, next_due) = self.state.lock().start(most, Instant::now());
             for name in started {
                 let pass = work(name.clone());
                 running.push(async move { (name, pass.await) });
@@ -261,7 +263,11 @@ impl<N: Clone + Ord + Hash> State<N> {
     }
 
     /// Moves what is due into `running`; returns it, and when the next one is.
-    fn start(&mut self, concurrency: usize, now: Instant) -> (Vec<N>, Option<Instant>) {
+    fn start(
+        &mut self,
+        (concurrency, most_others): (usize, usize),
+        now: Instant,
+    ) -> (Vec<N>, Option<Instant>) {
         while let Some((at, name)) = self.delayed.first().cloned() {
             if at > now {
                 break;
@@ -272,7 +278,7 @@ impl<N: Clone + Ord + Hash> State<N> {
         let mut started = Vec::new();
         while self.running.len() < concurrency + ROOM_FOR_URGENT {
             let others = self.running.values().filter(|urgent| !**urgent).count();
-            let Some(name) = self.ready.pop(others >= concurrency, now) else { break };
+            let Some(name) = self.ready.pop(others >= most_others, now) else { break };
             self.running.insert(name.clone(), self.ready.is_urgent(&name));
             started.push(name);
         }

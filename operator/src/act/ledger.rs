@@ -11,6 +11,7 @@ use kube::{
 use signingkeyring_core::{
     ledger::{Cause, Change, Damage, Ledger, Mint, NewKey, PrivateKeyRef, Version},
     names::{self, RingName},
+    policy_ref::PolicyRef,
     snapshot::{Finding, LedgerFound},
 };
 use tokio::time::Instant;
@@ -203,11 +204,17 @@ fn may_hold(table: &Ledger) -> BTreeSet<String> {
 }
 
 /// Looks whether a ledger holds the private keys that its table says, where
-/// somebody else than this operator wrote them (a restore, an edit).
+/// somebody else than this operator wrote them (a restore, an edit). `by` is the policy for
+/// which it is looked, if it is one: the others of the ring are woken.
 ///
 /// # Errors
 /// If it cannot be read, or has changed meanwhile.
-pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Result<(), Error> {
+pub async fn check(
+    context: &Context,
+    ring: &RingName,
+    row: &LedgerRow,
+    by: Option<PolicyRef>,
+) -> Result<(), Error> {
     let Some(table) = row.unchecked() else { return Ok(()) };
     let mut secret = read(context, ring, &row.resource_version).await?;
     let unfit = table
@@ -224,7 +231,7 @@ pub async fn check(context: &Context, ring: &RingName, row: &LedgerRow) -> Resul
         }
     };
     context.cache.ledgers.put(ring, row);
-    for policy in table.rule.settings.policies() {
+    for policy in table.rule.settings.policies().filter(|policy| Some(*policy) != by) {
         context.policies.wake(&policy);
     }
     Ok(())

@@ -41,25 +41,29 @@ mod tests {
         queue.wake("broken");
         queue.wake("sound");
         let log = Mutex::new(Vec::new());
-        let work = queue.run(2, |name| {
-            log.lock().unwrap().push(name.clone());
-            async move {
-                let pass = async {
-                    tokio::task::yield_now().await;
-                    assert_ne!(name, "broken", "foreign data");
-                    Ok(Outcome::RequeueAfter(Duration::from_secs(1)))
-                };
-                let outcome = match catching_panics(pass).await {
-                    Ok(outcome) => outcome,
-                    Err(Error::Panic(text)) => {
-                        assert!(text.contains("foreign data"), "{text}");
-                        Outcome::Failed
-                    }
-                    Err(other) => panic!("{other}"),
-                };
-                Pass { outcome, key: None, under_way: false }
-            }
-        });
+        let work = queue.run(
+            2,
+            || 2,
+            |name| {
+                log.lock().unwrap().push(name.clone());
+                async move {
+                    let pass = async {
+                        tokio::task::yield_now().await;
+                        assert_ne!(name, "broken", "foreign data");
+                        Ok(Outcome::RequeueAfter(Duration::from_secs(1)))
+                    };
+                    let outcome = match catching_panics(pass).await {
+                        Ok(outcome) => outcome,
+                        Err(Error::Panic(text)) => {
+                            assert!(text.contains("foreign data"), "{text}");
+                            Outcome::Failed
+                        }
+                        Err(other) => panic!("{other}"),
+                    };
+                    Pass { outcome, key: None, under_way: false }
+                }
+            },
+        );
         assert!(tokio::time::timeout(Duration::from_millis(7600), work).await.is_err());
         let passes = log.into_inner().unwrap();
         let count = |of: &str| passes.iter().filter(|name| *name == of).count();

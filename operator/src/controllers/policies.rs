@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, ResourceExt, core::DeserializeGuard};
 use signingkeyring_core::{
@@ -26,7 +27,7 @@ use super::{
     progress, unknown,
 };
 use crate::{
-    act::policies as act,
+    act::{ledger, policies as act},
     cache::{FailedWrite, WrittenPolicy},
     context::Context,
     error::{Error, brief},
@@ -43,16 +44,19 @@ use culprits::{find_culprits, refusal, shorten};
 const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
 
-/// After this long a policy is looked at again of which ledgers are about to be looked at. Each
-/// look that succeeds has it looked at, too.
-const UNCHECKED: Duration = Duration::from_secs(5);
+/// So many of those that are not urgent are worked on at once while one is that is.
+const WHILE_REVOKING: usize = 1;
+
+/// So many ledgers a pass looks at at once.
+const CHECKS: usize = 8;
 
 /// How soon a policy is looked at again whose ring the guard is yet to hear of.
 const UNTIL_TOLD: Duration = Duration::from_millis(100);
 
 /// Works on policies for ever.
 pub async fn run(context: &Context) {
-    context.policies.run(CONCURRENCY, |policy| pass(context, policy)).await;
+    let others = || if context.revoking.is_any() { WHILE_REVOKING } else { CONCURRENCY };
+    context.policies.run(CONCURRENCY, others, |policy| pass(context, policy)).await;
 }
 
 async fn pass(context: &Context, policy: PolicyRef) -> Pass {
@@ -121,10 +125,7 @@ async fn reconcile(
     if !policy.holds_rings() {
         return Ok(unknown::reconcile(context, policy, key).await?);
     }
-    if are_checked_next(context, policy) {
-        *key = Some(progress::WAITS);
-        return Ok(Outcome::RequeueAfter(UNCHECKED));
-    }
+    check_ledgers(context, policy).await;
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {
@@ -192,15 +193,23 @@ async fn reconcile(
     }
 }
 
-/// Whether ledgers are about to be looked at that decide what a policy holds, as after a start:
-/// a pass is for all of them, and not for each. One whose look fails does not hold up the others.
-fn are_checked_next(context: &Context, policy: PolicyRef) -> bool {
-    let is_next = |ring: &RingName| {
-        let ring = ring.as_str();
-        context.cache.ledgers.is_unchecked(ring) && context.rings.is_wanted(ring)
+/// Looks at the ledgers that decide what a policy holds and that nobody has looked at yet, as
+/// after a start: a write is for all of them, and comes before what else is done for each. One
+/// whose look fails does not hold up the others, for its ring's pass tries that again; what is
+/// urgent waits for none.
+async fn check_ledgers(context: &Context, policy: PolicyRef) {
+    let ledgers = &context.cache.ledgers;
+    let placed = ledgers.placed_in(policy).into_iter().map(|(ring, _)| ring);
+    let unchecked = placed.filter(|ring| ledgers.is_unchecked(ring.as_str()));
+    let check = |ring: RingName| async move {
+        if !context.policies.is_urgent(&policy)
+            && let Some(row) = ledgers.get(ring.as_str())
+            && let Err(error) = ledger::check(context, &ring, &row, Some(policy)).await
+        {
+            debug!(%policy, ring = ring.as_str(), %error, "ledger not looked at");
+        }
     };
-    !context.policies.is_urgent(&policy)
-        && context.cache.ledgers.placed_in(policy).iter().any(|(ring, _)| is_next(ring))
+    stream::iter(unchecked).for_each_concurrent(CHECKS, check).await;
 }
 
 /// Whether more of a policy's rings are worked on, or wait for a key pair, than the one for

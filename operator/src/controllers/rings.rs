@@ -1,6 +1,9 @@
 //! One pass over one ring: observe, plan, act, report.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use kube::ResourceExt;
 use signingkeyring_core::{
@@ -37,10 +40,32 @@ const NAME: &str = "rings";
 /// Nothing is waited for longer than this without a look at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 
+/// So many rings are worked on at once while policies go first: what else is asked of the API
+/// server holds these up.
+const WHILE_POLICIES_GO_FIRST: usize = 2;
+
+/// For so long after it has begun to work, at most, policies go first until all were looked at,
+/// as after a restore: what is verified matters more than what is said of it, and of a ring
+/// whose policy is not there yet it would have to be said twice.
+const BEGINS: Duration = Duration::from_secs(120);
+
 /// Works on rings for ever.
 pub async fn run(context: &Context) {
-    let concurrency = usize::from(context.settings.concurrency);
-    context.rings.run(concurrency, |ring| pass(context, ring)).await;
+    let all = usize::from(context.settings.concurrency);
+    let (begun, begins) = (Instant::now(), AtomicBool::new(true));
+    let is_beginning = || {
+        let still = begins.load(Ordering::Relaxed)
+            && begun.elapsed() < BEGINS
+            && context.policies.depth() > 0;
+        begins.store(still, Ordering::Relaxed);
+        still
+    };
+    let others = || {
+        // A policy is written without a revoked key, and Kyverno is yet to answer with that.
+        let go_first = is_beginning() || context.revoking.is_any();
+        if go_first { WHILE_POLICIES_GO_FIRST } else { all }
+    };
+    context.rings.run(all, others, |ring| pass(context, ring)).await;
 }
 
 async fn pass(context: &Context, ring: String) -> Pass {
@@ -334,7 +359,7 @@ async fn check_ledger(context: &Context, ring: &RingName) -> Result<(), Error> {
     if context.cache.ledgers.is_unchecked(ring.as_str())
         && let Some(row) = context.cache.ledgers.get(ring.as_str())
     {
-        act::ledger::check(context, ring, &row).await?;
+        act::ledger::check(context, ring, &row, None).await?;
     }
     act::ledger::check_key_secrets(context, ring).await
 }

@@ -13,15 +13,19 @@ async fn run(
 ) -> Vec<(String, Duration)> {
     let log: Log = Arc::default();
     let start = Instant::now();
-    let job = queue.run(concurrency, |name| {
-        let count = log.lock().iter().filter(|(n, _)| *n == name).count();
-        log.lock().push((name, start.elapsed()));
-        let (takes, pass) = work(count);
-        async move {
-            tokio::time::sleep(takes).await;
-            pass
-        }
-    });
+    let job = queue.run(
+        concurrency,
+        || concurrency,
+        |name| {
+            let count = log.lock().iter().filter(|(n, _)| *n == name).count();
+            log.lock().push((name, start.elapsed()));
+            let (takes, pass) = work(count);
+            async move {
+                tokio::time::sleep(takes).await;
+                pass
+            }
+        },
+    );
     let _ = tokio::time::timeout(time, job).await;
     std::mem::take(&mut log.lock())
 }
@@ -99,6 +103,28 @@ async fn failures_pause_longer_and_longer_and_success_forgets_them() {
     let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
     assert_eq!(at, [0, 250, 750, 1750]);
     assert_eq!(backoff(40), LONGEST_BACKOFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_what_was_ordered_between_two_failures_is_no_success() {
+    let queue = WorkQueue::<String>::default();
+    queue.wake("a");
+    let ordered = async {
+        tokio::time::sleep(SECOND).await;
+        queue.wake_with_news("a");
+        std::future::pending::<()>().await;
+    };
+    let job = run(&queue, SECOND * 3, 1, |count| {
+        let outcome = match count {
+            0 | 2 => Outcome::Failed,
+            1 => Outcome::Awaits,
+            _ => Outcome::Done,
+        };
+        (Duration::ZERO, same(outcome))
+    });
+    let log = tokio::select! { log = job => log, () = ordered => unreachable!() };
+    let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
+    assert_eq!(at, [0, 250, 1000, 1500]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -391,17 +417,21 @@ async fn what_is_urgent_stays_so_until_it_has_succeeded() {
     }
     let outcomes = [Outcome::Failed, Outcome::Requeue, Outcome::Done];
     let log = Arc::new(Mutex::new(Vec::new()));
-    let job = queue.run(1, |name| {
-        let count = log.lock().iter().filter(|n| **n == name).count();
-        log.lock().push(name.clone());
-        let outcome = if name == "a" { outcomes[count] } else { Outcome::Done };
-        let urgent = queue.is_urgent("a");
-        async move {
-            assert!(urgent || name != "a");
-            tokio::time::sleep(FIRST_BACKOFF).await;
-            same(outcome)
-        }
-    });
+    let job = queue.run(
+        1,
+        || 1,
+        |name| {
+            let count = log.lock().iter().filter(|n| **n == name).count();
+            log.lock().push(name.clone());
+            let outcome = if name == "a" { outcomes[count] } else { Outcome::Done };
+            let urgent = queue.is_urgent("a");
+            async move {
+                assert!(urgent || name != "a");
+                tokio::time::sleep(FIRST_BACKOFF).await;
+                same(outcome)
+            }
+        },
+    );
     let _ = tokio::time::timeout(SECOND * 10, job).await;
     // Its backoff is as long as one of the others takes, and they have a place of their own.
     assert_eq!(*log.lock(), ["a", "b0", "b1", "a", "b2", "a", "b3"]);
@@ -488,4 +518,51 @@ async fn news_during_a_pass_that_fails_do_not_wait_for_its_backoff() {
     let at: Vec<u128> = log.iter().map(|(_, at)| at.as_millis()).collect();
     assert_eq!(at[5], 8250, "{at:?}");
     assert_eq!(at[6], 8250 + 100 + 250, "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_are_worked_on_may_change_while_they_are() {
+    let queue = WorkQueue::<String>::default();
+    for name in ["a", "b", "c", "d", "e"] {
+        queue.wake(name);
+    }
+    let (start, log) = (Instant::now(), Log::default());
+    let job = queue.run(
+        3,
+        || if start.elapsed() < SECOND * 2 { 1 } else { 3 },
+        |name| {
+            log.lock().push((name, start.elapsed()));
+            async {
+                tokio::time::sleep(SECOND).await;
+                same(Outcome::Done)
+            }
+        },
+    );
+    let _ = tokio::time::timeout(SECOND * 10, job).await;
+    assert_eq!(seconds(&log.lock()), [0, 1, 2, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_has_all_room_however_little_others_have() {
+    let queue = WorkQueue::<String>::default();
+    for number in 0..4 {
+        queue.wake(&format!("other-{number}"));
+        queue.wake_urgently(&format!("urgent-{number}"));
+    }
+    let (start, log) = (Instant::now(), Log::default());
+    let job = queue.run(
+        3,
+        || 1,
+        |name| {
+            log.lock().push((name, start.elapsed()));
+            async {
+                tokio::time::sleep(SECOND).await;
+                same(Outcome::Done)
+            }
+        },
+    );
+    let _ = tokio::time::timeout(SECOND * 5 / 2, job).await;
+    let log = log.lock();
+    assert!(log.iter().take(4).all(|(name, _)| name.starts_with("urgent")), "{log:?}");
+    assert_eq!(seconds(&log), [0, 0, 0, 0, 0, 1, 2]);
 }
