@@ -31,9 +31,10 @@ use common::{Shared, run, start_operator};
 const MOST: usize = 12;
 
 /// So often each ring that is born among others commits its ledger (it begins, its version is
-/// minted, Kyverno has accepted it, it signs), and so often it is looked at its pipeline.
+/// minted, Kyverno has accepted it, it signs), and so often it is looked at its pipeline: before
+/// the first and the third of these.
 const COMMITS_OF_A_BIRTH: usize = 4;
-const LOOKS_OF_A_BIRTH: usize = 1;
+const LOOKS_OF_A_BIRTH: usize = 2;
 
 /// So long nothing happens at rest that follows from something.
 const REST: Duration = Duration::from_secs(3);

@@ -36,7 +36,7 @@ pub use questions::Questions;
 pub use rings::{Rings, RingsWriter};
 pub use unknown::{UnknownSince, UnknownTold};
 pub use usable::Usable;
-pub use written::{FailedWrite, Statuses, Written, WrittenPolicy};
+pub use written::{FailedWrite, Statuses, WATCHED_WITHIN, Written, WrittenPolicy};
 
 /// The operator's picture of the cluster.
 #[derive(Debug)]

@@ -184,28 +184,51 @@ impl Observed {
         self.pipelines = Some(seen.looked);
     }
 
-    /// Whether what is planned without a look at the pipelines' Secrets is the same after
-    /// one.
+    /// Whether actions are the same whatever the pipelines' Secrets hold.
     #[must_use]
     pub fn needs_no_pipelines(&self, actions: &[Action]) -> bool {
-        actions.iter().all(|action| match action {
-            // What is about to be written for the first time is written down with it.
-            Action::Commit(Change::Acknowledge { .. }) => self.lists_its_pipelines(),
-            other => needs_no_pipelines(other),
+        actions.iter().all(|action| self.is_whatever_they_hold(action))
+    }
+
+    /// Whether actions are the same whatever the pipelines' Secrets hold, or are refused if
+    /// these do not hold any more what was seen.
+    #[must_use]
+    pub fn needs_no_fresh_look(&self, actions: &[Action]) -> bool {
+        actions.iter().all(|action| {
+            let writes_what_was_seen = matches!(action, Action::WriteSecret { .. });
+            let is_of_the_ring =
+                matches!(action, Action::AddFinalizer | Action::RecordHighWater(_));
+            writes_what_was_seen || is_of_the_ring || self.is_whatever_they_hold(action)
         })
     }
 
-    /// Whether what is planned after a look of a while ago is the same after another one, or
-    /// is refused.
-    #[must_use]
-    pub fn needs_no_fresh_look(&self, actions: &[Action]) -> bool {
-        actions.iter().all(|action| match action {
-            // No Secret holds an older version than the first one.
-            Action::Commit(Change::Activate { .. }) => {
-                self.snapshot.ledger.table().is_some_and(|ledger| ledger.versions.len() == 1)
-            }
-            other => needs_no_fresh_look(other),
-        })
+    fn is_whatever_they_hold(&self, action: &Action) -> bool {
+        match action {
+            Action::Mint(mint) => !matches!(mint, Mint::Recover(_)),
+            Action::Commit(change) => match change {
+                // Those that are not listed yet are with it.
+                Change::Acknowledge { .. } => self.lists_its_pipelines(),
+                Change::Promote { .. }
+                | Change::Revoke { .. }
+                | Change::CorrectTimes
+                | Change::Window { .. } => true,
+                // Whether a version that Kyverno accepts goes before a move depends on them.
+                Change::Rule(_)
+                | Change::Begin { .. }
+                | Change::Discard { .. }
+                | Change::Activate { .. }
+                | Change::Publications { .. }
+                | Change::Withdraw(_)
+                | Change::Remove { .. } => false,
+            },
+            Action::AddFinalizer
+            | Action::RemoveFinalizer
+            | Action::RecordHighWater(_)
+            | Action::WriteSecret { .. }
+            | Action::DeleteSecret(_)
+            | Action::DeleteKeySecret(_)
+            | Action::DeleteLedger => false,
+        }
     }
 
     fn lists_its_pipelines(&self) -> bool {
@@ -395,44 +418,4 @@ fn condition(status: &SigningKeyRingStatus, kind: Kind) -> Option<Condition> {
 #[must_use]
 pub fn touches_pipelines(action: &Action) -> bool {
     matches!(action, Action::WriteSecret { .. } | Action::DeleteSecret(_))
-}
-
-/// Whether an action is the same whatever the pipelines' Secrets hold, or is refused if they
-/// do not hold any more what was seen, as is the write of one that was written down.
-fn needs_no_fresh_look(action: &Action) -> bool {
-    match action {
-        Action::WriteSecret { .. } | Action::AddFinalizer | Action::RecordHighWater(_) => true,
-        Action::Commit(Change::Acknowledge { .. }) => true,
-        Action::Commit(Change::Publications { strike, .. }) => strike.is_empty(),
-        other => needs_no_pipelines(other),
-    }
-}
-
-/// Whether an action is the same whatever the pipelines' Secrets hold.
-fn needs_no_pipelines(action: &Action) -> bool {
-    match action {
-        Action::Mint(mint) => !matches!(mint, Mint::Recover(_)),
-        Action::Commit(change) => match change {
-            Change::Acknowledge { .. }
-            | Change::Promote { .. }
-            | Change::Revoke { .. }
-            | Change::CorrectTimes
-            | Change::Window { .. } => true,
-            // Whether a version that Kyverno accepts goes before a move depends on them.
-            Change::Rule(_)
-            | Change::Begin { .. }
-            | Change::Discard { .. }
-            | Change::Activate { .. }
-            | Change::Publications { .. }
-            | Change::Withdraw(_)
-            | Change::Remove { .. } => false,
-        },
-        Action::AddFinalizer
-        | Action::RemoveFinalizer
-        | Action::RecordHighWater(_)
-        | Action::WriteSecret { .. }
-        | Action::DeleteSecret(_)
-        | Action::DeleteKeySecret(_)
-        | Action::DeleteLedger => false,
-    }
 }

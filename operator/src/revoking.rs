@@ -10,17 +10,19 @@ use crate::lock::Mutex;
 /// would hold up those that revoke after it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For so long others make room for it.
+const ROOM: Duration = Duration::from_secs(10);
+
 /// Those whose revocation this process has written. Somebody waits for the word that the key
 /// is out, and all rings may rotate meanwhile: so what Kyverno says of such a ring is urgent.
 #[derive(Debug, Default)]
 pub struct Revoking(Mutex<HashMap<String, Instant>>);
 
 impl Revoking {
-    /// A ring's revocation is about to be in its ledger.
+    /// A ring's revocation is about to be in its ledger: for the first time, or once more,
+    /// because that failed, which is no reason to begin anew.
     pub fn begin(&self, ring: &str) {
-        let (mut rings, now) = (self.0.lock(), Instant::now());
-        rings.retain(|_, since| now.duration_since(*since) < PATIENCE);
-        rings.insert(ring.to_owned(), now);
+        self.0.lock().entry(ring.to_owned()).or_insert_with(Instant::now);
     }
 
     /// Whether a ring has yet to say so.
@@ -29,10 +31,10 @@ impl Revoking {
         self.0.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
-    /// Whether any ring has.
+    /// Whether there is one for which others make room.
     #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.0.lock().values().any(|since| since.elapsed() < PATIENCE)
+    pub fn has_room(&self) -> bool {
+        self.0.lock().values().any(|since| since.elapsed() < ROOM)
     }
 
     /// It has, or is gone.
@@ -50,10 +52,17 @@ mod tests {
         let revoking = Revoking::default();
         ["said", "silent"].iter().for_each(|ring| revoking.begin(ring));
         revoking.end("said");
-        assert!(!revoking.waits("said") && revoking.waits("silent") && revoking.is_any());
-        tokio::time::advance(PATIENCE).await;
-        assert!(!revoking.waits("silent") && !revoking.is_any());
-        revoking.begin("next");
-        assert_eq!(revoking.0.lock().len(), 1, "what is over takes up nothing");
+        assert!(!revoking.waits("said") && revoking.waits("silent") && revoking.has_room());
+        tokio::time::advance(ROOM).await;
+        revoking.begin("silent");
+        assert!(revoking.waits("silent") && !revoking.has_room());
+        tokio::time::advance(PATIENCE - ROOM).await;
+        revoking.begin("silent");
+        assert!(!revoking.waits("silent"), "it fails again and again");
+        revoking.end("silent");
+        revoking.begin("silent");
+        assert!(revoking.waits("silent") && revoking.has_room());
+        revoking.end("silent");
+        assert!(revoking.0.lock().is_empty(), "what is over takes up nothing");
     }
 }

@@ -42,6 +42,9 @@ const LEAST_SWEEP: usize = 256;
 /// After this long it is looked again, so that little is kept after a wave.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 
+/// How soon it is looked whether there is room for more again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// How a piece of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -224,8 +227,12 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let most = (concurrency, others().min(concurrency));
-            let (started, next_due) = self.state.lock().start(most, Instant::now());
+            let (most, now) = ((concurrency, others().min(concurrency)), Instant::now());
+            let (started, mut next_due) = self.state.lock().start(most, now);
+            if most.1 < concurrency {
+                // There may be room for more without anybody who says so.
+                next_due = next_due.into_iter().chain([now + LOOK_AGAIN]).min();
+            }
             for name in started {
                 let pass = work(name.clone());
                 running.push(async move { (name, pass.await) });

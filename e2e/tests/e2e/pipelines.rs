@@ -70,6 +70,24 @@ fn a_foreign_secret_is_left_alone_and_reported() {
     });
 }
 
+/// No key was ever there, so nobody has to let the operator look, neither for a rotation nor for
+/// the ring's end.
+#[test]
+fn a_namespace_that_comes_without_consent_while_a_ring_is_born_holds_nothing_up() {
+    run(async |shared| {
+        let world = &shared.world;
+        world.apply(&manifest("late", "").replace("{soak: 1s}", "{soak: 5s}")).await?;
+        world.wait_for_field("late", "{.status.versions[0].state}", "Pending").await?;
+        world.kubectl(&["create", "namespace", "late-ci"]).await?;
+        world.wait_for_field("late", "{.status.currentVersion}", "1").await?;
+        world.wait_for_condition("late", "PipelinesPublished", "False AccessNotGranted").await?;
+        world.rotate("late", "again").await?;
+        ensure!(world.ring("late", "{.status.currentVersion}").await? == "2");
+        world.kubectl(&["delete", "signingkeyring", "late", "--timeout=1m"]).await?;
+        Ok(())
+    });
+}
+
 /// Its owner's consent goes first, so nobody can grant it any more.
 #[test]
 fn a_namespace_that_hangs_in_deletion_holds_nothing_back() {

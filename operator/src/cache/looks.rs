@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::lock::Mutex;
 
-/// So long it is kept what was seen: as long as it is gone by.
+/// So long it is kept what was seen, which is as long as it may be gone by.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Room for so many is kept.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use signingkeyring_core::{
@@ -19,6 +20,10 @@ use crate::{
     lock::{Mutex, RwLock},
 };
 
+/// So long the watch may take to bring what was written. What it does not know by then is not
+/// there.
+pub const WATCHED_WITHIN: Duration = Duration::from_secs(10);
+
 /// What this process last wrote of a policy, and what became of it.
 #[derive(Clone, Debug)]
 pub struct WrittenPolicy {
@@ -34,7 +39,7 @@ pub struct Written(RwLock<WrittenIndex>);
 
 #[derive(Debug, Default)]
 struct WrittenIndex {
-    policies: HashMap<PolicyRef, WrittenPolicy>,
+    policies: HashMap<PolicyRef, (WrittenPolicy, Instant)>,
     failures: HashMap<PolicyRef, FailedWrite>,
     refusals: HashMap<(PolicyRef, String), Refusal>,
     sizes: HashMap<PolicyRef, usize>,
@@ -68,7 +73,15 @@ impl Written {
     /// What was last written of a policy.
     #[must_use]
     pub fn get(&self, policy: PolicyRef) -> Option<WrittenPolicy> {
-        self.0.read().policies.get(&policy).cloned()
+        self.0.read().policies.get(&policy).map(|(written, _)| written.clone())
+    }
+
+    /// Whether a policy was written, or was found to be as it is to be, a moment ago: the watch
+    /// may have yet to bring it.
+    #[must_use]
+    pub fn is_recent(&self, policy: PolicyRef) -> bool {
+        let index = self.0.read();
+        index.policies.get(&policy).is_some_and(|(_, at)| at.elapsed() < WATCHED_WITHIN)
     }
 
     /// What was last written of the object that goes with a policy: the `spec` that
@@ -96,7 +109,7 @@ impl Written {
 
     /// Remembers what a policy holds: this process wrote it, or would have.
     pub fn record(&self, policy: PolicyRef, written: WrittenPolicy) {
-        self.0.write().policies.insert(policy, written);
+        self.0.write().policies.insert(policy, (written, Instant::now()));
     }
 
     /// Forgets why the last write of a policy failed; returns whether it had.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     act::{ledger, policies as act},
-    cache::{FailedWrite, WrittenPolicy},
+    cache::{FailedWrite, WATCHED_WITHIN, WrittenPolicy},
     context::Context,
     error::{Error, brief},
     kyverno::Object,
@@ -45,7 +45,7 @@ const NAME: &str = "policies";
 const CONCURRENCY: usize = 4;
 
 /// So many of those that are not urgent are worked on at once while one is that is.
-const WHILE_REVOKING: usize = 1;
+const WHILE_REVOKING: usize = 2;
 
 /// So many ledgers a pass looks at at once.
 const CHECKS: usize = 8;
@@ -55,7 +55,7 @@ const UNTIL_TOLD: Duration = Duration::from_millis(100);
 
 /// Works on policies for ever.
 pub async fn run(context: &Context) {
-    let others = || if context.revoking.is_any() { WHILE_REVOKING } else { CONCURRENCY };
+    let others = || if context.revoking.has_room() { WHILE_REVOKING } else { CONCURRENCY };
     context.policies.run(CONCURRENCY, others, |policy| pass(context, policy)).await;
 }
 
@@ -155,6 +155,10 @@ async fn reconcile(
     let requeue_after = plan.requeue_after.into_iter().chain(observed.exclusions.until).min();
     let outcome = requeue_after.map_or(Outcome::Done, Outcome::RequeueAfter);
     match plan.step {
+        // It brings it, and wakes the policy, or has nothing to bring.
+        Step::Wait if observed.snapshot.written.as_ref().is_some_and(|w| w.is_ahead) => {
+            Ok(Outcome::RequeueAfter(WATCHED_WITHIN))
+        }
         Step::Wait | Step::AllRefused => Ok(outcome),
         // Something else has changed meanwhile, and needs a look as well.
         Step::ReadAnew(_) => Ok(Outcome::Requeue),
@@ -195,8 +199,8 @@ async fn reconcile(
 
 /// Looks at the ledgers that decide what a policy holds and that nobody has looked at yet, as
 /// after a start: a write is for all of them, and comes before what else is done for each. One
-/// whose look fails does not hold up the others, for its ring's pass tries that again; what is
-/// urgent waits for none.
+/// whose look fails does not hold up the others: the next pass tries that again. What is urgent
+/// waits for none.
 async fn check_ledgers(context: &Context, policy: PolicyRef) {
     let ledgers = &context.cache.ledgers;
     let placed = ledgers.placed_in(policy).into_iter().map(|(ring, _)| ring);

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{exclusions, progress};
 use crate::{
     act::{policies as act, unknown_rings::tell_guard},
-    cache::WrittenPolicy,
+    cache::{WATCHED_WITHIN, WrittenPolicy},
     context::Context,
     error::Error,
     kyverno::Object,
@@ -83,7 +83,11 @@ async fn execute(
 ) -> Result<Option<Duration>, Error> {
     let policy = observed.snapshot.policy;
     match step {
-        UnknownStep::Wait | UnknownStep::Rest => {}
+        UnknownStep::Wait => {
+            let is_ahead = observed.snapshot.written.as_ref().is_some_and(|w| w.is_ahead);
+            return Ok(is_ahead.then_some(WATCHED_WITHIN));
+        }
+        UnknownStep::Rest => {}
         UnknownStep::Conflict => {
             if context.announced.first_time(&format!("{policy} conflict")) {
                 warn!(%policy, "left alone: an object of that name is not the operator's, so \

@@ -50,11 +50,14 @@ pub enum Fresh {
 /// a Secret holds an older one, which somebody may put there a moment later as well.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// So long it does while there is nothing to do but to wait.
+const WAITING: Duration = Duration::from_secs(30);
+
 impl Fresh {
     /// The most time since.
     fn within(self, recheck: Duration) -> Duration {
         match self {
-            Self::ToWait => recheck / 2,
+            Self::ToWait => WAITING.min(recheck / 2),
             Self::ToAct => fresh(recheck),
         }
     }
@@ -97,12 +100,13 @@ pub(super) async fn look(
     };
     let all: BTreeSet<&PipelineRef> =
         ring.pipelines.keys().chain(published.into_iter().flat_map(Publications::iter)).collect();
-    let most = match fresh {
-        Fresh::ToWait if is_first(ledger) => ASSUMED.unsigned_abs(),
-        other => other.within(recheck),
-    };
-    let known = context.cache.looks.get(ring_name, most);
+    let most = fresh.within(recheck);
+    let is_first = fresh == Fresh::ToWait && is_first(ledger);
+    let longest = if is_first { 2 * most } else { most };
+    let known = context.cache.looks.get(ring_name, longest);
     let known = known.filter(|(seen, _)| all.iter().all(|pipeline| seen.contains_key(*pipeline)));
+    // Whoever takes away what is in the way is not to wait for that.
+    let known = known.filter(|(seen, age)| *age < most || seen.values().all(Option::is_none));
     let rested = || rested(context, ring_name, ledger, &all, most);
     let known = known.or_else(|| rests.then(rested).flatten());
     let age = known.as_ref().map(|(_, age)| *age);
@@ -144,9 +148,12 @@ pub(super) async fn look(
         }
     } else if known.is_none() {
         let seen = |(pipeline, found): (&PipelineRef, &PipelineFound)| match found {
-            PipelineFound::Absent | PipelineFound::NoNamespace => Some((pipeline.clone(), None)),
-            // Whoever grants access is not to wait for that.
-            PipelineFound::Forbidden | PipelineFound::Failed(_) => None,
+            PipelineFound::Absent => Some((pipeline.clone(), None)),
+            // Whoever grants access is not to wait for that, and whether it is granted in a
+            // namespace that comes nobody knows.
+            PipelineFound::NoNamespace | PipelineFound::Forbidden | PipelineFound::Failed(_) => {
+                None
+            }
             _ => Some((pipeline.clone(), Some(metas.get(pipeline)?.clone()))),
         };
         match found.iter().map(seen).collect() {
@@ -158,11 +165,11 @@ pub(super) async fn look(
 }
 
 /// So long after a version was minted its pipelines are taken for what they were when they
-/// were last seen, and so long after it was looked at them those of a ring's first one. Who
-/// changed one meanwhile has the write of its key refused.
+/// were last seen. Who changed one meanwhile has the write of its key refused.
 const ASSUMED: SignedDuration = SignedDuration::from_secs(60);
 
-/// Whether a version waits of a ring that has given none to a pipeline yet.
+/// Whether a version waits of a ring that has given none to a pipeline yet: where there was no
+/// Secret there is none for longer.
 fn is_first(ledger: &LedgerFound) -> bool {
     matches!(ledger, LedgerFound::Present(ledger)
         if ledger.pending().is_some() && ledger.current().is_none() && ledger.publications.is_empty())

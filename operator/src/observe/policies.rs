@@ -119,7 +119,10 @@ pub(super) fn is_ahead(
     let stored = version(&written.stored);
     match found {
         Some(found) => is_newer(&stored, &version(found)),
-        None => context.cache.policies.of(policy.kind()).is_behind(&stored),
+        None => {
+            context.cache.written.is_recent(policy)
+                && context.cache.policies.of(policy.kind()).is_behind(&stored)
+        }
     }
 }
 
