@@ -62,9 +62,23 @@ impl Normal {
     }
 }
 
+/// What lasts of a rotation's steps, and is told of each.
+const LASTING: [&str; 7] = [
+    " is minted",
+    "Kyverno has accepted version ",
+    " holds version ",
+    " signs",
+    " stands by",
+    " is retired: ",
+    " is revoked",
+];
+
 /// Steps that are told only if they are met: whoever watches may come too late.
 fn is_on_the_way(line: &str) -> bool {
-    line.contains(" is pending: ") || line.starts_with("Kyverno has not answered yet")
+    let step = line.trim_start().strip_prefix('+').and_then(|line| line.split_once("s  "));
+    let lasts = |what: &str| LASTING.iter().any(|words| what.contains(words));
+    let is_met = step.is_some_and(|(_, what)| what.contains(" is pending: ") || !lasts(what));
+    is_met || line.starts_with("Kyverno has not answered yet")
 }
 
 /// Times, ages and made-up names, word by word.
@@ -171,6 +185,7 @@ fn two_runs_come_to_the_same() {
     assert_eq!(of(one), of(two));
     assert!(of(one).contains("01ab01cd01ab"), "{}", of(one));
     assert_eq!(of("  +12s  version 4 signs\n"), of("   +3s  version 4 signs\n"));
+    assert_eq!(of("  +12s  version 4 is pending: it signs\n   +3s  a rotation is due\n"), "");
     assert_eq!(of("at 2026-11-26T22:00:19Z: x"), "at 2026-11-24T10:00:00Z: x\n");
     assert_eq!(of("web-6f7d8c9b5 localhost:4711/a"), "web-5d9c7b6f48 localhost:5000/a\n");
     assert_eq!(of("Deployment web-6f7d8c"), "Deployment web-5d9c7b6f48\n");

@@ -42,10 +42,30 @@ async fn is_complete(world: &World) -> Result<()> {
 
 /// The same of another ring.
 async fn is_complete_for(world: &World, ring: &str) -> Result<()> {
-    world.wait_for_condition(ring, "EnforcementComplete", "True Complete").await?;
-    let ready = world.wait_for_condition(ring, "Ready", "True Available").await?;
-    ensure!(ready.ends_with("all is as asked"), "{ready}");
-    Ok(())
+    wait_until(&format!("{ring}: nothing is left out"), async || {
+        let Said { complete, ready } = said(world, ring).await?;
+        ensure!(complete.starts_with("True Complete"), "EnforcementComplete {complete}");
+        ensure!(ready.starts_with("True Available"), "Ready {ready}");
+        ensure!(ready.ends_with("all is as asked"), "Ready {ready}");
+        Ok(true)
+    })
+    .await
+}
+
+/// What a ring says of what is left out, at one moment.
+struct Said {
+    complete: String,
+    ready: String,
+}
+
+async fn said(world: &World, ring: &str) -> Result<Said> {
+    let each = "{range .status.conditions[*]}{.type} {.status} {.reason} {.message}{\"\\n\"}{end}";
+    let conditions = world.ring(ring, each).await?;
+    let of = |kind: &str| {
+        let found = conditions.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '));
+        found.with_context(|| format!("{kind} is not among\n{conditions}")).map(str::to_owned)
+    };
+    Ok(Said { complete: of("EnforcementComplete")?, ready: of("Ready")? })
 }
 
 /// Waits until the condition begins so, and has these words; Ready says the same.
@@ -56,21 +76,23 @@ async fn says(world: &World, begins: &str, words: &[&str]) -> Result<()> {
 /// The same of another ring.
 async fn says_of(world: &World, ring: &str, begins: &str, words: &[&str]) -> Result<()> {
     let mut text = String::new();
-    let what = format!("{ring}: {begins}, with {words:?}");
+    // What cannot be told keeps no ring from being ready.
+    let is_ready = if begins.starts_with("Unknown ") { "True Available" } else { begins };
     // Kyverno writes its configurations one after the other.
-    let told = wait_until(&what, async || {
-        text = world.condition(ring, "EnforcementComplete").await?;
-        Ok(text.starts_with(begins) && words.iter().all(|word| text.contains(word)))
-    });
-    told.await.with_context(|| format!("EnforcementComplete {text}"))?;
+    wait_until(&format!("{ring}: {begins}, with {words:?}"), async || {
+        let Said { complete, ready } = said(world, ring).await?;
+        let is_told = complete.starts_with(begins) && words.iter().all(|w| complete.contains(w));
+        ensure!(is_told, "EnforcementComplete {complete}");
+        let message = complete.splitn(3, ' ').nth(2).unwrap_or_default();
+        ensure!(
+            ready.starts_with(is_ready) && ready.contains(message),
+            "{complete}; Ready {ready}"
+        );
+        text = complete;
+        Ok(true)
+    })
+    .await?;
     println!("EnforcementComplete {text}");
-    let ready = match begins.strip_prefix("Unknown ") {
-        // What cannot be told keeps no ring from being ready.
-        Some(_) => world.wait_for_condition(ring, "Ready", "True Available").await?,
-        None => world.wait_for_condition(ring, "Ready", begins).await?,
-    };
-    let message = text.splitn(3, ' ').nth(2).unwrap_or_default();
-    ensure!(ready.contains(message), "Ready is {ready}");
     for output in ["", "wide"] {
         let output = format!("--output={output}");
         print!("{}", world.kubectl(&["get", "skr", ring, &output]).await?);
