@@ -32,9 +32,9 @@ const MOST: usize = 12;
 
 /// So often each ring that is born among others commits its ledger (it begins, its version is
 /// minted, Kyverno has accepted it, it signs), and so often it is looked at its pipeline: before
-/// the first and the third of these.
+/// the first and the third of these, and once more where more than two seconds pass after that.
 const COMMITS_OF_A_BIRTH: usize = 4;
-const LOOKS_OF_A_BIRTH: usize = 2;
+const LOOKS_OF_A_BIRTH: usize = 3;
 
 /// So long nothing happens at rest that follows from something.
 const REST: Duration = Duration::from_secs(3);

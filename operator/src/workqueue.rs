@@ -182,6 +182,15 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
         state.ready.contains(&name) || state.running.contains_key(&name)
     }
 
+    /// Whether a name is worked on right now.
+    #[must_use]
+    pub fn is_running<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool
+    where
+        N: Borrow<Q>,
+    {
+        self.state.lock().running.contains_key(name)
+    }
+
     /// Whether a name was woken urgently, and no pass over it has succeeded since.
     #[must_use]
     pub fn is_urgent<Q: ?Sized + Hash + Eq>(&self, name: &Q) -> bool

@@ -47,6 +47,10 @@ const CONCURRENCY: usize = 4;
 /// So many of those that are not urgent are worked on at once while one is that is.
 const WHILE_REVOKING: usize = 2;
 
+/// After this long a policy is looked at again of whose rings one is about to look at its
+/// ledger.
+const UNCHECKED: Duration = Duration::from_secs(5);
+
 /// So many ledgers a pass looks at at once.
 const CHECKS: usize = 8;
 
@@ -125,7 +129,10 @@ async fn reconcile(
     if !policy.holds_rings() {
         return Ok(unknown::reconcile(context, policy, key).await?);
     }
-    check_ledgers(context, policy).await;
+    if !check_ledgers(context, policy).await {
+        *key = Some(progress::WAITS);
+        return Ok(Outcome::RequeueAfter(UNCHECKED));
+    }
     let mut observed = observe_policy(context, policy, &ReadAnew::new());
     let mut plan = plan_policy(&observed.snapshot, &observed.backend(context));
     if let Step::ReadAnew(rings) = &plan.step {
@@ -200,11 +207,14 @@ async fn reconcile(
 /// Looks at the ledgers that decide what a policy holds and that nobody has looked at yet, as
 /// after a start: a write is for all of them, and comes before what else is done for each. One
 /// whose look fails does not hold up the others: the next pass tries that again. What is urgent
-/// waits for none.
-async fn check_ledgers(context: &Context, policy: PolicyRef) {
+/// waits for none. Returns whether that is all: a ring that is worked on looks at its own, or
+/// has just written it, and wakes the policy.
+async fn check_ledgers(context: &Context, policy: PolicyRef) -> bool {
     let ledgers = &context.cache.ledgers;
     let placed = ledgers.placed_in(policy).into_iter().map(|(ring, _)| ring);
     let unchecked = placed.filter(|ring| ledgers.is_unchecked(ring.as_str()));
+    let (theirs, unchecked): (Vec<_>, Vec<_>) =
+        unchecked.partition(|ring| context.rings.is_running(ring.as_str()));
     let check = |ring: RingName| async move {
         if !context.policies.is_urgent(&policy)
             && let Some(row) = ledgers.get(ring.as_str())
@@ -214,6 +224,8 @@ async fn check_ledgers(context: &Context, policy: PolicyRef) {
         }
     };
     stream::iter(unchecked).for_each_concurrent(CHECKS, check).await;
+    let is_left = |ring: &RingName| ledgers.is_unchecked(ring.as_str());
+    context.policies.is_urgent(&policy) || !theirs.iter().any(is_left)
 }
 
 /// Whether more of a policy's rings are worked on, or wait for a key pair, than the one for
