@@ -206,7 +206,7 @@ impl Observed {
         match action {
             Action::Mint(mint) => !matches!(mint, Mint::Recover(_)),
             Action::Commit(change) => match change {
-                // Those that are not listed yet are with it.
+                // Those that it does not list yet are written down with it.
                 Change::Acknowledge { .. } => self.lists_its_pipelines(),
                 Change::Promote { .. }
                 | Change::Revoke { .. }

@@ -31,9 +31,9 @@ impl Revoking {
         self.0.lock().get(ring).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
-    /// Whether there is one for which others make room.
+    /// Whether there is one for which others are to make room.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn needs_room(&self) -> bool {
         self.0.lock().values().any(|since| since.elapsed() < ROOM)
     }
 
@@ -52,16 +52,16 @@ mod tests {
         let revoking = Revoking::default();
         ["said", "silent"].iter().for_each(|ring| revoking.begin(ring));
         revoking.end("said");
-        assert!(!revoking.waits("said") && revoking.waits("silent") && revoking.has_room());
+        assert!(!revoking.waits("said") && revoking.waits("silent") && revoking.needs_room());
         tokio::time::advance(ROOM).await;
         revoking.begin("silent");
-        assert!(revoking.waits("silent") && !revoking.has_room());
+        assert!(revoking.waits("silent") && !revoking.needs_room());
         tokio::time::advance(PATIENCE - ROOM).await;
         revoking.begin("silent");
         assert!(!revoking.waits("silent"), "it fails again and again");
         revoking.end("silent");
         revoking.begin("silent");
-        assert!(revoking.waits("silent") && revoking.has_room());
+        assert!(revoking.waits("silent") && revoking.needs_room());
         revoking.end("silent");
         assert!(revoking.0.lock().is_empty(), "what is over takes up nothing");
     }

@@ -236,9 +236,9 @@ impl<N: Clone + Ord + Hash> WorkQueue<N> {
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let (most, now) = ((concurrency, others().min(concurrency)), Instant::now());
-            let (started, mut next_due) = self.state.lock().start(most, now);
-            if most.1 < concurrency {
+            let (others, now) = (others().min(concurrency), Instant::now());
+            let (started, mut next_due) = self.state.lock().start(concurrency, others, now);
+            if others < concurrency {
                 // There may be room for more without anybody who says so.
                 next_due = next_due.into_iter().chain([now + LOOK_AGAIN]).min();
             }
@@ -281,7 +281,8 @@ impl<N: Clone + Ord + Hash> State<N> {
     /// Moves what is due into `running`; returns it, and when the next one is.
     fn start(
         &mut self,
-        (concurrency, most_others): (usize, usize),
+        concurrency: usize,
+        most_others: usize,
         now: Instant,
     ) -> (Vec<N>, Option<Instant>) {
         while let Some((at, name)) = self.delayed.first().cloned() {

@@ -59,7 +59,7 @@ const UNTIL_TOLD: Duration = Duration::from_millis(100);
 
 /// Works on policies for ever.
 pub async fn run(context: &Context) {
-    let others = || if context.revoking.has_room() { WHILE_REVOKING } else { CONCURRENCY };
+    let others = || if context.revoking.needs_room() { WHILE_REVOKING } else { CONCURRENCY };
     context.policies.run(CONCURRENCY, others, |policy| pass(context, policy)).await;
 }
 

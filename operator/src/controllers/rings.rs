@@ -62,7 +62,7 @@ pub async fn run(context: &Context) {
     };
     let others = || {
         // A policy is written without a revoked key, and Kyverno is yet to answer with that.
-        let go_first = is_beginning() || context.revoking.has_room();
+        let go_first = is_beginning() || context.revoking.needs_room();
         if go_first { WHILE_POLICIES_GO_FIRST } else { all }
     };
     context.rings.run(all, others, |ring| pass(context, ring)).await;
