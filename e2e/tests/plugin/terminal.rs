@@ -30,8 +30,10 @@ pub struct Terminal {
 impl Terminal {
     /// Runs a line of shell on one of this size.
     pub fn start(world: &World, line: &str, rows: u16, columns: u16) -> Result<Self> {
-        let mut command =
-            command(world, "exec script --quiet --return --flush --command \"$LINE\" /dev/null")?;
+        // `script` takes the shell of the environment, if it has one, and else `sh`.
+        let script =
+            "SHELL=$BASH exec script --quiet --return --flush --command \"$LINE\" /dev/null";
+        let mut command = command(world, script)?;
         let line = format!("stty rows {rows} cols {columns}; {line}");
         command.env("LINE", line).env("TERM", "xterm").env_remove("NO_COLOR");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
