@@ -26,7 +26,8 @@ pub(crate) use health::{Group, Turn, group};
 /// says so itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How often a policy is asked while something is on its way.
+/// How often a policy is asked while something is on its way: so long after it has answered,
+/// since that is what counts for a soak.
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a policy is asked that has been failing for a while.
@@ -126,6 +127,7 @@ impl State {
 struct Record {
     response: Response,
     asked: Instant,
+    answered: Instant,
     /// When the first of the answers of this kind was in.
     since: Instant,
     /// When the first of the questions that passed Kyverno by did.
@@ -385,7 +387,9 @@ impl Gate {
         let is_suspect = failed && !fails && answered_before.is_some();
         let record = match own {
             // Nothing that was heard before this counts for a soak.
-            Some(own) if is_suspect => Record { is_suspect, asked, held: HashMap::new(), ..own },
+            Some(own) if is_suspect => {
+                Record { is_suspect, asked, answered, held: HashMap::new(), ..own }
+            }
             own => taken_in(own.as_ref(), response, (asked, answered), policy.kind(), wanted),
         };
         records.of.insert(policy, record);
@@ -406,13 +410,13 @@ impl Gate {
             return Due::InTurn;
         }
         let Some(record) = records.of.get(&policy) else { return Due::At(now) };
-        let pause = match record.failures {
-            _ if record.is_suspect => SUSPECT_INTERVAL,
-            0 if !unsettled => return Due::InTurn,
-            failures if failures > FAILING_AFTER => FAILING_INTERVAL,
-            _ => ACTIVE_INTERVAL,
-        };
-        Due::At(record.asked + pause)
+        match record.failures {
+            _ if record.is_suspect => Due::At(record.asked + SUSPECT_INTERVAL),
+            0 if !unsettled => Due::InTurn,
+            0 => Due::At(record.answered + ACTIVE_INTERVAL),
+            failures if failures > FAILING_AFTER => Due::At(record.asked + FAILING_INTERVAL),
+            _ => Due::At(record.asked + ACTIVE_INTERVAL),
+        }
     }
 
     /// The groups of policies that all fail, and when one of each is to be asked again.
@@ -455,7 +459,7 @@ fn taken_in(
     let since = same.map_or(answered, |before| before.since);
     let passed_before = before.and_then(|before| before.passed_since);
     let passed_since = response.passed().then(|| passed_before.unwrap_or(answered));
-    Record { response, asked, since, passed_since, failures, is_suspect: false, held }
+    Record { response, asked, answered, since, passed_since, failures, is_suspect: false, held }
 }
 
 /// Since when each ring has given the answer that it gives now. That starts

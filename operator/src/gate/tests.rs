@@ -173,6 +173,20 @@ async fn what_is_on_its_way_is_asked_every_second_and_what_rests_is_not() {
     assert_eq!(gate.due(POLICY, false, now), Due::At(now + FAILING_INTERVAL));
 }
 
+/// However long an answer takes: what was held is counted from it.
+#[tokio::test(start_paused = true)]
+async fn a_soak_of_a_second_is_over_with_the_second_answer() {
+    let (gate, start) = (Gate::default(), Instant::now());
+    let takes = Duration::from_millis(200);
+    let ask = |at: Instant| {
+        gate.record(POLICY, marks("shop=1.aa"), (at, at + takes), MEMBERS, &wanted("aa")).unwrap();
+    };
+    ask(start);
+    let Due::At(next) = gate.due(POLICY, true, start) else { panic!("it is on its way") };
+    ask(next);
+    assert_eq!(held(&gate), Duration::from_secs(1));
+}
+
 /// The second of two policies that are asked in the same way.
 const OTHER: PolicyRef = PolicyRef::new(Action::Enforce, 2);
 
