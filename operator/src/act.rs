@@ -157,8 +157,10 @@ async fn execute(
         return Err(Error::Overtaken("the room for a rotation".to_owned()).into());
     }
     match action {
-        Action::AddFinalizer => Ok(set_finalizer(context, object, true).await?),
-        Action::RemoveFinalizer => Ok(set_finalizer(context, object, false).await?),
+        Action::AddFinalizer(mark) => {
+            Ok(set_finalizer(context, object, true, mark.as_ref()).await?)
+        }
+        Action::RemoveFinalizer => Ok(set_finalizer(context, object, false, None).await?),
         Action::RecordHighWater(mark) => Ok(record_high_water(context, object, mark).await?),
         Action::Mint(mint) => self::mint(context, &on, observed, mint).await,
         Action::Commit(change) => commit(context, &on, observed, change, &progress.published).await,
@@ -305,20 +307,26 @@ async fn record_high_water(
     mark: &HighWater,
 ) -> Result<(), Error> {
     let name = object.name_any();
-    let text = HighWaters([(name.clone(), mark.clone())].into()).to_string();
     let patch = json!({"metadata": {
-        "annotations": {names::ANNOTATION_HIGH_WATER: text},
+        "annotations": annotation(&name, mark),
         "resourceVersion": object.resource_version(),
     }});
     patch_metadata(context, &name, &patch, "high-water mark").await
 }
 
-/// Puts our finalizer on a ring, or takes it off, unless its finalizers have
-/// changed since it was observed.
+/// The annotation that has a ring remember how far it has come.
+fn annotation(ring: &str, mark: &HighWater) -> serde_json::Value {
+    let text = HighWaters([(ring.to_owned(), mark.clone())].into()).to_string();
+    json!({names::ANNOTATION_HIGH_WATER: text})
+}
+
+/// Puts our finalizer on a ring, with a mark for its annotation if there is one, or takes it
+/// off, unless the ring has changed since it was observed.
 async fn set_finalizer(
     context: &Context,
     object: &SigningKeyRing,
     present: bool,
+    mark: Option<&HighWater>,
 ) -> Result<(), Error> {
     let name = object.name_any();
     let mut finalizers = object.finalizers().to_vec();
@@ -326,10 +334,13 @@ async fn set_finalizer(
     if present {
         finalizers.push(names::FINALIZER.to_owned());
     }
-    let patch = json!({"metadata": {
+    let mut patch = json!({"metadata": {
         "finalizers": finalizers,
         "resourceVersion": object.resource_version(),
     }});
+    if let Some(mark) = mark {
+        patch["metadata"]["annotations"] = annotation(&name, mark);
+    }
     match patch_metadata(context, &name, &patch, "finalizer").await {
         Err(error) if !present && error.is_not_found() => Ok(()),
         other => other,

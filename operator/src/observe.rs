@@ -197,7 +197,7 @@ impl Observed {
         actions.iter().all(|action| {
             let writes_what_was_seen = matches!(action, Action::WriteSecret { .. });
             let is_of_the_ring =
-                matches!(action, Action::AddFinalizer | Action::RecordHighWater(_));
+                matches!(action, Action::AddFinalizer(_) | Action::RecordHighWater(_));
             writes_what_was_seen || is_of_the_ring || self.is_whatever_they_hold(action)
         })
     }
@@ -221,7 +221,7 @@ impl Observed {
                 | Change::Withdraw(_)
                 | Change::Remove { .. } => false,
             },
-            Action::AddFinalizer
+            Action::AddFinalizer(_)
             | Action::RemoveFinalizer
             | Action::RecordHighWater(_)
             | Action::WriteSecret { .. }

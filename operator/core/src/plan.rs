@@ -27,8 +27,9 @@ mod teardown;
 /// One write. Actions are executed in order; a commit ends a pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Put our finalizer on the ring, before anything of it exists.
-    AddFinalizer,
+    /// Put our finalizer on the ring, before anything of it exists. One that has a ledger
+    /// without it, as after a restore, remembers by the same write how far it has come.
+    AddFinalizer(Option<HighWater>),
     /// Take it off: nothing of the ring is left.
     RemoveFinalizer,
     /// Have the ring's annotation remember how far the ring has come.
@@ -124,7 +125,7 @@ fn first_steps(snapshot: &Snapshot, facts: &Facts<'_>) -> Vec<Action> {
     if snapshot.ring.finalizer {
         vec![mint::begin(snapshot, facts)]
     } else {
-        vec![Action::AddFinalizer]
+        vec![Action::AddFinalizer(None)]
     }
 }
 
@@ -134,7 +135,9 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
         return vec![Action::Commit(change)];
     }
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
-        return vec![Action::AddFinalizer];
+        // One without a version may have been begun by who did not know how far it had come.
+        let mark = (!ledger.is_unborn()).then(|| unrecorded(snapshot, ledger)).flatten();
+        return vec![Action::AddFinalizer(mark)];
     }
     // One that was lost before it had a version, and was begun again by who did
     // not know of it.
@@ -160,7 +163,8 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
         return vec![commit];
     }
     // Witnesses know of a version before any pipeline does.
-    let mut actions = record(snapshot, ledger);
+    let record = unrecorded(snapshot, ledger).map(Action::RecordHighWater);
+    let mut actions: Vec<Action> = record.into_iter().collect();
     actions.extend(publish::steps(snapshot, facts, ledger));
     if !actions.iter().any(Action::is_commit) {
         actions.extend(unnamed_keys(snapshot, ledger).map(Action::DeleteKeySecret));
@@ -168,12 +172,13 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
     actions
 }
 
-fn record(snapshot: &Snapshot, ledger: &Ledger) -> Vec<Action> {
+/// How far a ring has come, if its annotation says something else.
+fn unrecorded(snapshot: &Snapshot, ledger: &Ledger) -> Option<HighWater> {
     let mark = ledger.high_water();
     match &snapshot.recorded {
-        Some(recorded) if *recorded == mark => Vec::new(),
-        None if mark == HighWater::default() => Vec::new(),
-        _ => vec![Action::RecordHighWater(mark)],
+        Some(recorded) if *recorded == mark => None,
+        None if mark == HighWater::default() => None,
+        _ => Some(mark),
     }
 }
 

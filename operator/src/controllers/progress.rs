@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_tells_passes_over_a_ring_apart() {
-        let (add, remove) = ([Action::AddFinalizer], [Action::RemoveFinalizer]);
+        let (add, remove) = ([Action::AddFinalizer(None)], [Action::RemoveFinalizer]);
         assert_eq!(of_ring(None, &add), of_ring(None, &add));
         assert_ne!(of_ring(None, &add), of_ring(None, &remove));
         assert_ne!(of_ring(None, &add), of_ring(None, &[]));

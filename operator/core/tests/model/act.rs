@@ -116,16 +116,24 @@ impl Machine {
 
     fn execute(&self, state: &mut State, pass: &Pass, action: &Action) -> Outcome {
         match action {
-            Action::AddFinalizer | Action::RemoveFinalizer => {
+            Action::AddFinalizer(mark) => {
                 if state.spec != Some(pass.spec) || state.recorded != pass.recorded {
                     return Outcome::Conflict;
                 }
-                if *action == Action::RemoveFinalizer {
-                    self.judge_end(state);
-                    state.spec = None;
-                } else if let Some(spec) = &mut state.spec {
+                if let Some(spec) = &mut state.spec {
                     spec.finalizer = true;
                 }
+                if let Some(mark) = mark {
+                    self.judge_record(state, mark);
+                    state.recorded = Some(mark.clone());
+                }
+            }
+            Action::RemoveFinalizer => {
+                if state.spec != Some(pass.spec) || state.recorded != pass.recorded {
+                    return Outcome::Conflict;
+                }
+                self.judge_end(state);
+                state.spec = None;
             }
             Action::RecordHighWater(mark) => {
                 if state.spec != Some(pass.spec) || state.recorded != pass.recorded {

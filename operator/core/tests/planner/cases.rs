@@ -31,10 +31,23 @@ pub fn rotate(world: &mut World, token: &str) {
     assert!(world.settle());
 }
 
+/// As after a restore of its manifest and its ledger, or when somebody replaces it.
+#[test]
+fn a_ring_without_finalizer_and_mark_gets_both_by_one_write() {
+    let mut world = settled();
+    world.ring_mut().finalizer = false;
+    assert_eq!(actions(&world), [Action::AddFinalizer(None)]);
+    let mark = world.recorded.take();
+    assert!(mark.is_some());
+    assert_eq!(actions(&world), [Action::AddFinalizer(mark.clone())]);
+    world.pass(1);
+    assert_eq!((world.recorded.clone(), actions(&world)), (mark, Vec::new()));
+}
+
 #[test]
 fn a_ring_is_born_in_this_order() {
     let mut world = World::new();
-    assert_eq!(actions(&world), [Action::AddFinalizer]);
+    assert_eq!(actions(&world), [Action::AddFinalizer(None)]);
     world.pass(1);
     assert!(matches!(&actions(&world)[..], [Action::Mint(Mint::New { version: 1, .. })]));
     world.pass(1);

@@ -19,7 +19,7 @@ impl World {
         let sequence = self.ledger.as_ref().map(|ledger| ledger.sequence);
         let needs_ledger = !matches!(
             action,
-            Action::AddFinalizer | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
+            Action::AddFinalizer(_) | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
         );
         // Nothing is created in a namespace that is being deleted by now.
         let is_refused = matches!(action, Action::WriteSecret { pipeline, .. }
@@ -34,7 +34,10 @@ impl World {
     pub(super) fn execute(&mut self, action: &Action) {
         self.writes += 1;
         match action {
-            Action::AddFinalizer => self.ring_mut().finalizer = true,
+            Action::AddFinalizer(mark) => {
+                self.ring_mut().finalizer = true;
+                self.recorded = mark.clone().or(self.recorded.take());
+            }
             Action::RemoveFinalizer => self.ring = None,
             Action::Mint(Mint::Import { .. }) if self.shares_key_with.is_some() => {
                 self.import =
