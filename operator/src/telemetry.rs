@@ -24,8 +24,10 @@ pub(crate) use rings::RingSeries;
 /// If the filter cannot be read.
 pub fn init_logs(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     // The client logs whole response bodies when it cannot read one; a
-    // ledger's would hold private keys.
-    let filter = EnvFilter::try_new(format!("{filter},kube_client=error"))?;
+    // ledger's would hold private keys. Its watches warn at each attempt of what they may
+    // not look at, of which those here say what comes of it.
+    let quiet = "kube_client=error,kube_runtime::watcher=error";
+    let filter = EnvFilter::try_new(format!("{filter},{quiet}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),

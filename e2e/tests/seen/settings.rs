@@ -246,6 +246,13 @@ fn without_the_right_it_is_said_what_is_not_seen() {
         let text = world.wait_for_condition("shop", "EnforcementComplete", "Unknown NotSeen");
         let text = text.await?;
         world.do_as_told(&text).await?;
-        is_complete(world).await
+        is_complete(world).await?;
+
+        // What the ring says is not logged again with each attempt.
+        let log = std::fs::read_to_string(world.info.folder.join("operator.log"))?;
+        let refusals = log.lines().filter(|line| line.contains("configmaps"));
+        let refusals: Vec<&str> = refusals.filter(|line| line.contains("forbidden")).collect();
+        ensure!(refusals.is_empty(), "{refusals:?}");
+        Ok(())
     });
 }
