@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use kube::Client;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
 use serde::Serialize;
 use signingkeyring_e2e_testbed::images::{Verdict, admit};
 
@@ -61,6 +65,10 @@ pub struct Asked {
 /// If one is not admitted.
 pub async fn ask(beds: &[Asked], images: &Images, rounds: usize) -> Result<Vec<Admission>> {
     let mut times = vec![[Vec::with_capacity(rounds), Vec::with_capacity(rounds)]; beds.len()];
+    for Asked { client, enrolled, not_enrolled } in beds {
+        account(client, enrolled).await?;
+        account(client, not_enrolled).await?;
+    }
     let all = images.signed.iter().cycle().zip(0..WARM_UP + rounds);
     for (image, round) in all {
         for index in 0..beds.len() {
@@ -82,6 +90,21 @@ pub async fn ask(beds: &[Asked], images: &Images, rounds: usize) -> Result<Vec<A
         not_enrolled: Quantiles::of(not_enrolled),
     };
     Ok(times.into_iter().map(admission).collect())
+}
+
+/// Sees to the ServiceAccount without which there is no pod: among so many namespaces the
+/// controller manager may not have come to this one yet.
+async fn account(client: &Client, namespace: &str) -> Result<()> {
+    let name = Some("default".to_owned());
+    let account = ServiceAccount {
+        metadata: ObjectMeta { name, ..ObjectMeta::default() },
+        ..Default::default()
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    match accounts.create(&PostParams::default(), &account).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        created => Ok(created.map(drop)?),
+    }
 }
 
 async fn time(client: &Client, namespace: &str, image: &str) -> Result<Duration> {

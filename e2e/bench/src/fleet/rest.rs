@@ -135,12 +135,13 @@ struct Minute {
     writes: u64,
 }
 
-/// Waits for a minute in which the operator writes nothing, or for the last one that there is
-/// time for. Kyverno writes in every one: an event of each question that is asked of an
-/// ImageValidatingPolicy.
+/// Waits for a minute in which the operator writes nothing, after another one, since it may
+/// still look at what it has written; or for the last one that there is time for. Kyverno
+/// writes in every one: an event of each question that is asked of an ImageValidatingPolicy.
 async fn rest(fleet: &Fleet, patience: Duration) -> Result<Minute> {
     let process = fleet.process()?;
     let deadline = Instant::now() + patience;
+    let mut is_silent = false;
     loop {
         let written = audit::Requests::from_now(fleet.folder())?;
         let (before, cpu) = (Requests::now(&fleet.client).await?, process.cpu()?);
@@ -148,7 +149,8 @@ async fn rest(fleet: &Fleet, patience: Duration) -> Result<Minute> {
         let used = process.cpu()? - cpu;
         let requests = Requests::now(&fleet.client).await?.since(&before).total();
         let writes = count(&written.writes_until_now(fleet.folder())?);
-        if writes == 0 || Instant::now() > deadline {
+        let was_silent = std::mem::replace(&mut is_silent, writes == 0);
+        if is_silent && was_silent || Instant::now() > deadline {
             let cpu = 100.0 * used.as_secs_f64() / REST.as_secs_f64();
             return Ok(Minute { resident: process.resident()?, cpu, requests, writes });
         }
