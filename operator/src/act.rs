@@ -157,10 +157,8 @@ async fn execute(
         return Err(Error::Overtaken("the room for a rotation".to_owned()).into());
     }
     match action {
-        Action::AddFinalizer(mark) => {
-            Ok(set_finalizer(context, object, true, mark.as_ref()).await?)
-        }
-        Action::RemoveFinalizer => Ok(set_finalizer(context, object, false, None).await?),
+        Action::AddFinalizer(mark) => Ok(add_finalizer(context, object, mark.as_ref()).await?),
+        Action::RemoveFinalizer => Ok(remove_finalizer(context, object).await?),
         Action::RecordHighWater(mark) => Ok(record_high_water(context, object, mark).await?),
         Action::Mint(mint) => self::mint(context, &on, observed, mint).await,
         Action::Commit(change) => commit(context, &on, observed, change, &progress.published).await,
@@ -320,31 +318,40 @@ fn annotation(ring: &str, mark: &HighWater) -> serde_json::Value {
     json!({names::ANNOTATION_HIGH_WATER: text})
 }
 
-/// Puts our finalizer on a ring, with a mark for its annotation if there is one, or takes it
-/// off, unless the ring has changed since it was observed.
-async fn set_finalizer(
+/// Puts our finalizer on a ring, with a mark for its annotation if there is one, unless the
+/// ring has changed since it was observed.
+async fn add_finalizer(
     context: &Context,
     object: &SigningKeyRing,
-    present: bool,
     mark: Option<&HighWater>,
 ) -> Result<(), Error> {
     let name = object.name_any();
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.retain(|f| f != names::FINALIZER);
-    if present {
-        finalizers.push(names::FINALIZER.to_owned());
-    }
-    let mut patch = json!({"metadata": {
+    let mut finalizers = others_finalizers(object);
+    finalizers.push(names::FINALIZER);
+    let patch = json!({"metadata": {
         "finalizers": finalizers,
+        "annotations": mark.map_or_else(|| json!({}), |mark| annotation(&name, mark)),
         "resourceVersion": object.resource_version(),
     }});
-    if let Some(mark) = mark {
-        patch["metadata"]["annotations"] = annotation(&name, mark);
-    }
+    patch_metadata(context, &name, &patch, "finalizer").await
+}
+
+/// Takes our finalizer off a ring, unless the ring has changed since it was observed.
+async fn remove_finalizer(context: &Context, object: &SigningKeyRing) -> Result<(), Error> {
+    let name = object.name_any();
+    let patch = json!({"metadata": {
+        "finalizers": others_finalizers(object),
+        "resourceVersion": object.resource_version(),
+    }});
     match patch_metadata(context, &name, &patch, "finalizer").await {
-        Err(error) if !present && error.is_not_found() => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         other => other,
     }
+}
+
+fn others_finalizers(object: &SigningKeyRing) -> Vec<&str> {
+    let finalizers = object.finalizers().iter().map(String::as_str);
+    finalizers.filter(|finalizer| *finalizer != names::FINALIZER).collect()
 }
 
 async fn patch_metadata(

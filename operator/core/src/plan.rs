@@ -27,8 +27,8 @@ mod teardown;
 /// One write. Actions are executed in order; a commit ends a pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Put our finalizer on the ring, before anything of it exists. One that has a ledger
-    /// without it, as after a restore, remembers by the same write how far it has come.
+    /// Put our finalizer on the ring, before anything of it exists. A ring that has a ledger
+    /// and lacks it, as after a restore, remembers by the same write how far it has come.
     AddFinalizer(Option<HighWater>),
     /// Take it off: nothing of the ring is left.
     RemoveFinalizer,
@@ -135,9 +135,7 @@ fn steps(snapshot: &Snapshot, facts: &Facts<'_>, ledger: &Ledger) -> Vec<Action>
         return vec![Action::Commit(change)];
     }
     if !snapshot.ring.finalizer && !snapshot.ring.deleting {
-        // One without a version may have been begun by who did not know how far it had come.
-        let mark = (!ledger.is_unborn()).then(|| unrecorded(snapshot, ledger)).flatten();
-        return vec![Action::AddFinalizer(mark)];
+        return vec![Action::AddFinalizer(unrecorded(snapshot, ledger))];
     }
     // One that was lost before it had a version, and was begun again by who did
     // not know of it.

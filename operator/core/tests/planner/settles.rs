@@ -25,6 +25,8 @@ enum Event {
     Revoke(u32),
     Standby(bool),
     Suspend(bool),
+    /// The ring is written as its manifest has it: without finalizer and mark.
+    Replace,
     Sync,
     Load,
     Ask,
@@ -51,6 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..6u32).prop_map(Event::Revoke),
         1 => any::<bool>().prop_map(Event::Standby),
         1 => any::<bool>().prop_map(Event::Suspend),
+        1 => Just(Event::Replace),
         3 => Just(Event::Sync),
         3 => Just(Event::Load),
         4 => Just(Event::Ask),
@@ -96,6 +99,10 @@ proptest! {
                 }
                 Event::Standby(on) => world.ring_mut().standby = on,
                 Event::Suspend(on) => world.ring_mut().suspend = on,
+                Event::Replace => {
+                    world.ring_mut().finalizer = false;
+                    world.recorded = None;
+                }
                 Event::Kyverno(up) => world.kyverno_up = up,
                 Event::Sync => world.sync_policies(),
                 Event::Load => world.load(),
@@ -171,6 +178,10 @@ proptest! {
         prop_assert_eq!(&world.secrets.keys().cloned().collect::<Vec<_>>(), &wanted);
         prop_assert!(world.secrets.values().all(|held| *held == current));
         prop_assert_eq!(ledger.publications.iter().cloned().collect::<Vec<_>>(), wanted);
+
+        // It remembers what a replacement took away.
+        prop_assert!(ring.finalizer);
+        prop_assert_eq!(world.recorded.as_ref(), Some(&ledger.high_water()));
 
         // And it stays quiet.
         let writes = world.writes;

@@ -19,7 +19,7 @@ impl World {
         let sequence = self.ledger.as_ref().map(|ledger| ledger.sequence);
         let needs_ledger = !matches!(
             action,
-            Action::AddFinalizer(_) | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
+            Action::AddFinalizer(None) | Action::DeleteSecret(_) | Action::DeleteKeySecret(_)
         );
         // Nothing is created in a namespace that is being deleted by now.
         let is_refused = matches!(action, Action::WriteSecret { pipeline, .. }
