@@ -25,9 +25,9 @@ pub(crate) use rings::RingSeries;
 pub fn init_logs(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     // The client logs whole response bodies when it cannot read one; a
     // ledger's would hold private keys. Its watches warn at each attempt of what they may
-    // not look at, of which those here say what comes of it.
-    let quiet = "kube_client=error,kube_runtime::watcher=error";
-    let filter = EnvFilter::try_new(format!("{filter},{quiet}"))?;
+    // not look at, which is said here once, unless somebody asks for it.
+    let filter = format!("kube_runtime::watcher=error,{filter},kube_client=error");
+    let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),

@@ -21,7 +21,7 @@ use signingkeyring_core::omissions::{
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-use super::{is_missing, refusal};
+use super::{is_forbidden, is_missing, refusal};
 use crate::{
     cache::Kyverno,
     context::Context,
@@ -139,14 +139,14 @@ async fn follow<K>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Clone,
 {
-    let mut failures = 0;
+    let (mut failures, mut is_refused) = (0, false);
     loop {
         let mut stream = watcher(api.clone(), config.clone()).boxed();
         while let Some(event) = stream.next().await {
             match event {
                 Ok(event) => {
                     if matches!(event, Event::InitDone) {
-                        failures = 0;
+                        (failures, is_refused) = (0, false);
                     }
                     take(Ok(event));
                 }
@@ -156,6 +156,10 @@ async fn follow<K>(
                 }
                 Err(error) => {
                     failures += 1;
+                    if is_forbidden(&error) && !is_refused {
+                        warn!(what, %error, "may not be looked at");
+                        is_refused = true;
+                    }
                     if let Some(unseen) = unseen(&error, what, failures) {
                         take(Err(Failure::Unseen(unseen)));
                     }
