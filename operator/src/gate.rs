@@ -27,7 +27,7 @@ pub(crate) use health::{Group, Turn, group};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How often a policy is asked while something is on its way: so long after it has answered,
-/// since that is what counts for a soak.
+/// since a soak counts from there; of one that fails, so long after it was asked.
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a policy is asked that has been failing for a while.
