@@ -66,8 +66,8 @@ pub struct Asked {
 pub async fn ask(beds: &[Asked], images: &Images, rounds: usize) -> Result<Vec<Admission>> {
     let mut times = vec![[Vec::with_capacity(rounds), Vec::with_capacity(rounds)]; beds.len()];
     for Asked { client, enrolled, not_enrolled } in beds {
-        account(client, enrolled).await?;
-        account(client, not_enrolled).await?;
+        ensure_account(client, enrolled).await?;
+        ensure_account(client, not_enrolled).await?;
     }
     let all = images.signed.iter().cycle().zip(0..WARM_UP + rounds);
     for (image, round) in all {
@@ -94,7 +94,7 @@ pub async fn ask(beds: &[Asked], images: &Images, rounds: usize) -> Result<Vec<A
 
 /// Sees to the ServiceAccount without which there is no pod: among so many namespaces the
 /// controller manager may not have come to this one yet.
-async fn account(client: &Client, namespace: &str) -> Result<()> {
+async fn ensure_account(client: &Client, namespace: &str) -> Result<()> {
     let name = Some("default".to_owned());
     let account = ServiceAccount {
         metadata: ObjectMeta { name, ..ObjectMeta::default() },

@@ -12,7 +12,7 @@ use kube::{
     Api, Client, ResourceExt,
     runtime::watcher::{self, Event, watcher},
 };
-use signingkeyring_crds::SigningKeyRing;
+use signingkeyring_crds::{SigningKeyRing, SigningKeyRingStatus};
 
 /// The reason of `PolicyEnforced` by which Kyverno does not answer: that is not so, since
 /// it runs all the time, however slow it is.
@@ -23,7 +23,7 @@ const UNTRUE: &str = "GateMute";
 pub struct Followed {
     /// When each ring had become what was waited for, in the order in which they did.
     pub times: Vec<Duration>,
-    /// How often a status was written.
+    /// How often a status was written anew.
     pub changes: usize,
     /// Of those, how many said that Kyverno does not answer.
     pub untrue: usize,
@@ -55,19 +55,20 @@ pub async fn follow(
     let mut events = pin!(watcher(api, watcher::Config::default().page_size(500)));
     let mut followed = Followed::default();
     let mut there = BTreeSet::new();
-    let mut words = BTreeMap::new();
+    let mut said = BTreeMap::new();
     let end = tokio::time::Instant::from_std(start + patience);
     while there.len() < rings {
         let Ok(event) = tokio::time::timeout_at(end, events.next()).await else { break };
         let event = event.context("the watch of rings ended")?;
         let (Ok(Event::Apply(ring)) | Ok(Event::InitApply(ring))) = event else { continue };
         let name = ring.name_any();
-        let said = word(&ring);
-        let before = words.insert(name.clone(), said.clone());
-        if before.is_some() {
+        // A ring changes otherwise, too: its finalizer, its annotations.
+        let before = said.insert(name.clone(), ring.status.clone());
+        if before.as_ref().is_some_and(|before| *before != ring.status) {
             followed.changes += 1;
         }
-        if said.as_deref() == Some(UNTRUE) && before != Some(said) {
+        let was_untrue = before.flatten().is_some_and(|before| is_untrue(&before));
+        if !was_untrue && ring.status.as_ref().is_some_and(is_untrue) {
             followed.untrue += 1;
         }
         if reached(&ring) && there.insert(name) {
@@ -78,9 +79,8 @@ pub async fn follow(
     Ok(followed)
 }
 
-/// The reason of what it says of its policy.
-fn word(ring: &SigningKeyRing) -> Option<String> {
-    let conditions = ring.status.iter().flat_map(|status| &status.conditions);
-    let mut of_policy = conditions.filter(|condition| condition.type_ == "PolicyEnforced");
-    of_policy.next().map(|condition| condition.reason.clone())
+/// Whether it says of its policy what is not so.
+fn is_untrue(status: &SigningKeyRingStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|said| said.type_ == "PolicyEnforced" && said.reason == UNTRUE)
 }

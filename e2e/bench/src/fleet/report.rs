@@ -24,8 +24,9 @@ pub fn rest(rows: &[Rest]) -> String {
             || format!("no: {} are not ready", row.missing),
             |settled| format!("{settled:.0}"),
         );
+        let cpu = row.cpu.map_or_else(|| "no rest".to_owned(), |cpu| format!("{cpu:.1}"));
         text += &format!(
-            "| {} | {} | {} | {settled} | {} | {} | {} | {} | {:.1} | {} | {} | {:.1} | {} | {} |\n",
+            "| {} | {} | {} | {settled} | {} | {} | {} | {} | {cpu} | {} | {} | {:.1} | {} | {} |\n",
             row.arrangement.kind,
             row.arrangement.rings,
             row.arrangement.pack,
@@ -33,7 +34,6 @@ pub fn rest(rows: &[Rest]) -> String {
             row.untrue,
             row.resident,
             row.peak,
-            row.cpu,
             row.requests,
             row.writes,
             row.restart,

@@ -49,8 +49,9 @@ pub struct Rest {
     pub resident: u64,
     /// Its peak.
     pub peak: u64,
-    /// What a minute of rest takes of a core, in percent.
-    pub cpu: f64,
+    /// What a minute of rest takes of a core, in percent; nothing if it did not come to rest
+    /// in time.
+    pub cpu: Option<f64>,
     /// How many requests this minute has, and how many of them write.
     pub requests: u64,
     /// How many write.
@@ -130,7 +131,7 @@ pub async fn measure(
 /// What a minute took.
 struct Minute {
     resident: u64,
-    cpu: f64,
+    cpu: Option<f64>,
     requests: u64,
     writes: u64,
 }
@@ -150,8 +151,9 @@ async fn rest(fleet: &Fleet, patience: Duration) -> Result<Minute> {
         let requests = Requests::now(&fleet.client).await?.since(&before).total();
         let writes = count(&written.writes_until_now(fleet.folder())?);
         let was_silent = std::mem::replace(&mut is_silent, writes == 0);
-        if is_silent && was_silent || Instant::now() > deadline {
-            let cpu = 100.0 * used.as_secs_f64() / REST.as_secs_f64();
+        let is_at_rest = is_silent && was_silent;
+        if is_at_rest || Instant::now() > deadline {
+            let cpu = is_at_rest.then(|| 100.0 * used.as_secs_f64() / REST.as_secs_f64());
             return Ok(Minute { resident: process.resident()?, cpu, requests, writes });
         }
     }
